@@ -1,0 +1,73 @@
+"""Batches of small images that live as one uint8 tensor on the device; every image gets its own random draw."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class TensorImages:
+    """Images and labels on one device.
+
+    Args:
+        images: (N, C, H, W) uint8.
+        labels: (N,) int64.
+    """
+
+    images: Tensor
+    labels: Tensor
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+
+def epoch_batches(
+    data: TensorImages, *, batch_size: int, shift_pixels: int, seed: int, epoch: int
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """One pass over `data` in random order, augmented.
+
+    The order and the draws depend on `seed` and `epoch` alone, so a resumed run sees what an uninterrupted one would.
+    Batches differ in size by at most one image: a last batch of one image would break batch norm.
+
+    Yields:
+        (B, C, H, W) uint8 images and (B,) int64 labels, B <= batch_size.
+    """
+    generator = torch.Generator().manual_seed(hash_seed(seed, epoch))
+    order = torch.randperm(len(data), generator=generator)
+    num_batches = -(-len(data) // batch_size)
+    for rows in order.tensor_split(num_batches):
+        rows = rows.to(data.labels.device)
+        yield random_shift(data.images[rows], shift_pixels, generator), data.labels[rows]
+
+
+def random_shift(images: Tensor, pixels: int, generator: torch.Generator) -> Tensor:
+    """Move each image by -pixels..pixels in both directions, filled with zeros: the usual padded random crop.
+
+    Args:
+        images: (B, C, H, W), any dtype.
+        pixels: the largest shift; 0 returns the images themselves.
+        generator: on the CPU, so that the draws do not depend on the device.
+    """
+    if pixels == 0:
+        return images
+    num_images, channels, height, width = images.shape
+    padded = torch.nn.functional.pad(images, (pixels,) * 4)
+    offsets = torch.randint(0, 2 * pixels + 1, (2, num_images), generator=generator).to(images.device)
+    rows = offsets[0, :, None] + torch.arange(height, device=images.device)
+    columns = offsets[1, :, None] + torch.arange(width, device=images.device)
+    image = torch.arange(num_images, device=images.device)[:, None, None, None]
+    channel = torch.arange(channels, device=images.device)[:, None, None]
+    return padded[image, channel, rows[:, None, :, None], columns[:, None, None, :]]
+
+
+def hash_seed(seed: int, epoch: int) -> int:
+    """A seed for one epoch of one run; neighbouring seeds and epochs share no stream (splitmix64 finaliser)."""
+    mask = (1 << 64) - 1
+    mixed = (seed * 0x9E3779B97F4A7C15 + epoch + 1) & mask
+    mixed = ((mixed ^ (mixed >> 30)) * 0xBF58476D1CE4E5B9) & mask
+    mixed = ((mixed ^ (mixed >> 27)) * 0x94D049BB133111EB) & mask
+    return (mixed ^ (mixed >> 31)) >> 1

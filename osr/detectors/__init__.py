@@ -1,0 +1,1 @@
+"""Detectors: stored outputs in, one score per image out; higher = more unknown. See `registry.py`."""

@@ -1,0 +1,160 @@
+"""Energy after the features, or the head, have been cut. Higher = more unknown."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from osr.detectors.base import Batch, Detector, Images
+from osr.detectors.moments import feature_mean
+from osr.detectors.quantile import feature_quantile
+from osr.errors import InputError
+
+
+@dataclass(kw_only=True, eq=False)
+class React(Detector):
+    """Energy of the logits of min(f, c). Sun et al. 2021.
+
+    Args:
+        quantile: c is this quantile of all activations of the training images, all features together.
+            Published: 0.9.
+    """
+
+    name: ClassVar[str] = "react"
+    needs_fit: ClassVar[bool] = True
+    quantile: float
+
+    def _fit(self, images: Images) -> dict[str, Tensor]:
+        return {"clip": torch.tensor([feature_quantile(images, self.quantile)], dtype=torch.float32)}
+
+    def _score(self, batch: Batch) -> Tensor:
+        return _energy(batch.features.minimum(self._state["clip"]), batch.weight, batch.bias)
+
+
+@dataclass(kw_only=True, eq=False)
+class Ash(Detector):
+    """Energy of the logits of features of which only the largest stay. Djurisic et al. 2023.
+
+    k = D - round(D * pruned_fraction), at least 1, features stay: those at least as large as the k-th
+    largest.
+    P: they stay as they are. S: they are multiplied by exp(sum before / sum after). B: each becomes the sum
+    before divided by their number; features that are 0 never stay.
+
+    Args:
+        variant: P, S or B.
+        pruned_fraction: share of the features set to 0, below 1. Published: 0.9 on ImageNet.
+
+    S and B are made for features behind a ReLU: `fit` and `score` refuse negative ones.
+    """
+
+    name: ClassVar[str] = "ash"
+    variant: Literal["S", "B", "P"]
+    pruned_fraction: float
+
+    def _fit(self, images: Images) -> dict[str, Tensor]:
+        for batch in images.batches():
+            self._check(batch)
+        return {}
+
+    def _score(self, batch: Batch) -> Tensor:
+        self._check(batch)
+        features = batch.features
+        bound = kth_largest(features, _num_kept(features.shape[1], self.pruned_fraction))
+        if self.variant == "B":
+            # A bound of 0 means that fewer than k features are active.
+            kept = (features >= bound.clamp_min(torch.finfo(torch.float32).tiny)).float()
+            filled = features.sum(1, keepdim=True) / kept.sum(1, keepdim=True).clamp_min(1)
+            return _energy(kept.mul_(filled), batch.weight, batch.bias)
+        kept = torch.where(features >= bound, features, 0.0)
+        if self.variant == "P":
+            return _energy(kept, batch.weight, batch.bias)
+        factor = _sharpening(features.sum(1, keepdim=True), kept.sum(1, keepdim=True))
+        return -((kept @ batch.weight.T).mul_(factor).add_(batch.bias)).logsumexp(1)
+
+    def _check(self, batch: Batch) -> None:
+        if self.variant != "P":
+            _refuse_negative(batch.features, self.name)
+
+
+@dataclass(kw_only=True, eq=False)
+class Scale(Detector):
+    """Energy of the logits of f exp(sum of f / sum of the largest features of f). Xu et al. 2024.
+
+    The sum below is over k = D - round(D * pruned_fraction), at least 1, features; none is set to 0. The
+    logits need no second product with the head: they are r (z - b) + b.
+
+    Args:
+        pruned_fraction: share of the features left out of the sum below, below 1. Published: 0.85.
+
+    Made for features behind a ReLU: `fit` and `score` refuse negative ones.
+    """
+
+    name: ClassVar[str] = "scale"
+    pruned_fraction: float
+
+    def _fit(self, images: Images) -> dict[str, Tensor]:
+        for batch in images.batches():
+            _refuse_negative(batch.features, self.name)
+        return {}
+
+    def _score(self, batch: Batch) -> Tensor:
+        features = batch.features
+        _refuse_negative(features, self.name)
+        top = features.topk(_num_kept(features.shape[1], self.pruned_fraction), dim=1, sorted=False).values
+        factor = _sharpening(features.sum(1, keepdim=True), top.sum(1, keepdim=True))
+        return -((batch.logits - batch.bias).mul_(factor).add_(batch.bias)).logsumexp(1)
+
+
+@dataclass(kw_only=True, eq=False)
+class Dice(Detector):
+    """Energy of the logits of a head of which only the weights that contribute most stay. Sun and Li 2022.
+
+    The contribution of weight w_cd is w_cd times the mean training feature d.
+
+    Args:
+        masked_fraction: share of all weights set to 0. Published: 0.9.
+    """
+
+    name: ClassVar[str] = "dice"
+    needs_fit: ClassVar[bool] = True
+    masked_fraction: float
+
+    def _fit(self, images: Images) -> dict[str, Tensor]:
+        weight, _ = images.head
+        contribution = weight * feature_mean(images)
+        bound = float(np.quantile(contribution.cpu().numpy(), self.masked_fraction))
+        return {"weight": torch.where(contribution > bound, weight, 0.0).float()}
+
+    def _score(self, batch: Batch) -> Tensor:
+        return _energy(batch.features, self._state["weight"], batch.bias)
+
+
+def kth_largest(values: Tensor, count: int) -> Tensor:
+    """The `count`-th largest of each row, (n, 1)."""
+    return values.topk(count, dim=1, sorted=False).values.amin(1, keepdim=True)
+
+
+def _energy(features: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    return -torch.addmm(bias, features, weight.T).logsumexp(1)
+
+
+def _num_kept(num_features: int, pruned_fraction: float) -> int:
+    return max(1, num_features - round(num_features * pruned_fraction))
+
+
+def _sharpening(before: Tensor, after: Tensor) -> Tensor:
+    """exp(before / after), and 1 for features of zeros."""
+    return torch.where(after > 0, before / after, 0.0).exp_()
+
+
+def _refuse_negative(features: Tensor, detector: str) -> None:
+    if bool((features.amin() < 0).item()):
+        raise InputError(
+            f"{detector} is defined for features behind a ReLU, but these reach down to "
+            f"{float(features.amin()):g}: use model.neck.name: linear, or leave {detector} out of "
+            "detectors.enabled."
+        )

@@ -1,0 +1,47 @@
+"""Distance to the decision boundaries of the head. Higher = more unknown."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from osr.detectors.base import Batch, Detector, Images
+from osr.detectors.distances import lengths
+from osr.detectors.moments import feature_mean
+
+# Rows of the head closer than this share of the longest row are one and the same.
+_SAME_ROW = 1e-6
+_MIN_LENGTH = 1e-12
+
+
+@dataclass(kw_only=True, eq=False)
+class Fdbd(Detector):
+    """-mean over c of |z_y - z_c| / |w_y - w_c|, divided by |f - m|, y the predicted class. Liu and Qin 2024.
+
+    Each term is the distance from f to the boundary between y and c; m is the mean training feature. Classes
+    with the same row in W have no boundary and are left out of the mean; |f - m| counts as at least 1e-12.
+    """
+
+    name: ClassVar[str] = "fdbd"
+    needs_fit: ClassVar[bool] = True
+
+    def _fit(self, images: Images) -> dict[str, Tensor]:
+        weight, _ = images.head
+        weight = weight - weight.mean(0)
+        squares = weight.square().sum(1)
+        gaps = (squares[:, None] + squares - 2 * weight @ weight.T).clamp_min(0).sqrt()
+        distinct = gaps > _SAME_ROW * squares.max().sqrt()
+        distinct.fill_diagonal_(False)
+        count = distinct.sum(1, keepdim=True).clamp_min(1)
+        factors = torch.where(distinct, 1 / (gaps * count), 0.0)
+        return {"mean": feature_mean(images).float(), "factors": factors.float()}
+
+    def _score(self, batch: Batch) -> Tensor:
+        largest, predicted = batch.logits.max(1, keepdim=True)
+        distances = (self._state["factors"][predicted[:, 0]] * (largest - batch.logits)).sum(1)
+        return -distances.double() / lengths(batch.features - self._state["mean"]).double().clamp_min(
+            _MIN_LENGTH
+        )

@@ -1,0 +1,124 @@
+"""Scores of the network's outputs alone, nothing to fit. p = softmax(z). Higher = more unknown."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from osr.detectors.base import Batch, Detector
+
+# exp of anything lower is 0 in float32; the clamp keeps 0 * -inf out.
+LOWEST = -104.0
+
+
+@dataclass(kw_only=True, eq=False)
+class Msp(Detector):
+    """1 - max p. Hendrycks and Gimpel 2017.
+
+    Computed as r / (1 + r) with r the sum of exp(z - max z) over the other classes: very confident images
+    keep their order, where 1 - max p would give all of them 0.
+    """
+
+    name: ClassVar[str] = "msp"
+
+    def _score(self, batch: Batch) -> Tensor:
+        _, _, rest = shifted_softmax(batch.logits)
+        return rest / (1 + rest)
+
+
+@dataclass(kw_only=True, eq=False)
+class MaxLogit(Detector):
+    """-max z, also called MLS. Hendrycks et al. 2022, Vaze et al. 2022."""
+
+    name: ClassVar[str] = "maxlogit"
+
+    def _score(self, batch: Batch) -> Tensor:
+        return -batch.logits.amax(1)
+
+
+@dataclass(kw_only=True, eq=False)
+class Energy(Detector):
+    """-T logsumexp(z / T). Liu et al. 2020.
+
+    Args:
+        temperature: T, above 0.
+    """
+
+    name: ClassVar[str] = "energy"
+    temperature: float
+
+    def _score(self, batch: Batch) -> Tensor:
+        if self.temperature == 1:
+            return -batch.logits.logsumexp(1)
+        return -self.temperature * (batch.logits / self.temperature).logsumexp(1)
+
+
+@dataclass(kw_only=True, eq=False)
+class Entropy(Detector):
+    """-sum p log p, the Shannon entropy of the softmax, from 0 to log K.
+
+    Computed as log(1 + r) - sum(y exp(y)) / (1 + r), y = z - max z and r as in `Msp`: no term is negative.
+    """
+
+    name: ClassVar[str] = "entropy"
+
+    def _score(self, batch: Batch) -> Tensor:
+        shifted, others, rest = shifted_softmax(batch.logits)
+        return rest.log1p() - others.mul_(shifted.clamp_min_(LOWEST)).sum(1).double() / (1 + rest)
+
+
+@dataclass(kw_only=True, eq=False)
+class Gen(Detector):
+    """Generalised entropy: sum of p^gamma (1 - p)^gamma over the classes with the largest p. Liu et al. 2023.
+
+    Args:
+        gamma: exponent, above 0 and below 1. Published: 0.1.
+        num_top: M, how many classes count; effectively min(num_top, K). Published: 100.
+    """
+
+    name: ClassVar[str] = "gen"
+    gamma: float
+    num_top: int
+
+    def _score(self, batch: Batch) -> Tensor:
+        shifted, _, rest = shifted_softmax(batch.logits)
+        if self.num_top < shifted.shape[1]:
+            shifted = shifted.topk(self.num_top, dim=1, sorted=False).values
+        log_p = shifted - rest.log1p()[:, None].float()
+        log_terms = log_p.exp().neg_().log1p_().add_(log_p)
+        # Where p is nearly 1, 1 - p is known from the other classes only.
+        largest = (rest / (1 + rest).square()).log()[:, None].float()
+        return torch.where(shifted == 0, largest, log_terms).mul_(self.gamma).exp_().sum(1)
+
+
+@dataclass(kw_only=True, eq=False)
+class GradNorm(Detector):
+    """-|f|_1 |K p - 1|_1, the L1 norm of a last-layer gradient in closed form. Huang et al. 2021.
+
+    It is the gradient, with respect to the head's weight, of the cross entropy summed over all K classes.
+    """
+
+    name: ClassVar[str] = "gradnorm"
+
+    def _score(self, batch: Batch) -> Tensor:
+        excess = batch.logits.softmax(1).mul_(batch.logits.shape[1]).sub_(1)
+        return -batch.features.abs().sum(1).double() * excess.abs_().sum(1)
+
+
+def shifted_softmax(logits: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """The parts of a softmax that lose no digits where one class has nearly all of it.
+
+    Args:
+        logits: (n, K) float32.
+
+    Returns:
+        y = z - max z, (n, K); exp(y) with 0 in place of the 1 of the largest logit (of the first, if several
+        are equal), (n, K); the sum of the latter, (n,) float64. All fresh tensors.
+    """
+    largest, predicted = logits.max(1, keepdim=True)
+    shifted = logits - largest
+    others = shifted.exp().scatter_(1, predicted, 0.0)
+    return shifted, others, others.sum(1).double()

@@ -1,0 +1,95 @@
+"""Detectors by name: made from settings, read from files."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import torch
+from pydantic import BaseModel, ValidationError
+from safetensors import SafetensorError, safe_open
+
+from osr.config import DetectorsSettings
+from osr.detectors.activations import Ash, Dice, React, Scale
+from osr.detectors.base import Detector
+from osr.detectors.boundaries import Fdbd
+from osr.detectors.distances import Mav
+from osr.detectors.gaussian import Mahalanobis, Rmds
+from osr.detectors.logit_scores import Energy, Entropy, Gen, GradNorm, MaxLogit, Msp
+from osr.detectors.neighbors import Knn, NNGuide
+from osr.detectors.openmax import OpenMax
+from osr.detectors.templates import Klm, She
+from osr.detectors.vim import Vim
+from osr.errors import InputError
+
+
+def build_detectors(
+    settings: DetectorsSettings, *, device: torch.device | str = "cpu"
+) -> dict[str, Detector]:
+    """The enabled detectors, not fitted, in the order of the list.
+
+    Args:
+        settings: the `detectors` section of params.yaml.
+        device: where they compute.
+    """
+    built: dict[str, Detector] = {}
+    for name in settings.enabled:
+        section: BaseModel | None = getattr(settings, name, None)
+        built[name] = DETECTORS[name](**(section.model_dump() if section else {})).to(device)
+    return built
+
+
+def load_detector(path: Path, *, device: torch.device | str = "cpu") -> Detector:
+    """Read what `Detector.save` wrote; never runs stored code.
+
+    Args:
+        path: a safetensors file.
+        device: where the detector computes.
+
+    Raises:
+        InputError: the file is missing, or no detector of this version.
+    """
+    if not path.is_file():
+        raise InputError(f"{path} is missing: run `dvc repro` to make it.")
+    try:
+        with safe_open(path, framework="pt") as file:
+            content = json.loads((file.metadata() or {})["osr"])
+            state = {key: file.get_tensor(key) for key in sorted(file.keys())}
+        name, shape = content["detector"], content["shape"]
+        detector = DETECTORS[name](**_checked_settings(name, content["settings"]))
+    except (SafetensorError, KeyError, TypeError, ValueError, ValidationError) as error:
+        raise InputError(
+            f"{path} is no detector file of this version ({error}): run `dvc repro` to make it."
+        ) from None
+    return detector.restore(state, tuple(shape) if shape else None).to(device)
+
+
+def _checked_settings(name: str, stored: dict[str, object]) -> dict[str, object]:
+    field = DetectorsSettings.model_fields.get(name)
+    if field is None or not (isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel)):
+        return stored
+    return field.annotation.model_validate(stored).model_dump()
+
+
+DETECTORS: dict[str, type[Detector]] = {
+    "msp": Msp,
+    "maxlogit": MaxLogit,
+    "energy": Energy,
+    "entropy": Entropy,
+    "gen": Gen,
+    "gradnorm": GradNorm,
+    "mav": Mav,
+    "openmax": OpenMax,
+    "mahalanobis": Mahalanobis,
+    "rmds": Rmds,
+    "knn": Knn,
+    "nnguide": NNGuide,
+    "vim": Vim,
+    "klm": Klm,
+    "she": She,
+    "react": React,
+    "ash": Ash,
+    "scale": Scale,
+    "dice": Dice,
+    "fdbd": Fdbd,
+}

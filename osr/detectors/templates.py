@@ -1,0 +1,75 @@
+"""One stored template per class, compared with each image. Higher = more unknown."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from osr.detectors.base import Batch, Detector, Images
+from osr.detectors.classes import class_means, class_sums
+from osr.detectors.logit_scores import LOWEST, shifted_softmax
+
+# Logarithms of a template that does not exist: never the nearest, and still a number.
+_ABSENT = -1e30
+
+
+@dataclass(kw_only=True, eq=False)
+class Klm(Detector):
+    """KL matching: min over classes of KL(p || d_c), p = softmax(z). Hendrycks et al. 2022.
+
+    d_c is the mean p of the training images that are predicted as class c. A class that is never predicted
+    has no d_c and takes no part. Probabilities below the smallest normal float32 count as that.
+    """
+
+    name: ClassVar[str] = "klm"
+    needs_fit: ClassVar[bool] = True
+
+    def _fit(self, images: Images) -> dict[str, Tensor]:
+        sums = torch.zeros((images.num_classes,) * 2, dtype=torch.float64, device=images.device)
+        counts = torch.zeros(images.num_classes, dtype=torch.int64, device=images.device)
+        for batch in images.batches():
+            _, others, rest = shifted_softmax(batch.logits)
+            others /= (1 + rest)[:, None].float()
+            sums += class_sums(others, batch.predictions, images.num_classes)
+            counts += torch.bincount(batch.predictions, minlength=images.num_classes)
+        others_mean = sums / counts.clamp_min(1)[:, None]
+        log_own = torch.log1p(-others_mean.sum(1))
+        logs = others_mean.clamp_min(torch.finfo(torch.float32).tiny).log()
+        logs.diagonal().copy_(log_own)
+        logs[counts == 0] = _ABSENT
+        return {"log_templates": logs.float(), "log_own": log_own}
+
+    def _score(self, batch: Batch) -> Tensor:
+        shifted, others, rest = shifted_softmax(batch.logits)
+        predicted, logs = batch.predictions, self._state["log_templates"]
+        log_total, largest = rest.log1p(), 1 / (1 + rest)
+        others *= largest[:, None].float()
+        probabilities = others.scatter(1, predicted[:, None], largest[:, None].float())
+        match = (probabilities @ logs.T).argmax(1)
+        # The divergence itself, the predicted class apart: nearly all of it cancels for a confident image.
+        log_ratio = shifted.clamp_min_(LOWEST).sub_(log_total[:, None].float()).sub_(logs[match])
+        log_largest = torch.where(
+            match == predicted, self._state["log_own"][match], logs[match, predicted].double()
+        )
+        return others.mul_(log_ratio).sum(1).double() - largest * (log_total + log_largest)
+
+
+@dataclass(kw_only=True, eq=False)
+class She(Detector):
+    """-<f, mean feature of the predicted class>, the simplified Hopfield energy. Zhang et al. 2023.
+
+    The mean is over the correctly classified training images. `fit` refuses a class that has none.
+    """
+
+    name: ClassVar[str] = "she"
+    needs_fit: ClassVar[bool] = True
+
+    def _fit(self, images: Images) -> dict[str, Tensor]:
+        means, _ = class_means(images, "features", correct_only=True, detector=self.name)
+        return {"means": means.float()}
+
+    def _score(self, batch: Batch) -> Tensor:
+        return -(batch.features * self._state["means"][batch.predictions]).sum(1)

@@ -1,0 +1,22 @@
+"""Cross-entropy with label smoothing (Szegedy et al. 2016)."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+
+class CrossEntropy(nn.Module):
+    """Mean over the batch of the cross-entropy between softmax(logits) and the smoothed label.
+
+    Args:
+        label_smoothing: share in 0..1 of each target spread evenly over all K classes, the right one included.
+    """
+
+    def __init__(self, *, label_smoothing: float) -> None:
+        super().__init__()
+        self.loss = nn.CrossEntropyLoss(label_smoothing=label_smoothing)
+
+    def forward(self, logits: Tensor, features: Tensor, labels: Tensor) -> Tensor:  # noqa: ARG002 (losses share it)
+        """Scalar loss of (B, K) logits and (B,) int64 labels in 0..K-1."""
+        loss: Tensor = self.loss(logits, labels)
+        return loss

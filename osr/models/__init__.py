@@ -1,0 +1,1 @@
+"""Backbones, necks, heads and the open-set model they make."""

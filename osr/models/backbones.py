@@ -1,0 +1,120 @@
+"""Networks from image to features, by name: our own, or any of timm's."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from osr.errors import InputError
+from osr.models.small_convnet import SmallConvnet
+
+
+def build_backbone(name: str, *, weights: str, channels: int, image_size: int) -> nn.Module:
+    """A network from (B, channels, image_size, image_size) float to (B, D) features.
+
+    Args:
+        name: a key of `BACKBONES` or a timm model.
+        weights: `none` (random), `pretrained` (timm downloads them) or the path of a local state dict.
+        channels: of the images; timm adapts pretrained first layers to it.
+        image_size: pixels; handed to models whose shape depends on it.
+
+    Raises:
+        InputError: no such model, weights that do not fit, or a model that cannot take images of this size.
+    """
+    if name in BACKBONES:
+        if weights == "pretrained":
+            raise InputError(f"model.backbone.weights: {name} has no published weights; use none or a file.")
+        backbone = BACKBONES[name](channels)
+    else:
+        backbone = _timm_backbone(
+            name, pretrained=weights == "pretrained", channels=channels, image_size=image_size
+        )
+    if weights not in ("none", "pretrained"):
+        _load_weights(backbone, Path(weights), name)
+    return backbone
+
+
+def feature_width(backbone: nn.Module, *, name: str, channels: int, image_size: int) -> int:
+    """D, measured with one empty image: timm's `num_features` is not the width of the output for every model.
+
+    Raises:
+        InputError: the model cannot take such an image or does not return one vector per image.
+    """
+    was_training = backbone.training
+    backbone.eval()
+    image = torch.zeros(1, channels, image_size, image_size)
+    try:
+        with torch.no_grad():
+            features = backbone(image)
+    except (RuntimeError, AssertionError, ValueError) as error:
+        raise InputError(
+            f"model.backbone.name {name!r} cannot take {image_size} x {image_size} images with {channels} channels "
+            f"({str(error).splitlines()[0]}); try a larger model.image_size."
+        ) from error
+    finally:
+        backbone.train(was_training)
+    if not isinstance(features, Tensor) or features.ndim != 2:
+        raise InputError(f"model.backbone.name {name!r} does not return one feature vector per image.")
+    return features.shape[1]
+
+
+def pretrained_statistics(name: str) -> tuple[tuple[float, ...], tuple[float, ...]] | None:
+    """Mean and standard deviation per channel that timm's weights of this model expect; None for our own models."""
+    if name in BACKBONES:
+        return None
+    import timm
+
+    configuration = timm.get_pretrained_cfg(name)
+    return (tuple(configuration.mean), tuple(configuration.std)) if configuration else None
+
+
+def _timm_backbone(name: str, *, pretrained: bool, channels: int, image_size: int) -> nn.Module:
+    import timm
+
+    if not timm.is_model(name.split(".")[0]):
+        choices = [*BACKBONES, *timm.list_models()]
+        guesses = difflib.get_close_matches(name, choices, n=3)
+        hint = f"did you mean {', '.join(guesses)}?" if guesses else f"ours: {', '.join(BACKBONES)}."
+        raise InputError(
+            f"model.backbone.name {name!r} is neither ours nor one of timm's {len(choices)} models; {hint}"
+        )
+    arguments = {"pretrained": pretrained, "num_classes": 0, "in_chans": channels}
+    try:
+        try:
+            return timm.create_model(name, img_size=image_size, **arguments)
+        except TypeError:  # convolutional models take images of any size and have no such argument
+            return timm.create_model(name, **arguments)
+    except (OSError, RuntimeError, ValueError, AssertionError) as error:
+        what = "its weights could not be downloaded" if pretrained else "timm could not build it"
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise InputError(
+            f"model.backbone.name {name!r}: {what} ({reason}); model.backbone.weights may also name a local file."
+        ) from error
+
+
+def _load_weights(backbone: nn.Module, path: Path, name: str) -> None:
+    if not path.is_file():
+        raise InputError(f"model.backbone.weights is {str(path)!r}: no such file; or use none or pretrained.")
+    if path.suffix == ".safetensors":
+        state = load_file(path)
+    else:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+        state = state.get("state_dict", state.get("model", state))
+    own = backbone.state_dict()
+    missing = [key for key in own if key not in state]
+    wrong = [key for key in own if key in state and state[key].shape != own[key].shape]
+    if missing or wrong:
+        key = (missing + wrong)[0]
+        raise InputError(
+            f"model.backbone.weights {str(path)!r} does not fit {name}: {len(missing)} tensors missing, "
+            f"{len(wrong)} of another shape, first {key!r}."
+        )
+    backbone.load_state_dict({key: state[key] for key in own})
+
+
+BACKBONES: dict[str, Callable[[int], nn.Module]] = {"small_convnet": SmallConvnet}

@@ -1,0 +1,94 @@
+"""The classifier: images -> (logits, features). Its head is linear on the features; its file rebuilds it."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import asdict
+from pathlib import Path
+from typing import Self
+
+import torch
+from safetensors import safe_open
+from safetensors.torch import save
+from torch import Tensor, nn
+
+from osr.config import ModelSettings
+from osr.errors import InputError
+from osr.models.backbones import build_backbone, feature_width
+from osr.models.preprocess import ImageFormat, Preprocess
+
+
+class OpenSetModel(nn.Module):
+    """Backbone, neck and linear head.
+
+    Args:
+        settings: the `model` section of params.yaml.
+        image_format: what the backbone sees.
+        class_names: names of the K known classes, in label order.
+    """
+
+    def __init__(
+        self, settings: ModelSettings, image_format: ImageFormat, class_names: tuple[str, ...]
+    ) -> None:
+        super().__init__()
+        self.settings, self.image_format, self.class_names = settings, image_format, class_names
+        shape = {"channels": image_format.channels, "image_size": image_format.size}
+        self.preprocess = Preprocess(image_format)
+        self.backbone = build_backbone(settings.backbone.name, weights=settings.backbone.weights, **shape)
+        width = feature_width(self.backbone, name=settings.backbone.name, **shape)
+        self.neck: nn.Module = nn.Identity()
+        if settings.neck.name == "linear":
+            layers = (
+                nn.Linear(width, settings.neck.width, bias=False),
+                nn.BatchNorm1d(settings.neck.width),
+                nn.ReLU(),
+            )
+            self.neck, width = nn.Sequential(*layers), settings.neck.width
+        self.head = nn.Linear(width, len(class_names), bias=settings.head.bias)
+
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """(B, K) logits and (B, D) features of (B, C, H, W) uint8 images."""
+        features = self.neck(self.backbone(self.preprocess(images)))
+        return self.head(features), features
+
+    def save(self, path: Path) -> None:
+        """Write weights and what rebuilds the model as one safetensors file, whole or not at all."""
+        description = {
+            "settings": self.settings.model_dump(mode="json"),
+            "image_format": asdict(self.image_format),
+            "class_names": self.class_names,
+        }
+        # One metadata key: safetensors writes several in an order that changes from process to process.
+        content = save(
+            {name: tensor.detach().cpu().contiguous() for name, tensor in self.state_dict().items()},
+            metadata={"osr": json.dumps(description, sort_keys=True)},
+        )
+        aside = path.with_suffix(".part")
+        aside.write_bytes(content)
+        os.replace(aside, path)
+
+    @classmethod
+    def load(cls, path: Path) -> Self:
+        """Rebuild a model from its file, in eval mode; never runs stored code.
+
+        Raises:
+            InputError: no such file, or a file that `save` did not write.
+        """
+        if not path.is_file():
+            raise InputError(f"{path} is missing: run `dvc repro train` to make it.")
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+            if "osr" not in metadata:
+                raise InputError(f"{path} was not written by osr: it does not say how to rebuild the model.")
+            state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
+        description = json.loads(metadata["osr"])
+        description["settings"]["backbone"]["weights"] = "none"
+        shape = description["image_format"]
+        image_format = ImageFormat(
+            shape["size"], shape["channels"], tuple(shape["mean"]), tuple(shape["std"])
+        )
+        settings = ModelSettings.model_validate(description["settings"])
+        model = cls(settings, image_format, tuple(description["class_names"]))
+        model.load_state_dict(state)
+        return model.eval()

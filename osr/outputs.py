@@ -1,0 +1,109 @@
+"""What one forward pass leaves behind. Labels: 0..K-1 known, -1 unknown, -2 background."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from osr.errors import InputError
+
+UNKNOWN = -1
+BACKGROUND = -2
+
+FloatArray = NDArray[np.float32]
+IntArray = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Outputs:
+    """Logits and features of N images, with the linear head that joins them.
+
+    Args:
+        logits: (N, K) float32, `features @ weight.T + bias`.
+        features: (N, D) float32, the input of the head.
+        labels: (N,) int64 in 0..K-1, -1 unknown, -2 background.
+        index: (N,) int64, row of each image in the split.
+        weight: (K, D) float32 of the head.
+        bias: (K,) float32 of the head; zeros for a head without bias.
+
+    Raises:
+        InputError: shapes disagree, a label is outside -2..K-1, or a value is NaN or infinite.
+    """
+
+    logits: FloatArray
+    features: FloatArray
+    labels: IntArray
+    index: IntArray
+    weight: FloatArray
+    bias: FloatArray
+
+    def __post_init__(self) -> None:
+        num_images, num_classes = self.logits.shape
+        width = self.features.shape[1]
+        expected = {
+            "features": (num_images, width),
+            "labels": (num_images,),
+            "index": (num_images,),
+            "weight": (num_classes, width),
+            "bias": (num_classes,),
+        }
+        for name, shape in expected.items():
+            if getattr(self, name).shape != shape:
+                raise InputError(f"Outputs.{name} must have shape {shape}, not {getattr(self, name).shape}.")
+        for name in ("logits", "features", "weight", "bias"):
+            if not _all_finite(getattr(self, name)):
+                raise InputError(f"Outputs.{name} holds NaN or infinity: the network diverged.")
+        if num_images and not (BACKGROUND <= self.labels.min() and self.labels.max() < num_classes):
+            raise InputError(f"Outputs.labels must lie in {BACKGROUND}..{num_classes - 1}.")
+
+    def __len__(self) -> int:
+        return len(self.logits)
+
+    @property
+    def num_classes(self) -> int:
+        """K, the number of known classes."""
+        return self.logits.shape[1]
+
+    @property
+    def predictions(self) -> IntArray:
+        """(N,) int64, the known class with the largest logit."""
+        return np.asarray(self.logits.argmax(axis=1), dtype=np.int64)
+
+    @property
+    def correct(self) -> NDArray[np.bool_]:
+        """(N,) bool, whether the predicted known class is the label; False for unknowns."""
+        return np.asarray(self.predictions == self.labels)
+
+    def select(self, rows: NDArray[Any]) -> Self:
+        """The same head with only `rows` (boolean mask or indices) of the images."""
+        per_image = {name: getattr(self, name)[rows] for name in ("logits", "features", "labels", "index")}
+        return replace(self, **per_image)
+
+    def save(self, folder: Path) -> None:
+        """Write one .npy file per array into `folder`, which is created."""
+        folder.mkdir(parents=True, exist_ok=True)
+        for field in fields(self):
+            np.save(folder / f"{field.name}.npy", getattr(self, field.name), allow_pickle=False)
+
+    @classmethod
+    def load(cls, folder: Path) -> Self:
+        """Read what `save` wrote, memory-mapped; never runs stored code.
+
+        Raises:
+            InputError: a file is missing.
+        """
+        arrays = {}
+        for field in fields(cls):
+            path = folder / f"{field.name}.npy"
+            if not path.is_file():
+                raise InputError(f"{path} is missing: run `dvc repro` to make it.")
+            arrays[field.name] = np.load(path, mmap_mode="r", allow_pickle=False)
+        return cls(**arrays)
+
+
+def _all_finite(array: NDArray[Any], chunk: int = 1 << 16) -> bool:
+    return all(bool(np.isfinite(array[start : start + chunk]).all()) for start in range(0, len(array), chunk))

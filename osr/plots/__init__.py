@@ -1,0 +1,1 @@
+"""Figures as functions of (Axes, arrays); higher score = more unknown. Nothing here knows paths or pyplot."""

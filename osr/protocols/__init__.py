@@ -1,0 +1,1 @@
+"""Published class splits by name."""

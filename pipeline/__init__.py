@@ -1,0 +1,1 @@
+"""The six DVC stages and what they share: thin entry points over `osr`."""

@@ -1,0 +1,66 @@
+"""How a stage runs: settings first, then the work inside its MLflow row, its metrics file last."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from osr.config import Params, load_params
+from osr.errors import InputError
+from pipeline.restore import restore_outputs
+from pipeline.stages import PARAMS, STAGES
+from pipeline.tracking import Row, stage_run
+
+Metrics = dict[str, Any]
+Body = Callable[[Params, Row], Metrics]
+
+logger = logging.getLogger("osr")
+
+
+def run_stage(name: str, body: Body, description: str | None) -> None:
+    """Run one stage as a command.
+
+    Bad input ends with its sentence on stderr and exit status 1. After any failure the outputs that DVC deleted
+    before it started the stage are brought back, so that earlier results stay.
+
+    Args:
+        name: of the stage, as in dvc.yaml.
+        body: does the work and writes the stage's files; returns its metrics, which may be nested.
+        description: for --help.
+    """
+    parser = argparse.ArgumentParser(prog=f"dvc repro {name}", description=description)
+    parser.epilog = f"Settings come from {PARAMS}; override one with `dvc exp run -S key=value`."
+    parser.parse_args()
+    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
+    logging.getLogger("alembic").setLevel(logging.WARNING)
+    try:
+        params = load_params(PARAMS)
+        with stage_run(name, params) as row:
+            write_json(STAGES[name].metrics, body(params, row))
+    except InputError as error:
+        restore_outputs(name)
+        sys.exit(f"ERROR: {error}")
+    except BaseException:
+        restore_outputs(name)
+        raise
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Write JSON with sorted keys, whole or not at all; NaN becomes null, which JSON has instead."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    aside = path.with_suffix(".part")
+    text = json.dumps(_without_nan(content), indent=2, sort_keys=True, allow_nan=False)
+    aside.write_text(text + "\n", encoding="utf-8")
+    os.replace(aside, path)
+
+
+def _without_nan(content: Any) -> Any:
+    if isinstance(content, dict):
+        return {key: _without_nan(value) for key, value in content.items()}
+    return None if isinstance(content, float) and content != content else content

@@ -1,0 +1,150 @@
+"""Stage evaluate: score the test images with every detector; every number comes with what made it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from osr.config import Params
+from osr.detectors.registry import load_detector
+from osr.metrics import (
+    closed_set_metrics,
+    confusion_matrix,
+    metrics_of,
+    operating_point,
+    oracle_threshold,
+)
+from osr.outputs import Outputs
+from osr.statistics import bootstrap_intervals
+from osr.thresholds import Acceptance, count_accepted
+from pipeline.entry import Metrics, run_stage, write_json
+from pipeline.inference import extract_part
+from pipeline.stages import (
+    CONFUSION,
+    DETECTORS,
+    EVALUATION,
+    SCORES,
+    TEMPERATURE,
+    TEST_OUTPUTS,
+    THRESHOLDS,
+    read_json,
+)
+from pipeline.tracking import Row
+
+Scores = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Judged:
+    """The test images as one detector sees them.
+
+    Args:
+        outputs: of N test images, known and unknown.
+        scores: (N,) float64, higher = more unknown.
+    """
+
+    outputs: Outputs
+    scores: Scores
+
+    @property
+    def groups(self) -> tuple[Scores, NDArray[np.bool_], Scores]:
+        """Known scores, whether their class is predicted right, unknown scores."""
+        known = self.outputs.labels >= 0
+        return self.scores[known], self.outputs.correct[known], self.scores[~known]
+
+    def confusion(self, threshold: float) -> NDArray[np.int64]:
+        """(K + 1, K + 1) counts at a threshold."""
+        known = self.outputs.labels >= 0
+        return confusion_matrix(
+            threshold,
+            self.scores[known],
+            known_labels=self.outputs.labels[known],
+            known_predictions=self.outputs.predictions[known],
+            unknown_scores=self.scores[~known],
+            unknown_predictions=self.outputs.predictions[~known],
+            num_classes=self.outputs.num_classes,
+        )
+
+
+def evaluate(params: Params, _row: Row) -> Metrics:
+    """Write test outputs, scores per image and confusion matrices; return every metric."""
+    outputs = extract_part("test", params)
+    outputs.save(TEST_OUTPUTS)
+    thresholds = {name: float(fit["value"]) for name, fit in read_json(THRESHOLDS).items()}
+    judged = {
+        name: Judged(outputs, load_detector(DETECTORS / f"{name}.safetensors").score(outputs))
+        for name in params.detectors.enabled
+    }
+    EVALUATION.mkdir(parents=True, exist_ok=True)
+    np.savez(
+        SCORES,
+        allow_pickle=False,
+        index=outputs.index,
+        label=outputs.labels,
+        prediction=outputs.predictions,
+        **{f"score_{name}": test.scores for name, test in judged.items()},
+    )
+    confusions = {name: test.confusion(thresholds[name]) for name, test in judged.items()}
+    write_json(CONFUSION, {name: matrix.tolist() for name, matrix in confusions.items()})
+    per_detector = {name: detector_metrics(test, confusions[name], params) for name, test in judged.items()}
+    metrics = by_metric(per_detector)
+    # Accuracy does not look at the score, so every detector has drawn the same interval.
+    accuracy = {
+        end: metrics.pop(end)[params.detectors.enabled[0]] for end in ("accuracy_low", "accuracy_high")
+    }
+    return {**metrics, "closed_set": {**closed_set(outputs, params), **accuracy}}
+
+
+def detector_metrics(test: Judged, confusion: NDArray[np.int64], params: Params) -> dict[str, float]:
+    """Threshold-free metrics, headline intervals, and the operating point of the stored threshold."""
+    accepted = count_accepted(*test.groups)
+    settings = params.evaluate
+    intervals = bootstrap_intervals(
+        *test.groups,
+        replicates=settings.bootstrap_replicates,
+        confidence=settings.confidence,
+        seed=settings.seed,
+        num_threads=2,
+    )
+    ends = {
+        f"{metric}_{end}": getattr(interval, end)
+        for metric, interval in intervals.items()
+        for end in ("low", "high")
+    }
+    return {**metrics_of(accepted), **ends, **operating_point(confusion), **oracle_point(test, accepted)}
+
+
+def oracle_point(test: Judged, accepted: Acceptance) -> dict[str, float]:
+    """The operating point of the best threshold in hindsight: a bound, never a result."""
+    best = operating_point(test.confusion(oracle_threshold(accepted)))
+    return {f"oracle_{name}": value for name, value in best.items()}
+
+
+def closed_set(outputs: Outputs, params: Params) -> dict[str, float]:
+    """How the known test images are classified, and how calibrated that is before and after the temperature."""
+    known = outputs.select(outputs.labels >= 0)
+    temperature = float(read_json(TEMPERATURE)["temperature"])
+    before, after = (
+        closed_set_metrics(known.logits, known.labels, temperature=t, bins=params.calibrate.ece_bins)
+        for t in (1.0, temperature)
+    )
+    classification = {name: before[name] for name in ("accuracy", "balanced_accuracy", "macro_f1")}
+    probabilities = {
+        f"{name}_{when}": quality[name]
+        for name in ("nll", "brier", "ece")
+        for when, quality in (("before", before), ("after", after))
+    }
+    return {**classification, **probabilities}
+
+
+def by_metric(per_detector: Mapping[str, Mapping[str, float]]) -> dict[str, dict[str, float]]:
+    """Turn detector -> metric into metric -> detector, the order of the metric names in MLflow."""
+    names = next(iter(per_detector.values()))
+    return {name: {key: metrics[name] for key, metrics in per_detector.items()} for name in names}
+
+
+if __name__ == "__main__":
+    run_stage("evaluate", evaluate, __doc__)

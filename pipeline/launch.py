@@ -1,0 +1,90 @@
+"""What `mlflow run .` starts: the pipeline with DVC, then a sync, so that MLflow's own row is complete.
+
+mlflow run . --env-manager local -P overrides="train.lr=1e-3 split.trial=1"
+python -m pipeline.launch --overrides "train.lr=1e-3"
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from osr.errors import InputError
+from pipeline.store import connect, store_may_fail, workspace_root
+from pipeline.tracking import is_off, sync
+
+logger = logging.getLogger("osr.tracking")
+
+# Blanks separate overrides only where the next one starts, so that `[0, 1]` and quoted text stay whole.
+_BETWEEN_OVERRIDES = re.compile(r"\s+(?=\+{0,2}[\w.\-]+=|~[\w.\-]+)")
+
+
+def split_overrides(text: str) -> list[str]:
+    """DVC-style overrides (`a.b=1 c=[0, 1] +new.key=2 ~old.key`) as a list.
+
+    Raises:
+        InputError: a part is neither an assignment nor a deletion.
+    """
+    parts = [part for part in _BETWEEN_OVERRIDES.split(text.strip()) if part]
+    for part in parts:
+        if not re.match(r"\+{0,2}[\w.\-]+=|~[\w.\-]+$", part):
+            raise InputError(f"overrides: {part!r} must look like key=value, +key=value or ~key.")
+    return parts
+
+
+def dvc_command(overrides: Sequence[str]) -> list[str]:
+    """`dvc repro`, or `dvc exp run` when something is overridden."""
+    dvc = [sys.executable, "-m", "dvc"]
+    if not overrides:
+        return [*dvc, "repro"]
+    return [*dvc, "exp", "run", *(part for override in overrides for part in ("-S", override))]
+
+
+def launch(overrides: str) -> int:
+    """Run the pipeline and complete the row; the status is DVC's, or 1 when the row stays incomplete."""
+    command = dvc_command(split_overrides(overrides))
+    logger.info("%s", " ".join(command[2:]))
+    # The stages start as `python -m …`: it must be the Python of this environment.
+    path = os.pathsep.join((str(Path(sys.executable).parent), os.environ.get("PATH", "")))
+    status = subprocess.run(command, env={**os.environ, "PATH": path}, check=False).returncode
+    if status == 0:
+        return 0 if sync() else 1
+    logger.error("DVC ended with exit status %d", status)
+    _mark_failed()
+    return status
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The command line."""
+    parser = argparse.ArgumentParser(prog="python -m pipeline.launch", description=launch.__doc__)
+    parser.add_argument(
+        "--overrides", default="", help='settings that differ from params.yaml: "train.lr=1e-3 split.trial=1"'
+    )
+    options = parser.parse_args(arguments)
+    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
+    try:
+        return launch(options.overrides)
+    except InputError as error:
+        logger.error("%s", error)
+        return 1
+
+
+def _mark_failed() -> None:
+    """Set MLflow's own row to FAILED: a stage that ended well before the failure left it FINISHED."""
+    run_id = os.environ.get("MLFLOW_RUN_ID")
+    if run_id is None or is_off():
+        return
+    with store_may_fail("the row does not say that the pipeline failed."):
+        client = connect(workspace_root()).client
+        if client.get_run(run_id).info.status in ("RUNNING", "FINISHED"):
+            client.set_terminated(run_id, "FAILED")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,70 @@
+"""Earlier results stay when a stage fails: DVC deletes a stage's outputs before it runs, its cache still holds them."""
+
+from __future__ import annotations
+
+import json
+import logging
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from ruamel.yaml import YAML
+
+logger = logging.getLogger("osr.restore")
+
+LOCK = Path("dvc.lock")
+
+
+def restore_outputs(stage: str) -> None:
+    """Put back what dvc.lock records as the outputs of `stage`; without a record, leave everything as it is.
+
+    Files the failed stage had begun to write are replaced. `dvc checkout` cannot do this: DVC has the outputs of a
+    running stage locked.
+    """
+    outputs = _recorded_outputs(stage)
+    if not outputs:
+        return
+    cache = _cache_folder()
+    for output in outputs:
+        path = Path(output["path"])
+        files = list(_cached_files(path, output["md5"], cache))
+        lost = [source for _, source in files if not source.is_file()]
+        if lost:
+            logger.warning("%s: the earlier result is not in DVC's cache and cannot be brought back", path)
+            continue
+        shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+        for target, source in files:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(source, target)
+
+
+def _recorded_outputs(stage: str) -> list[dict[str, Any]]:
+    if not LOCK.is_file():
+        return []
+    lock = YAML(typ="safe", pure=True).load(LOCK.read_text(encoding="utf-8")) or {}
+    outputs: list[dict[str, Any]] = lock.get("stages", {}).get(stage, {}).get("outs", [])
+    return outputs
+
+
+def _cache_folder() -> Path:
+    command = [sys.executable, "-m", "dvc", "cache", "dir"]
+    return Path(subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip())
+
+
+def _cached_files(path: Path, digest: str, cache: Path) -> Iterator[tuple[Path, Path]]:
+    """Pairs of target and source in the cache; a folder's entry lists its files."""
+    entry = _object(cache, digest)
+    if not digest.endswith(".dir"):
+        yield path, entry
+    elif entry.is_file():
+        for file in json.loads(entry.read_text(encoding="utf-8")):
+            yield path / file["relpath"], _object(cache, file["md5"])
+    else:
+        yield path, entry
+
+
+def _object(cache: Path, digest: str) -> Path:
+    return cache / "files" / "md5" / digest[:2] / digest[2:]

@@ -1,0 +1,93 @@
+"""What each stage reads and writes, once. dvc.yaml names the same files; a test compares them."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from osr.errors import InputError
+
+ARTIFACTS = Path("artifacts")
+SPLIT = ARTIFACTS / "split"
+IMAGES = SPLIT / "images.npy"
+MODEL = ARTIFACTS / "model"
+WEIGHTS = MODEL / "model.safetensors"
+HISTORY = MODEL / "history.csv"
+CALIBRATION = ARTIFACTS / "calibration"
+TEMPERATURE = CALIBRATION / "temperature.json"
+VAL_OUTPUTS = CALIBRATION / "val"
+DETECTORS = ARTIFACTS / "detectors"
+THRESHOLDS = DETECTORS / "thresholds.json"
+TRAIN_OUTPUTS = DETECTORS / "train"
+EVALUATION = ARTIFACTS / "evaluation"
+TEST_OUTPUTS = EVALUATION / "test"
+CONFUSION = EVALUATION / "confusion.json"
+SCORES = EVALUATION / "scores.npz"
+CURVES = ARTIFACTS / "curves"
+FIGURES = Path("figures")
+METRICS = Path("metrics")
+PARAMS = Path("params.yaml")
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One DVC stage as MLflow sees it.
+
+    Args:
+        name: as in dvc.yaml.
+        artifacts: files and folders that are copied to the MLflow row.
+        checkpoint: the weights file, uploaded once per content and linked afterwards.
+        history: a CSV with a column `epoch` and one column per curve.
+    """
+
+    name: str
+    artifacts: tuple[Path, ...] = ()
+    checkpoint: Path | None = None
+    history: Path | None = None
+
+    @property
+    def metrics(self) -> Path:
+        """The DVC metrics file that every stage writes."""
+        return METRICS / f"{self.name}.json"
+
+
+STAGES = {
+    stage.name: stage
+    for stage in (
+        Stage("prepare-split", artifacts=(SPLIT / "split.json",)),
+        Stage("train", artifacts=(HISTORY,), checkpoint=WEIGHTS, history=HISTORY),
+        Stage("calibrate", artifacts=(TEMPERATURE,)),
+        Stage("fit-openmax", artifacts=(THRESHOLDS,)),
+        Stage("evaluate", artifacts=(CONFUSION,)),
+        Stage("plot", artifacts=(CURVES, FIGURES)),
+    )
+}
+
+
+def open_images() -> NDArray[np.uint8]:
+    """The (N, H, W, C) uint8 images of the split, memory-mapped.
+
+    Raises:
+        InputError: the file is missing.
+    """
+    if not IMAGES.is_file():
+        raise InputError(f"{IMAGES} is missing: run `dvc repro prepare-split` to make it.")
+    images: NDArray[np.uint8] = np.load(IMAGES, mmap_mode="r", allow_pickle=False)
+    return images
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """A JSON file that an earlier stage wrote.
+
+    Raises:
+        InputError: the file is missing.
+    """
+    if not path.is_file():
+        raise InputError(f"{path} is missing: run `dvc repro` to make it.")
+    content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return content

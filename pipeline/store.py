@@ -1,0 +1,180 @@
+"""The MLflow store of this workspace: where it lies, how to reach it, and rows whose process died."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import platform
+import uuid
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+logger = logging.getLogger("osr.tracking")
+
+OWNER = "osr.owner"
+STAGE = "osr.stage."
+KILLED = "KILLED"
+_SQLITE = "sqlite:///"
+_LOCK_TIMEOUT_S = 120
+_CLOCK_TOLERANCE_S = 2.0
+
+
+@dataclass(frozen=True)
+class Store:
+    """A connection to MLflow.
+
+    Args:
+        client: an `MlflowClient`.
+        experiment: id of the experiment that new rows go to.
+        root: the main workspace.
+        workspace: random id of that workspace, so that rows of other workspaces are never joined.
+    """
+
+    client: Any
+    experiment: str
+    root: Path
+    workspace: str
+
+
+def workspace_root() -> Path:
+    """The main workspace, also when DVC runs in a temporary copy of it.
+
+    `DVC_ROOT` is trusted only for such a copy: an exported one leaks into other projects.
+    """
+    here = Path.cwd().resolve()
+    if root := os.environ.get("DVC_ROOT"):
+        main = Path(root).resolve()
+        if here.is_relative_to(main / ".dvc" / "tmp" / "exps"):
+            return main
+    return here
+
+
+def connect(root: Path) -> Store:
+    """Reach the store, create what is missing in it, and close rows whose process is dead.
+
+    Raises:
+        MlflowException, SQLAlchemyError, OSError: the store cannot be reached.
+    """
+    # MLflow's default of 7 retries would hold a stage for four minutes per call when a server is down.
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "3")
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "30")
+    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+    from filelock import FileLock
+    from mlflow.tracking import MlflowClient
+
+    logging.getLogger("alembic").setLevel(logging.WARNING)
+    uri = _tracking_uri(root)
+    private = root / ".osr"
+    private.mkdir(exist_ok=True)
+    # The lock: processes that create the tables of one sqlite file at the same time fail. The folder: MLflow
+    # puts the artifacts of its Default experiment below the working directory of whoever creates the tables.
+    with FileLock(private / "mlflow.lock", timeout=_LOCK_TIMEOUT_S), contextlib.chdir(root):
+        client = MlflowClient(tracking_uri=uri)
+        store = Store(client, _experiment(client, uri, root), root, _workspace_id(private))
+        _reap(store)
+    return store
+
+
+@contextlib.contextmanager
+def store_may_fail(consequence: str) -> Iterator[None]:
+    """Report that the store failed, and go on: results are files, MLflow only mirrors them.
+
+    `MlflowException` is all that MLflow's REST client raises, `SQLAlchemyError` what its database store lets
+    through, `OSError` covers artifact folders, the lock file and sockets.
+    """
+    from mlflow.exceptions import MlflowException
+    from sqlalchemy.exc import SQLAlchemyError
+
+    try:
+        yield
+    except (MlflowException, SQLAlchemyError, OSError) as error:
+        logger.error(
+            "MLflow was not updated (%s: %s); %s", type(error).__name__, _first_line(error), consequence
+        )
+
+
+def owner() -> str:
+    """This process, for the owner tag: host:pid:start time."""
+    import psutil  # type: ignore[import-untyped]
+
+    return f"{platform.node()}:{os.getpid()}:{psutil.Process().create_time():.1f}"
+
+
+def is_alive(owner: str) -> bool:
+    """Whether the process of an owner tag of this host still runs."""
+    import psutil
+
+    _, pid, started = owner.rsplit(":", 2)
+    try:
+        process = psutil.Process(int(pid))
+        same = abs(process.create_time() - float(started)) < _CLOCK_TOLERANCE_S
+        return bool(same and process.status() != psutil.STATUS_ZOMBIE)
+    except psutil.NoSuchProcess:
+        return False
+    except psutil.AccessDenied:
+        return True
+
+
+def _reap(store: Store) -> None:
+    """Set RUNNING rows of dead processes of this host to KILLED."""
+    rows = store.client.search_runs(
+        list(
+            {store.experiment, "0"}
+        ),  # `mlflow run .` without --experiment-name lands in Default, whose id is 0
+        filter_string=f"attributes.status = 'RUNNING' and tags.`{OWNER}` LIKE '{platform.node()}:%'",
+    )
+    for row in rows:
+        if is_alive(row.data.tags[OWNER]):
+            continue
+        # The owner may have ended in an orderly way since the search; from here on nobody writes to the row.
+        current = store.client.get_run(row.info.run_id)
+        if current.info.status != "RUNNING":
+            continue
+        for name, value in current.data.tags.items():
+            if name.startswith(STAGE) and value == "running":
+                store.client.set_tag(row.info.run_id, name, KILLED)
+        store.client.set_terminated(row.info.run_id, KILLED)
+        logger.warning(
+            "the MLflow row %s was RUNNING, but its process is gone: set to KILLED", row.info.run_id
+        )
+
+
+def _tracking_uri(root: Path) -> str:
+    """MLFLOW_TRACKING_URI or the workspace's sqlite file; relative sqlite paths start at the workspace."""
+    uri = os.environ.get("MLFLOW_TRACKING_URI", f"{_SQLITE}mlflow.db")
+    return f"{_SQLITE}{root / uri.removeprefix(_SQLITE)}" if uri.startswith(_SQLITE) else uri
+
+
+def _experiment(client: Any, uri: str, root: Path) -> str:
+    """Id of the experiment, created when it is missing; a server decides itself where its artifacts go."""
+    from mlflow.exceptions import MlflowException
+
+    if identifier := os.environ.get("MLFLOW_EXPERIMENT_ID"):
+        return identifier
+    name = os.environ.get("MLFLOW_EXPERIMENT_NAME", "osr")
+    found = client.get_experiment_by_name(name)
+    if found is None:
+        folder = None if uri.startswith(("http", "databricks")) else (root / "mlartifacts").as_uri()
+        try:
+            return str(client.create_experiment(name, artifact_location=folder))
+        except MlflowException:
+            # Another machine may have created it on the shared server since we asked.
+            found = client.get_experiment_by_name(name)
+            if found is None:
+                raise
+    return str(found.experiment_id)
+
+
+def _workspace_id(private: Path) -> str:
+    """The random name of this workspace; made once, under the lock."""
+    path = private / "workspace"
+    if not path.exists():
+        path.write_text(uuid.uuid4().hex, encoding="utf-8")
+    return path.read_text(encoding="utf-8")
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [""])[0]

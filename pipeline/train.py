@@ -1,0 +1,88 @@
+"""Stage train: fit backbone, neck and head on the known training images; keep the best epoch."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import json
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from osr.config import Params
+from osr.data.batches import TensorImages, hash_seed
+from osr.losses.registry import LOSSES
+from osr.models.open_set_model import OpenSetModel
+from osr.models.preprocess import format_for
+from osr.outputs import IntArray
+from osr.splits import Split
+from osr.training import History, train
+from pipeline.entry import Metrics, run_stage
+from pipeline.stages import HISTORY, IMAGES, MODEL, SPLIT, WEIGHTS, open_images
+from pipeline.store import workspace_root
+from pipeline.tracking import Row
+
+
+def train_stage(params: Params, row: Row) -> Metrics:
+    """Write weights and history; return the numbers of the best epoch."""
+    split, images = Split.load(SPLIT), open_images()
+    checkpoint = checkpoint_path(params, split.digest)
+    torch.manual_seed(hash_seed(params.train.seed, -1))  # the initial weights
+    model = OpenSetModel(params.model, format_for(params.model, images[split.train]), split.known_names)
+    progress = train(
+        model,
+        LOSSES[params.train.loss](params.train),
+        train_data=load_part(images, split.train, split.labels),
+        val_data=load_part(images, split.val, split.labels),
+        settings=params.train,
+        checkpoint=checkpoint,
+        on_epoch=lambda values, images_per_s: row.log_epoch(
+            int(values["epoch"]),
+            {
+                **{name: value for name, value in values.items() if name != "epoch"},
+                "speed/images_per_s": images_per_s,
+            },
+        ),
+    )
+    MODEL.mkdir(parents=True, exist_ok=True)
+    model.save(WEIGHTS)
+    write_history(progress.history)
+    checkpoint.unlink(missing_ok=True)
+    best = progress.history[progress.best_epoch - 1]
+    return {
+        "best": {
+            "epoch": progress.best_epoch,
+            "val_accuracy": best["val/accuracy"],
+            "val_loss": best["val/loss"],
+        },
+        "parameters": sum(parameter.numel() for parameter in model.parameters()),
+    }
+
+
+def load_part(images: NDArray[np.uint8], rows: IntArray, labels: IntArray) -> TensorImages:
+    """Images of some rows as one (N, C, H, W) tensor."""
+    pixels = np.ascontiguousarray(images[rows].transpose(0, 3, 1, 2))
+    return TensorImages(torch.from_numpy(pixels), torch.from_numpy(labels[rows]))
+
+
+def checkpoint_path(params: Params, split_digest: str) -> Path:
+    """Where this very training keeps its state: another setting, split or line of code is another training."""
+    content = hashlib.sha256()
+    content.update(json.dumps([params.model.model_dump(), params.train.model_dump(), split_digest]).encode())
+    for source in sorted(Path("osr").rglob("*.py")):
+        content.update(source.read_bytes())
+    return workspace_root() / ".osr" / "checkpoints" / f"{content.hexdigest()[:16]}.pt"
+
+
+def write_history(history: History) -> None:
+    """One line per epoch."""
+    with HISTORY.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, list(history[0]), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(history)
+
+
+if __name__ == "__main__":
+    run_stage("train", train_stage, __doc__)

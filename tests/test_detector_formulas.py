@@ -1,0 +1,318 @@
+"""Each detector against numbers worked out by hand or by a slow, plain version of its formula."""
+
+import numpy as np
+import pytest
+from numpy.testing import assert_allclose
+from scipy.spatial.distance import cdist
+from scipy.special import entr, logsumexp, rel_entr, softmax
+
+from osr.detectors.activations import Ash, Dice, React, Scale
+from osr.detectors.boundaries import Fdbd
+from osr.detectors.distances import Mav
+from osr.detectors.gaussian import Mahalanobis, Rmds
+from osr.detectors.logit_scores import Energy, Entropy, Gen, GradNorm, MaxLogit, Msp
+from osr.detectors.neighbors import Knn, NNGuide
+from osr.detectors.templates import Klm, She
+from osr.detectors.vim import Vim
+from osr.errors import InputError
+from osr.outputs import Outputs
+
+LOG2, LOG3 = np.log(2), np.log(3)
+
+
+def outputs(features, labels=None, *, weight=None, bias=None, logits=None) -> Outputs:
+    features = np.asarray(features, dtype=np.float32)
+    weight = np.eye(features.shape[1]) if weight is None else np.asarray(weight)
+    bias = np.zeros(len(weight)) if bias is None else np.asarray(bias)
+    logits = features @ weight.T + bias if logits is None else np.asarray(logits)
+    labels = logits.argmax(1) if labels is None else np.asarray(labels)
+    return Outputs(
+        logits.astype(np.float32),
+        features,
+        labels.astype(np.int64),
+        np.arange(len(labels)),
+        weight.astype(np.float32),
+        bias.astype(np.float32),
+    )
+
+
+def logits_only(logits) -> Outputs:
+    return outputs(np.zeros((len(logits), 2)), weight=np.zeros((len(logits[0]), 2)), logits=logits)
+
+
+def random_outputs(
+    seed: int, *, count: int = 300, width: int = 8, classes: int = 5, relu: bool = False
+) -> Outputs:
+    rng = np.random.default_rng(seed)
+    head = np.random.default_rng(42)
+    weight, bias = head.normal(size=(classes, width)), head.normal(size=classes)
+    features = rng.normal(size=(count, width)) * np.linspace(0.5, 2, width)
+    return outputs(np.maximum(features, 0) if relu else features, weight=weight, bias=bias)
+
+
+def test_logit_scores_by_hand() -> None:
+    images = logits_only([[LOG2, 0, 0], [0, 0, 0]])
+    assert_allclose(Msp().score(images), [1 / 2, 2 / 3], rtol=1e-6)
+    assert_allclose(MaxLogit().score(images), [-LOG2, 0], rtol=1e-6)
+    assert_allclose(Energy(temperature=1.0).score(images), [-np.log(4), -LOG3], rtol=1e-6)
+    assert_allclose(
+        Energy(temperature=2.0).score(images), [-2 * np.log(2 + np.sqrt(2)), -2 * LOG3], rtol=1e-6
+    )
+    assert_allclose(Entropy().score(images), [1.5 * LOG2, LOG3], rtol=1e-6)
+    terms = np.array([1 / 4, 3 / 16, 3 / 16]) ** 0.5
+    assert_allclose(Gen(gamma=0.5, num_top=3).score(images), [terms.sum(), 3 * (2 / 9) ** 0.5], rtol=1e-6)
+    assert_allclose(Gen(gamma=0.5, num_top=2).score(images), [terms[:2].sum(), 2 * (2 / 9) ** 0.5], rtol=1e-6)
+    assert_allclose(Gen(gamma=0.5, num_top=1).score(images), [terms[0], (2 / 9) ** 0.5], rtol=1e-6)
+
+
+def test_confident_images_keep_their_order() -> None:
+    """1 - max p in float32 is 0 for all of these."""
+    gaps = np.array([20.0, 25, 40, 60])
+    images = logits_only([[gap, 0, -30] for gap in gaps])
+    rest = np.exp(-gaps) + np.exp(-30 - gaps)
+    assert_allclose(Msp().score(images), rest / (1 + rest), rtol=1e-5)
+    assert_allclose(Entropy().score(images), rest + gaps * np.exp(-gaps), rtol=1e-5)
+    assert_allclose(Gen(gamma=0.1, num_top=1).score(images), rest**0.1, rtol=1e-5)
+
+
+@pytest.mark.parametrize("num_top", [1, 3, 6, 100])
+@pytest.mark.parametrize("spread", [0.1, 1.0, 10.0])
+def test_softmax_scores_match_float64(num_top: int, spread: float) -> None:
+    logits = spread * np.random.default_rng(0).normal(size=(200, 6)).astype(np.float32)
+    images, p = logits_only(logits), softmax(logits.astype(np.float64), axis=1)
+    top = np.sort(p, axis=1)[:, -num_top:]
+    expected = (top**0.1 * (1 - top).clip(1e-300) ** 0.1).sum(1)
+    # 1 - p in float64 has lost digits where p is nearly 1; ours has not.
+    sure = p.max(1) < 1 - 1e-8
+    assert_allclose(Gen(gamma=0.1, num_top=num_top).score(images)[sure], expected[sure], rtol=2e-6)
+    assert_allclose(Msp().score(images)[sure], 1 - p.max(1)[sure], rtol=1e-6)
+    assert_allclose(Entropy().score(images), entr(p).sum(1), rtol=1e-5, atol=1e-15)
+
+
+def test_gradnorm_is_the_gradient() -> None:
+    images = outputs([[1.0, -2.0]], weight=[[LOG2, 0], [0, 0], [0, 0]])
+    assert_allclose(GradNorm().score(images), [-3 * (0.5 + 0.25 + 0.25)], rtol=1e-6)
+
+
+def test_mav_by_hand() -> None:
+    """Means (2, 0) and (0, 2); the third image of class 0 is predicted as 1 and does not count."""
+    train = outputs([[1, 0], [3, 0], [0, 9], [0, 2]], [0, 0, 0, 1])
+    test = outputs([[2, 0], [2, -3], [0, 2.5]])
+    assert_allclose(Mav(space="features").fit(train).score(test), [0, 3, 0.5], rtol=1e-6)
+    assert_allclose(Mav(space="logits").fit(train).score(test), [0, 3, 0.5], rtol=1e-6)
+
+
+def test_mahalanobis_by_hand() -> None:
+    """Within-class covariance diag(1, 4); means (3, 0), (-3, 0)."""
+    around = np.array([[1, 2], [1, -2], [-1, 2], [-1, -2]])
+    train = outputs(
+        np.concatenate([around + np.array([3, 0]), around - np.array([3, 0])]), np.repeat([0, 1], 4)
+    )
+    test = outputs([[3, 0], [5, 0], [0, 4], [-3, -6]])
+    scores = Mahalanobis(ridge=1e-9).fit(train).score(test)
+    assert_allclose(scores, [0, 4, 9 + 4, 9], rtol=1e-5, atol=1e-5)
+    # Class-free: mean 0, covariance diag(1 + 9, 4).
+    free = [9 / 10, 25 / 10, 4, 9 / 10 + 9]
+    assert_allclose(Rmds(ridge=1e-9).fit(train).score(test), scores - free, rtol=1e-5, atol=1e-5)
+
+
+def test_mahalanobis_matches_a_slow_version() -> None:
+    train, test = random_outputs(0), random_outputs(1)
+    labels = np.random.default_rng(5).integers(0, 5, len(train))
+    train = outputs(train.features, labels, weight=train.weight, bias=train.bias)
+    x = train.features.astype(float)
+    means = np.stack([x[labels == c].mean(0) for c in range(5)])
+    own = np.linalg.inv(np.cov((x - means[labels]).T, bias=True))
+    distances = np.stack([((test.features - m) @ own * (test.features - m)).sum(1) for m in means], 1)
+    centred = test.features - x.mean(0)
+    free = (centred @ np.linalg.inv(np.cov(x.T, bias=True)) * centred).sum(1)
+    assert_allclose(Mahalanobis(ridge=1e-9).fit(train).score(test), distances.min(1), rtol=1e-4)
+    assert_allclose(Rmds(ridge=1e-9).fit(train).score(test), distances.min(1) - free, rtol=1e-4, atol=1e-4)
+
+
+def test_constant_features_are_refused() -> None:
+    with pytest.raises(InputError, match="constant"):
+        Mahalanobis(ridge=1e-6).fit(outputs(np.eye(2), [0, 1]))
+
+
+def test_knn_by_hand() -> None:
+    train = outputs([[2, 0], [0, 3], [-1, 0], [0, -5]])
+    test = outputs([[4, 0], [0, 0], [1, 1]])
+    for k, expected in {
+        1: [0, 1, np.sqrt(2 - np.sqrt(2))],
+        2: [np.sqrt(2), 1, np.sqrt(2 - np.sqrt(2))],
+        4: [2, 1, np.sqrt(2 + np.sqrt(2))],
+    }.items():
+        assert_allclose(Knn(num_neighbors=k).fit(train).score(test), expected, rtol=1e-6)
+    with pytest.raises(InputError, match="only 4"):
+        Knn(num_neighbors=5).fit(train)
+
+
+@pytest.mark.parametrize("count", [1, 7, 50])
+@pytest.mark.parametrize("size", [60, 1000, 40000])
+def test_knn_is_exact(count: int, size: int) -> None:
+    train, test = random_outputs(0, count=size), random_outputs(1, count=40)
+    norm = [
+        images.features / np.linalg.norm(images.features, axis=1, keepdims=True) for images in (train, test)
+    ]
+    expected = np.sort(cdist(norm[1], norm[0]), axis=1)[:, count - 1]
+    assert_allclose(Knn(num_neighbors=count).fit(train).score(test), expected, rtol=1e-4, atol=1e-6)
+
+
+def test_a_zero_training_vector_is_1_away() -> None:
+    detector = Knn(num_neighbors=1).fit(outputs([[0, 0], [-1, 0]]))
+    assert_allclose(detector.score(outputs([[1, 0], [0, 0]])), [1, 0], atol=1e-7)
+
+
+def test_nnguide_by_hand() -> None:
+    train = outputs([[2, 0], [0, 2], [0, -2]])
+    test = outputs([[1, 0]])
+    energy = np.array([np.log(np.exp(2) + 1), np.log(np.exp(2) + 1), np.log(np.exp(-2) + 1)])
+    expected = [-np.mean([energy[0], 0]) * np.log(np.e + 1)]
+    assert_allclose(
+        NNGuide(num_neighbors=2, bank_fraction=1.0, seed=0).fit(train).score(test), expected, rtol=1e-6
+    )
+
+
+def test_nnguide_draws_its_bank_from_the_seed() -> None:
+    train, test = random_outputs(0), random_outputs(1)
+    scores = [
+        NNGuide(num_neighbors=5, bank_fraction=0.1, seed=seed).fit(train).score(test) for seed in (0, 0, 1)
+    ]
+    assert (scores[0] == scores[1]).all()
+    assert (scores[0] != scores[2]).any()
+
+
+def test_vim_by_hand() -> None:
+    """Second moments diag(8, 4.5, 1): the third feature is the residual. Largest logits 4, 0, 3, 0."""
+    weight = [[1, 0, 0], [0, 1, 0]]
+    train = outputs([[4, 0, 1], [-4, 0, 1], [0, 3, -1], [0, -3, -1]], weight=weight)
+    scores = Vim(dimension=2).fit(train).score(outputs([[1, 2, 5]], weight=weight))
+    assert_allclose(scores, [1.75 * 5 - np.log(np.exp(1) + np.exp(2))], rtol=1e-6)
+
+
+def test_vim_origin_survives_rows_that_sum_to_0() -> None:
+    rng = np.random.default_rng(0)
+    weight = rng.normal(size=(4, 12))
+    weight -= weight.mean(0)
+    # Float32 rounding leaves a tiny singular value whose inverse would throw the origin far away.
+    bias = np.array([0.5, -0.5, 0.25, 0.25])
+    train = outputs(np.abs(rng.normal(size=(100, 12))), weight=weight, bias=bias)
+    detector = Vim(dimension=6).fit(train)
+    assert np.linalg.norm(detector._state["origin"]) < 10
+    assert_allclose(
+        detector._state["origin"], -np.linalg.pinv(weight, rcond=1e-4) @ bias, rtol=1e-3, atol=1e-4
+    )
+
+
+def test_vim_refusals() -> None:
+    train = random_outputs(0)
+    with pytest.raises(InputError, match=r"only 8 features.*below 8"):
+        Vim(dimension=8).fit(train)
+    with pytest.raises(InputError, match="no residual"):
+        Vim(dimension=6).fit(train.select(np.arange(5)))
+    with pytest.raises(InputError, match="above 0 but is"):
+        Vim(dimension=4).fit(outputs(train.features, weight=train.weight, bias=train.bias - 100))
+
+
+def test_klm_by_hand() -> None:
+    """Templates (3/4, 1/4) of two images and (1/4, 3/4) of one."""
+    train = logits_only(np.log([[0.7, 0.3], [0.8, 0.2], [0.25, 0.75]]))
+    test = logits_only(np.log([[0.75, 0.25], [0.5, 0.5], [0.1, 0.9]]))
+    expected = [0, 0.5 * np.log(0.5 / 0.75) + 0.5 * LOG2, 0.1 * np.log(0.1 / 0.25) + 0.9 * np.log(0.9 / 0.75)]
+    assert_allclose(Klm().fit(train).score(test), expected, rtol=1e-5, atol=1e-7)
+
+
+def test_klm_matches_a_slow_version_and_leaves_out_classes_never_predicted() -> None:
+    train, test = random_outputs(0), random_outputs(1)
+    train = train.select(train.predictions != 2)
+    p, q = softmax(train.logits.astype(float), axis=1), softmax(test.logits.astype(float), axis=1)
+    templates = [p[train.predictions == c].mean(0) for c in range(5) if c != 2]
+    expected = np.min([rel_entr(q, template).sum(1) for template in templates], axis=0)
+    assert_allclose(Klm().fit(train).score(test), expected, rtol=1e-4, atol=1e-7)
+
+
+def test_she_by_hand() -> None:
+    train = outputs([[1, 0], [3, 0], [0, 9], [0, 2]], [0, 0, 0, 1])
+    assert_allclose(She().fit(train).score(outputs([[5, 1], [1, 4]])), [-10, -8], rtol=1e-6)
+
+
+def test_react_by_hand() -> None:
+    """Activations 0 .. 10: the 0.9 quantile is 9."""
+    train = outputs(np.arange(11.0)[:, None], np.zeros(11), weight=[[1], [0]])
+    test = outputs([[20.0], [1.0]], weight=[[1], [0]])
+    assert_allclose(
+        React(quantile=0.9).fit(train).score(test), [-np.logaddexp(9, 0), -np.logaddexp(1, 0)], rtol=1e-6
+    )
+
+
+@pytest.mark.parametrize("kind", ["normal", "relu", "constant", "few values"])
+@pytest.mark.parametrize("quantile", [0.001, 0.5, 0.9, 0.9999])
+def test_quantile_matches_numpy(kind: str, quantile: float) -> None:
+    values = np.random.default_rng(0).normal(size=(3000, 60)).astype(np.float32)
+    values = {
+        "normal": values,
+        "relu": np.maximum(values, 0),
+        "constant": np.ones_like(values),
+        "few values": np.round(values),
+    }[kind]
+    train = outputs(values, weight=np.zeros((2, 60)))
+    detector = React(quantile=quantile).fit(train)
+    assert_allclose(detector._state["clip"].item(), np.quantile(values.astype(float), quantile), rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("variant", "kept"),
+    [
+        ("P", [0, 0, 3, 4]),
+        ("S", np.array([0, 0, 3, 4]) * np.exp(10 / 7)),
+        ("B", [0, 0, 5, 5]),
+    ],
+)
+def test_ash_by_hand(variant: str, kept: list[float]) -> None:
+    images = outputs([[1, 2, 3, 4]], weight=0.1 * np.eye(4), bias=[0.1, 0.2, 0.3, 0.4])
+    expected = -logsumexp(0.1 * np.asarray(kept) + images.bias)
+    assert_allclose(Ash(variant=variant, pruned_fraction=0.5).score(images), [expected], rtol=1e-6)
+
+
+def test_ash_b_fills_active_features_only() -> None:
+    images = outputs([[0, 0, 6, 0], [0, 0, 0, 0]])
+    expected = [-logsumexp([0, 0, 6, 0]), -np.log(4)]
+    assert_allclose(Ash(variant="B", pruned_fraction=0.5).score(images), expected, rtol=1e-6)
+
+
+def test_scale_by_hand() -> None:
+    images = outputs([[1, 2, 3, 4]], weight=0.1 * np.eye(4), bias=[0.1, 0.2, 0.3, 0.4])
+    expected = -logsumexp(0.1 * images.features[0] * np.exp(10 / 7) + images.bias)
+    assert_allclose(Scale(pruned_fraction=0.5).score(images), [expected], rtol=1e-6)
+
+
+@pytest.mark.parametrize("detector", [Ash(variant="S", pruned_fraction=0.5), Scale(pruned_fraction=0.5)])
+def test_shaping_refuses_negative_features(detector: Ash | Scale) -> None:
+    images = outputs([[1.0, -0.25]])
+    for call in (detector.fit, detector.score):
+        with pytest.raises(InputError, match=r"behind a ReLU.*-0.25"):
+            call(images)
+
+
+def test_dice_by_hand() -> None:
+    """Mean feature (1, 2): contributions 3, 2, 1, 8; the upper half stays."""
+    weight, bias = [[3, 1], [1, 4]], [0.5, 0.25]
+    train = outputs([[0, 2], [2, 2]], weight=weight, bias=bias)
+    test = outputs([[1, 1]], weight=weight, bias=bias)
+    expected = -logsumexp([3 + 0.5, 4 + 0.25])
+    assert_allclose(Dice(masked_fraction=0.5).fit(train).score(test), [expected], rtol=1e-6)
+
+
+def test_fdbd_by_hand() -> None:
+    """Mean feature (0, 0); class 0 is 1 from the boundary to class 1 and 2 / sqrt(5) from that to class 2."""
+    weight = [[1, 0], [-1, 0], [0, -2]]
+    train = outputs([[1, 0], [-1, 0]], weight=weight)
+    test = outputs([[1, 0], [0, 0]], weight=weight)
+    assert_allclose(Fdbd().fit(train).score(test), [-(1 + 1 / np.sqrt(5)) / 2, 0], rtol=1e-6, atol=1e-12)
+
+
+def test_fdbd_leaves_out_classes_that_share_a_row() -> None:
+    weight = [[1, 0], [-1, 0], [1, 0]]
+    train = outputs([[1, 0], [-1, 0]], weight=weight)
+    assert_allclose(Fdbd().fit(train).score(outputs([[2, 0]], weight=weight)), [-2 / 2], rtol=1e-6)

@@ -1,0 +1,105 @@
+"""dvc.yaml tells the truth: deps are what a stage imports, outs what it writes, params what it reads."""
+
+import ast
+import re
+from pathlib import Path
+
+import pytest
+from ruamel.yaml import YAML
+
+from osr.config import Params
+from pipeline.stages import STAGES
+
+ROOT = Path(__file__).parents[1]
+STAGE_MODULES = {name: name.replace("-", "_") for name in STAGES}
+
+
+def dvc_stages():
+    return YAML(typ="safe").load(ROOT / "dvc.yaml")["stages"]
+
+
+def module_file(name):
+    """The source file of one of our modules, None for a package or anything else."""
+    path = ROOT / Path(*name.split("."))
+    return path.with_suffix(".py") if path.with_suffix(".py").is_file() else None
+
+
+def imported_names(source):
+    for node in ast.walk(ast.parse(source.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.level == 0:
+            yield node.module
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def import_closure(source):
+    """Every file of ours that `source` imports, at its top or inside a function, directly or not."""
+    found, todo = set(), [source]
+    while todo:
+        current = todo.pop()
+        if current not in found:
+            found.add(current)
+            todo += [file for name in imported_names(current) if (file := module_file(name))]
+    return {file.relative_to(ROOT).as_posix() for file in found}
+
+
+def test_the_six_stages_in_order():
+    assert list(dvc_stages()) == list(STAGES)
+
+
+@pytest.mark.parametrize("name", [name for name in STAGES if name != "plot"])
+def test_code_deps_are_the_import_closure(name):
+    stage = dvc_stages()[name]
+    listed = {dep for dep in stage["deps"] if dep.endswith(".py")}
+    assert listed == import_closure(ROOT / "pipeline" / f"{STAGE_MODULES[name]}.py")
+    data_files = {dep for dep in stage["deps"] if dep.startswith("osr/") and not dep.endswith(".py")}
+    assert data_files == ({"osr/protocols/A.json"} if name == "prepare-split" else set())
+
+
+def test_plot_depends_on_all_code_and_all_params():
+    """Otherwise an execution that stops early would leave a row without test metrics."""
+    stage = dvc_stages()["plot"]
+    assert {"osr", "pipeline"} <= set(stage["deps"])
+    assert stage["params"] == [{"params.yaml": None}]
+
+
+@pytest.mark.parametrize("name", STAGES)
+def test_command_and_metrics_file(name):
+    stage = dvc_stages()[name]
+    assert stage["cmd"] == f"python -m pipeline.{STAGE_MODULES[name]}"
+    assert stage["metrics"] == [{STAGES[name].metrics.as_posix(): {"cache": False}}]
+
+
+@pytest.mark.parametrize("package", ["osr", "pipeline"])
+def test_package_files_hold_a_docstring_only(package):
+    """So that they need not stand among the deps."""
+    for path in (ROOT / package).rglob("__init__.py"):
+        body = ast.parse(path.read_text()).body
+        assert len(body) == 1, path
+        assert isinstance(body[0].value, ast.Constant), path
+
+
+def params_read(source):
+    """`params.section` or `params.section.key` accesses in a stage's code."""
+    pattern = re.compile(r"\bparams\.([a-z_]+)(?:\.([a-z_]+))?")
+    return {(section, key) for section, key in pattern.findall(source) if section in Params.model_fields}
+
+
+@pytest.mark.parametrize("name", [name for name in STAGES if name != "plot"])
+def test_params_are_declared(name):
+    stage = dvc_stages()[name]
+    files = [dep for dep in stage["deps"] if dep.startswith("pipeline/")]
+    code = "".join((ROOT / file).read_text() for file in files)
+    for section, key in params_read(code):
+        declared = stage["params"]
+        assert section in declared or f"{section}.{key}" in declared, (name, section, key)
+
+
+@pytest.mark.parametrize("name", STAGES)
+def test_outs_cover_what_is_mirrored(name):
+    stage = dvc_stages()[name]
+    outs = [Path(out) for out in stage.get("outs", [])] + [Path(next(iter(m))) for m in stage["metrics"]]
+    mirrored = [*STAGES[name].artifacts, STAGES[name].checkpoint, STAGES[name].history]
+    for path in filter(None, mirrored):
+        assert any(path.is_relative_to(out) for out in outs), path

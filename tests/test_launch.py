@@ -1,0 +1,32 @@
+import shlex
+
+import pytest
+
+from osr.errors import InputError
+from pipeline.launch import dvc_command, split_overrides
+
+
+@pytest.mark.parametrize(
+    ("text", "parts"),
+    [
+        ("", []),
+        ("  ", []),
+        ("train.lr=1e-3", ["train.lr=1e-3"]),
+        ("train.lr=1e-3  split.trial=1 ", ["train.lr=1e-3", "split.trial=1"]),
+        ("split.known=[0, 1] +new.key=2", ["split.known=[0, 1]", "+new.key=2"]),
+        ("model.backbone.weights='a b.pth' ~old.key", ["model.backbone.weights='a b.pth'", "~old.key"]),
+        ("++a={b: 1, c: 2} d.0=x", ["++a={b: 1, c: 2}", "d.0=x"]),
+    ],
+)
+def test_overrides_are_split_where_the_next_one_starts(text: str, parts: list[str]) -> None:
+    assert split_overrides(text) == parts
+
+
+def test_text_that_is_no_override_is_refused() -> None:
+    with pytest.raises(InputError, match="'trial' must look like key=value"):
+        split_overrides("trial")
+
+
+def test_nothing_to_override_is_a_plain_repro() -> None:
+    assert dvc_command([])[1:] == ["-m", "dvc", "repro"]
+    assert shlex.join(dvc_command(["a=1", "b=2"])[2:]) == "dvc exp run -S a=1 -S b=2"

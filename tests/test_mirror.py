@@ -1,0 +1,167 @@
+"""The mirror against a real sqlite store."""
+
+import json
+import math
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from pipeline.mirror import agrees, mirror
+from pipeline.rows import enter, find_for_stage
+from pipeline.stages import STAGES
+from pipeline.store import Store, connect, is_alive, owner, store_may_fail, workspace_root
+
+TRAIN = STAGES["train"]
+FOREIGN = (
+    "MLFLOW_TRACKING_URI",
+    "MLFLOW_RUN_ID",
+    "MLFLOW_EXPERIMENT_ID",
+    "MLFLOW_EXPERIMENT_NAME",
+    "DVC_ROOT",
+)
+
+
+@pytest.fixture(scope="module")
+def empty(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A workspace with a database, because making one takes seconds."""
+    root = tmp_path_factory.mktemp("store")
+    with pytest.MonkeyPatch.context() as patch:
+        for name in FOREIGN:
+            patch.delenv(name, raising=False)
+        connect(root)
+    return root
+
+
+@pytest.fixture
+def store(empty: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Store]:
+    """A connection, with a trained stage in the working directory."""
+    for name in FOREIGN:
+        monkeypatch.delenv(name, raising=False)
+    root = tmp_path / "workspace"
+    shutil.copytree(empty, root)
+    monkeypatch.chdir(root)
+    for path in (TRAIN.metrics, TRAIN.checkpoint, TRAIN.history):
+        assert path is not None
+        path.parent.mkdir(parents=True, exist_ok=True)
+    TRAIN.metrics.write_text('{"accuracy": {"val": 0.5, "test": NaN}, "epochs": 2, "note": "text"}')
+    TRAIN.checkpoint.write_bytes(b"weights")
+    TRAIN.history.write_text("epoch,train/loss,val/accuracy\n0,nan,\n1,0.5,0.75\n")
+    yield connect(root)
+
+
+def new_row(store: Store, **params: object) -> str:
+    return enter(store, params, None)
+
+
+def test_numbers_and_curves_arrive_as_they_are(store: Store, caplog: pytest.LogCaptureFixture) -> None:
+    run_id = new_row(store)
+    mirror(store.client, run_id, TRAIN, state="done")
+    metrics = store.client.get_run(run_id).data.metrics
+    assert metrics.pop("accuracy/test") != metrics.get("accuracy/test")  # NaN
+    assert metrics == {"accuracy/val": 0.5, "epochs": 2, "train/loss": 0.5, "val/accuracy": 0.75}
+    first, second = store.client.get_metric_history(run_id, "train/loss")
+    assert math.isnan(first.value)
+    assert (first.step, second.step) == (0, 1)
+    assert [point.step for point in store.client.get_metric_history(run_id, "val/accuracy")] == [1]
+    assert "not numbers, so not in MLflow: note" in caplog.text
+    assert agrees(store.client, run_id, TRAIN)
+
+
+def test_what_was_logged_live_is_completed_not_doubled(store: Store) -> None:
+    run_id = new_row(store)
+    store.client.log_metric(run_id, "train/loss", 0.5, step=1)
+    mirror(store.client, run_id, TRAIN, state="done")
+    mirror(store.client, run_id, TRAIN, state="done")
+    assert sorted(point.step for point in store.client.get_metric_history(run_id, "train/loss")) == [0, 1]
+
+
+def test_a_curve_of_other_values_does_not_agree(store: Store) -> None:
+    run_id = new_row(store)
+    store.client.log_metric(run_id, "train/loss", 0.4, step=1)
+    assert not agrees(store.client, run_id, TRAIN)
+
+
+def test_long_histories_need_several_calls(store: Store) -> None:
+    TRAIN.history.write_text("epoch,train/loss\n" + "".join(f"{epoch},0.5\n" for epoch in range(2100)))
+    run_id = new_row(store)
+    mirror(store.client, run_id, TRAIN, state="done")
+    assert len(store.client.get_metric_history(run_id, "train/loss")) == 2100
+
+
+def test_equal_weights_are_stored_once_as_long_as_they_are_there(store: Store) -> None:
+    first, second, third = (new_row(store, n=n) for n in range(3))
+    for run_id in (first, second):
+        mirror(store.client, run_id, TRAIN, state="done")
+    tag = "osr.checkpoint"
+    link = store.client.get_run(first).data.tags[tag]
+    assert link.startswith(f"runs:/{first}/artifacts/model/model.safetensors sha256:")
+    assert store.client.get_run(second).data.tags[tag] == link
+
+    shutil.rmtree(store.root / "mlartifacts" / first)
+    mirror(store.client, third, TRAIN, state="done")
+    assert store.client.get_run(third).data.tags[tag].startswith(f"runs:/{third}/")
+
+
+def test_params_of_any_number_and_length_are_logged(store: Store) -> None:
+    params = {f"p{n}": n for n in range(250)} | {"empty": "", "long": "x" * 7000, "none": None}
+    held = store.client.get_run(new_row(store, **params)).data.params
+    assert len(held) == 253
+    assert (held["empty"], held["none"], held["p249"]) == ("", "None", "249")
+    assert held["long"] == "x" * 5999 + "…"
+
+
+def test_a_row_is_joined_only_while_its_ancestors_are_those_of_the_workspace(store: Store) -> None:
+    run_id = new_row(store, lr=1)
+    mirror(store.client, run_id, TRAIN, state="done")
+
+    def found(params: dict[str, object], stage: str) -> str | None:
+        row = find_for_stage(store, params, running=stage, present=["train"])
+        return row and row.info.run_id
+
+    assert found({"lr": 1}, "calibrate") is None, "somebody is at work on it"
+    store.client.set_terminated(run_id, "FINISHED")
+    assert found({"lr": 1}, "calibrate") == run_id
+    assert found({"lr": 2}, "calibrate") is None, "other params"
+    assert found({"lr": 1}, "train") is None, "a stage is logged once"
+    TRAIN.metrics.write_text(json.dumps({"accuracy": 0.6}))
+    assert found({"lr": 1}, "calibrate") is None, "trained again since"
+
+
+def test_rows_of_dead_processes_are_closed(store: Store) -> None:
+    host, pid, _ = owner().rsplit(":", 2)
+    dead, alive = new_row(store, n=1), new_row(store, n=2)
+    store.client.set_tag(
+        dead, "osr.owner", f"{host}:{pid}:1.0"
+    )  # the process id was given to another process
+    store.client.set_tag(dead, "osr.stage.train", "running")
+    connect(store.root)
+    assert store.client.get_run(dead).info.status == "KILLED"
+    assert store.client.get_run(dead).data.tags["osr.stage.train"] == "KILLED"
+    assert store.client.get_run(alive).info.status == "RUNNING"
+
+
+def test_owner_is_this_process() -> None:
+    assert is_alive(owner())
+    assert not is_alive("host:4194305:1.0")  # above the largest process id of Linux
+
+
+def test_only_failures_of_the_store_are_survived(caplog: pytest.LogCaptureFixture) -> None:
+    with store_may_fail("go on."):
+        raise OSError("no route to host")
+    assert "MLflow was not updated (OSError: no route to host); go on." in caplog.text
+    with pytest.raises(KeyError), store_may_fail("go on."):
+        raise KeyError("a defect")
+
+
+def test_dvc_root_counts_in_temporary_copies_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    copy = tmp_path / "main" / ".dvc" / "tmp" / "exps" / "tmp1"
+    other = tmp_path / "other"
+    for folder in (copy, other):
+        folder.mkdir(parents=True)
+    monkeypatch.setenv("DVC_ROOT", str(tmp_path / "main"))
+    monkeypatch.chdir(copy)
+    assert workspace_root() == tmp_path / "main"
+    monkeypatch.chdir(other)
+    assert workspace_root() == other

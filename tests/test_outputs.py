@@ -1,0 +1,79 @@
+"""Outputs: what they refuse, derive, and keep on disk."""
+
+from dataclasses import fields, replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.testing import assert_array_equal
+
+from osr.errors import InputError
+from osr.outputs import BACKGROUND, UNKNOWN, Outputs
+
+
+@pytest.fixture
+def images() -> Outputs:
+    rng = np.random.default_rng(0)
+    weight, bias = rng.normal(size=(3, 4)).astype(np.float32), rng.normal(size=3).astype(np.float32)
+    features = rng.normal(size=(6, 4)).astype(np.float32)
+    labels = np.array([0, 1, 2, UNKNOWN, BACKGROUND, 0])
+    return Outputs(features @ weight.T + bias, features, labels, np.arange(10, 16), weight, bias)
+
+
+def test_derived_numbers(images: Outputs) -> None:
+    images.logits[:3] = [[1, 0, 0], [1, 0, 0], [0, 0, 1]]
+    assert len(images) == 6
+    assert images.num_classes == 3
+    assert images.predictions[:3].tolist() == [0, 0, 2]
+    assert images.predictions.dtype == np.int64
+    assert images.correct[:5].tolist() == [True, False, True, False, False]
+
+
+@pytest.mark.parametrize("name", ["logits", "features", "weight", "bias"])
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_values_that_are_no_numbers_are_refused(images: Outputs, name: str, value: float) -> None:
+    array = getattr(images, name).copy()
+    array.flat[-1] = value
+    with pytest.raises(InputError, match=f"Outputs.{name} holds NaN or infinity"):
+        replace(images, **{name: array})
+
+
+@pytest.mark.parametrize("name", ["features", "labels", "index", "weight", "bias"])
+def test_shapes_must_agree(images: Outputs, name: str) -> None:
+    with pytest.raises(InputError, match="must have shape"):
+        replace(images, **{name: getattr(images, name)[:-1]})
+
+
+@pytest.mark.parametrize("label", [-3, 3])
+def test_labels_outside_the_classes_are_refused(images: Outputs, label: int) -> None:
+    labels = images.labels.copy()
+    labels[0] = label
+    with pytest.raises(InputError, match=r"-2\.\.2"):
+        replace(images, labels=labels)
+
+
+def test_select_keeps_the_head(images: Outputs) -> None:
+    chosen = images.select(images.labels >= 0)
+    assert chosen.index.tolist() == [10, 11, 12, 15]
+    assert_array_equal(chosen.weight, images.weight)
+    assert images.select(np.array([5, 0])).index.tolist() == [15, 10]
+    assert len(images.select(np.zeros(6, dtype=bool))) == 0
+
+
+def test_files_give_the_same_arrays(images: Outputs, tmp_path: Path) -> None:
+    images.save(tmp_path / "deep" / "folder")
+    loaded = Outputs.load(tmp_path / "deep" / "folder")
+    for field in fields(Outputs):
+        assert_array_equal(getattr(loaded, field.name), getattr(images, field.name))
+    assert isinstance(loaded.features, np.memmap)
+    assert not loaded.features.flags.writeable
+
+
+def test_a_missing_or_pickled_file_is_refused(images: Outputs, tmp_path: Path) -> None:
+    images.save(tmp_path)
+    np.save(tmp_path / "labels.npy", np.array([{}]), allow_pickle=True)
+    with pytest.raises(ValueError, match="Python objects"):
+        Outputs.load(tmp_path)
+    (tmp_path / "labels.npy").unlink()
+    with pytest.raises(InputError, match=r"labels.npy is missing"):
+        Outputs.load(tmp_path)

@@ -1,0 +1,175 @@
+"""Whole executions of a DVC project that computes nothing (tests/tracking_project), and their rows."""
+
+import os
+import shutil
+import signal
+from pathlib import Path
+
+import pytest
+from toy_project import STAGES, TIMEOUT_S, Project, create, hang, is_complete, states
+
+MLFLOW_RUN = ("mlflow", "run", ".", "--env-manager", "local")
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Project:
+    """A project after its first `dvc repro`; a path with a blank, as paths have."""
+    project = create(tmp_path_factory.mktemp("tracking") / "toy project")
+    project.dvc("repro", "-q")
+    return project
+
+
+@pytest.fixture
+def project(finished: Project, tmp_path: Path) -> Project:
+    """A copy of the finished project."""
+    shutil.copytree(finished.root, tmp_path / "toy project", symlinks=True)
+    return Project(tmp_path / "toy project")
+
+
+def test_first_execution_is_one_complete_row(finished: Project) -> None:
+    (row,) = finished.rows()
+    assert is_complete(row)
+    assert states(row) == dict.fromkeys(STAGES, "done")
+    assert finished.curve(row) == [0, 1, 2]
+    assert row.data.params["detectors.energy.temperature"] == "1.0"
+    assert row.data.params["split.known"] == "[]"
+    tags = row.data.tags
+    assert tags["mlflow.source.git.commit"] == finished.run("git", "rev-parse", "HEAD").strip()
+    assert tags["osr.git.dirty"] == "false"
+    assert float(tags["osr.split.digest"]) == pytest.approx(
+        row.data.metrics["number/prepare-split"], abs=1e-6
+    )
+    assert finished.artifacts(row, "figures") == ["figures/one.txt"]
+    weights = "artifacts/model/model.safetensors"
+    assert finished.artifacts(row, "artifacts/model") == ["artifacts/model/history.csv", weights]
+    assert tags["osr.checkpoint"].startswith(f"runs:/{row.info.run_id}/{weights} sha256:")
+
+
+def test_only_what_changed_runs_and_the_new_row_is_complete_all_the_same(project: Project) -> None:
+    project.dvc("repro")
+    assert len(project.rows()) == 1
+
+    project.knob("evaluate", "edited")
+    project.dvc("repro")
+    first, second = project.rows()
+    assert is_complete(second)
+    assert states(second) == dict.fromkeys(STAGES, "cached") | {"evaluate": "done", "plot": "done"}
+    assert project.curve(second) == [0, 1, 2]
+    assert second.data.params == first.data.params
+    assert second.data.metrics["number/train"] == first.data.metrics["number/train"]
+    assert second.data.metrics["number/evaluate"] != first.data.metrics["number/evaluate"]
+    assert second.data.tags["osr.git.dirty"] == "true"
+    assert second.data.tags["osr.checkpoint"] == first.data.tags["osr.checkpoint"]
+    assert project.artifacts(second, "artifacts/model") == ["artifacts/model/history.csv"]
+
+
+def test_forced_execution_is_a_new_row(project: Project) -> None:
+    project.dvc("repro", "--force", "--single-item", "train")
+    _, second = project.rows()
+    assert states(second) == {"prepare-split": "cached", "train": "done"}
+    assert project.curve(second) == [0, 1, 2]
+
+
+def test_experiment_is_a_row_with_its_name_and_sync_adds_none(project: Project) -> None:
+    project.dvc("exp", "run", "-n", "sharp", "-S", "plot.dpi=99")
+    assert "already holds" in project.python("pipeline.tracking", "sync")
+    _, second = project.rows()
+    assert is_complete(second)
+    assert second.info.run_name == second.data.tags["osr.experiment"] == "sharp"
+    assert second.data.params["plot.dpi"] == "99"
+
+
+def test_queue_with_two_workers_that_start_on_no_database(project: Project) -> None:
+    (project.root / "mlflow.db").unlink()
+    project.dvc("exp", "run", "--queue", "-S", "plot.dpi=97,98,99")
+    # The workers inherit the pipe that this waits for, so it returns when the last of them ends.
+    project.dvc("queue", "start", "-j", "2")
+    rows = project.rows()
+    assert sorted(row.data.params["plot.dpi"] for row in rows) == ["97", "98", "99"]
+    assert all(is_complete(row) and project.curve(row) == [0, 1, 2] for row in rows)
+    assert all(row.data.tags["osr.experiment"] == row.info.run_name for row in rows)
+    # The rows came from temporary copies that are gone by now; their artifacts, and those to come, are not.
+    assert all(project.artifacts(row, "figures") == ["figures/one.txt"] for row in rows)
+    assert project.client.get_experiment("0").artifact_location == f"{project.root}/mlruns/0"
+
+
+def test_mlflow_run_fills_its_own_row(project: Project) -> None:
+    project.python(*MLFLOW_RUN)
+    _, idle = project.rows()
+    assert is_complete(idle)
+    assert states(idle) == dict.fromkeys(STAGES, "cached")
+
+    project.python(*MLFLOW_RUN, "-P", "overrides=plot.dpi=99 plot.tsne_perplexity=5.0")
+    _, _, changed = project.rows()
+    assert is_complete(changed)
+    assert (changed.data.params["plot.dpi"], changed.data.params["plot.tsne_perplexity"]) == ("99", "5.0")
+    assert states(changed) == dict.fromkeys(STAGES, "cached") | {"plot": "done"}
+
+
+def test_mlflow_run_fails_when_a_stage_cannot_even_start(project: Project) -> None:
+    project.knob("plot", "crash")
+    project.python(*MLFLOW_RUN, status=1)
+    _, row = project.rows()
+    assert row.info.status == "FAILED"
+
+
+def test_failed_stage_continues_its_row_when_it_is_repaired(project: Project) -> None:
+    project.knob("plot", "raise")
+    assert "the knob says so" in project.dvc("repro", status=255)
+    _, row = project.rows()
+    assert row.info.status == "FAILED"
+    assert states(row)["plot"] == "FAILED: RuntimeError: the knob says so"
+
+    project.knob("plot", "repaired")
+    project.dvc("repro")
+    _, again = project.rows()
+    assert again.info.run_id == row.info.run_id
+    assert is_complete(again)
+    assert states(again)["plot"] == "done"
+
+
+def test_killed_training_is_closed_by_the_next_execution(project: Project) -> None:
+    project.knob("train", "late-hang")
+    process, stage = hang(project, "dvc", "repro")
+    os.kill(stage, signal.SIGKILL)
+    assert process.wait(TIMEOUT_S) != 0
+
+    project.knob("train", "repaired")
+    project.dvc("repro", "calibrate")
+    _, killed, retried = project.rows()
+    assert killed.info.status == states(killed)["train"] == "KILLED"
+    assert project.curve(killed) == project.curve(retried) == [0, 1, 2]
+    assert retried.info.status == "FINISHED"
+    assert states(retried) == {"prepare-split": "cached", "train": "done", "calibrate": "done"}
+
+
+@pytest.mark.parametrize(("sent", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, -signal.SIGINT)])
+def test_signal_closes_the_row(project: Project, sent: signal.Signals, status: int) -> None:
+    project.knob("plot", "hang")
+    process, stage = hang(project, "toy", "plot")
+    os.kill(stage, sent)
+    assert process.wait(TIMEOUT_S) == status
+    *_, row = project.rows()
+    assert row.info.status == states(row)["plot"] == "KILLED"
+
+
+def test_unreachable_store_costs_no_result_and_sync_catches_up(project: Project) -> None:
+    project.knob("plot", "edited")
+    away = {"MLFLOW_TRACKING_URI": "http://127.0.0.1:9", "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0"}
+    said = project.dvc("repro", **away)
+    assert "MLflow was not updated" in said
+    assert "the results are safe as files" in said
+    project.python("pipeline.tracking", "sync", status=1, **away)
+    assert len(project.rows()) == 1
+
+    project.python("pipeline.tracking", "sync")
+    _, synced = project.rows()
+    assert is_complete(synced)
+    assert states(synced) == dict.fromkeys(STAGES, "cached")
+    assert project.curve(synced) == [0, 1, 2]
+
+
+def test_off_imports_no_mlflow(project: Project) -> None:
+    program = "import sys, toy; toy.run('plot'); sys.exit('mlflow' in sys.modules)"
+    project.run(sys.executable, "-c", program, OSR_TRACKING="off")
+    assert len(project.rows()) == 1
