@@ -57,7 +57,7 @@ def main() -> None:
         fit = fit_temperature(logits, labels, min_temperature=0.01, max_temperature=100.0)
         times.append(time.perf_counter() - start)
     print(
-        f"  fit_temperature         {min(times):.3f} s (median {np.median(times):.3f})   T {fit.temperature:.6f}"
+        f"  fit_temperature        {min(times):.3f} s (median {np.median(times):.3f}) T {fit.temperature:.6f}"
     )
     tracemalloc.start()
     fit_temperature(logits, labels, min_temperature=0.01, max_temperature=100.0)

@@ -5,7 +5,8 @@
     python -m benchmarks.detectors --only knn vim
 
 Times are the best of the repeats. "product" is the time divided by that of test.features @ weight.T, the one
-product that turns features into logits. "extra" is the peak of resident memory beyond that before the fit (Linux).
+product that turns features into logits. "extra" is the peak of
+resident memory beyond that before the fit (Linux).
 """
 
 from __future__ import annotations
@@ -44,11 +45,8 @@ def main() -> None:
     print(f"{'detector':12} {'fit ms':>10} {'score ms':>10} {'sum ms':>10} {'x product':>10} {'extra MB':>9}")
     for name in arguments.only:
         fit, score, extra = measure(name, settings, train, test, repeats)
-        total = fit + score
-        print(
-            f"{name:12} {1e3 * fit:10.2f} {1e3 * score:10.2f} {1e3 * total:10.2f} {total / product:10.2f} {extra:9.0f}",
-            flush=True,
-        )
+        times = " ".join(f"{1e3 * seconds:10.2f}" for seconds in (fit, score, fit + score))
+        print(f"{name:12} {times} {(fit + score) / product:10.2f} {extra:9.0f}", flush=True)
 
 
 def make_outputs(count: int, shape: dict[str, int], *, seed: int) -> Outputs:

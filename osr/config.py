@@ -1,4 +1,4 @@
-"""The schema of params.yaml. Every key is required, unknown keys are refused, ranges and relations are checked."""
+"""The schema of params.yaml: every key is required, unknown ones are refused, ranges are checked."""
 
 from __future__ import annotations
 

@@ -2,4 +2,4 @@
 
 
 class InputError(ValueError):
-    """A setting, file or data set breaks a rule; the message names it, the rule, the value and the choices."""
+    """A setting, file or data set breaks a rule; the message names it, rule, value and choices."""

@@ -1,4 +1,4 @@
-"""Network and images to `Outputs`: every image passes the network once, and after that no network is needed."""
+"""Network and images to `Outputs`: each image passes once, and after that no network is needed."""
 
 from __future__ import annotations
 
@@ -57,4 +57,5 @@ def extract(
 
 def pick_device(accelerator: str) -> torch.device:
     """The device Fabric takes for `auto`, `cpu` or `gpu`."""
-    return Fabric(accelerator=accelerator, devices=1).device
+    device: torch.device = Fabric(accelerator=accelerator, devices=1).device
+    return device

@@ -78,7 +78,8 @@ def oracle_threshold(accepted: Acceptance) -> float:
 
     It has seen the unknown test images: a bound for honest thresholds, never a result.
     """
-    gain = accepted.known[1:] / accepted.num_known - accepted.unknown[1:] / accepted.num_unknown
+    num_known, num_unknown = np.int64(accepted.num_known), np.int64(accepted.num_unknown)
+    gain = accepted.known[1:] * num_unknown - accepted.unknown[1:] * num_known  # exact, so that ties are ties
     return float(accepted.thresholds[np.argmax(gain)])
 
 

@@ -57,7 +57,7 @@ class Outputs:
         for name in ("logits", "features", "weight", "bias"):
             if not _all_finite(getattr(self, name)):
                 raise InputError(f"Outputs.{name} holds NaN or infinity: the network diverged.")
-        if num_images and not (BACKGROUND <= self.labels.min() and self.labels.max() < num_classes):
+        if num_images and (self.labels.min() < BACKGROUND or self.labels.max() >= num_classes):
             raise InputError(f"Outputs.labels must lie in {BACKGROUND}..{num_classes - 1}.")
 
     def __len__(self) -> int:
@@ -66,7 +66,7 @@ class Outputs:
     @property
     def num_classes(self) -> int:
         """K, the number of known classes."""
-        return self.logits.shape[1]
+        return int(self.logits.shape[1])
 
     @property
     def predictions(self) -> IntArray:

@@ -1,4 +1,7 @@
-"""Which classes are known and which images train, validate and test. Labels: 0..K-1 known, -1 unknown, -2 background."""
+"""Which classes are known and which images train, validate and test.
+
+Labels: 0..K-1 known, -1 unknown, -2 background.
+"""
 
 from __future__ import annotations
 
@@ -100,7 +103,7 @@ class Split:
 
     @cached_property
     def labels(self) -> IntArray:
-        """(N,) int64 label of every image; images of classes in no group have label -1 and stand in no part."""
+        """(N,) int64 label of every image; -1 also for classes in no group, which stand in no part."""
         of_class = np.full(len(self.class_names), UNKNOWN, dtype=np.int64)
         of_class[list(self.known)] = np.arange(len(self.known))
         of_class[list(self.background)] = BACKGROUND
@@ -160,11 +163,15 @@ class Split:
         with (folder / "manifest.csv").open(newline="", encoding="utf-8") as file:
             lines = list(csv.DictReader(file))
         parts = np.array([line["part"] for line in lines])
-        groups = {group: tuple(summary[group]) for group in ("class_names", "known", "background", "unknown")}
         split = cls(
             targets=np.array([int(line["class_id"]) for line in lines], dtype=np.int64),
-            **groups,
-            **{part: np.flatnonzero(parts == part) for part in PARTS},
+            class_names=tuple(summary["class_names"]),
+            known=tuple(summary["known"]),
+            background=tuple(summary["background"]),
+            unknown=tuple(summary["unknown"]),
+            train=np.flatnonzero(parts == "train"),
+            val=np.flatnonzero(parts == "val"),
+            test=np.flatnonzero(parts == "test"),
         )
         if split.digest != summary["digest"]:
             raise InputError(
@@ -201,7 +208,7 @@ def make_split(
     """
     generator = np.random.default_rng(seed)
     parts: dict[str, list[IntArray]] = {part: [] for part in PARTS}
-    # Drawn for every class of the data set in order of its id: the division of a class does not depend on the protocol.
+    # Drawn for every class in order of its id: its division does not depend on the protocol.
     for number, name in enumerate(class_names):
         rows = generator.permutation(np.flatnonzero(targets == number))
         if number in (*known, *unknown, *background) and not len(rows):
@@ -220,5 +227,13 @@ def make_split(
                 parts[part].append(chosen)
     empty = [np.empty(0, dtype=np.int64)]
     train, val, test = (np.sort(np.concatenate(parts[part] or empty)) for part in PARTS)
-    groups = {"known": tuple(known), "background": tuple(background), "unknown": tuple(unknown)}
-    return Split(targets=targets, class_names=tuple(class_names), **groups, train=train, val=val, test=test)
+    return Split(
+        targets=targets,
+        class_names=tuple(class_names),
+        known=tuple(known),
+        background=tuple(background),
+        unknown=tuple(unknown),
+        train=train,
+        val=val,
+        test=test,
+    )

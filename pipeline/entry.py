@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import json
 import logging
-import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -26,8 +25,8 @@ logger = logging.getLogger("osr")
 def run_stage(name: str, body: Body, description: str | None) -> None:
     """Run one stage as a command.
 
-    Bad input ends with its sentence on stderr and exit status 1. After any failure the outputs that DVC deleted
-    before it started the stage are brought back, so that earlier results stay.
+    Bad input ends with its sentence on stderr and exit status 1. After any failure the outputs that DVC
+    deleted before it started the stage are brought back, so that earlier results stay.
 
     Args:
         name: of the stage, as in dvc.yaml.
@@ -57,7 +56,7 @@ def write_json(path: Path, content: Any) -> None:
     aside = path.with_suffix(".part")
     text = json.dumps(_without_nan(content), indent=2, sort_keys=True, allow_nan=False)
     aside.write_text(text + "\n", encoding="utf-8")
-    os.replace(aside, path)
+    aside.replace(path)
 
 
 def _without_nan(content: Any) -> Any:

@@ -89,7 +89,9 @@ def evaluate(params: Params, _row: Row) -> Metrics:
     )
     confusions = {name: test.confusion(thresholds[name]) for name, test in judged.items()}
     write_json(CONFUSION, {name: matrix.tolist() for name, matrix in confusions.items()})
-    per_detector = {name: detector_metrics(test, confusions[name], params) for name, test in judged.items()}
+    per_detector: dict[str, dict[str, float]] = {
+        name: detector_metrics(test, confusions[name], params) for name, test in judged.items()
+    }
     metrics = by_metric(per_detector)
     # Accuracy does not look at the score, so every detector has drawn the same interval.
     accuracy = {
@@ -124,7 +126,7 @@ def oracle_point(test: Judged, accepted: Acceptance) -> dict[str, float]:
 
 
 def closed_set(outputs: Outputs, params: Params) -> dict[str, float]:
-    """How the known test images are classified, and how calibrated that is before and after the temperature."""
+    """How the known test images are classified, and how calibrated that is before and after calibration."""
     known = outputs.select(outputs.labels >= 0)
     temperature = float(read_json(TEMPERATURE)["temperature"])
     before, after = (

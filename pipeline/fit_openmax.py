@@ -1,4 +1,4 @@
-"""Stage fit-openmax: fit OpenMax and every other enabled detector, and their thresholds on validation knowns."""
+"""Stage fit-openmax: fit every enabled detector, OpenMax among them, and thresholds on validation knowns."""
 
 from __future__ import annotations
 

@@ -48,7 +48,9 @@ MAX_CSV_POINTS = 1000
 def plot(params: Params, _row: Row) -> Metrics:
     """Draw every figure and write the curves; return how many there are."""
     scores = load_scores()
-    points = {name: detector_curves(scores, name) for name in params.detectors.enabled}
+    points: dict[str, dict[str, Pair]] = {
+        name: detector_curves(scores, name) for name in params.detectors.enabled
+    }
     FIGURES.mkdir(parents=True, exist_ok=True)
     with styled():
         draw_curves(points, params)
@@ -89,7 +91,7 @@ def areas(metric: str, names: tuple[str, ...]) -> dict[str, tuple[float, float, 
 def draw_curves(points: Mapping[str, Mapping[str, Pair]], params: Params) -> None:
     """OSCR on both axes, ROC, precision-recall."""
     names, confidence = params.detectors.enabled, params.evaluate.confidence
-    curve = {
+    curve: dict[str, dict[str, Pair]] = {
         kind: {name: points[name][kind] for name in names} for kind in ("oscr", "roc", "precision_recall")
     }
     prevalence = read_json(STAGES["evaluate"].metrics)["prevalence"][names[0]]

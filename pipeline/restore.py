@@ -1,4 +1,4 @@
-"""Earlier results stay when a stage fails: DVC deletes a stage's outputs before it runs, its cache still holds them."""
+"""Earlier results stay when a stage fails: DVC deletes its outputs before it runs, the cache holds them."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ LOCK = Path("dvc.lock")
 def restore_outputs(stage: str) -> None:
     """Put back what dvc.lock records as the outputs of `stage`; without a record, leave everything as it is.
 
-    Files the failed stage had begun to write are replaced. `dvc checkout` cannot do this: DVC has the outputs of a
-    running stage locked.
+    Files the failed stage had begun to write are replaced. `dvc checkout` cannot do this: DVC has the
+    outputs of a running stage locked.
     """
     outputs = _recorded_outputs(stage)
     if not outputs:

@@ -20,7 +20,7 @@ from osr.outputs import IntArray
 from osr.splits import Split
 from osr.training import History, train
 from pipeline.entry import Metrics, run_stage
-from pipeline.stages import HISTORY, IMAGES, MODEL, SPLIT, WEIGHTS, open_images
+from pipeline.stages import HISTORY, MODEL, SPLIT, WEIGHTS, open_images
 from pipeline.store import workspace_root
 from pipeline.tracking import Row
 
@@ -68,7 +68,7 @@ def load_part(images: NDArray[np.uint8], rows: IntArray, labels: IntArray) -> Te
 
 
 def checkpoint_path(params: Params, split_digest: str) -> Path:
-    """Where this very training keeps its state: another setting, split or line of code is another training."""
+    """Where this training keeps its state: another setting, split or line of code is another training."""
     content = hashlib.sha256()
     content.update(json.dumps([params.model.model_dump(), params.train.model_dump(), split_digest]).encode())
     for source in sorted(Path("osr").rglob("*.py")):

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from scipy.optimize import minimize_scalar
 from scipy.special import log_softmax, softmax
 
+from osr import calibration
 from osr.calibration import Reliability, fit_temperature, reliability
 from osr.errors import InputError
 
@@ -77,6 +78,25 @@ def test_a_first_rows_search_that_misleads_does_not_matter():
     fit = fit_temperature(logits, labels, **BRACKET)
     assert fit.temperature == pytest.approx(20 / math.log(3), rel=1e-5)  # softmax must say 3 to 1
     assert not fit.at_bound
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_calibrated_logits_stay_and_their_nll_does_not_rise(seed):
+    logits, labels = drawn_from_softmax(3.0, num_images=300, seed=seed)
+    right = fit_temperature(logits, labels, **BRACKET).temperature
+    fit = fit_temperature((logits / right).astype(np.float32), labels, **BRACKET)
+    assert fit.temperature == pytest.approx(1, abs=1e-5)
+    assert fit.nll_after <= fit.nll_before
+
+
+def test_far_ends_are_reached_in_few_passes(monkeypatch):
+    passes = []
+    nll_slope = calibration._nll_slope
+    monkeypatch.setattr(calibration, "_nll_slope", lambda *args: passes.append(args) or nll_slope(*args))
+    for scale in (0.3, 5.0, 100.0):
+        passes.clear()
+        assert fit_temperature(scale * np.eye(3), [0, 1, 2], **BRACKET).at_bound
+        assert len(passes) <= 15
 
 
 def test_separated_images_end_at_the_lower_bound():

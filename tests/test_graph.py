@@ -31,7 +31,10 @@ def test_files_within_folders_and_options_are_understood(
     monkeypatch.chdir(tmp_path)
     Path("dvc.yaml").write_text(
         "stages:\n"
-        "  train: {cmd: x, outs: [artifacts/model: {persist: true}], metrics: [metrics/train.json: {cache: false}]}\n"
+        "  train:\n"
+        "    cmd: x\n"
+        "    outs: [artifacts/model: {persist: true}]\n"
+        "    metrics: [metrics/train.json: {cache: false}]\n"
         "  calibrate: {cmd: x, deps: [metrics/train.json], outs: [artifacts/calibration/t.json]}\n"
         "  evaluate: {cmd: x, deps: [artifacts/calibration/]}\n"
         "  plot: {cmd: x, deps: [artifacts/model/a.csv, artifacts/calibration2]}\n"

@@ -13,6 +13,7 @@ from sklearn import metrics as sk
 
 from osr.errors import InputError
 from osr.metrics import (
+    ccr_at_fpr,
     closed_set_metrics,
     confusion_matrix,
     curves,
@@ -195,6 +196,25 @@ def test_oracle_threshold_is_the_best_of_all(kind):
     best = oracle_threshold(count_accepted(known, correct, unknown))
     assert gains[best] == pytest.approx(max(gains.values()))
     assert best == min(t for t, gain in gains.items() if gain > max(gains.values()) - 1e-12)
+
+
+def test_oracle_threshold_is_the_smallest_of_equals():
+    assert oracle_threshold(count_accepted([0.0, 2.0], [True, True], [1.0, 3.0])) == 0.0
+    known, unknown = np.arange(0, 300, 2.0)[:49], np.arange(0, 300, 6.0)[:49] + 3  # 1/49 is no float
+    gains = [np.count_nonzero(known <= t) - np.count_nonzero(unknown <= t) for t in range(300)]
+    assert oracle_threshold(count_accepted(known, np.ones(49, bool), unknown)) == np.argmax(gains)
+
+
+def test_ccr_counts_images_in_spite_of_rounding():
+    accepted = count_accepted(np.arange(100.0) + 0.5, np.ones(100, bool), np.arange(100.0))
+    assert 0.29 * 100 < 29  # the trap
+    assert ccr_at_fpr(accepted, 0.29) == 0.29
+
+
+def test_macro_f1_leaves_out_a_class_that_nobody_saw():
+    confusion = np.array([[8, 0, 2], [0, 0, 0], [1, 0, 4]])
+    f1 = operating_point(confusion)["kplus1_macro_f1"]
+    assert f1 == pytest.approx((2 * 8 / (10 + 9) + 2 * 4 / (5 + 6)) / 2)
 
 
 def test_operating_point_against_scikit_learn():

@@ -3,7 +3,6 @@
 import json
 import math
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -35,7 +34,7 @@ def empty(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def store(empty: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Store]:
+def store(empty: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Store:
     """A connection, with a trained stage in the working directory."""
     for name in FOREIGN:
         monkeypatch.delenv(name, raising=False)
@@ -48,7 +47,9 @@ def store(empty: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Itera
     TRAIN.metrics.write_text('{"accuracy": {"val": 0.5, "test": NaN}, "epochs": 2, "note": "text"}')
     TRAIN.checkpoint.write_bytes(b"weights")
     TRAIN.history.write_text("epoch,train/loss,val/accuracy\n0,nan,\n1,0.5,0.75\n")
-    yield connect(root)
+    # The database remembers where it was made; only a new experiment keeps its artifacts in the copy.
+    monkeypatch.setenv("MLFLOW_EXPERIMENT_NAME", "copy")
+    return connect(root)
 
 
 def new_row(store: Store, **params: object) -> str:

@@ -1,4 +1,4 @@
-"""Batches of small images that live as one uint8 tensor on the device; every image gets its own random draw."""
+"""Batches of small images that live as one uint8 tensor on the device; each image gets its own draw."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+
+from osr.config import TrainSettings
 
 
 @dataclass(frozen=True)
@@ -26,22 +28,21 @@ class TensorImages:
 
 
 def epoch_batches(
-    data: TensorImages, *, batch_size: int, shift_pixels: int, seed: int, epoch: int
+    data: TensorImages, settings: TrainSettings, *, epoch: int
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """One pass over `data` in random order, augmented.
 
-    The order and the draws depend on `seed` and `epoch` alone, so a resumed run sees what an uninterrupted one would.
-    Batches differ in size by at most one image: a last batch of one image would break batch norm.
+    The order and the draws depend on seed and epoch alone, so a resumed run sees what an uninterrupted one
+    would. Batches differ in size by at most one image: a last batch of one would break batch norm.
 
     Yields:
         (B, C, H, W) uint8 images and (B,) int64 labels, B <= batch_size.
     """
-    generator = torch.Generator().manual_seed(hash_seed(seed, epoch))
+    generator = torch.Generator().manual_seed(hash_seed(settings.seed, epoch))
     order = torch.randperm(len(data), generator=generator)
-    num_batches = -(-len(data) // batch_size)
-    for rows in order.tensor_split(num_batches):
+    for rows in order.tensor_split(-(-len(data) // settings.batch_size)):
         rows = rows.to(data.labels.device)
-        yield random_shift(data.images[rows], shift_pixels, generator), data.labels[rows]
+        yield random_shift(data.images[rows], settings.shift_pixels, generator), data.labels[rows]
 
 
 def random_shift(images: Tensor, pixels: int, generator: torch.Generator) -> Tensor:
@@ -65,7 +66,7 @@ def random_shift(images: Tensor, pixels: int, generator: torch.Generator) -> Ten
 
 
 def hash_seed(seed: int, epoch: int) -> int:
-    """A seed for one epoch of one run; neighbouring seeds and epochs share no stream (splitmix64 finaliser)."""
+    """A seed for one epoch of one run; neighbours share no stream (finaliser of splitmix64)."""
     mask = (1 << 64) - 1
     mixed = (seed * 0x9E3779B97F4A7C15 + epoch + 1) & mask
     mixed = ((mixed ^ (mixed >> 30)) * 0xBF58476D1CE4E5B9) & mask

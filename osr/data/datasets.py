@@ -1,4 +1,4 @@
-"""Data sets by name: images as one uint8 array with class ids. A new data set is one function and one registry line."""
+"""Data sets by name: one uint8 array with class ids. A new one is a function and a registry line."""
 
 from __future__ import annotations
 
@@ -32,7 +32,8 @@ class ImageSet:
     def __post_init__(self) -> None:
         if self.images.dtype != np.uint8 or self.images.ndim != 4 or self.images.shape[3] not in (1, 3):
             raise InputError(
-                f"images must be uint8 of shape (N, H, W, 1 or 3), not {self.images.dtype} {self.images.shape}."
+                "images must be uint8 of shape (N, H, W, 1 or 3), "
+                f"not {self.images.dtype} {self.images.shape}."
             )
         if self.targets.shape != (len(self.images),):
             raise InputError(f"{len(self.images)} images need as many targets, not {self.targets.shape}.")

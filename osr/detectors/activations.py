@@ -12,6 +12,7 @@ from torch import Tensor
 from osr.detectors.base import Batch, Detector, Images
 from osr.detectors.moments import feature_mean
 from osr.detectors.quantile import feature_quantile
+from osr.detectors.selection import top_values
 from osr.errors import InputError
 
 
@@ -63,7 +64,7 @@ class Ash(Detector):
     def _score(self, batch: Batch) -> Tensor:
         self._check(batch)
         features = batch.features
-        bound = kth_largest(features, _num_kept(features.shape[1], self.pruned_fraction))
+        bound = top_values(features, _num_kept(features.shape[1], self.pruned_fraction)).amin(1, keepdim=True)
         if self.variant == "B":
             # A bound of 0 means that fewer than k features are active.
             kept = (features >= bound.clamp_min(torch.finfo(torch.float32).tiny)).float()
@@ -104,7 +105,7 @@ class Scale(Detector):
     def _score(self, batch: Batch) -> Tensor:
         features = batch.features
         _refuse_negative(features, self.name)
-        top = features.topk(_num_kept(features.shape[1], self.pruned_fraction), dim=1, sorted=False).values
+        top = top_values(features, _num_kept(features.shape[1], self.pruned_fraction))
         factor = _sharpening(features.sum(1, keepdim=True), top.sum(1, keepdim=True))
         return -((batch.logits - batch.bias).mul_(factor).add_(batch.bias)).logsumexp(1)
 
@@ -131,11 +132,6 @@ class Dice(Detector):
 
     def _score(self, batch: Batch) -> Tensor:
         return _energy(batch.features, self._state["weight"], batch.bias)
-
-
-def kth_largest(values: Tensor, count: int) -> Tensor:
-    """The `count`-th largest of each row, (n, 1)."""
-    return values.topk(count, dim=1, sorted=False).values.amin(1, keepdim=True)
 
 
 def _energy(features: Tensor, weight: Tensor, bias: Tensor) -> Tensor:

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from safetensors.torch import save_file
 from torch import Tensor
 
+from osr.detectors.selection import argmax
 from osr.errors import InputError
 from osr.outputs import BACKGROUND, UNKNOWN, Outputs
 
@@ -65,7 +66,7 @@ class Batch:
     @cached_property
     def predictions(self) -> Tensor:
         """(n,) int64, the known class with the largest logit."""
-        return self.logits.argmax(1)
+        return argmax(self.logits)
 
     @cached_property
     def weight(self) -> Tensor:

@@ -40,8 +40,8 @@ class Fdbd(Detector):
         return {"mean": feature_mean(images).float(), "factors": factors.float()}
 
     def _score(self, batch: Batch) -> Tensor:
-        largest, predicted = batch.logits.max(1, keepdim=True)
-        distances = (self._state["factors"][predicted[:, 0]] * (largest - batch.logits)).sum(1)
+        below = batch.logits.amax(1, keepdim=True) - batch.logits
+        distances = below.mul_(self._state["factors"][batch.predictions]).sum(1)
         return -distances.double() / lengths(batch.features - self._state["mean"]).double().clamp_min(
             _MIN_LENGTH
         )

@@ -42,9 +42,7 @@ def class_means(
 
 def class_sums(values: Tensor, labels: Tensor, num_classes: int) -> Tensor:
     """Sum of the rows of each class: values (n, D), labels (n,) in 0..K-1, result (K, D)."""
-    members = torch.zeros((num_classes, len(labels)), dtype=values.dtype, device=values.device)
-    members[labels, torch.arange(len(labels), device=values.device)] = 1
-    return members @ values
+    return values.new_zeros((num_classes, values.shape[1])).index_add_(0, labels, values)
 
 
 def taken(batch: Batch, space: Space, *, correct_only: bool) -> tuple[Tensor, Tensor]:

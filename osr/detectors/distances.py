@@ -10,6 +10,7 @@ from torch import Tensor
 
 from osr.detectors.base import Batch, Detector, Images, Space
 from osr.detectors.classes import class_means
+from osr.detectors.selection import argmax
 
 Distance = Literal["euclidean", "cosine", "eucos"]
 
@@ -48,7 +49,7 @@ def nearest(values: Tensor, means: Tensor) -> Tensor:
     # Centred, because |x|^2 - 2 x.m + |m|^2 cancels when all points are far from the origin.
     centre = means.mean(0)
     means = means - centre
-    return torch.addmm((means * means).sum(1), values - centre, means.T, alpha=-2).argmin(1)
+    return argmax(torch.addmm(-(means * means).sum(1), values - centre, means.T, alpha=2))
 
 
 def distance_to(values: Tensor, targets: Tensor, distance: Distance) -> Tensor:

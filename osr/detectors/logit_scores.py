@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from osr.detectors.base import Batch, Detector
+from osr.detectors.selection import argmax, top_values
 
 # exp of anything lower is 0 in float32; the clamp keeps 0 * -inf out.
 LOWEST = -104.0
@@ -86,7 +87,7 @@ class Gen(Detector):
     def _score(self, batch: Batch) -> Tensor:
         shifted, _, rest = shifted_softmax(batch.logits)
         if self.num_top < shifted.shape[1]:
-            shifted = shifted.topk(self.num_top, dim=1, sorted=False).values
+            shifted = top_values(shifted, self.num_top)
         log_p = shifted - rest.log1p()[:, None].float()
         log_terms = log_p.exp().neg_().log1p_().add_(log_p)
         # Where p is nearly 1, 1 - p is known from the other classes only.
@@ -118,7 +119,6 @@ def shifted_softmax(logits: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         y = z - max z, (n, K); exp(y) with 0 in place of the 1 of the largest logit (of the first, if several
         are equal), (n, K); the sum of the latter, (n,) float64. All fresh tensors.
     """
-    largest, predicted = logits.max(1, keepdim=True)
-    shifted = logits - largest
-    others = shifted.exp().scatter_(1, predicted, 0.0)
+    shifted = logits - logits.amax(1, keepdim=True)
+    others = shifted.exp().scatter_(1, argmax(logits)[:, None], 0.0)
     return shifted, others, others.sum(1).double()

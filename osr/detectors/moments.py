@@ -9,6 +9,8 @@ from osr.detectors.base import Images
 
 # A D x D sum per chunk is worth adding up only for chunks that are not much smaller than D rows.
 _CHUNK_BYTES = 64 << 20
+_NUM_BLOCKS = 4
+_MIN_BLOCK = 64
 
 
 def feature_mean(images: Images) -> Tensor:
@@ -31,9 +33,13 @@ def scatter(images: Images, origin: Tensor) -> Tensor:
 
 
 def gram(values: Tensor) -> Tensor:
-    """Product of the transpose and the values (n, D) themselves, (D, D)."""
-    if values.is_cuda:
-        return values.T @ values
-    # numpy sees that both factors are one array and computes one triangle only; torch does not.
-    array = values.numpy()
-    return torch.from_numpy(array.T @ array)
+    """Product of the transpose and the values (n, D) themselves, (D, D), from the blocks above the diagonal."""
+    width = values.shape[1]
+    product = values.new_empty((width, width))
+    step = max(_MIN_BLOCK, -(-width // _NUM_BLOCKS))
+    for start in range(0, width, step):
+        stop = min(start + step, width)
+        block = values[:, start:stop].T @ values[:, start:]
+        product[start:stop, start:] = block
+        product[start:, start:stop] = block.T
+    return product

@@ -11,11 +11,8 @@ from torch import Tensor
 
 from osr.detectors.base import Batch, Detector, Images, as_tensor
 from osr.detectors.distances import lengths
+from osr.detectors.selection import most_similar
 from osr.errors import InputError
-
-# Training images per tile of similarities, and how many of them share one maximum in the first selection.
-_TILE = 16384
-_GROUP = 16
 
 
 @dataclass(kw_only=True, eq=False)
@@ -82,45 +79,15 @@ class NNGuide(Detector):
         return {"bank": unit(features) * logits.logsumexp(1, keepdim=True)}
 
     def _score(self, batch: Batch) -> Tensor:
-        similarities, _ = most_similar(unit(batch.features), self._state["bank"], self.num_neighbors)
-        return -similarities.mean(1) * batch.logits.logsumexp(1)
+        products, _ = most_similar(batch.features, self._state["bank"], self.num_neighbors)
+        size = lengths(batch.features)
+        return -products.mean(1) / torch.where(size == 0, 1.0, size) * batch.logits.logsumexp(1)
 
 
 def unit(features: Tensor) -> Tensor:
     """Rows divided by their length; rows of zeros stay."""
     divisor = lengths(features)[:, None]
     return features / torch.where(divisor == 0, 1.0, divisor)
-
-
-def most_similar(features: Tensor, bank: Tensor, count: int) -> tuple[Tensor, Tensor]:
-    """The `count` rows of `bank` with the largest products: values, falling, and rows, each (n, count)."""
-    values, rows = [], []
-    for start in range(0, len(bank), _TILE):
-        tile_values, columns = _largest(features @ bank[start : start + _TILE].T, count)
-        values.append(tile_values)
-        rows.append(columns + start)
-    top = torch.cat(values, 1).topk(count, dim=1)
-    return top.values, torch.cat(rows, 1).gather(1, top.indices)
-
-
-def _largest(similarities: Tensor, count: int) -> tuple[Tensor, Tensor]:
-    """The min(count, M) largest of each row, (n, M), and their columns.
-
-    Columns are put in groups; the largest `count` values lie in the `count` groups with the largest maxima,
-    so that only these are looked at one by one.
-    """
-    width = similarities.shape[1]
-    groups = width // _GROUP
-    if groups <= count:
-        top = similarities.topk(min(count, width), dim=1)
-        return top.values, top.indices
-    maxima = similarities[:, : groups * _GROUP].reshape(-1, _GROUP, groups).amax(1)
-    best = maxima.topk(count, dim=1, sorted=False).indices
-    members = torch.arange(0, groups * _GROUP, groups, device=best.device)
-    left_over = torch.arange(groups * _GROUP, width, device=best.device).expand(len(best), -1)
-    columns = torch.cat([(best[:, :, None] + members).flatten(1), left_over], 1)
-    top = similarities.gather(1, columns).topk(count, dim=1, sorted=False)
-    return top.values, columns.gather(1, top.indices)
 
 
 def _check_number(images: Images, count: int, detector: str) -> None:

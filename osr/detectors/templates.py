@@ -11,6 +11,7 @@ from torch import Tensor
 from osr.detectors.base import Batch, Detector, Images
 from osr.detectors.classes import class_means, class_sums
 from osr.detectors.logit_scores import LOWEST, shifted_softmax
+from osr.detectors.selection import argmax
 
 # Logarithms of a template that does not exist: never the nearest, and still a number.
 _ABSENT = -1e30
@@ -48,7 +49,7 @@ class Klm(Detector):
         log_total, largest = rest.log1p(), 1 / (1 + rest)
         others *= largest[:, None].float()
         probabilities = others.scatter(1, predicted[:, None], largest[:, None].float())
-        match = (probabilities @ logs.T).argmax(1)
+        match = argmax(probabilities @ logs.T)
         # The divergence itself, the predicted class apart: nearly all of it cancels for a confident image.
         log_ratio = shifted.clamp_min_(LOWEST).sub_(log_total[:, None].float()).sub_(logs[match])
         log_largest = torch.where(

@@ -9,7 +9,7 @@ class CrossEntropy(nn.Module):
     """Mean over the batch of the cross-entropy between softmax(logits) and the smoothed label.
 
     Args:
-        label_smoothing: share in 0..1 of each target spread evenly over all K classes, the right one included.
+        label_smoothing: share in 0..1 of each target spread evenly over all K classes, also the right one.
     """
 
     def __init__(self, *, label_smoothing: float) -> None:

@@ -53,8 +53,8 @@ def feature_width(backbone: nn.Module, *, name: str, channels: int, image_size: 
             features = backbone(image)
     except (RuntimeError, AssertionError, ValueError) as error:
         raise InputError(
-            f"model.backbone.name {name!r} cannot take {image_size} x {image_size} images with {channels} channels "
-            f"({str(error).splitlines()[0]}); try a larger model.image_size."
+            f"model.backbone.name {name!r} cannot take {image_size} x {image_size} images of {channels} "
+            f"channels ({str(error).splitlines()[0]}); try a larger model.image_size."
         ) from error
     finally:
         backbone.train(was_training)
@@ -64,7 +64,7 @@ def feature_width(backbone: nn.Module, *, name: str, channels: int, image_size: 
 
 
 def pretrained_statistics(name: str) -> tuple[tuple[float, ...], tuple[float, ...]] | None:
-    """Mean and standard deviation per channel that timm's weights of this model expect; None for our own models."""
+    """Mean and standard deviation per channel that timm's weights expect; None for our own models."""
     if name in BACKBONES:
         return None
     import timm
@@ -86,15 +86,17 @@ def _timm_backbone(name: str, *, pretrained: bool, channels: int, image_size: in
     arguments = {"pretrained": pretrained, "num_classes": 0, "in_chans": channels}
     try:
         try:
-            return timm.create_model(name, img_size=image_size, **arguments)
+            model: nn.Module = timm.create_model(name, img_size=image_size, **arguments)
         except TypeError:  # convolutional models take images of any size and have no such argument
-            return timm.create_model(name, **arguments)
+            model = timm.create_model(name, **arguments)
     except (OSError, RuntimeError, ValueError, AssertionError) as error:
         what = "its weights could not be downloaded" if pretrained else "timm could not build it"
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise InputError(
-            f"model.backbone.name {name!r}: {what} ({reason}); model.backbone.weights may also name a local file."
+            f"model.backbone.name {name!r}: {what} ({reason}); "
+            "model.backbone.weights may also name a local file."
         ) from error
+    return model
 
 
 def _load_weights(backbone: nn.Module, path: Path, name: str) -> None:

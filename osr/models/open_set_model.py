@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import json
-import os
 from dataclasses import asdict
 from pathlib import Path
 from typing import Self
 
-import torch
 from safetensors import safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
@@ -66,7 +64,7 @@ class OpenSetModel(nn.Module):
         )
         aside = path.with_suffix(".part")
         aside.write_bytes(content)
-        os.replace(aside, path)
+        aside.replace(path)
 
     @classmethod
     def load(cls, path: Path) -> Self:

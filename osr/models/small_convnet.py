@@ -14,7 +14,7 @@ def _block(inputs: int, outputs: int) -> list[nn.Module]:
 
 
 class SmallConvnet(nn.Module):
-    """Six 3 x 3 convolutions with batch norm in three widths (32, 64, 128), two halvings, global average pool.
+    """Six 3 x 3 convolutions with batch norm in three widths (32, 64, 128), two halvings, average pool.
 
     Maps (B, channels, H, W) float with H, W >= 4 to (B, 128) features.
     """
