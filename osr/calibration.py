@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ NllSlope = tuple[float, float, float]
 
 BLOCK_ELEMENTS = 1 << 18  # 1 MB of float32: a few such blocks stay in the cache
 PILOT_ROWS = 2000
+MAX_NEWTON_STEPS = 8  # then every second step halves the bracket
 
 
 @dataclass(frozen=True)
@@ -56,17 +58,13 @@ def fit_temperature(
         InputError: no images, a label outside 0..K-1, a logit that is not finite, or a bracket without 1.
     """
     if not 0 < min_temperature <= 1 <= max_temperature < math.inf:
-        raise InputError(
-            f"The bracket must start above 0 and hold 1, not {min_temperature}..{max_temperature}."
-        )
+        raise InputError(f"The bracket must be above 0 and hold 1, not {min_temperature}..{max_temperature}.")
     classes = checked_labels(logits, labels)
-    every = max(1, len(logits) // PILOT_ROWS)
-    low, high = 1 / max_temperature, 1 / min_temperature
-    pilot_logits, pilot_classes = logits[::every], classes[::every]
     before = _nll_slope(logits, classes, 1.0)
-    start, _ = _smallest(lambda b: _nll_slope(pilot_logits, pilot_classes, b), 1.0, low, high)
+    low, high, every = 1 / max_temperature, 1 / min_temperature, max(1, len(logits) // PILOT_ROWS)
+    start = _start(lambda b: _nll_slope(logits[::every], classes[::every], b), low, high)
     inverse, after = _smallest(lambda b: _nll_slope(logits, classes, b), start, low, high)
-    at_bound = (inverse == low and after[1] > 0) or (inverse == high and after[1] < 0)
+    at_bound = (inverse == low and after[1] >= 0) or (inverse == high and after[1] <= 0)
     return TemperatureFit(1 / inverse, before[0], min(after[0], before[0]), at_bound)
 
 
@@ -84,29 +82,38 @@ def _nll_slope(logits: Array, classes: NDArray[np.int64], inverse: float) -> Nll
     return nll / len(logits), slope / len(logits), curvature / len(logits)
 
 
+def _start(evaluate: Callable[[float], NllSlope], low: float, high: float) -> float:
+    """Where a cheap convex function is smallest; 1 if it is flat."""
+    # The ends come first: far out a falling slope may underflow to 0, and Newton steps creep along its tail.
+    rises, falls = evaluate(low)[1] >= 0, evaluate(high)[1] <= 0
+    if rises or falls:
+        return 1.0 if rises and falls else low if rises else high
+    return _smallest(evaluate, 1.0, low, high)[0]
+
+
 def _smallest(
     evaluate: Callable[[float], NllSlope], start: float, low: float, high: float
 ) -> tuple[float, NllSlope]:
     """Where in low..high a convex function is smallest, and its value and derivatives next to there."""
-    ends = {low, high}  # not looked at yet
-    inverse, last_slope = start, math.inf
-    while True:
+    unseen = {low, high}
+    inverse = start
+    for count in itertools.count(1):
         _, slope, curvature = found = evaluate(inverse)
-        ends.discard(inverse)
+        unseen.discard(inverse)
         if slope == 0 or (inverse == low and slope > 0) or (inverse == high and slope < 0):
-            return inverse, found
+            break
         low, high = (low, inverse) if slope > 0 else (inverse, high)
-        step = slope / curvature if curvature > 0 else math.copysign(math.inf, slope)
-        guess = inverse - step
-        if abs(step) <= 1e-5 * inverse and low <= guess <= high:
+        guess = inverse - slope / curvature if curvature > 0 else math.copysign(math.inf, -slope)
+        # Newton's error after a step is about the square of the step.
+        if low <= guess <= high and abs(guess - inverse) <= 3e-4 * inverse:
             return guess, found
         if high - low <= 1e-6 * low:
-            return inverse, found
-        end = low if slope > 0 else high
-        halving = abs(slope) <= abs(last_slope) / 2
-        if not low < guess < high or not halving:
-            guess = end if end in ends else math.sqrt(low * high)
-        inverse, last_slope = guess, slope
+            break
+        if not low < guess < high or (count > MAX_NEWTON_STEPS and count % 2):
+            end = low if slope > 0 else high
+            guess = end if end in unseen else math.sqrt(low * high)
+        inverse = guess
+    return inverse, found
 
 
 @dataclass(frozen=True)
@@ -214,8 +221,8 @@ class SoftmaxBlock:
         rows: which rows of the logits.
         shifted: (B, K) logits minus the largest of their row, so that no exponential overflows.
         powers: (B, K) exp(b * shifted), in 0..1.
-        total: (B,) sum of a row of powers; powers / total are the probabilities, 1 / total the largest.
-        own: (B,) what `shifted` holds for the row's own class.
+        total: (B,) row sums of powers; powers / total are the probabilities, 1 / total the largest.
+        own: (B,) `shifted` of the row's own class.
     """
 
     rows: slice

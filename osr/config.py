@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import difflib
+import re
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 from ruamel.yaml import YAML
-from ruamel.yaml.error import YAMLError
+from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
 from osr.errors import InputError
 
@@ -41,7 +43,7 @@ Space = Literal["features", "logits"]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
 Share = Annotated[float, Field(gt=0, lt=1)]
 Count = Annotated[int, Field(ge=1)]
-ClassName = Annotated[int | str, Field(union_mode="left_to_right")]
+ClassName = Annotated[str | int, Field(union_mode="left_to_right")]
 
 
 class Section(BaseModel):
@@ -76,18 +78,24 @@ class SplitSettings(Section):
     def _relations(self) -> Self:
         if self.val_fraction + self.test_fraction >= 1:
             raise ValueError(
-                "val_fraction + test_fraction must be below 1, so that images are left to train on"
+                f"split.val_fraction is {self.val_fraction} and split.test_fraction is {self.test_fraction}, "
+                "but their sum must be below 1, so that images are left to train on"
             )
-        lists = {"known": self.known, "unknown": self.unknown}
+        lists = {"split.known": self.known, "split.unknown": self.unknown}
         if self.protocol != "explicit":
-            filled = [name for name, classes in lists.items() if classes]
+            filled = [f"{key} is {list(classes)}" for key, classes in lists.items() if classes]
             if filled:
-                raise ValueError(f"{' and '.join(filled)} must be [] unless protocol is explicit")
+                raise ValueError(
+                    f"{' and '.join(filled)}, but must be [] while split.protocol is {self.protocol!r}; "
+                    "explicit takes your lists"
+                )
             return self
-        if len(self.known) < 2:
-            raise ValueError("known must name at least 2 classes when protocol is explicit")
-        if not self.unknown:
-            raise ValueError("unknown must name at least 1 class when protocol is explicit")
+        for (key, classes), fewest in zip(lists.items(), (2, 1), strict=True):
+            if len(classes) < fewest:
+                raise ValueError(
+                    f"{key} is {list(classes)}, but must hold at least {fewest} of the classes when "
+                    "split.protocol is 'explicit'"
+                )
         return self
 
 
@@ -140,7 +148,9 @@ class TrainSettings(Section):
     @model_validator(mode="after")
     def _relations(self) -> Self:
         if self.warmup_epochs >= self.epochs:
-            raise ValueError("warmup_epochs must be below epochs")
+            raise ValueError(
+                f"train.warmup_epochs is {self.warmup_epochs}, but must be below train.epochs, {self.epochs}"
+            )
         return self
 
 
@@ -160,7 +170,10 @@ class CalibrateSettings(Section):
     @model_validator(mode="after")
     def _relations(self) -> Self:
         if not self.min_temperature < 1 < self.max_temperature:
-            raise ValueError("min_temperature must be below 1 and max_temperature above 1")
+            raise ValueError(
+                f"calibrate.min_temperature is {self.min_temperature} and calibrate.max_temperature is "
+                f"{self.max_temperature}, but the first must be below 1 and the second above 1"
+            )
         return self
 
 
@@ -248,7 +261,7 @@ class DiceSettings(Section):
 class DetectorsSettings(Section):
     """Which detectors are fitted, each with its settings, and what their thresholds aim at."""
 
-    enabled: tuple[DetectorName, ...] = Field(min_length=1)
+    enabled: tuple[DetectorName, ...]
     target_acceptance: Share
     energy: EnergySettings
     gen: GenSettings
@@ -266,10 +279,15 @@ class DetectorsSettings(Section):
 
     @field_validator("enabled")
     @classmethod
-    def _no_repeats(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+    def _each_once(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        if not names:
+            raise ValueError("detectors.enabled is [], but must hold at least one detector")
         repeated = sorted({name for name in names if names.count(name) > 1})
         if repeated:
-            raise ValueError(f"each detector may stand in the list once; repeated: {', '.join(repeated)}")
+            raise ValueError(
+                f"detectors.enabled is {list(names)}, but must hold each detector once, "
+                f"not several times {', '.join(repeated)}"
+            )
         return names
 
 
@@ -308,7 +326,7 @@ class Params(Section):
     def _relations(self) -> Self:
         if self.plot.detector not in self.detectors.enabled:
             raise ValueError(
-                f"plot.detector is {self.plot.detector!r}, which detectors.enabled does not list: "
+                f"plot.detector is {self.plot.detector!r}, but must be one of detectors.enabled: "
                 f"{', '.join(self.detectors.enabled)}"
             )
         return self
@@ -324,8 +342,10 @@ def load_params(path: Path) -> Params:
         content = YAML(typ="safe", pure=True).load(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise InputError(f"{path} is missing: every setting of the experiment stands in it.") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{path} cannot be read as text: {error}.") from None
     except YAMLError as error:
-        raise InputError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from None
+        raise InputError(f"{path} is not valid YAML{_yaml_problem(error)}.") from None
     return check_params(content, source=str(path))
 
 
@@ -335,13 +355,15 @@ def check_params(content: Any, *, source: str) -> Params:
     Raises:
         InputError: one sentence per broken rule: key, rule, value, choices.
     """
+    if content is None:
+        raise InputError(f"{source} is empty: every setting of the experiment stands in it.")
     if not isinstance(content, dict):
         raise InputError(f"{source} must hold sections of settings, not {content!r}.")
     try:
         return Params.model_validate(content)
     except ValidationError as error:
-        sentences = [_sentence(dict(detail), source) for detail in error.errors()]
-        raise InputError("\n".join(dict.fromkeys(sentences))) from None
+        details = [dict(detail) for detail in error.errors(include_url=False)]
+        raise InputError("\n".join(f"{source}: {sentence}" for sentence in _sentences(details))) from None
 
 
 def flatten(params: BaseModel | dict[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -353,52 +375,106 @@ def flatten(params: BaseModel | dict[str, Any], prefix: str = "") -> dict[str, A
     return flat
 
 
-def _sentence(detail: dict[str, Any], source: str) -> str:
-    """One pydantic error as one sentence."""
-    location, value = detail["loc"], detail.get("input")
-    model = _model_at(location)
-    # Union branches append their own tags to the location; the user's key ends before them.
-    key = ".".join(str(part) for part in location if not str(part).startswith(("int", "literal[", "str")))
-    match detail["type"]:
-        case "extra_forbidden":
-            return (
-                f"{source}: unknown key {key!r}{_did_you_mean(str(location[-1]), list(model.model_fields))}."
-            )
-        case "missing":
-            return f"{source}: the key {key!r} is missing; every setting must be given."
-        case "literal_error":
-            choices = detail["ctx"]["expected"].replace(" or ", ", ")
-            guess = _did_you_mean(
-                str(value), [choice.strip("' ") for choice in choices.split(",")], only_guess=True
-            )
-            return f"{source}: {key} is {value!r}, but must be one of {choices}{guess}."
+# What pydantic's error types ask for, in words of this file's readers.
+_RULES = {
+    "int_type": "a whole number",
+    "float_type": "a number",
+    "finite_number": "a finite number",
+    "string_type": "text",
+    "bool_type": "true or false",
+    "tuple_type": "a list",
+    "model_type": "a section of settings",
+    "greater_than": "above {gt:.12g}",
+    "greater_than_equal": "at least {ge:.12g}",
+    "less_than": "below {lt:.12g}",
+    "less_than_equal": "at most {le:.12g}",
+}
+
+
+def _sentences(details: list[dict[str, Any]]) -> list[str]:
+    """Pydantic's errors as one sentence for each key; it reports every branch of a union on its own."""
+    of_key: dict[str, list[dict[str, Any]]] = {}
+    for detail in details:
+        key, detail["section"] = _place(detail["loc"])
+        of_key.setdefault(key, []).append(detail)
+    sentences = [_sentence(key, errors) for key, errors in of_key.items() if errors[0]["type"] != "missing"]
+    for key, errors in of_key.items():
+        # A misspelt key is unknown, and missing under its right name: one mistake, one sentence.
+        if errors[0]["type"] == "missing" and not any(f"did you mean {key!r}" in text for text in sentences):
+            sentences.append(f"the key {key!r} is missing; every setting must be given.")
+    return sentences
+
+
+def _sentence(key: str, errors: list[dict[str, Any]]) -> str:
+    """The errors of one key as one sentence."""
+    first = errors[0]
+    match first["type"]:
+        case "extra_forbidden" | "invalid_key":
+            section, _, name = key.rpartition(".")
+            known = first["section"].model_fields
+            guess = _did_you_mean(name, known, section) or f"; known keys here: {', '.join(known)}."
+            return f"unknown key {key!r}{guess}"
         case "value_error":
-            where = f"{key}: " if key else ""
-            return f"{source}: {where}{detail['ctx']['error']}{_value(value)}."
-        case _:
-            rule = detail["msg"].removeprefix("Input should be ").removeprefix("a valid ")
-            return f"{source}: {key} is {value!r}, but must be {rule}."
+            return f"{first['ctx']['error']}."
+    rules = " or ".join(_rule(detail) for detail in errors)
+    choices = [
+        choice for detail in errors if detail["type"] == "literal_error" for choice in _choices(detail)
+    ]
+    guess = _did_you_mean(str(first["input"]), choices) or "."
+    return f"{key} is {_shown(first['input'])}, but must be {rules}{guess}"
 
 
-def _value(value: Any) -> str:
-    return "" if isinstance(value, dict | BaseModel) else f" (is {value!r})"
+def _rule(detail: dict[str, Any]) -> str:
+    if detail["type"] == "literal_error":
+        choices = _choices(detail)
+        return ("one of " if len(choices) > 1 else "") + ", ".join(map(repr, choices))
+    return _RULES[detail["type"]].format(**detail.get("ctx", {}))
 
 
-def _model_at(location: tuple[Any, ...]) -> type[BaseModel]:
-    """The section that a location's last key stands in."""
-    model: type[BaseModel] = Params
-    for part in location[:-1]:
-        field = model.model_fields.get(str(part))
-        if field is None or not (
-            isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel)
-        ):
-            break
-        model = field.annotation
-    return model
+def _choices(detail: dict[str, Any]) -> list[str]:
+    return re.findall(r"'([^']*)'", detail["ctx"]["expected"])
 
 
-def _did_you_mean(word: str, choices: list[str], *, only_guess: bool = False) -> str:
-    guesses = difflib.get_close_matches(word, choices, n=1)
-    if guesses:
-        return f"; did you mean {guesses[0]!r}?" if not only_guess else f" (did you mean {guesses[0]!r}?)"
-    return "" if only_guess else f"; known keys here: {', '.join(choices)}"
+def _shown(value: Any) -> str:
+    """A value as it stands in the file."""
+    match value:
+        case None:
+            return "empty"
+        case bool():
+            return str(value).lower()
+        case tuple():
+            return repr(list(value))
+    return repr(value)
+
+
+def _place(location: tuple[int | str, ...]) -> tuple[str, type[Section]]:
+    """The key as its user writes it, and the section it stands in."""
+    key = ""
+    section: type[Section] = Params
+    for depth, part in enumerate(location):
+        key = _dotted(key, str(part))
+        field = section.model_fields.get(str(part))
+        inner = field.annotation if field else None
+        if not (isinstance(inner, type) and issubclass(inner, Section) and location[depth + 1 :]):
+            # What follows are positions in a list, and pydantic's names for the branches of a union.
+            return key + "".join(f"[{i}]" for i in location[depth + 1 :] if isinstance(i, int)), section
+        section = inner
+    return key, section
+
+
+def _dotted(prefix: str, name: str) -> str:
+    return f"{prefix}.{name}" if prefix else name
+
+
+def _did_you_mean(word: str, choices: Iterable[str], section: str = "") -> str:
+    """The end of a sentence that names the nearest choice, whatever the case; empty when none is near."""
+    of_lower = {choice.lower(): choice for choice in choices}
+    guesses = difflib.get_close_matches(word.lower(), of_lower, n=1)
+    return f"; did you mean {_dotted(section, of_lower[guesses[0]])!r}?" if guesses else ""
+
+
+def _yaml_problem(error: YAMLError) -> str:
+    """Line and problem of a parser's error; without a mark, all it says."""
+    if isinstance(error, MarkedYAMLError) and error.problem_mark is not None:
+        return f", line {error.problem_mark.line + 1}: {error.problem}"
+    return f": {' '.join(str(error).split())}"

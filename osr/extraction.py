@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import torch
-from lightning_fabric import Fabric
 from numpy.typing import NDArray
 from tqdm import tqdm
 
+from osr.devices import make_fabric
 from osr.models.open_set_model import OpenSetModel
 from osr.outputs import IntArray, Outputs
 
@@ -56,6 +56,10 @@ def extract(
 
 
 def pick_device(accelerator: str) -> torch.device:
-    """The device Fabric takes for `auto`, `cpu` or `gpu`."""
-    device: torch.device = Fabric(accelerator=accelerator, devices=1).device
+    """The device of `auto`, `cpu` or `gpu`.
+
+    Raises:
+        InputError: this machine has no such device.
+    """
+    device: torch.device = make_fabric(accelerator).device
     return device

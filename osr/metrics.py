@@ -83,11 +83,9 @@ def oracle_threshold(accepted: Acceptance) -> float:
     return float(accepted.thresholds[np.argmax(gain)])
 
 
-def open_set_metrics(
-    known_scores: ArrayLike, known_correct: ArrayLike, unknown_scores: ArrayLike
-) -> dict[str, float]:
+def open_set_metrics(known: ArrayLike, known_correct: ArrayLike, unknown: ArrayLike) -> dict[str, float]:
     """`metrics_of` scores; arguments and errors are those of `count_accepted`."""
-    return metrics_of(count_accepted(known_scores, known_correct, unknown_scores))
+    return metrics_of(count_accepted(known, known_correct, unknown))
 
 
 def metrics_of(accepted: Acceptance) -> dict[str, float]:

@@ -35,8 +35,8 @@ class Split:
         train, val, test: rows of the data set, sorted.
 
     Raises:
-        InputError: a class in two groups, a row in two parts, an unknown outside test, or a known class
-            missing from a part.
+        InputError: a class in two groups, a row in two parts, rows that are not sorted, an unknown outside
+            test, or a known class missing from a part.
     """
 
     targets: IntArray
@@ -71,12 +71,18 @@ class Split:
                 seen[number] = group
 
     def _check_parts(self) -> None:
-        rows = np.concatenate([self.train, self.val, self.test])
-        unique, counts = np.unique(rows, return_counts=True)
+        if len(self.targets) and not 0 <= self.targets.min() <= self.targets.max() < len(self.class_names):
+            raise InputError(f"split: class ids of images must lie in 0..{len(self.class_names) - 1}.")
+        unique, counts = np.unique(np.concatenate([self.rows(part) for part in PARTS]), return_counts=True)
         if (counts > 1).any():
-            raise InputError(f"split: image {unique[counts > 1][0]} stands in two parts; one part per image.")
+            raise InputError(
+                f"split: image {unique[counts > 1][0]} stands twice in train, val and test; once per image."
+            )
         if len(unique) and not 0 <= unique[0] <= unique[-1] < len(self.targets):
             raise InputError(f"split: rows must lie in 0..{len(self.targets) - 1}.")
+        for part in PARTS:
+            if (np.diff(self.rows(part)) < 0).any():
+                raise InputError(f"split: the rows of {part} must be sorted.")
         allowed = {
             "train": (self.known + self.background),
             "val": self.known,
@@ -132,15 +138,7 @@ class Split:
 
     def save(self, folder: Path) -> None:
         """Write split.json (groups, counts, digest) and manifest.csv (every image) into `folder`."""
-        summary = {
-            "digest": self.digest,
-            "class_names": self.class_names,
-            "known": self.known,
-            "background": self.background,
-            "unknown": self.unknown,
-            "counts": self.counts(),
-        }
-        (folder / "split.json").write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
+        (folder / "split.json").write_text(json.dumps(self._summary(), indent=2) + "\n", encoding="utf-8")
         part_of = np.full(len(self.targets), "unused")
         for part in PARTS:
             part_of[self.rows(part)] = part
@@ -149,33 +147,50 @@ class Split:
             writer.writerow(["row", "class_id", "label", "part"])
             writer.writerows(zip(range(len(self.targets)), self.targets, self.labels, part_of, strict=True))
 
+    def _summary(self) -> dict[str, Any]:
+        groups = {
+            name: list(getattr(self, name)) for name in ("class_names", "known", "background", "unknown")
+        }
+        return {"digest": self.digest, **groups, "counts": self.counts()}
+
     @classmethod
     def load(cls, folder: Path) -> Self:
         """Read what `save` wrote.
 
         Raises:
-            InputError: a file is missing, or the files do not match the digest.
+            InputError: a file is missing, or the files do not match the digest or each other.
         """
         for name in ("split.json", "manifest.csv"):
             if not (folder / name).is_file():
                 raise InputError(f"{folder / name} is missing: run `dvc repro prepare-split` to make it.")
-        summary: dict[str, Any] = json.loads((folder / "split.json").read_text(encoding="utf-8"))
-        with (folder / "manifest.csv").open(newline="", encoding="utf-8") as file:
-            lines = list(csv.DictReader(file))
-        parts = np.array([line["part"] for line in lines])
-        split = cls(
-            targets=np.array([int(line["class_id"]) for line in lines], dtype=np.int64),
-            class_names=tuple(summary["class_names"]),
-            known=tuple(summary["known"]),
-            background=tuple(summary["background"]),
-            unknown=tuple(summary["unknown"]),
-            train=np.flatnonzero(parts == "train"),
-            val=np.flatnonzero(parts == "val"),
-            test=np.flatnonzero(parts == "test"),
-        )
+        changed = f"{folder} was changed by hand, or is not whole: run `dvc repro --force prepare-split`"
+        try:
+            summary: dict[str, Any] = json.loads((folder / "split.json").read_text(encoding="utf-8"))
+            with (folder / "manifest.csv").open(newline="", encoding="utf-8") as file:
+                lines = list(csv.DictReader(file))
+            numbers = {
+                name: np.array([int(line[name]) for line in lines], dtype=np.int64)
+                for name in ("row", "class_id", "label")
+            }
+            parts = np.array([line["part"] for line in lines])
+            split = cls(
+                targets=numbers["class_id"],
+                class_names=tuple(summary["class_names"]),
+                known=tuple(summary["known"]),
+                background=tuple(summary["background"]),
+                unknown=tuple(summary["unknown"]),
+                train=np.flatnonzero(parts == "train"),
+                val=np.flatnonzero(parts == "val"),
+                test=np.flatnonzero(parts == "test"),
+            )
+        except (ValueError, KeyError, TypeError) as error:
+            raise InputError(f"{changed} ({str(error).rstrip('.')}).") from error
         if split.digest != summary["digest"]:
+            raise InputError(f"{changed} (its digest is {split.digest}, not {summary['digest']}).")
+        is_whole = split._summary() == summary and (numbers["label"] == split.labels).all()
+        if not (is_whole and (numbers["row"] == np.arange(len(lines))).all()):
             raise InputError(
-                f"{folder} was changed by hand: its digest is {split.digest}, not {summary['digest']}."
+                f"{changed} (its rows, labels or counts do not follow from its classes and parts)."
             )
         return split
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import time
 from collections.abc import Callable
@@ -17,7 +18,8 @@ from torch.optim.lr_scheduler import LambdaLR
 from tqdm import tqdm
 
 from osr.config import TrainSettings
-from osr.data.batches import TensorImages, epoch_batches, hash_seed
+from osr.data.batches import TensorImages, epoch_batches, hash_seed, num_batches
+from osr.devices import make_fabric
 from osr.errors import InputError
 from osr.optimization import make_optimizer, make_schedule
 
@@ -71,9 +73,9 @@ def train(
         on_epoch: called after each epoch with its history row and its training images per second.
 
     Raises:
-        InputError: the loss became NaN or infinite.
+        InputError: the loss became NaN or infinite, or this machine has no such accelerator.
     """
-    fabric = Fabric(accelerator=settings.accelerator, devices=1, precision=settings.precision)
+    fabric = make_fabric(settings.accelerator, precision=settings.precision)
     optimizer = make_optimizer(model, settings)
     schedule = make_schedule(
         optimizer, settings, steps_per_epoch=num_batches(len(train_data), settings.batch_size)
@@ -93,6 +95,8 @@ def train(
                 fabric, fabric_model, loss, fabric_optimizer, schedule, train_data, settings, epoch
             )
             row |= evaluate(fabric_model, loss, val_data, batch_size=settings.batch_size)
+            if not math.isfinite(row["val/loss"]):
+                raise _diverged(f"the validation loss was NaN or infinite after epoch {epoch + 1}", settings)
             progress.add(row, model)
             _save(checkpoint, progress, model, optimizer, schedule)
             rate = len(train_data) / (time.perf_counter() - started)
@@ -102,11 +106,6 @@ def train(
             on_epoch(row, rate)
     model.load_state_dict(progress.best_state)
     return progress
-
-
-def num_batches(num_images: int, batch_size: int) -> int:
-    """Optimiser steps per epoch."""
-    return -(-num_images // batch_size)
 
 
 def evaluate(model: nn.Module, loss: nn.Module, data: TensorImages, *, batch_size: int) -> dict[str, float]:
@@ -151,12 +150,16 @@ def _train_epoch(
         correct += (logits.detach().argmax(1) == labels).sum()
     steps = torch.stack(losses)
     if not bool(torch.isfinite(steps).all()):
-        step = int((~torch.isfinite(steps)).nonzero()[0]) + epoch * len(losses)
-        raise InputError(
-            f"training diverged: the loss was NaN or infinite at step {step} (epoch {epoch + 1}), where "
-            f"train.lr is {settings.lr:g}; try a tenth of it, more train.warmup_epochs, or precision 32-true."
-        )
+        step = int((~torch.isfinite(steps)).nonzero()[0]) + epoch * len(losses) + 1
+        raise _diverged(f"the loss was NaN or infinite at step {step}, in epoch {epoch + 1}", settings)
     return {"train/loss": float(steps.sum()) / len(data), "train/accuracy": int(correct) / len(data)}
+
+
+def _diverged(what: str, settings: TrainSettings) -> InputError:
+    return InputError(
+        f"Training diverged: {what}; train.lr is {settings.lr:g}: try a tenth of it, "
+        f"more than {settings.warmup_epochs} train.warmup_epochs, or train.precision 32-true."
+    )
 
 
 def _save(path: Path, progress: Progress, model: nn.Module, optimizer: Optimizer, schedule: LambdaLR) -> None:
@@ -167,7 +170,7 @@ def _save(path: Path, progress: Progress, model: nn.Module, optimizer: Optimizer
         "best_state": progress.best_state,
         "model": model.state_dict(),
         "optimizer": optimizer.state_dict(),
-        "step": schedule.last_epoch,
+        "schedule": schedule.state_dict(),
     }
     path.parent.mkdir(parents=True, exist_ok=True)
     aside = path.with_suffix(f".{os.getpid()}.part")  # two experiments may train the same network at once
@@ -182,5 +185,5 @@ def _resume(path: Path, model: nn.Module, optimizer: Optimizer, schedule: Lambda
     state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
     model.load_state_dict(state["model"])
     optimizer.load_state_dict(state["optimizer"])
-    schedule.last_epoch = state["step"]
+    schedule.load_state_dict(state["schedule"])
     return Progress(state["history"], state["best_epoch"], state["best_state"])

@@ -62,4 +62,6 @@ def write_json(path: Path, content: Any) -> None:
 def _without_nan(content: Any) -> Any:
     if isinstance(content, dict):
         return {key: _without_nan(value) for key, value in content.items()}
+    if isinstance(content, list | tuple):
+        return [_without_nan(value) for value in content]
     return None if isinstance(content, float) and content != content else content

@@ -27,7 +27,13 @@ def restore_outputs(stage: str) -> None:
     outputs = _recorded_outputs(stage)
     if not outputs:
         return
-    cache = _cache_folder()
+    try:
+        cache = _cache_folder()
+    except (OSError, subprocess.CalledProcessError) as error:
+        logger.warning(
+            "the earlier results of %s cannot be brought back: DVC names no cache (%s)", stage, error
+        )
+        return
     for output in outputs:
         path = Path(output["path"])
         files = list(_cached_files(path, output["md5"], cache))

@@ -6,6 +6,7 @@ import contextlib
 import logging
 import os
 import platform
+import textwrap
 import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ STAGE = "osr.stage."
 KILLED = "KILLED"
 _SQLITE = "sqlite:///"
 _LOCK_TIMEOUT_S = 120
+_MAX_REASON_LENGTH = 300
 _CLOCK_TOLERANCE_S = 2.0
 
 
@@ -98,7 +100,7 @@ def store_may_fail(consequence: str) -> Iterator[None]:
 
 def owner() -> str:
     """This process, for the owner tag: host:pid:start time."""
-    import psutil  # type: ignore[import-untyped]
+    import psutil
 
     return f"{platform.node()}:{os.getpid()}:{psutil.Process().create_time():.1f}"
 
@@ -177,4 +179,5 @@ def _workspace_id(private: Path) -> str:
 
 
 def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [""])[0]
+    """What fits in a log line: the addresses in connection errors are long."""
+    return textwrap.shorten((str(error).strip().splitlines() or [""])[0], _MAX_REASON_LENGTH)

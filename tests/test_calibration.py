@@ -93,10 +93,31 @@ def test_far_ends_are_reached_in_few_passes(monkeypatch):
     passes = []
     nll_slope = calibration._nll_slope
     monkeypatch.setattr(calibration, "_nll_slope", lambda *args: passes.append(args) or nll_slope(*args))
-    for scale in (0.3, 5.0, 100.0):
+    for scale in (0.3, 5.0, 100.0, 1e4, -5.0):
         passes.clear()
         assert fit_temperature(scale * np.eye(3), [0, 1, 2], **BRACKET).at_bound
-        assert len(passes) <= 15
+        assert len(passes) == 4  # temperature 1, both ends, the end again on all images
+
+
+def test_an_end_that_only_the_whole_set_asks_for_is_reached_exactly():
+    labels = np.zeros(4000, int)
+    labels[0:1980:2] = (
+        1  # 990 of the 2000 rows that the first search sees are wrong: b = log(1010 / 990) = 0.02
+    )
+    labels[1:2020:2] = 1  # 1010 of the others: b = 0
+    fit = fit_temperature(np.tile([[1.0, 0.0]], (4000, 1)), labels, **BRACKET)
+    assert fit.temperature == pytest.approx(100, rel=1e-12)
+    assert fit.at_bound
+
+
+def test_a_single_error_among_many_takes_few_passes(monkeypatch):
+    passes = []
+    nll_slope = calibration._nll_slope
+    monkeypatch.setattr(calibration, "_nll_slope", lambda *args: passes.append(args) or nll_slope(*args))
+    logits, labels = np.tile([[0.5, 0.0]], (1500, 1)), np.repeat([0, 1], [1499, 1])
+    fit = fit_temperature(logits, labels, **BRACKET)
+    assert fit.temperature == pytest.approx(0.5 / math.log(1499), rel=1e-5)
+    assert len(passes) <= 25
 
 
 def test_separated_images_end_at_the_lower_bound():

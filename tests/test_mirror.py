@@ -44,7 +44,7 @@ def store(empty: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Store
     for path in (TRAIN.metrics, TRAIN.checkpoint, TRAIN.history):
         assert path is not None
         path.parent.mkdir(parents=True, exist_ok=True)
-    TRAIN.metrics.write_text('{"accuracy": {"val": 0.5, "test": NaN}, "epochs": 2, "note": "text"}')
+    TRAIN.metrics.write_text('{"accuracy": {"val": 0.5, "test": null}, "epochs": 2, "note": "text"}')
     TRAIN.checkpoint.write_bytes(b"weights")
     TRAIN.history.write_text("epoch,train/loss,val/accuracy\n0,nan,\n1,0.5,0.75\n")
     # The database remembers where it was made; only a new experiment keeps its artifacts in the copy.
@@ -60,7 +60,7 @@ def test_numbers_and_curves_arrive_as_they_are(store: Store, caplog: pytest.LogC
     run_id = new_row(store)
     mirror(store.client, run_id, TRAIN, state="done")
     metrics = store.client.get_run(run_id).data.metrics
-    assert metrics.pop("accuracy/test") != metrics.get("accuracy/test")  # NaN
+    assert math.isnan(metrics.pop("accuracy/test"))
     assert metrics == {"accuracy/val": 0.5, "epochs": 2, "train/loss": 0.5, "val/accuracy": 0.75}
     first, second = store.client.get_metric_history(run_id, "train/loss")
     assert math.isnan(first.value)

@@ -7,7 +7,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from toy_project import STAGES, TIMEOUT_S, Project, create, hang, is_complete, states
+from dvc_project import TIMEOUT_S, Project, states
+from toy_project import STAGES, create, hang, is_complete
 
 MLFLOW_RUN = ("mlflow", "run", ".", "--env-manager", "local")
 

@@ -33,16 +33,22 @@ def epoch_batches(
     """One pass over `data` in random order, augmented.
 
     The order and the draws depend on seed and epoch alone, so a resumed run sees what an uninterrupted one
-    would. Batches differ in size by at most one image: a last batch of one would break batch norm.
+    would. Batches differ in size by at most one image.
 
     Yields:
-        (B, C, H, W) uint8 images and (B,) int64 labels, B <= batch_size.
+        (B, C, H, W) uint8 images and (B,) int64 labels, 2 <= B <= batch_size; B is 3 once where batches of 2
+        would leave one image over.
     """
     generator = torch.Generator().manual_seed(hash_seed(settings.seed, epoch))
     order = torch.randperm(len(data), generator=generator)
-    for rows in order.tensor_split(-(-len(data) // settings.batch_size)):
+    for rows in order.tensor_split(num_batches(len(data), settings.batch_size)):
         rows = rows.to(data.labels.device)
         yield random_shift(data.images[rows], settings.shift_pixels, generator), data.labels[rows]
+
+
+def num_batches(num_images: int, batch_size: int) -> int:
+    """Batches per epoch, as few as `batch_size` allows; none of a single image, which breaks batch norm."""
+    return max(1, min(-(-num_images // batch_size), num_images // 2))
 
 
 def random_shift(images: Tensor, pixels: int, generator: torch.Generator) -> Tensor:

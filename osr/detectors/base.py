@@ -122,10 +122,10 @@ class Images:
         )
         return weight, bias
 
-    def batches(self, *, chunk_bytes: int = 0) -> Iterator[Batch]:
-        """The chunks, in order, of at most `chunk_bytes` (or the default, if that is more)."""
+    def batches(self, *, min_rows: int = 1) -> Iterator[Batch]:
+        """The chunks, in order, of as many images as CHUNK_BYTES hold or of `min_rows`."""
         per_row = 4 * (self.num_classes + self.num_features)
-        step = max(1, max(chunk_bytes, CHUNK_BYTES.get(self.device.type, CHUNK_BYTES["cuda"])) // per_row)
+        step = max(min_rows, CHUNK_BYTES.get(self.device.type, CHUNK_BYTES["cuda"]) // per_row)
         for start in range(0, len(self.outputs), step):
             rows = slice(start, min(start + step, len(self.outputs)))
             keep = None if self.keep is None else self.keep[rows]

@@ -41,7 +41,7 @@ class Fdbd(Detector):
 
     def _score(self, batch: Batch) -> Tensor:
         below = batch.logits.amax(1, keepdim=True) - batch.logits
-        distances = below.mul_(self._state["factors"][batch.predictions]).sum(1)
+        distances = below.mul_(self._state["factors"].index_select(0, batch.predictions)).sum(1)
         return -distances.double() / lengths(batch.features - self._state["mean"]).double().clamp_min(
             _MIN_LENGTH
         )

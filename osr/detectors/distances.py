@@ -37,31 +37,42 @@ class Mav(Detector):
 
     def _fit(self, images: Images) -> dict[str, Tensor]:
         means, _ = class_means(images, self.space, correct_only=True, detector=self.name)
-        return {"means": means.float()}
+        directions, offsets = contrasts(means)
+        return {"means": means.float(), "directions": directions, "offsets": offsets}
 
     def _score(self, batch: Batch) -> Tensor:
-        values, means = batch.space(self.space), self._state["means"]
-        return distance_to(values, means[nearest(values, means)], "euclidean")
+        values = batch.space(self.space)
+        rows = nearest(values, self._state["directions"], self._state["offsets"])
+        return distance_to(values, self._state["means"], rows, "euclidean")
 
 
-def nearest(values: Tensor, means: Tensor) -> Tensor:
-    """(n,) int64, the row of `means` (K, D) nearest to each row of `values` (n, D), euclidean."""
-    # Centred, because |x|^2 - 2 x.m + |m|^2 cancels when all points are far from the origin.
+def contrasts(means: Tensor) -> tuple[Tensor, Tensor]:
+    """What `nearest` needs of the means (K, D) float64: directions (K, D) and offsets (K,), float32.
+
+    Directions are taken from the mean of all means, because |x|^2 - 2 x.m + |m|^2 cancels when the means lie
+    far from the origin and near each other.
+    """
     centre = means.mean(0)
-    means = means - centre
-    return argmax(torch.addmm(-(means * means).sum(1), values - centre, means.T, alpha=2))
+    return (means - centre).float(), (-0.5 * (means - centre) * (means + centre)).sum(1).float()
 
 
-def distance_to(values: Tensor, targets: Tensor, distance: Distance) -> Tensor:
-    """Distance of each row of `values` (n, D) to the same row of `targets`: (n,).
+def nearest(values: Tensor, directions: Tensor, offsets: Tensor) -> Tensor:
+    """(n,) int64, which mean is nearest to each row of `values` (n, D), euclidean."""
+    return argmax(torch.addmm(offsets, values, directions.T))
+
+
+def distance_to(values: Tensor, means: Tensor, classes: Tensor, distance: Distance) -> Tensor:
+    """Distance of each row of `values` (n, D) to the mean (K, D) of its class in `classes` (n,): (n,).
 
     eucos is euclidean / 200 + cosine. The cosine distance 1 - cos of a zero vector to anything is 1.
     """
+    # index_select, here and elsewhere, takes a fifth of the time of indexing with a tensor.
+    targets = means.index_select(0, classes)
     if distance == "euclidean":
-        return lengths(values - targets)
+        return lengths(targets.sub_(values))
     product = (lengths(values) * lengths(targets)).clamp_min(torch.finfo(values.dtype).tiny)
     cosine = (1 - (values * targets).sum(1) / product).clamp_min(0)
-    return cosine if distance == "cosine" else lengths(values - targets) / EUCOS_DIVISOR + cosine
+    return cosine if distance == "cosine" else lengths(targets.sub_(values)) / EUCOS_DIVISOR + cosine
 
 
 def lengths(values: Tensor) -> Tensor:

@@ -10,8 +10,8 @@ from torch import Tensor
 
 from osr.detectors.base import Batch, Detector, Images
 from osr.detectors.classes import class_means
-from osr.detectors.distances import nearest
-from osr.detectors.moments import scatter
+from osr.detectors.distances import contrasts, lengths, nearest
+from osr.detectors.moments import scatter, times_triangle
 from osr.errors import InputError
 
 
@@ -40,13 +40,12 @@ class Mahalanobis(Detector):
         return {
             "centre": centre.float(),
             "whitener": whitener.float(),
-            "means": ((means - centre) @ whitener).float(),
+            **_whitened(means - centre, whitener),
         }
 
     def _score(self, batch: Batch) -> Tensor:
-        return _to_nearest(
-            (batch.features - self._state["centre"]) @ self._state["whitener"], self._state["means"]
-        )
+        centred = batch.features - self._state["centre"]
+        return _to_nearest(times_triangle(centred, self._state["whitener"]), self._state)
 
 
 @dataclass(kw_only=True, eq=False)
@@ -69,15 +68,15 @@ class Rmds(Detector):
         return {
             "centre": centre.float(),
             "whitener": whitener.float(),
-            "means": ((means - centre) @ whitener).float(),
+            **_whitened(means - centre, whitener),
             "class_free_whitener": _whitener(total, self.ridge, self.name).float(),
         }
 
     def _score(self, batch: Batch) -> Tensor:
         centred = batch.features - self._state["centre"]
-        own = _to_nearest(centred @ self._state["whitener"], self._state["means"])
-        free = centred @ self._state["class_free_whitener"]
-        return own.double() - free.square_().sum(1).double()
+        own = _to_nearest(times_triangle(centred, self._state["whitener"]), self._state)
+        free = times_triangle(centred, self._state["class_free_whitener"])
+        return own - lengths(free).double().square_()
 
 
 def _moments(images: Images, detector: str) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -90,7 +89,7 @@ def _moments(images: Images, detector: str) -> tuple[Tensor, Tensor, Tensor, Ten
 
 
 def _whitener(covariance: Tensor, ridge: float, detector: str) -> Tensor:
-    """(D, D) float64 A with A A' the inverse of covariance + ridge * mean variance."""
+    """(D, D) float64, upper triangular A with A A' the inverse of covariance + ridge * mean variance."""
     variance = float(covariance.diagonal().mean())
     if not variance > 0:
         raise InputError(
@@ -102,6 +101,13 @@ def _whitener(covariance: Tensor, ridge: float, detector: str) -> Tensor:
     return inverse.T.contiguous()
 
 
-def _to_nearest(values: Tensor, means: Tensor) -> Tensor:
+def _whitened(means: Tensor, whitener: Tensor) -> dict[str, Tensor]:
+    means = means @ whitener
+    directions, offsets = contrasts(means)
+    return {"means": means.float(), "directions": directions, "offsets": offsets}
+
+
+def _to_nearest(values: Tensor, state: dict[str, Tensor]) -> Tensor:
     """(n,) squared euclidean distance to the nearest mean."""
-    return (values - means[nearest(values, means)]).square_().sum(1)
+    rows = nearest(values, state["directions"], state["offsets"])
+    return lengths(state["means"].index_select(0, rows).sub_(values)).double().square_()

@@ -12,7 +12,8 @@ from osr.detectors.base import Batch, Detector
 from osr.detectors.selection import argmax, top_values
 
 # exp of anything lower is 0 in float32; the clamp keeps 0 * -inf out.
-LOWEST = -104.0
+_LOWEST = -104.0
+_MANY_CLASSES = 64
 
 
 @dataclass(kw_only=True, eq=False)
@@ -26,7 +27,7 @@ class Msp(Detector):
     name: ClassVar[str] = "msp"
 
     def _score(self, batch: Batch) -> Tensor:
-        _, _, rest = shifted_softmax(batch.logits)
+        _, _, rest = split_exponentials(batch.logits)
         return rest / (1 + rest)
 
 
@@ -61,14 +62,14 @@ class Energy(Detector):
 class Entropy(Detector):
     """-sum p log p, the Shannon entropy of the softmax, from 0 to log K.
 
-    Computed as log(1 + r) - sum(y exp(y)) / (1 + r), y = z - max z and r as in `Msp`: no term is negative.
+    Computed as log(1 + r) - sum(p y), y = z - max z and r as in `Msp`: no term is negative.
     """
 
     name: ClassVar[str] = "entropy"
 
     def _score(self, batch: Batch) -> Tensor:
-        shifted, others, rest = shifted_softmax(batch.logits)
-        return rest.log1p() - others.mul_(shifted.clamp_min_(LOWEST)).sum(1).double() / (1 + rest)
+        others, largest, rest = split_exponentials(batch.logits)
+        return rest.log1p() - others.mul_(shifted(batch.logits)).sum(1).double() / (largest * (1 + rest))
 
 
 @dataclass(kw_only=True, eq=False)
@@ -85,14 +86,15 @@ class Gen(Detector):
     num_top: int
 
     def _score(self, batch: Batch) -> Tensor:
-        shifted, _, rest = shifted_softmax(batch.logits)
-        if self.num_top < shifted.shape[1]:
-            shifted = top_values(shifted, self.num_top)
-        log_p = shifted - rest.log1p()[:, None].float()
+        _, _, rest = split_exponentials(batch.logits)
+        below = shifted(batch.logits)
+        if self.num_top < below.shape[1]:
+            below = top_values(below, self.num_top)
+        log_p = below - rest.log1p()[:, None].float()
         log_terms = log_p.exp().neg_().log1p_().add_(log_p)
         # Where p is nearly 1, 1 - p is known from the other classes only.
         largest = (rest / (1 + rest).square()).log()[:, None].float()
-        return torch.where(shifted == 0, largest, log_terms).mul_(self.gamma).exp_().sum(1)
+        return torch.where(below == 0, largest, log_terms).mul_(self.gamma).exp_().sum(1)
 
 
 @dataclass(kw_only=True, eq=False)
@@ -109,16 +111,25 @@ class GradNorm(Detector):
         return -batch.features.abs().sum(1).double() * excess.abs_().sum(1)
 
 
-def shifted_softmax(logits: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """The parts of a softmax that lose no digits where one class has nearly all of it.
+def split_exponentials(logits: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """The softmax in parts that lose no digits where one class has nearly all of it.
 
     Args:
         logits: (n, K) float32.
 
     Returns:
-        y = z - max z, (n, K); exp(y) with 0 in place of the 1 of the largest logit (of the first, if several
-        are equal), (n, K); the sum of the latter, (n,) float64. All fresh tensors.
+        c exp(z) with 0 in place of the largest (of the first, if several are equal), (n, K), a fresh tensor, with c
+        one number per image; the one left out, (n,) float64; and r = (1 - max p) / max p, the sum of the first
+        divided by the second, (n,) float64. p of the other classes is the first over (1 + r) times the second.
     """
-    shifted = logits - logits.amax(1, keepdim=True)
-    others = shifted.exp().scatter_(1, argmax(logits)[:, None], 0.0)
-    return shifted, others, others.sum(1).double()
+    # Torch's softmax is faster than its exp, but not on short rows.
+    values = logits.softmax(1) if logits.shape[1] >= _MANY_CLASSES else shifted(logits).exp_()
+    predicted = argmax(logits)[:, None]
+    largest = values.gather(1, predicted)[:, 0].double()
+    values.scatter_(1, predicted, 0.0)
+    return values, largest, values.sum(1).double() / largest
+
+
+def shifted(logits: Tensor) -> Tensor:
+    """The logits minus the largest, clamped where their exponential is 0: (n, K), a fresh tensor."""
+    return (logits - logits.amax(1, keepdim=True)).clamp_min_(_LOWEST)

@@ -1,4 +1,4 @@
-"""Sums over all training images, in bounded chunks, float64."""
+"""Sums over all training images in bounded chunks, float64, and products that use symmetry."""
 
 from __future__ import annotations
 
@@ -7,8 +7,6 @@ from torch import Tensor
 
 from osr.detectors.base import Images
 
-# A D x D sum per chunk is worth adding up only for chunks that are not much smaller than D rows.
-_CHUNK_BYTES = 64 << 20
 _NUM_BLOCKS = 4
 _MIN_BLOCK = 64
 
@@ -27,19 +25,31 @@ def scatter(images: Images, origin: Tensor) -> Tensor:
     Float64 throughout: what is small beside the largest variance decides Mahalanobis distances.
     """
     total = torch.zeros((images.num_features, images.num_features), dtype=torch.float64, device=images.device)
-    for batch in images.batches(chunk_bytes=_CHUNK_BYTES):
+    # A sum of D x D is worth adding up only for chunks that are not much smaller than D rows.
+    rows = 2 * images.num_features
+    for batch in images.batches(min_rows=rows):
         total += gram(batch.features.double() - origin)
     return total
 
 
 def gram(values: Tensor) -> Tensor:
-    """Product of the transpose and the values (n, D) themselves, (D, D), from the blocks above the diagonal."""
+    """Product of the transpose and the values (n, D) themselves, (D, D), from its upper blocks."""
     width = values.shape[1]
     product = values.new_empty((width, width))
-    step = max(_MIN_BLOCK, -(-width // _NUM_BLOCKS))
-    for start in range(0, width, step):
-        stop = min(start + step, width)
+    for start, stop in _blocks(width):
         block = values[:, start:stop].T @ values[:, start:]
         product[start:stop, start:] = block
         product[start:, start:stop] = block.T
     return product
+
+
+def times_triangle(values: Tensor, triangle: Tensor) -> Tensor:
+    """Product of the values (n, D) and an upper triangular matrix (D, D), without most of its zeros."""
+    parts = [values[:, :stop] @ triangle[:stop, start:stop] for start, stop in _blocks(len(triangle))]
+    return torch.cat(parts, 1)
+
+
+def _blocks(width: int) -> list[tuple[int, int]]:
+    """0..width in a few parts: products of four parts by four need ten of the sixteen where half is known."""
+    step = max(_MIN_BLOCK, -(-width // _NUM_BLOCKS))
+    return [(start, min(start + step, width)) for start in range(0, width, step)]

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from osr.detectors.base import Batch, Detector, Images, as_tensor
 from osr.detectors.distances import lengths
-from osr.detectors.selection import most_similar
+from osr.detectors.selection import most_similar, top_products
 from osr.errors import InputError
 
 
@@ -44,7 +44,7 @@ class Knn(Detector):
         bank, features = self._state["bank"], unit(batch.features)
         _, rows = most_similar(features, bank, self.num_neighbors)
         # 2 - 2 cos would lose the digits of a small distance.
-        return lengths(features - bank[rows[:, -1]])
+        return lengths(bank.index_select(0, rows[:, -1]).sub_(features))
 
 
 @dataclass(kw_only=True, eq=False)
@@ -79,7 +79,7 @@ class NNGuide(Detector):
         return {"bank": unit(features) * logits.logsumexp(1, keepdim=True)}
 
     def _score(self, batch: Batch) -> Tensor:
-        products, _ = most_similar(batch.features, self._state["bank"], self.num_neighbors)
+        products = top_products(batch.features, self._state["bank"], self.num_neighbors)
         size = lengths(batch.features)
         return -products.mean(1) / torch.where(size == 0, 1.0, size) * batch.logits.logsumexp(1)
 

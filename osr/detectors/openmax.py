@@ -73,7 +73,7 @@ class OpenMax(Detector):
         distances, labels = [], []
         for batch in images.batches():
             values, classes = taken(batch, self.space, correct_only=self.correct_only)
-            distances.append(distance_to(values, means[classes], self.distance).cpu())
+            distances.append(distance_to(values, means, classes, self.distance).cpu())
             labels.append(classes.cpu())
         tails = largest_per_class(
             torch.cat(distances).double().numpy(), torch.cat(labels).numpy(), self.tail_size
@@ -99,7 +99,7 @@ class OpenMax(Detector):
         logits, ranked = batch.logits.topk(alpha, dim=1)
         values = batch.space(self.space)
         distances = torch.stack(
-            [distance_to(values, means[ranked[:, rank]], self.distance) for rank in range(alpha)], dim=1
+            [distance_to(values, means, ranked[:, rank], self.distance) for rank in range(alpha)], dim=1
         )
         rank_weight = torch.arange(alpha, 0, -1, dtype=torch.float64, device=values.device)
         if self.weighting == "paper":

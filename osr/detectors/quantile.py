@@ -52,7 +52,7 @@ def _count(
     """How many values lie below `low`, and those from `low` to `high`."""
     below, inside = 0, []
     for batch in images.batches():
-        features = batch.features
-        below += int((features < low).sum())
-        inside.append(features[(features >= low) & (features <= high)].cpu().numpy())
+        features = batch.features.cpu().numpy()
+        below += int(np.count_nonzero(features < low))
+        inside.append(features[(features >= low) & (features <= high)])
     return below, np.concatenate(inside)

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from osr.detectors.base import Batch, Detector, Images
 from osr.detectors.classes import class_means, class_sums
-from osr.detectors.logit_scores import LOWEST, shifted_softmax
+from osr.detectors.logit_scores import shifted, split_exponentials
 from osr.detectors.selection import argmax
 
 # Logarithms of a template that does not exist: never the nearest, and still a number.
@@ -32,8 +32,8 @@ class Klm(Detector):
         sums = torch.zeros((images.num_classes,) * 2, dtype=torch.float64, device=images.device)
         counts = torch.zeros(images.num_classes, dtype=torch.int64, device=images.device)
         for batch in images.batches():
-            _, others, rest = shifted_softmax(batch.logits)
-            others /= (1 + rest)[:, None].float()
+            others, largest, rest = split_exponentials(batch.logits)
+            others /= (largest * (1 + rest))[:, None].float()
             sums += class_sums(others, batch.predictions, images.num_classes)
             counts += torch.bincount(batch.predictions, minlength=images.num_classes)
         others_mean = sums / counts.clamp_min(1)[:, None]
@@ -44,18 +44,14 @@ class Klm(Detector):
         return {"log_templates": logs.float(), "log_own": log_own}
 
     def _score(self, batch: Batch) -> Tensor:
-        shifted, others, rest = shifted_softmax(batch.logits)
+        others, largest, rest = split_exponentials(batch.logits)
         predicted, logs = batch.predictions, self._state["log_templates"]
-        log_total, largest = rest.log1p(), 1 / (1 + rest)
-        others *= largest[:, None].float()
-        probabilities = others.scatter(1, predicted[:, None], largest[:, None].float())
-        match = argmax(probabilities @ logs.T)
+        match = argmax(others.scatter(1, predicted[:, None], largest[:, None].float()) @ logs.T)
         # The divergence itself, the predicted class apart: nearly all of it cancels for a confident image.
-        log_ratio = shifted.clamp_min_(LOWEST).sub_(log_total[:, None].float()).sub_(logs[match])
-        log_largest = torch.where(
-            match == predicted, self._state["log_own"][match], logs[match, predicted].double()
-        )
-        return others.mul_(log_ratio).sum(1).double() - largest * (log_total + log_largest)
+        log_total = rest.log1p()
+        log_ratio = shifted(batch.logits).sub_(log_total[:, None].float()).sub_(logs.index_select(0, match))
+        own = torch.where(match == predicted, self._state["log_own"][match], logs[match, predicted].double())
+        return (others.mul_(log_ratio).sum(1).double() / largest - log_total - own) / (1 + rest)
 
 
 @dataclass(kw_only=True, eq=False)
@@ -73,4 +69,4 @@ class She(Detector):
         return {"means": means.float()}
 
     def _score(self, batch: Batch) -> Tensor:
-        return -(batch.features * self._state["means"][batch.predictions]).sum(1)
+        return -self._state["means"].index_select(0, batch.predictions).mul_(batch.features).sum(1)

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import difflib
+import pickle
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
@@ -54,7 +57,7 @@ def feature_width(backbone: nn.Module, *, name: str, channels: int, image_size: 
     except (RuntimeError, AssertionError, ValueError) as error:
         raise InputError(
             f"model.backbone.name {name!r} cannot take {image_size} x {image_size} images of {channels} "
-            f"channels ({str(error).splitlines()[0]}); try a larger model.image_size."
+            f"channels ({_first_line(error)}); try a larger model.image_size."
         ) from error
     finally:
         backbone.train(was_training)
@@ -91,25 +94,33 @@ def _timm_backbone(name: str, *, pretrained: bool, channels: int, image_size: in
             model = timm.create_model(name, **arguments)
     except (OSError, RuntimeError, ValueError, AssertionError) as error:
         what = "its weights could not be downloaded" if pretrained else "timm could not build it"
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise InputError(
-            f"model.backbone.name {name!r}: {what} ({reason}); "
+            f"model.backbone.name {name!r}: {what} ({_first_line(error)}); "
             "model.backbone.weights may also name a local file."
         ) from error
+    _check_patches(model, name, image_size)
     return model
+
+
+def _check_patches(model: nn.Module, name: str, image_size: int) -> None:
+    """Refuse images whose last rows and columns would fill no patch: timm drops them in silence."""
+    from timm.layers import PatchEmbed
+
+    for layer in model.modules():
+        if isinstance(layer, PatchEmbed) and not layer.dynamic_img_pad and image_size % layer.patch_size[0]:
+            raise InputError(
+                f"model.image_size is {image_size}, but model.backbone.name {name!r} cuts images into patches: "
+                f"it must be a multiple of {layer.patch_size[0]}."
+            )
 
 
 def _load_weights(backbone: nn.Module, path: Path, name: str) -> None:
     if not path.is_file():
         raise InputError(f"model.backbone.weights is {str(path)!r}: no such file; or use none or pretrained.")
-    if path.suffix == ".safetensors":
-        state = load_file(path)
-    else:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-        state = state.get("state_dict", state.get("model", state))
+    state = _read_state(path)
     own = backbone.state_dict()
-    missing = [key for key in own if key not in state]
-    wrong = [key for key in own if key in state and state[key].shape != own[key].shape]
+    missing = [key for key in own if not isinstance(state.get(key), Tensor)]
+    wrong = [key for key in own if key not in missing and state[key].shape != own[key].shape]
     if missing or wrong:
         key = (missing + wrong)[0]
         raise InputError(
@@ -117,6 +128,31 @@ def _load_weights(backbone: nn.Module, path: Path, name: str) -> None:
             f"{len(wrong)} of another shape, first {key!r}."
         )
     backbone.load_state_dict({key: state[key] for key in own})
+
+
+def _read_state(path: Path) -> dict[str, Any]:
+    """A state dict, also inside one of the usual wrappers; never runs stored code."""
+    try:
+        if path.suffix == ".safetensors":
+            return load_file(path)
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except (OSError, RuntimeError, ValueError, EOFError, pickle.UnpicklingError, SafetensorError) as error:
+        raise InputError(
+            f"model.backbone.weights {str(path)!r} cannot be read as weights alone ({_first_line(error)})."
+        ) from error
+    for wrapper in ("state_dict", "model"):
+        if isinstance(state, dict) and isinstance(state.get(wrapper), dict):
+            state = state[wrapper]
+    if not isinstance(state, dict):
+        raise InputError(
+            f"model.backbone.weights {str(path)!r} holds no state dict, but {type(state).__name__}."
+        )
+    return state
+
+
+def _first_line(error: Exception) -> str:
+    lines = str(error).strip().splitlines()
+    return lines[0].rstrip(".:") if lines else type(error).__name__
 
 
 BACKBONES: dict[str, Callable[[int], nn.Module]] = {"small_convnet": SmallConvnet}

@@ -7,7 +7,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Self
 
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
 
@@ -75,11 +75,14 @@ class OpenSetModel(nn.Module):
         """
         if not path.is_file():
             raise InputError(f"{path} is missing: run `dvc repro train` to make it.")
-        with safe_open(path, framework="pt") as file:
-            metadata = file.metadata() or {}
-            if "osr" not in metadata:
-                raise InputError(f"{path} was not written by osr: it does not say how to rebuild the model.")
-            state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
+        try:
+            with safe_open(path, framework="pt") as file:
+                metadata = file.metadata() or {}
+                state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
+        except SafetensorError as error:
+            raise InputError(f"{path} is damaged or no safetensors file: {error}.") from error
+        if "osr" not in metadata:
+            raise InputError(f"{path} was not written by osr: it does not say how to rebuild the model.")
         description = json.loads(metadata["osr"])
         description["settings"]["backbone"]["weights"] = "none"
         shape = description["image_format"]

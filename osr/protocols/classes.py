@@ -49,6 +49,6 @@ def resolve_classes(wanted: Sequence[int | str], class_names: Sequence[str], *, 
             ids.append(entry)
         else:
             guesses = difflib.get_close_matches(str(entry), class_names, n=1)
-            hint = f"did you mean {guesses[0]!r}?" if guesses else f"classes: {', '.join(class_names)}"
+            hint = f"did you mean {guesses[0]!r}?" if guesses else f"classes: {', '.join(class_names)}."
             raise InputError(f"{key}: the data set has no class {entry!r}; {hint}")
     return ids

@@ -1,0 +1,11 @@
+#!/usr/bin/env bash
+# Makes requirements.txt and requirements-dev.txt anew from the ranges in pyproject.toml (needs uv).
+set -euo pipefail
+cd "$(dirname "$0")/.."
+options=(--universal --python-version 3.11 --no-header --no-annotate --no-emit-index-url --no-emit-find-links --quiet)
+# CPU and GPU machines alike take these two from the default registry; newer pairs work, too.
+printf 'torch==2.14.1\ntorchvision==0.29.1\n' > .ci/constraints.txt
+uv pip compile pyproject.toml --extra test -c .ci/constraints.txt "${options[@]}" -o requirements.txt
+uv pip compile pyproject.toml --extra dev -c requirements.txt "${options[@]}" -o /tmp/dev.$$
+{ echo '-r requirements.txt'; grep -vxFf requirements.txt /tmp/dev.$$; } > requirements-dev.txt
+rm /tmp/dev.$$

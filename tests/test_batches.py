@@ -1,0 +1,142 @@
+"""Batches: every image once per epoch, each with its own shift, and all of it decided by seed and epoch."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy.stats import chisquare
+from torch import Tensor
+
+from osr.config import TrainSettings, load_params
+from osr.data.batches import TensorImages, epoch_batches, hash_seed, num_batches, random_shift
+
+TRAIN = load_params(Path(__file__).parents[1] / "params.yaml").train
+
+
+def settings(**changes: object) -> TrainSettings:
+    return TRAIN.model_copy(update={"shift_pixels": 0, **changes})
+
+
+def numbered(num_images: int) -> TensorImages:
+    """Images of 2 x 1 pixels that hold their own number in base 256; labels are the numbers."""
+    numbers = torch.arange(num_images)
+    pixels = torch.stack([numbers // 256, numbers % 256], dim=1).to(torch.uint8)
+    return TensorImages(pixels.view(num_images, 1, 2, 1), numbers)
+
+
+def slow_shift(image: Tensor, down: int, right: int) -> Tensor:
+    """The image moved by whole pixels, zeros coming in."""
+    moved = torch.zeros_like(image)
+    _, height, width = image.shape
+    for row in range(height):
+        for column in range(width):
+            if 0 <= row - down < height and 0 <= column - right < width:
+                moved[:, row, column] = image[:, row - down, column - right]
+    return moved
+
+
+@given(st.integers(2, 600), st.integers(2, 70), st.integers(0, 5))
+def test_every_image_once_per_epoch(num_images: int, batch_size: int, epoch: int) -> None:
+    data = numbered(num_images)
+    batches = list(epoch_batches(data, settings(batch_size=batch_size), epoch=epoch))
+    sizes = [len(labels) for _, labels in batches]
+    assert min(sizes) >= 2
+    assert max(sizes) <= max(batch_size, 3)
+    assert max(sizes) - min(sizes) <= 1
+    assert len(batches) == num_batches(num_images, batch_size)
+    labels = torch.cat([labels for _, labels in batches])
+    images = torch.cat([images for images, _ in batches]).to(torch.int64)
+    assert labels.sort().values.tolist() == list(range(num_images))
+    assert (images[:, 0, 0, 0] * 256 + images[:, 0, 1, 0]).tolist() == labels.tolist()
+
+
+@pytest.mark.parametrize(
+    ("num_images", "batch_size", "expected"),
+    [(64, 64, 1), (65, 64, 2), (128, 64, 2), (7, 2, 3), (6, 2, 3), (2, 64, 1), (1, 64, 1)],
+)
+def test_number_of_batches(num_images: int, batch_size: int, expected: int) -> None:
+    assert num_batches(num_images, batch_size) == expected
+
+
+def test_seed_and_epoch_decide() -> None:
+    data = TensorImages(torch.randint(0, 256, (40, 1, 6, 6), dtype=torch.uint8), torch.arange(40))
+
+    def content(**arguments: int) -> tuple[list[int], Tensor]:
+        chosen = settings(seed=arguments["seed"], batch_size=16, shift_pixels=2)
+        batches = list(epoch_batches(data, chosen, epoch=arguments["epoch"]))
+        return torch.cat([labels for _, labels in batches]).tolist(), torch.cat(
+            [images for images, _ in batches]
+        )
+
+    first, same = content(seed=3, epoch=1), content(seed=3, epoch=1)
+    assert first[0] == same[0]
+    assert torch.equal(first[1], same[1])
+    torch.manual_seed(99)  # the global generator has no say
+    assert content(seed=3, epoch=1)[0] == first[0]
+    others = [content(seed=3, epoch=2)[0], content(seed=4, epoch=1)[0], content(seed=4, epoch=0)[0]]
+    assert len({tuple(order) for order in [first[0], *others]}) == 4
+
+
+def test_draws_differ_between_epochs_for_the_same_image() -> None:
+    data = TensorImages(torch.full((30, 1, 5, 5), 255, dtype=torch.uint8), torch.arange(30))
+    shifted = []
+    for epoch in (0, 1):
+        (images, labels), *_ = epoch_batches(data, settings(batch_size=30, shift_pixels=2), epoch=epoch)
+        shifted.append(images[labels.argsort()])
+    differ = (shifted[0] != shifted[1]).flatten(1).any(dim=1)
+    assert differ.sum() >= 20  # 1 of 25 agrees by chance
+
+
+def test_order_is_uniform() -> None:
+    data = numbered(4)
+    firsts = [
+        int(next(epoch_batches(data, settings(batch_size=4), epoch=epoch))[1][0]) for epoch in range(800)
+    ]
+    assert chisquare([firsts.count(number) for number in range(4)]).pvalue > 1e-3
+
+
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.float32])
+def test_shift_equals_the_slow_reference(dtype: torch.dtype) -> None:
+    generator = torch.Generator().manual_seed(0)
+    images = torch.randint(1, 256, (64, 3, 5, 7), generator=generator).to(dtype)
+    before, pixels = images.clone(), 2
+    state = generator.get_state()
+    shifted = random_shift(images, pixels, generator)
+    generator.set_state(state)
+    offsets = torch.randint(0, 2 * pixels + 1, (2, 64), generator=generator) - pixels
+    expected = torch.stack(
+        [
+            slow_shift(image, -int(down), -int(right))
+            for image, down, right in zip(images, *offsets, strict=True)
+        ]
+    )
+    assert torch.equal(shifted, expected)
+    assert shifted.dtype == dtype
+    assert torch.equal(images, before)
+
+
+def test_each_image_draws_each_shift_equally_often() -> None:
+    images = torch.zeros(9000, 1, 5, 5, dtype=torch.uint8)
+    images[:, :, 2, 2] = 1
+    shifted = random_shift(images, 1, torch.Generator().manual_seed(1))
+    counts = shifted.sum(dim=0, dtype=torch.int64)[0]
+    assert counts.sum() == 9000
+    assert counts[1:4, 1:4].sum() == 9000
+    assert chisquare(counts[1:4, 1:4].flatten()).pvalue > 1e-3
+
+
+def test_no_shift_is_the_images_themselves() -> None:
+    images = torch.ones(2, 1, 3, 3)
+    assert random_shift(images, 0, torch.Generator()) is images
+
+
+def test_seeds_of_neighbours_differ() -> None:
+    seeds = {hash_seed(seed, epoch) for seed in range(60) for epoch in range(-1, 60)}
+    assert len(seeds) == 60 * 61
+    assert all(0 <= value < 2**63 for value in seeds)
+    hash_seed(2**32 - 1, 10**6)
+    # splitmix64's first outputs, halved; from Vigna's reference implementation with state 0.
+    assert hash_seed(1, -1) == 0xE220A8397B1DCDAF >> 1
+    assert hash_seed(2, -1) == 0x6E789E6AA1B965F4 >> 1

@@ -1,0 +1,307 @@
+"""params.yaml: what it accepts, and one clear sentence for everything else."""
+
+import copy
+import re
+from pathlib import Path
+from typing import get_args
+
+import pytest
+from ruamel.yaml import YAML
+
+from osr.config import DatasetName, LossName, Params, check_params, flatten, load_params
+from osr.data.datasets import DATASETS
+from osr.errors import InputError
+from osr.losses.registry import LOSSES
+
+ROOT = Path(__file__).parents[1]
+SHIPPED = YAML(typ="safe", pure=True).load((ROOT / "params.yaml").read_text())
+MISSING = object()
+LEAVES = sorted(flatten(SHIPPED))
+SECTIONS = sorted({key.rpartition(".")[0] for key in LEAVES} - {""})
+
+
+def changed(changes: dict) -> dict:
+    """The shipped settings with some keys replaced, added or, for MISSING, removed."""
+    content = copy.deepcopy(SHIPPED)
+    for key, value in changes.items():
+        *sections, last = key.split(".")
+        section = content
+        for name in sections:
+            section = section[name]
+        if value is MISSING:
+            del section[last]
+        else:
+            section[last] = value
+    return content
+
+
+def complaint(changes: dict) -> str:
+    """The error of the shipped settings with `changes`, which must be one sentence."""
+    with pytest.raises(InputError) as error:
+        check_params(changed(changes), source="params.yaml")
+    text = str(error.value)
+    assert "\n" not in text
+    assert re.search(r"[^.?][.?]$", text)
+    assert text.startswith("params.yaml: ")
+    return text.removeprefix("params.yaml: ")
+
+
+def load(tmp_path: Path, text: str) -> Params:
+    path = tmp_path / "params.yaml"
+    path.write_text(text, encoding="utf-8")
+    return load_params(path)
+
+
+def test_the_shipped_file_loads_and_nothing_is_lost() -> None:
+    params = load_params(ROOT / "params.yaml")
+    assert flatten(params) == flatten(SHIPPED)
+    assert params.train.lr == 0.003
+    assert params.detectors.enabled == ("msp", "maxlogit", "energy", "mav", "openmax")
+
+
+def test_flat_keys_are_those_of_the_command_line() -> None:
+    flat = flatten(load_params(ROOT / "params.yaml"))
+    assert flat["detectors.openmax.tail_size"] == 20
+    assert flat["split.known"] == []
+    assert flatten({"a": {"b": 1, "c": {"d": [2]}}, "e": None}) == {"a.b": 1, "a.c.d": [2], "e": None}
+
+
+def test_choices_are_the_registries() -> None:
+    assert set(get_args(DatasetName)) == set(DATASETS)
+    assert set(get_args(LossName)) == set(LOSSES)
+
+
+def test_settings_cannot_be_changed_afterwards() -> None:
+    params = load_params(ROOT / "params.yaml")
+    with pytest.raises(ValueError, match="frozen"):
+        params.train.lr = 1.0
+
+
+@pytest.mark.parametrize(
+    ("key", "end"),
+    [
+        ("modle", "did you mean 'model'?"),
+        ("train.Epoch", "did you mean 'train.epochs'?"),
+        ("detectors.openmax.tail", "did you mean 'detectors.openmax.tail_size'?"),
+        ("model.head.zzz", "known keys here: bias."),
+        # These begin like the names that pydantic gives to the branches of a union.
+        ("model.backbone.strategy", "known keys here: name, weights."),
+        ("model.backbone.integers", "known keys here: name, weights."),
+    ],
+)
+def test_an_unknown_key_is_told_a_known_one(key: str, end: str) -> None:
+    assert complaint({key: 1}) == f"unknown key {key!r}; {end}"
+
+
+@pytest.mark.parametrize("key", LEAVES + SECTIONS)
+def test_no_key_may_be_missing(key: str) -> None:
+    assert complaint({key: MISSING}) == f"the key {key!r} is missing; every setting must be given."
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "end"),
+    [
+        ("train.epochs", 0, "is 0, but must be at least 1."),
+        ("train.epochs", 1.5, "is 1.5, but must be a whole number."),
+        ("train.epochs", True, "is true, but must be a whole number."),
+        ("train.epochs", "10", "is '10', but must be a whole number."),
+        ("train.epochs", None, "is empty, but must be a whole number."),
+        ("train.lr", True, "is true, but must be a number."),
+        ("train.lr", "fast", "is 'fast', but must be a number."),
+        ("train.lr", float("nan"), "is nan, but must be a finite number."),
+        ("train.lr", float("inf"), "is inf, but must be a finite number."),
+        ("train.lr", 0, "is 0, but must be above 0."),
+        ("train.seed", 2**32, "is 4294967296, but must be below 4294967296."),
+        ("split.val_fraction", 1, "is 1, but must be below 1."),
+        ("plot.dpi", 601, "is 601, but must be at most 600."),
+        ("model.head.bias", "no", "is 'no', but must be true or false."),
+        ("model.head.bias", 1, "is 1, but must be true or false."),
+        ("model.backbone.name", 3, "is 3, but must be text."),
+        ("evaluate", 3, "is 3, but must be a section of settings."),
+        ("evaluate", [1], "is [1], but must be a section of settings."),
+        ("evaluate", None, "is empty, but must be a section of settings."),
+        ("model.image_size", "big", "is 'big', but must be a whole number or 'auto'."),
+        ("model.image_size", "Auto", "is 'Auto', but must be a whole number or 'auto'; did you mean 'auto'?"),
+        ("model.image_size", 3, "is 3, but must be at least 4 or 'auto'."),
+        ("model.image_size", True, "is true, but must be a whole number or 'auto'."),
+        ("detectors.vim.dimension", 0, "is 0, but must be at least 1 or 'auto'."),
+        ("split.known", "abc", "is 'abc', but must be a list."),
+        ("split.known", {"a": 1}, "is {'a': 1}, but must be a list."),
+        ("split.known", [1, 1.5], "[1] is 1.5, but must be text or a whole number."),
+        ("split.known", [True], "[0] is true, but must be text or a whole number."),
+        ("detectors.enabled", "msp", "is 'msp', but must be a list."),
+        ("detectors.enabled", [], "is [], but must hold at least one detector."),
+        ("dataset.name", "Digit", "is 'Digit', but must be 'digits'; did you mean 'digits'?"),
+        ("train.loss", "cce", "is 'cce', but must be 'ce'; did you mean 'ce'?"),
+        ("train.optimizer", "adam", "is 'adam', but must be one of 'adamw', 'sgd'; did you mean 'adamw'?"),
+        ("detectors.ash.variant", "s", "is 's', but must be one of 'S', 'B', 'P'; did you mean 'S'?"),
+    ],
+)
+def test_a_bad_value_is_told_the_rule(key: str, value: object, end: str) -> None:
+    assert complaint({key: value}) == f"{key}{'' if end.startswith('[') else ' '}{end}"
+
+
+def test_an_unknown_detector_is_told_the_names() -> None:
+    text = complaint({"detectors.enabled": ["msp", "mahalanobs"]})
+    assert text.startswith("detectors.enabled[1] is 'mahalanobs', but must be one of 'msp', 'maxlogit', ")
+    assert text.endswith("'fdbd'; did you mean 'mahalanobis'?")
+
+
+def test_a_misspelt_key_is_one_mistake() -> None:
+    assert complaint({"train.lr": MISSING, "train.lrr": 1e-3}) == (
+        "unknown key 'train.lrr'; did you mean 'train.lr'?"
+    )
+
+
+def test_a_key_that_is_a_number_is_unknown() -> None:
+    with pytest.raises(InputError, match=r"^params.yaml: unknown key '7'; known keys here: dataset, "):
+        check_params({**SHIPPED, 7: 1}, source="params.yaml")
+
+
+def test_several_mistakes_are_several_sentences() -> None:
+    with pytest.raises(InputError) as error:
+        check_params(changed({"train.epochs": 0, "zzz": 1, "evaluate.seed": -1}), source="here")
+    assert [line.split()[1] for line in str(error.value).splitlines()] == [
+        "train.epochs",
+        "evaluate.seed",
+        "unknown",
+    ]
+
+
+VALUES = (None, True, -1, 0, 2, 0.5, 1.5, 1e12, float("nan"), "zzz", [], ["zzz"], [None], [[]], {"a": 1})
+PYDANTIC = re.compile(r"valid |input|instance|tuple|constrained|literal|dictionary", re.IGNORECASE)
+
+
+@pytest.mark.parametrize("key", LEAVES + SECTIONS)
+def test_whatever_stands_at_a_key_is_accepted_or_named(key: str) -> None:
+    refused = 0
+    for value in VALUES:
+        try:
+            check_params(changed({key: value}), source="params.yaml")
+        except InputError as error:
+            refused += 1
+            sentences = str(error).splitlines()
+            assert len(sentences) == 1 or (key in SECTIONS and isinstance(value, dict))
+            for sentence in sentences:
+                assert key in sentence
+                assert re.search(
+                    r" but (must|their sum must|the first must) | is missing; | unknown key ", sentence
+                )
+                assert re.search(r"[^.?][.?]$", sentence)
+                assert not PYDANTIC.search(sentence)
+    assert refused >= 7
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        (
+            {"train.warmup_epochs": 5, "train.epochs": 5},
+            "train.warmup_epochs is 5, but must be below train.epochs, 5.",
+        ),
+        (
+            {"split.val_fraction": 0.5, "split.test_fraction": 0.5},
+            "split.val_fraction is 0.5 and split.test_fraction is 0.5, but their sum must be below 1, so "
+            "that images are left to train on.",
+        ),
+        (
+            {"split.known": ["1", 2]},
+            "split.known is ['1', 2], but must be [] while split.protocol is 'A'; explicit takes your lists.",
+        ),
+        (
+            {"split.known": [1], "split.unknown": [2]},
+            "split.known is [1] and split.unknown is [2], but must be [] while split.protocol is 'A'; "
+            "explicit takes your lists.",
+        ),
+        (
+            {"split.protocol": "explicit", "split.known": [1], "split.unknown": [2]},
+            "split.known is [1], but must hold at least 2 of the classes when split.protocol is 'explicit'.",
+        ),
+        (
+            {"split.protocol": "explicit", "split.known": [1, 2]},
+            "split.unknown is [], but must hold at least 1 of the classes when split.protocol is 'explicit'.",
+        ),
+        (
+            {"calibrate.min_temperature": 1.0},
+            "calibrate.min_temperature is 1.0 and calibrate.max_temperature is 100.0, but the first must be "
+            "below 1 and the second above 1.",
+        ),
+        (
+            {"detectors.enabled": ["msp", "mav", "msp"], "plot.detector": "msp"},
+            "detectors.enabled is ['msp', 'mav', 'msp'], but must hold each detector once, "
+            "not several times msp.",
+        ),
+        (
+            {"plot.detector": "knn"},
+            "plot.detector is 'knn', but must be one of detectors.enabled: msp, maxlogit, energy, "
+            "mav, openmax.",
+        ),
+    ],
+)
+def test_a_broken_relation_names_keys_and_values(changes: dict, sentence: str) -> None:
+    assert complaint(changes) == sentence
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"model.image_size": 4},
+        {"detectors.vim.dimension": 1},
+        {"split.protocol": "explicit", "split.known": ["3", 4], "split.unknown": ["cat"]},
+        {"train.lr": 1},
+        {"train.warmup_epochs": 0, "train.epochs": 1, "train.label_smoothing": 0, "train.batch_size": 2},
+        {"detectors.enabled": ["maxlogit"]},
+    ],
+)
+def test_values_at_the_edge_are_accepted(changes: dict) -> None:
+    flat = flatten(check_params(changed(changes), source="params.yaml"))
+    assert {key: flat[key] for key in changes} == changes
+
+
+def test_lists_keep_order_and_types() -> None:
+    lists = {"split.protocol": "explicit", "split.known": [3, "1"], "split.unknown": ["2", 0]}
+    split = check_params(changed(lists), source="params.yaml").split
+    assert split.known == (3, "1")
+    assert split.unknown == ("2", 0)
+
+
+def test_yaml_is_read_as_version_1_2(tmp_path: Path) -> None:
+    text = (ROOT / "params.yaml").read_text()
+    params = load(tmp_path, text.replace("lr: 3e-3", "lr: 1e-3").replace("weights: none", "weights: no"))
+    assert params.train.lr == 0.001
+    assert params.model.backbone.weights == "no"
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("", "is empty: every setting of the experiment stands in it."),
+        ("# nothing but a comment\n", "is empty: every setting of the experiment stands in it."),
+        ("- 1\n", "must hold sections of settings, not [1]."),
+        ("a: 1\nb: 2\na: 3\n", 'is not valid YAML, line 3: found duplicate key "a" with value "3" '),
+        ("train:\n  lr: 1\n  lr: 2\n", 'is not valid YAML, line 3: found duplicate key "lr" with value '),
+        ("a: [1\nb: 2\n", "is not valid YAML, line 2: expected ',' or ']', but got ':'."),
+        ("a: 1\n---\nb: 2\n", "is not valid YAML, line 2: but found another document."),
+        (
+            "a: !!python/object:os.system x\n",
+            "is not valid YAML, line 1: could not determine a constructor for ",
+        ),
+        ("a: \x00\n", "is not valid YAML: "),
+    ],
+)
+def test_a_broken_file_is_one_sentence(tmp_path: Path, text: str, sentence: str) -> None:
+    with pytest.raises(InputError) as error:
+        load(tmp_path, text)
+    assert str(error.value).startswith(f"{tmp_path / 'params.yaml'} {sentence}")
+    assert "\n" not in str(error.value)
+    assert str(error.value).endswith(".")
+
+
+def test_a_file_that_is_missing_or_no_text(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"params.yaml is missing: every setting"):
+        load_params(tmp_path / "params.yaml")
+    with pytest.raises(InputError, match=r"cannot be read as text: .*directory.*\.$"):
+        load_params(tmp_path)
+    (tmp_path / "params.yaml").write_bytes(b"a: \xff\xfe\n")
+    with pytest.raises(InputError, match=r"cannot be read as text: .*utf-8.*\.$"):
+        load_params(tmp_path / "params.yaml")

@@ -1,0 +1,354 @@
+"""Backbones by name, the open-set model around them, its file, and what stands before it."""
+
+import os
+import pickle
+import struct
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from numpy.testing import assert_allclose
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from osr.config import BackboneSettings, HeadSettings, ModelSettings, NeckSettings
+from osr.errors import InputError
+from osr.models.backbones import build_backbone, feature_width, pretrained_statistics
+from osr.models.open_set_model import OpenSetModel
+from osr.models.preprocess import ImageFormat, Preprocess, format_for
+
+NAMES = ("cat", "dog", "frog")
+GREY = ImageFormat(8, 1, (0.25,), (0.5,))
+BACKBONES = [  # name, channels, image size, features
+    ("small_convnet", 1, 8, 128),
+    ("small_convnet", 3, 32, 128),
+    ("resnet18", 1, 32, 512),
+    ("efficientnet_b0", 3, 32, 1280),
+    ("vit_tiny_patch16_224", 3, 32, 192),
+    ("vit_small_patch14_dinov2", 3, 28, 384),
+]
+
+
+def model_settings(
+    *,
+    backbone: str = "small_convnet",
+    weights: str = "none",
+    neck: str = "identity",
+    bias: bool = True,
+    size: int | str = "auto",
+) -> ModelSettings:
+    return ModelSettings(
+        image_size=size,
+        backbone=BackboneSettings(name=backbone, weights=weights),
+        neck=NeckSettings(name=neck, width=16),
+        head=HeadSettings(bias=bias),
+    )
+
+
+def build(*, image_format: ImageFormat = GREY, seed: int = 0, **changes: object) -> OpenSetModel:
+    torch.manual_seed(seed)
+    return OpenSetModel(model_settings(**changes), image_format, NAMES)
+
+
+def pictures(num_images: int, channels: int = 1, size: int = 8) -> Tensor:
+    generator = torch.Generator().manual_seed(0)
+    return torch.randint(0, 256, (num_images, channels, size, size), dtype=torch.uint8, generator=generator)
+
+
+def unreached(model: nn.Module, loss: Tensor) -> list[str]:
+    """Names of the parameters that the gradient of `loss` does not reach."""
+    loss.backward()
+    return [name for name, p in model.named_parameters() if p.grad is None or not bool(p.grad.any())]
+
+
+@pytest.mark.parametrize(("name", "channels", "size", "width"), BACKBONES)
+def test_every_backbone_gives_features_and_learns(name: str, channels: int, size: int, width: int) -> None:
+    torch.manual_seed(0)
+    backbone = build_backbone(name, weights="none", channels=channels, image_size=size)
+    backbone.train()
+    assert feature_width(backbone, name=name, channels=channels, image_size=size) == width
+    assert backbone.training
+    with torch.no_grad():
+        for parameter in backbone.parameters():
+            if not parameter.any():  # biases, and the last norm of a residual branch: it would block the rest
+                parameter.fill_(0.1)
+    features = backbone(torch.randn(3, channels, size, size))
+    assert features.shape == (3, width)
+    assert unreached(backbone, (features * torch.randn_like(features)).sum()) == []
+
+
+def test_small_convnet_is_what_it_says() -> None:
+    backbone = build_backbone("small_convnet", weights="none", channels=3, image_size=32)
+    shapes = [tuple(m.weight.shape) for m in backbone.modules() if isinstance(m, nn.Conv2d)]
+    widths = [3, 32, 32, 64, 64, 128, 128]
+    assert shapes == [(out, inner, 3, 3) for inner, out in zip(widths, widths[1:], strict=False)]
+    assert backbone(torch.zeros(2, 3, 4, 4)).shape == (2, 128)
+
+
+@pytest.mark.parametrize(
+    ("name", "sentence"),
+    [
+        ("resnet81", "is neither ours nor one of timm's .* models; did you mean .*resnet18.*\\?$"),
+        ("small_convnett", "did you mean small_convnet\\?$"),
+        ("qqqqqqqqqq", "; ours: small_convnet\\.$"),
+        ("resnet18.no_such_tag", "timm could not build it \\(.*no_such_tag.*\\); model.backbone.weights may"),
+    ],
+)
+def test_an_unknown_backbone_is_told_near_ones(name: str, sentence: str) -> None:
+    with pytest.raises(InputError, match=f"^model.backbone.name '{name}'.*{sentence}"):
+        build_backbone(name, weights="none", channels=1, image_size=32)
+
+
+@pytest.mark.parametrize(
+    ("name", "size", "sentence"),
+    [
+        ("small_convnet", 3, "'small_convnet' cannot take 3 x 3 images of 1 channels .*; try a larger"),
+        ("convnext_atto", 16, "'convnext_atto' cannot take 16 x 16 images of 1 channels .*; try a larger"),
+        ("vit_tiny_patch16_224", 40, "model.image_size is 40, but .* it must be a multiple of 16\\.$"),
+        ("vit_small_patch14_dinov2", 32, "model.image_size is 32, but .* it must be a multiple of 14\\.$"),
+    ],
+)
+def test_images_a_backbone_cannot_take(name: str, size: int, sentence: str) -> None:
+    with pytest.raises(InputError, match=sentence):
+        feature_width(
+            build_backbone(name, weights="none", channels=1, image_size=size),
+            name=name,
+            channels=1,
+            image_size=size,
+        )
+
+
+def test_a_backbone_must_return_vectors() -> None:
+    shape = {"name": "mine", "channels": 1, "image_size": 4}
+    with pytest.raises(InputError, match="'mine' does not return one feature vector per image"):
+        feature_width(nn.Identity(), **shape)
+
+
+@pytest.mark.parametrize("wrapper", [None, "state_dict", "model"])
+@pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
+def test_local_weights_are_those_of_the_file(tmp_path: Path, suffix: str, wrapper: str | None) -> None:
+    arguments = {"channels": 1, "image_size": 32}
+    torch.manual_seed(1)
+    saved = build_backbone("resnet18", weights="none", **arguments).state_dict()
+    path, extra = tmp_path / f"weights{suffix}", {"fc.weight": torch.ones(2, 512)}
+    if suffix == ".pth":
+        torch.save(saved | extra if wrapper is None else {wrapper: saved | extra, "epoch": 3}, path)
+    elif wrapper is None:
+        save_file(saved | extra, path)
+    else:
+        pytest.skip("safetensors files hold no wrapper")
+    torch.manual_seed(2)
+    loaded = build_backbone("resnet18", weights=str(path), **arguments).state_dict()
+    assert loaded.keys() == saved.keys()
+    assert all(torch.equal(loaded[name], saved[name]) for name in saved)
+
+
+class Dangerous:
+    """Unpickling it would make a folder."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple[Callable, tuple]:
+        return os.mkdir, (str(self.path),)
+
+
+def test_wrong_weights_are_refused(tmp_path: Path) -> None:
+    small = build_backbone("small_convnet", weights="none", channels=3, image_size=8).state_dict()
+    one_missing = {name: small[name] for name in list(small)[1:]}
+    trap = tmp_path / "trap"
+    files: dict[str, tuple[Callable[[Path], object], str]] = {
+        "shape.pth": (
+            lambda p: torch.save(small, p),
+            "does not fit .*: 0 tensors missing, 1 of another shape, first",
+        ),
+        "missing.safetensors": (
+            lambda p: save_file(one_missing, p),
+            ": 1 tensors missing, 0 of another shape, first",
+        ),
+        "values.pth": (
+            lambda p: torch.save(dict.fromkeys(small, 1), p),
+            "36 tensors missing, 0 of another shape",
+        ),
+        "tensor.pth": (lambda p: torch.save(torch.ones(3), p), "holds no state dict, but Tensor"),
+        "garbage.pth": (lambda p: p.write_bytes(b"garbage" * 99), "cannot be read as weights alone"),
+        "garbage.safetensors": (lambda p: p.write_bytes(b"garbage" * 99), "cannot be read as weights alone"),
+        "empty.pth": (lambda p: p.write_bytes(b""), "cannot be read as weights alone"),
+        "trap.pth": (
+            lambda p: p.write_bytes(pickle.dumps(Dangerous(trap))),
+            "cannot be read as weights alone",
+        ),
+        "none.pth": (lambda _: None, "no such file; or use none or pretrained"),
+    }
+    for name, (write, sentence) in files.items():
+        path = tmp_path / name
+        write(path)
+        with pytest.raises(InputError, match=sentence) as error:
+            build_backbone(
+                "small_convnet", weights=str(path), channels=1 if "missing" not in name else 3, image_size=8
+            )
+        assert str(path) in str(error.value)
+        assert str(error.value).startswith("model.backbone.weights ")
+        assert "\n" not in str(error.value)
+    assert not trap.exists()
+
+
+@pytest.mark.parametrize(
+    "error", [ConnectionError("no route to host"), FileNotFoundError("not in the cache\nmore")]
+)
+def test_pretrained_without_network(monkeypatch: pytest.MonkeyPatch, error: OSError) -> None:
+    def fail(*_arguments: object, **_options: object) -> None:
+        raise error
+
+    monkeypatch.setattr("timm.models._hub.hf_hub_download", fail)
+    reason = str(error).splitlines()[0]
+    with pytest.raises(InputError) as refused:
+        build_backbone("resnet18", weights="pretrained", channels=3, image_size=32)
+    assert str(refused.value) == (
+        f"model.backbone.name 'resnet18': its weights could not be downloaded ({reason}); "
+        "model.backbone.weights may also name a local file."
+    )
+
+
+def test_our_own_backbones_have_no_published_weights() -> None:
+    with pytest.raises(InputError, match="small_convnet has no published weights; use none or a file"):
+        build_backbone("small_convnet", weights="pretrained", channels=1, image_size=8)
+
+
+@pytest.mark.parametrize("neck", ["identity", "linear"])
+@pytest.mark.parametrize("bias", [True, False])
+def test_logits_are_linear_in_the_features(neck: str, bias: bool) -> None:
+    model = build(neck=neck, bias=bias).eval()
+    logits, features = model(pictures(5))
+    assert features.shape == (5, 16 if neck == "linear" else 128)
+    assert (model.head.bias is not None) == bias
+    expected = features @ model.head.weight.T + (model.head.bias if bias else 0)
+    torch.testing.assert_close(logits, expected)
+    if neck == "linear":
+        assert bool((features >= 0).all())
+    assert unreached(model, (logits * torch.randn_like(logits)).sum()) == []
+
+
+def test_a_file_rebuilds_the_model(tmp_path: Path) -> None:
+    colour = ImageFormat(12, 3, (0.1, 0.2, 0.3), (0.4, 0.5, 0.6))
+    model = build(image_format=colour, neck="linear", bias=False, size=12)
+    model(pictures(6, 3, 12))  # moves the batch norm's statistics
+    model.eval().save(tmp_path / "model.safetensors")
+    torch.manual_seed(7)
+    loaded = OpenSetModel.load(tmp_path / "model.safetensors")
+    assert not loaded.training
+    assert (loaded.settings, loaded.image_format, loaded.class_names) == (model.settings, colour, NAMES)
+    images = pictures(4, 3, 12)
+    for mine, theirs in zip(model(images), loaded(images), strict=True):
+        assert torch.equal(mine, theirs)
+
+
+def test_the_file_is_the_same_each_time_and_holds_no_pickle(tmp_path: Path) -> None:
+    paths = [tmp_path / f"{name}.safetensors" for name in ("first", "again", "rebuilt")]
+    model = build(neck="linear").eval()
+    model.save(paths[0])
+    model.save(paths[1])
+    OpenSetModel.load(paths[0]).save(paths[2])
+    contents = [path.read_bytes() for path in paths]
+    assert contents[0] == contents[1] == contents[2]
+    # A JSON header after its length in 8 bytes, then the numbers, and nothing else.
+    (header,) = struct.unpack("<Q", contents[0][:8])
+    assert contents[0][8 : 8 + header].startswith(b'{"__metadata__":{"osr":')
+    num_bytes = sum(tensor.nbytes for tensor in model.state_dict().values())
+    assert len(contents[0]) == 8 + header + num_bytes
+    assert load_file(paths[0]).keys() == model.state_dict().keys()
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(path.name for path in paths)
+
+
+def test_a_model_from_a_local_file_needs_that_file_no_more(tmp_path: Path) -> None:
+    weights = tmp_path / "weights.pth"
+    torch.save(
+        build_backbone("small_convnet", weights="none", channels=1, image_size=8).state_dict(), weights
+    )
+    model = build(weights=str(weights)).eval()
+    model.save(tmp_path / "model.safetensors")
+    weights.unlink()
+    loaded = OpenSetModel.load(tmp_path / "model.safetensors")
+    assert torch.equal(model(pictures(2))[0], loaded(pictures(2))[0])
+
+
+def test_a_file_that_is_no_model(tmp_path: Path) -> None:
+    path = tmp_path / "model.safetensors"
+    with pytest.raises(InputError, match="is missing: run `dvc repro train`"):
+        OpenSetModel.load(path)
+    save_file({"a": torch.ones(2)}, path)
+    with pytest.raises(InputError, match="was not written by osr"):
+        OpenSetModel.load(path)
+    build().save(path)
+    path.write_bytes(path.read_bytes()[:-100])
+    with pytest.raises(InputError, match="is damaged or no safetensors file"):
+        OpenSetModel.load(path)
+    path.write_bytes(b"garbage" * 99)
+    with pytest.raises(InputError, match="is damaged or no safetensors file"):
+        OpenSetModel.load(path)
+
+
+def test_pixels_are_normalised_per_channel() -> None:
+    images = pictures(2, 3, 4)
+    prepared = Preprocess(ImageFormat(4, 3, (0.1, 0.2, 0.3), (0.5, 1.0, 2.0)))(images)
+    for channel, (mean, std) in enumerate(((0.1, 0.5), (0.2, 1.0), (0.3, 2.0))):
+        assert_allclose(
+            prepared[:, channel], (images[:, channel].numpy() / 255 - mean) / std, rtol=1e-5, atol=1e-6
+        )
+    assert prepared.dtype == torch.float32
+
+
+def test_grey_images_become_colour() -> None:
+    images = pictures(2)
+    prepared = Preprocess(ImageFormat(8, 3, (0.0, 0.0, 0.5), (1.0, 0.5, 1.0)))(images)
+    grey = images[:, 0] / 255
+    assert prepared.shape == (2, 3, 8, 8)
+    for channel, expected in enumerate((grey, 2 * grey, grey - 0.5)):
+        torch.testing.assert_close(prepared[:, channel], expected)
+
+
+def test_images_are_resized() -> None:
+    identity = {"mean": (0.0,), "std": (1.0,)}
+    # Halving with antialiasing: a triangle over four pixels, 1/8, 3/8, 3/8, 1/8.
+    row = torch.tensor([0, 0, 80, 80, 160, 160, 240, 240], dtype=torch.uint8)
+    halved = Preprocess(ImageFormat(4, 1, **identity))(row.expand(1, 1, 8, 8)) * 255
+    assert halved.shape == (1, 1, 4, 4)
+    assert_allclose(halved[0, 0, :, 1], (0 * 1 + 80 * 3 + 80 * 3 + 160 * 1) / 8, rtol=1e-5)
+    assert_allclose(halved[0, 0, :, 2], (80 * 1 + 160 * 3 + 160 * 3 + 240 * 1) / 8, rtol=1e-5)
+    flat = Preprocess(ImageFormat(5, 1, **identity))(torch.full((1, 1, 8, 6), 51, dtype=torch.uint8))
+    assert_allclose(flat, np.full((1, 1, 5, 5), 0.2), rtol=1e-5)
+
+
+def test_statistics_are_those_of_the_training_images() -> None:
+    images = np.random.default_rng(0).integers(0, 200, (50, 6, 6, 3), dtype=np.uint8)
+    images[..., 2] = 40
+    image_format = format_for(model_settings(), images)
+    pixels = images.astype(np.float64) / 255
+    assert (image_format.size, image_format.channels) == (6, 3)
+    assert_allclose(image_format.mean, pixels.mean(axis=(0, 1, 2)), rtol=1e-12)
+    assert_allclose(image_format.std[:2], pixels.std(axis=(0, 1, 2))[:2], rtol=1e-12)
+    assert image_format.std[2] == 1 / 255  # a constant channel is not divided by zero
+    prepared = Preprocess(image_format)(torch.from_numpy(images.transpose(0, 3, 1, 2)))
+    assert_allclose(prepared.mean(dim=(0, 2, 3)), 0, atol=1e-4)
+    assert_allclose(prepared.std(dim=(0, 2, 3), correction=0)[:2], 1, atol=1e-4)
+
+
+def test_the_size_is_chosen_or_that_of_square_images() -> None:
+    wide = np.zeros((2, 6, 8, 1), np.uint8)
+    assert format_for(model_settings(size=10), wide).size == 10
+    with pytest.raises(InputError, match="model.image_size must be a number of pixels for images of 6 x 8"):
+        format_for(model_settings(), wide)
+
+
+def test_trained_weights_keep_their_normalisation() -> None:
+    grey = np.full((2, 32, 32, 1), 9, np.uint8)
+    imagenet = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+    assert pretrained_statistics("resnet18") == imagenet
+    for weights in ("pretrained", "file.pth"):
+        image_format = format_for(model_settings(backbone="resnet18", weights=weights), grey)
+        assert image_format == ImageFormat(32, 3, *imagenet)
+    assert format_for(model_settings(backbone="resnet18"), grey).channels == 1
+    assert pretrained_statistics("small_convnet") is None
+    assert format_for(model_settings(weights="file.pth"), grey).channels == 1

@@ -1,0 +1,124 @@
+"""Optimiser and learning rate, against hand-computed steps."""
+
+import math
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from osr.config import TrainSettings, load_params
+from osr.optimization import lr_factor, make_optimizer, make_schedule
+
+TRAIN = load_params(Path(__file__).parents[1] / "params.yaml").train
+
+
+def settings(**changes: object) -> TrainSettings:
+    return TRAIN.model_copy(update=changes)
+
+
+class Network(nn.Module):
+    """One of each: a matrix, a bias, a norm, and a frozen matrix."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.linear = nn.Linear(2, 3)
+        self.norm = nn.BatchNorm1d(3)
+        self.frozen = nn.Linear(3, 3, bias=False).requires_grad_(requires_grad=False)
+
+
+def test_the_learning_rate_by_hand() -> None:
+    factors = [lr_factor(step, warmup=3, total=7) for step in range(8)]
+    half = math.sqrt(0.5)
+    assert factors == pytest.approx(
+        [0.25, 0.5, 0.75, 1.0, 0.5 * (1 + half), 0.5, 0.5 * (1 - half), 0.0], abs=1e-12
+    )
+
+
+def test_without_warm_up_the_first_step_is_full() -> None:
+    assert [lr_factor(step, warmup=0, total=2) for step in range(3)] == pytest.approx([1, 0.5, 0])
+
+
+def test_warm_up_rises_then_cosine_falls() -> None:
+    factors = [lr_factor(step, warmup=20, total=100) for step in range(101)]
+    assert factors[:21] == sorted(factors[:21])
+    assert factors[20:] == sorted(factors[20:], reverse=True)
+    assert factors[0] == 1 / 21
+    assert max(factors) == factors[20] == 1
+
+
+def test_the_schedule_moves_every_step() -> None:
+    chosen = settings(lr=0.5, epochs=3, warmup_epochs=1)
+    optimizer = make_optimizer(Network(), chosen)
+    schedule = make_schedule(optimizer, chosen, steps_per_epoch=2)
+    rates = []
+    for _ in range(6):
+        rates.append([group["lr"] for group in optimizer.param_groups])
+        optimizer.step()
+        schedule.step()
+    expected = [0.5 * lr_factor(step, warmup=2, total=6) for step in range(6)]
+    assert [rate[0] for rate in rates] == pytest.approx(expected)
+    assert [rate[1] for rate in rates] == pytest.approx(expected)
+    assert optimizer.param_groups[0]["lr"] == pytest.approx(0)
+
+
+@pytest.mark.parametrize("name", ["adamw", "sgd"])
+def test_norms_and_biases_are_not_decayed(name: str) -> None:
+    network = Network()
+    optimizer = make_optimizer(network, settings(optimizer=name, weight_decay=0.3))
+    decayed, free = optimizer.param_groups
+    assert [id(p) for p in decayed["params"]] == [id(network.linear.weight)]
+    assert {id(p) for p in free["params"]} == {
+        id(p) for p in (network.linear.bias, network.norm.weight, network.norm.bias)
+    }
+    assert (decayed["weight_decay"], free["weight_decay"]) == (0.3, 0.0)
+
+
+def two_steps(chosen: TrainSettings) -> list[float]:
+    """A weight that starts at 1 after each of two steps with the gradient 1."""
+    network = nn.Linear(1, 1, bias=False).double()
+    nn.init.ones_(network.weight)
+    optimizer = make_optimizer(network, chosen)
+    values = []
+    for _ in range(2):
+        optimizer.zero_grad()
+        network.weight.sum().backward()
+        optimizer.step()
+        values.append(network.weight.item())
+    return values
+
+
+def test_sgd_by_hand() -> None:
+    # Nesterov: g = 1 + 0.5 w; v = g; w -= 0.1 (g + 0.9 v), then v = 0.9 v + g.
+    first = 1 - 0.1 * (1.5 + 0.9 * 1.5)
+    gradient = 1 + 0.5 * first
+    second = first - 0.1 * (gradient + 0.9 * (0.9 * 1.5 + gradient))
+    assert two_steps(settings(optimizer="sgd", lr=0.1, momentum=0.9, weight_decay=0.5)) == pytest.approx(
+        [first, second]
+    )
+
+
+def test_sgd_without_momentum_by_hand() -> None:
+    assert two_steps(settings(optimizer="sgd", lr=0.1, momentum=0.0, weight_decay=0.0)) == pytest.approx(
+        [0.9, 0.8]
+    )
+
+
+def test_adamw_by_hand() -> None:
+    # A constant gradient makes each Adam step lr long; the decay comes first: w (1 - lr decay).
+    first = 1 * (1 - 0.1 * 0.5) - 0.1
+    second = first * (1 - 0.1 * 0.5) - 0.1
+    assert two_steps(settings(optimizer="adamw", lr=0.1, weight_decay=0.5)) == pytest.approx(
+        [first, second], abs=1e-7
+    )
+
+
+def test_frozen_parameters_stay() -> None:
+    network = Network()
+    before = network.frozen.weight.clone()
+    optimizer = make_optimizer(network, settings())
+    for parameter in network.parameters():
+        parameter.grad = torch.ones_like(parameter)
+    optimizer.step()
+    assert torch.equal(network.frozen.weight, before)
+    assert not torch.equal(network.linear.weight, torch.zeros_like(network.linear.weight))

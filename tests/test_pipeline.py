@@ -1,0 +1,215 @@
+"""The real pipeline, end to end, in a clone of this working tree: what a user types and what comes of it."""
+
+import hashlib
+import json
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+from dvc_project import Project, commit_all, states
+from ruamel.yaml import YAML
+
+from pipeline.stages import STAGES
+
+ROOT = Path(__file__).parents[1]
+# Everything as shipped, but for what only takes time.
+QUICK = {
+    "train.epochs": 3,
+    "train.warmup_epochs": 1,
+    "evaluate.bootstrap_replicates": 100,
+    "plot.tsne_images": 200,
+}
+
+
+class Clone(Project):
+    """A clone of this working tree, and the commands a user gives in it."""
+
+    def repro(self):
+        """Names of the stages that ran."""
+        return re.findall(r"Running stage '(.*)'", self.dvc("repro"))
+
+    def set(self, key, value):
+        path, yaml = self.root / "params.yaml", YAML()
+        content = yaml.load(path)
+        *sections, last = key.split(".")
+        target = content
+        for section in sections:
+            target = target[section]
+        target[last] = value
+        yaml.dump(content, path)
+
+    def results(self):
+        """Digest of every result file."""
+        return {
+            path.relative_to(self.root).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
+            for folder in ("artifacts", "figures", "metrics")
+            for path in (self.root / folder).rglob("*")
+            if path.is_file()
+        }
+
+    def metric(self, stage):
+        return json.loads((self.root / STAGES[stage].metrics).read_text())
+
+
+def clone(root):
+    command = ["git", "ls-files", "--cached", "--others", "--exclude-standard", "-z"]
+    listed = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    for name in filter(None, listed.split("\0")):
+        if (ROOT / name).is_file():
+            (root / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(ROOT / name, root / name)
+    made = Clone(root)
+    for key, value in QUICK.items():
+        made.set(key, value)
+    commit_all(made, "quick settings")
+    return made
+
+
+def assert_complete(row):
+    """The row says all there is to say of one execution."""
+    assert row.info.status == "FINISHED"
+    assert set(states(row).values()) <= {"done", "cached"}
+    assert set(states(row)) == set(STAGES)
+    metrics = {"train/loss", "val/accuracy", "best/epoch", "calibration/temperature", "auroc/maxlogit"}
+    assert metrics <= set(row.data.metrics)
+    assert {"train.lr", "split.trial", "detectors.openmax.tail_size"} <= set(row.data.params)
+    assert row.data.tags["osr.split.digest"]
+    assert row.data.tags["osr.checkpoint"].startswith("runs:/")
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory):
+    """A clone in which `dvc repro` has run once; the tests below take it in turn."""
+    made = clone(tmp_path_factory.mktemp("project"))
+    assert made.repro() == list(STAGES)
+    return made
+
+
+def test_first_run_leaves_results_figures_and_one_row(project):
+    (row,) = project.rows()
+    assert_complete(row)
+    figures = {"oscr", "oscr_log", "roc", "precision_recall", "reliability", "confusion", "tsne", "training"}
+    figures |= {f"scores_{name}" for name in ("msp", "maxlogit", "energy", "mav", "openmax")}
+    assert {f"figures/{name}.png" for name in figures} <= set(project.artifacts(row, "figures"))
+    assert "artifacts/model/model.safetensors" in project.artifacts(row, "artifacts/model")
+    metrics = project.metric("evaluate")
+    assert metrics["auroc_low"]["maxlogit"] < metrics["auroc"]["maxlogit"] < metrics["auroc_high"]["maxlogit"]
+    assert metrics["auroc"]["maxlogit"] > 0.6
+    assert metrics["closed_set"]["accuracy"] > 0.6
+    assert metrics["ccr_at_fpr_0.001"]["msp"] is None  # 1/720 is the smallest FPR that 720 unknowns can show
+    # The threshold comes from validation knowns and accepts there what it promises.
+    for share in project.metric("fit-openmax")["val_known_acceptance"].values():
+        assert 0.95 <= share < 0.98
+
+
+def test_second_run_does_nothing(project):
+    before = len(project.rows())
+    assert project.repro() == []
+    assert len(project.rows()) == before
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "ran"),
+    [
+        ("evaluate.seed", 1, ["evaluate", "plot"]),
+        ("detectors.openmax.tail_size", 15, ["fit-openmax", "evaluate", "plot"]),
+        ("plot.dpi", 90, ["plot"]),
+    ],
+)
+def test_a_setting_runs_what_it_changes_and_gives_one_complete_row(project, key, value, ran):
+    before = len(project.rows())
+    project.set(key, value)
+    assert project.repro() == ran
+    assert len(project.rows()) == before + 1
+    row = project.rows()[-1]
+    assert_complete(row)
+    assert row.data.params[key] == str(value)
+    assert states(row)["train"] == "cached"
+
+
+BAD = [
+    (
+        "train.label_smothing",
+        0.1,
+        "unknown key 'train.label_smothing'; did you mean 'train.label_smoothing'?",
+    ),
+    ("train.lr", "fast", "train.lr is 'fast'"),
+    ("evaluate.confidence", 95, "evaluate.confidence is 95"),
+    ("detectors.enabled", ["msp", "enrgy"], "did you mean 'energy'?"),
+    ("model.backbone.name", "resnet81", "model.backbone.name 'resnet81'"),
+    ("dataset.name", "digitz", "dataset.name is 'digitz'"),
+    ("detectors.openmax.tail_size", 5000, "tail_size"),
+    ("model.backbone.weights", "no/such/file.safetensors", "no such file"),
+]
+
+
+@pytest.mark.parametrize(("key", "value", "sentence"), BAD)
+def test_bad_input_is_one_sentence_and_touches_nothing(project, key, value, sentence):
+    params = (project.root / "params.yaml").read_text()
+    before = project.results()
+    project.set(key, value)
+    printed = project.dvc("repro", status=255)
+    (project.root / "params.yaml").write_text(params)
+    errors = [line for line in printed.splitlines() if line.startswith("ERROR: ") and sentence in line]
+    assert len(errors) == 1, printed
+    assert "Traceback" not in printed
+    assert project.results() == before
+
+
+def test_overlapping_class_lists_are_refused(project):
+    params = (project.root / "params.yaml").read_text()
+    before = project.results()
+    for key, value in (("protocol", "explicit"), ("known", [1, 2, 3]), ("unknown", [3, 4])):
+        project.set(f"split.{key}", value)
+    printed = project.dvc("repro", status=255)
+    (project.root / "params.yaml").write_text(params)
+    assert "class '3' stands in known and in unknown" in printed
+    assert project.results() == before
+
+
+def test_missing_file_is_named(project):
+    moved = project.root / "artifacts/model/model.safetensors"
+    moved.rename(moved.with_suffix(".away"))
+    printed = project.python("pipeline.evaluate", status=1)
+    moved.with_suffix(".away").rename(moved)
+    assert "artifacts/model/model.safetensors is missing: run `dvc repro" in printed
+
+
+def test_exp_run_ends_in_one_complete_row(project):
+    before = len(project.rows())
+    project.dvc("exp", "run", "-S", "train.label_smoothing=0.1")
+    assert len(project.rows()) == before + 1
+    assert_complete(project.rows()[-1])
+    assert project.rows()[-1].data.params["train.label_smoothing"] == "0.1"
+
+
+def test_mlflow_run_fills_the_row_it_made(project):
+    before = len(project.rows())
+    project.python("mlflow", "run", ".", "--env-manager", "local")
+    assert len(project.rows()) == before + 1
+    assert_complete(project.rows()[-1])
+
+
+def test_dvc_shows_metrics_plots_and_experiments(project):
+    assert "auroc.maxlogit" in project.dvc("metrics", "show")
+    assert "auroc.maxlogit" in project.dvc("metrics", "diff")
+    page = project.root / "plots"
+    for command in (["show"], ["diff", "HEAD"]):
+        project.dvc("plots", *command, "--out", str(page))
+        html = (page / "index.html").read_text()
+        assert "artifacts/curves/oscr/maxlogit.csv" in html
+        assert "val/loss" in html
+        assert "tsne.png" in html
+    assert "train.label_smoothing" in project.dvc("exp", "show", "--csv")
+
+
+def test_two_clones_give_the_same_hashes(project, tmp_path):
+    other = clone(tmp_path)
+    assert other.repro() == list(STAGES)
+    project.run("git", "checkout", "--force", "HEAD")  # away from the experiment that the tests above left
+    project.dvc("repro")
+    locks = [YAML(typ="safe").load(each.root / "dvc.lock")["stages"] for each in (project, other)]
+    outs = [{name: stage["outs"] for name, stage in lock.items()} for lock in locks]
+    assert outs[0] == outs[1]

@@ -1,0 +1,326 @@
+"""Splits: nothing leaks, the same seed gives the same split, and files are checked when they are read."""
+
+import csv
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.testing import assert_array_equal
+
+from osr.errors import InputError
+from osr.outputs import BACKGROUND, UNKNOWN
+from osr.splits import PARTS, Split, make_split
+
+
+@dataclass(frozen=True)
+class Case:
+    """Arguments of `make_split` that it accepts."""
+
+    targets: np.ndarray
+    names: tuple[str, ...]
+    known: list[int]
+    background: list[int]
+    unknown: list[int]
+    val_fraction: float
+    test_fraction: float
+    seed: int
+
+    def split(self, **changes: object) -> Split:
+        arguments = {
+            "known": self.known,
+            "unknown": self.unknown,
+            "background": self.background,
+            "val_fraction": self.val_fraction,
+            "test_fraction": self.test_fraction,
+            "seed": self.seed,
+        }
+        return make_split(self.targets, self.names, **arguments | changes)
+
+
+@st.composite
+def cases(draw: st.DrawFn) -> Case:
+    """Classes of 6 to 20 images each, in any order; each known, background, unknown or in no group."""
+    num_classes = draw(st.integers(2, 7))
+    sizes = draw(st.lists(st.integers(6, 20), min_size=num_classes, max_size=num_classes))
+    targets = np.repeat(np.arange(num_classes), sizes)
+    np.random.default_rng(draw(st.integers(0, 99))).shuffle(targets)
+    order = draw(st.permutations(range(num_classes)))
+    num_known = draw(st.integers(1, num_classes))
+    groups: dict[str, list[int]] = {"known": list(order[:num_known]), "background": [], "unknown": [], "": []}
+    for number in order[num_known:]:
+        groups[draw(st.sampled_from(sorted(groups.keys() - {"known"})))].append(number)
+    return Case(
+        targets.astype(np.int64),
+        tuple(f"class {number}" for number in range(num_classes)),
+        groups["known"],
+        groups["background"],
+        groups["unknown"],
+        draw(st.floats(0.01, 0.4)),
+        draw(st.floats(0.01, 0.4)),
+        draw(st.integers(0, 2**32 - 1)),
+    )
+
+
+def small(**changes: object) -> Split:
+    """Two known, one background and one unknown class of three, two and two images."""
+    arguments = {
+        "targets": np.array([0, 1, 0, 1, 0, 1, 2, 2, 3, 3]),
+        "class_names": ("cat", "dog", "tree", "car"),
+        "known": (1, 0),
+        "background": (2,),
+        "unknown": (3,),
+        "train": np.array([0, 1, 6, 7]),
+        "val": np.array([2, 3]),
+        "test": np.array([4, 5, 8, 9]),
+    }
+    return Split(**arguments | changes)
+
+
+@given(cases())
+def test_no_split_leaks(case: Case) -> None:
+    split = case.split()
+    rows = np.concatenate([split.rows(part) for part in PARTS])
+    assert len(np.unique(rows)) == len(rows)
+    classes = {part: set(case.targets[split.rows(part)].tolist()) for part in PARTS}
+    assert classes["train"] == {*case.known, *case.background}
+    assert classes["val"] == set(case.known)
+    assert classes["test"] == {*case.known, *case.unknown}
+    grouped = np.isin(case.targets, [*case.known, *case.background, *case.unknown])
+    assert sorted(rows) == np.flatnonzero(grouped).tolist()
+    for part in PARTS:
+        assert_array_equal(split.rows(part), np.sort(split.rows(part)))
+
+
+@given(cases())
+def test_labels_are_positions_in_the_list_of_known_classes(case: Case) -> None:
+    split = case.split()
+    expected = [
+        case.known.index(number)
+        if number in case.known
+        else (BACKGROUND if number in case.background else UNKNOWN)
+        for number in case.targets.tolist()
+    ]
+    assert split.labels.tolist() == expected
+    assert split.labels.dtype == np.int64
+    assert (split.labels[split.val] >= 0).all()
+    assert UNKNOWN not in split.labels[split.train]
+    assert BACKGROUND not in split.labels[split.test]
+    assert split.known_names == tuple(f"class {number}" for number in case.known)
+
+
+@given(cases())
+def test_shares_are_rounded_and_at_least_one(case: Case) -> None:
+    split = case.split()
+    for number in case.known:
+        size = int((case.targets == number).sum())
+        val, test = (max(1, round(share * size)) for share in (case.val_fraction, case.test_fraction))
+        counts = split.counts()[f"class {number}"]
+        assert counts == {"train": size - val - test, "val": val, "test": test}
+    assert list(split.counts()) == [f"class {n}" for n in case.known + case.background + case.unknown]
+
+
+@given(cases())
+def test_the_seed_decides(case: Case) -> None:
+    split, same = case.split(), case.split()
+    for part in PARTS:
+        assert_array_equal(split.rows(part), same.rows(part))
+    assert split.digest == same.digest
+
+
+def test_another_seed_is_another_split() -> None:
+    targets = np.repeat(np.arange(3), 20)
+    fractions = {"val_fraction": 0.2, "test_fraction": 0.2}
+    digests = {
+        make_split(targets, "abc", known=[0, 1], unknown=[2], **fractions, seed=seed).digest
+        for seed in range(20)
+    }
+    assert len(digests) == 20
+
+
+@given(cases(), st.data())
+def test_the_division_of_a_class_does_not_depend_on_the_others_groups(
+    case: Case, data: st.DataObject
+) -> None:
+    kept = data.draw(st.sampled_from(case.known))
+    others = [number for number in range(len(case.names)) if number != kept]
+    groups = {number: data.draw(st.sampled_from(["known", "unknown", "background", ""])) for number in others}
+    listed = {
+        group: [n for n in others if groups[n] == group] for group in ("known", "unknown", "background")
+    }
+    split, other = case.split(), case.split(**listed | {"known": [*listed["known"], kept]})
+    for part in PARTS:
+        mine, theirs = (rows[case.targets[rows] == kept] for rows in (split.rows(part), other.rows(part)))
+        assert_array_equal(mine, theirs)
+
+
+@settings(max_examples=20)
+@given(cases())
+def test_files_give_the_same_split(tmp_path_factory: pytest.TempPathFactory, case: Case) -> None:
+    folder, split = tmp_path_factory.mktemp("split"), case.split()
+    split.save(folder)
+    loaded = Split.load(folder)
+    assert loaded.digest == split.digest
+    assert (loaded.known, loaded.background, loaded.unknown) == (split.known, split.background, split.unknown)
+    assert loaded.class_names == split.class_names
+    for name in ("targets", "labels", *PARTS):
+        assert_array_equal(getattr(loaded, name), getattr(split, name))
+        assert getattr(loaded, name).dtype == np.int64
+
+
+def test_the_manifest_lists_every_image(tmp_path: Path) -> None:
+    make_split(
+        np.array([0, 0, 0, 1, 2]), "abc", known=[0], unknown=[2], val_fraction=0.3, test_fraction=0.3, seed=0
+    ).save(tmp_path)
+    with (tmp_path / "manifest.csv").open() as file:
+        lines = list(csv.DictReader(file))
+    assert [line["row"] for line in lines] == ["0", "1", "2", "3", "4"]
+    assert [line["class_id"] for line in lines] == ["0", "0", "0", "1", "2"]
+    assert [line["label"] for line in lines] == ["0", "0", "0", "-1", "-1"]
+    assert sorted(line["part"] for line in lines[:3]) == ["test", "train", "val"]
+    assert [line["part"] for line in lines[3:]] == ["unused", "test"]
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"known": (0, 1)},
+        {"background": (), "train": np.array([0, 1])},
+        {
+            "background": (),
+            "unknown": (2, 3),
+            "train": np.array([0, 1]),
+            "test": np.array([4, 5, 6, 7, 8, 9]),
+        },
+        {"class_names": ("cat", "dog", "tree", "bus")},
+        {"train": np.array([1, 4, 6, 7]), "test": np.array([0, 5, 8, 9])},
+        {"train": np.array([0, 1, 6])},
+        {"val": np.array([3, 4]), "test": np.array([2, 5, 8, 9])},
+        {"test": np.array([4, 5, 8])},
+        {"targets": np.array([0, 1, 0, 1, 0, 1, 2, 2, 3, 3, 3])},
+    ],
+)
+def test_whatever_changes_changes_the_digest(changes: dict) -> None:
+    assert small(**changes).digest != small().digest
+    assert len(small().digest) == 16
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        ({"known": (1, 4)}, ".known: class id 4 must lie in 0..3."),
+        ({"unknown": (-1,)}, ".unknown: class id -1 must lie in 0..3."),
+        ({"unknown": (3, 0)}, "class 'cat' stands in known and in unknown; one place per class."),
+        ({"background": (3,)}, "class 'car' stands in background and in unknown; one place per class."),
+        ({"known": (1, 0, 1)}, "class 'dog' stands twice in known; one place per class."),
+        ({"val": np.array([0, 3])}, "image 0 stands twice in train, val and test; once per image."),
+        ({"val": np.array([2, 2, 3])}, "image 2 stands twice in train, val and test; once per image."),
+        ({"val": np.array([2, 3, 10])}, "rows must lie in 0..9."),
+        ({"val": np.array([-8, 3])}, "rows must lie in 0..9."),
+        ({"val": np.array([3, 2])}, "the rows of val must be sorted."),
+        ({"targets": np.array([0, 1, 0, 1, 0, 1, 2, 2, 3, 4])}, "class ids of images must lie in 0..3."),
+        (
+            {"train": np.array([0, 1, 8]), "test": np.array([4, 5, 9])},
+            "class 'car' must not appear in train.",
+        ),
+        ({"val": np.array([2, 3, 8]), "test": np.array([4, 5, 9])}, "class 'car' must not appear in val."),
+        ({"val": np.array([2, 3, 6]), "train": np.array([0, 1])}, "class 'tree' must not appear in val."),
+        ({"test": np.array([4, 5, 7]), "train": np.array([0, 1])}, "class 'tree' must not appear in test."),
+        ({"val": np.array([2])}, "known class 'dog' has no image in val."),
+        ({"train": np.array([1, 6])}, "known class 'cat' has no image in train."),
+        ({"test": np.array([5, 8])}, "known class 'cat' has no image in test."),
+    ],
+)
+def test_leaks_are_refused(changes: dict, sentence: str) -> None:
+    with pytest.raises(InputError) as error:
+        small(**changes)
+    assert str(error.value).removeprefix("split").removeprefix(": ") == sentence
+
+
+@pytest.mark.parametrize("group", ["known", "unknown", "background"])
+def test_a_class_without_images_is_refused(group: str) -> None:
+    groups = {"known": [0], "unknown": [1], "background": []}
+    groups[group] = [*groups[group], 2]
+    with pytest.raises(InputError, match=r"^split: class 'c' has no image in the data set\.$"):
+        make_split(np.repeat([0, 1], 9), "abc", **groups, val_fraction=0.2, test_fraction=0.2, seed=0)
+
+
+@pytest.mark.parametrize(("size", "fractions"), [(2, (0.1, 0.1)), (10, (0.5, 0.5))])
+def test_a_class_with_too_few_images_is_refused(size: int, fractions: tuple[float, float]) -> None:
+    val, test = fractions
+    with pytest.raises(
+        InputError, match=rf"known class 'a' has {size} images, too few to train, val and test"
+    ):
+        make_split(
+            np.zeros(size, int), "a", known=[0], unknown=[], val_fraction=val, test_fraction=test, seed=0
+        )
+
+
+def test_make_split_refuses_overlap_and_ids_out_of_range() -> None:
+    arguments = {"val_fraction": 0.2, "test_fraction": 0.2, "seed": 0}
+    with pytest.raises(InputError, match="'b' stands in known and in unknown"):
+        make_split(np.repeat([0, 1], 9), "ab", known=[0, 1], unknown=[1], **arguments)
+    with pytest.raises(InputError, match=r"split.unknown: class id 2 must lie in 0..1"):
+        make_split(np.repeat([0, 1], 9), "ab", known=[0, 1], unknown=[2], **arguments)
+
+
+def swap(old: str, new: str) -> Callable[[str], str]:
+    return lambda text: text.replace(old, new, 1)
+
+
+@pytest.mark.parametrize(
+    ("name", "edit"),
+    [
+        ("manifest.csv", swap("8,3,-1,test", "8,3,-1,unused")),
+        ("manifest.csv", swap("8,3,-1,test", "8,3,-1,tset")),
+        ("manifest.csv", swap("8,3,-1,test", "8,3,-1,train")),
+        ("manifest.csv", swap("8,3,-1,test", "8,9,-1,test")),
+        ("manifest.csv", swap("8,3,-1,test", "8,x,-1,test")),
+        ("manifest.csv", swap("8,3,-1,test", "8,3,0,test")),
+        ("manifest.csv", swap("8,3,-1,test", "9,3,-1,test")),
+        ("manifest.csv", swap("8,3,-1,test\n", "")),
+        ("manifest.csv", lambda text: text[: len(text) // 2]),
+        ("manifest.csv", swap("class_id", "class")),
+        ("manifest.csv", lambda _: ""),
+        ("split.json", swap('"dog"', '"wolf"')),
+        ("split.json", swap('"val": 1', '"val": 2')),
+        ("split.json", lambda text: json.dumps(json.loads(text) | {"known": [0, 1]})),
+        ("split.json", lambda text: json.dumps(json.loads(text) | {"known": [1], "unknown": [3, 0]})),
+        ("split.json", lambda text: json.dumps(json.loads(text) | {"digest": "0" * 16})),
+        ("split.json", lambda text: json.dumps({"digest": json.loads(text)["digest"]})),
+        ("split.json", lambda text: text[:-9]),
+        ("split.json", lambda _: "[]"),
+    ],
+)  # fmt: skip
+def test_an_edit_by_hand_is_refused(tmp_path: Path, name: str, edit: Callable[[str], str]) -> None:
+    small().save(tmp_path)
+    Split.load(tmp_path)
+    before = (tmp_path / name).read_text()
+    (tmp_path / name).write_text(edit(before))
+    assert (tmp_path / name).read_text() != before
+    with pytest.raises(InputError, match=rf"^{tmp_path} was changed by hand, or is not whole: .* \(.+\)\.$"):
+        Split.load(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["split.json", "manifest.csv"])
+def test_a_missing_file_is_named(tmp_path: Path, name: str) -> None:
+    small().save(tmp_path)
+    (tmp_path / name).unlink()
+    with pytest.raises(InputError, match=rf"{name} is missing: run `dvc repro prepare-split`"):
+        Split.load(tmp_path)
+
+
+def test_a_split_is_what_it_was(tmp_path: Path) -> None:
+    targets = np.repeat(np.arange(3), 9)
+    before = targets.copy()
+    split = make_split(targets, "abc", known=[2, 0], unknown=[1], val_fraction=0.2, test_fraction=0.2, seed=0)
+    assert_array_equal(targets, before)
+    assert replace(split).digest == split.digest
+    # Another value here means that every split of every recorded experiment has changed.
+    assert split.digest == "c7d39be01e6b59a0"
+    split.save(tmp_path)
+    assert json.loads((tmp_path / "split.json").read_text())["digest"] == split.digest
