@@ -18,8 +18,9 @@ from pathlib import Path
 
 import numpy as np
 
-from osr.config import DetectorsSettings, load_params
+from osr.config import load_params
 from osr.detectors.registry import DETECTORS, build_detectors
+from osr.detectors.settings import DetectorsSettings
 from osr.outputs import Outputs
 
 ROOT = Path(__file__).parents[1]

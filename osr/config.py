@@ -2,59 +2,21 @@
 
 from __future__ import annotations
 
-import difflib
-import re
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, Field, ValidationError, model_validator
 from ruamel.yaml import YAML
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
+from osr.detectors.settings import DetectorName, DetectorsSettings
 from osr.errors import InputError
+from osr.sections import Count, Section, Seed, Share
+from osr.sentences import sentences
 
 DatasetName = Literal["digits"]
-DetectorName = Literal[
-    "msp",
-    "maxlogit",
-    "energy",
-    "entropy",
-    "gen",
-    "gradnorm",
-    "mav",
-    "openmax",
-    "mahalanobis",
-    "rmds",
-    "knn",
-    "nnguide",
-    "vim",
-    "klm",
-    "she",
-    "react",
-    "ash",
-    "scale",
-    "dice",
-    "fdbd",
-]
 LossName = Literal["ce"]
-Space = Literal["features", "logits"]
-
-Seed = Annotated[int, Field(ge=0, lt=2**32)]
-Share = Annotated[float, Field(gt=0, lt=1)]
-Count = Annotated[int, Field(ge=1)]
 ClassName = Annotated[str | int, Field(union_mode="left_to_right")]
-
-
-class Section(BaseModel):
-    """Base of every section: frozen, strict about types, unknown keys are errors."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
-
-    @field_validator("*", mode="before")
-    @classmethod
-    def _lists_are_tuples(cls, value: Any) -> Any:
-        return tuple(value) if isinstance(value, list) else value
 
 
 class DatasetSettings(Section):
@@ -128,6 +90,15 @@ class ModelSettings(Section):
     head: HeadSettings
 
 
+class AugmentationSettings(Section):
+    """How far training images are moved at random; zeros switch a part off."""
+
+    shift_pixels: Annotated[int, Field(ge=0)]
+    rotation_degrees: Annotated[float, Field(ge=0, le=180)]
+    scale: Annotated[float, Field(ge=0, lt=1)]
+    shear: Annotated[float, Field(ge=0, lt=1)]
+
+
 class TrainSettings(Section):
     """How the network learns."""
 
@@ -141,7 +112,7 @@ class TrainSettings(Section):
     momentum: Annotated[float, Field(ge=0, lt=1)]
     weight_decay: Annotated[float, Field(ge=0)]
     warmup_epochs: Annotated[int, Field(ge=0)]
-    shift_pixels: Annotated[int, Field(ge=0)]
+    augmentation: AugmentationSettings
     accelerator: Literal["auto", "cpu", "gpu"]
     precision: Literal["32-true", "bf16-mixed", "16-mixed"]
 
@@ -175,120 +146,6 @@ class CalibrateSettings(Section):
                 f"{self.max_temperature}, but the first must be below 1 and the second above 1"
             )
         return self
-
-
-class EnergySettings(Section):
-    """Energy score (Liu et al. 2020)."""
-
-    temperature: Annotated[float, Field(gt=0)]
-
-
-class GenSettings(Section):
-    """Generalised entropy (Liu et al. 2023)."""
-
-    gamma: Share
-    num_top: Count
-
-
-class MavSettings(Section):
-    """Distance to the nearest mean activation vector."""
-
-    space: Space
-
-
-class OpenMaxSettings(Section):
-    """OpenMax (Bendale and Boult 2016) and its dialects."""
-
-    space: Space
-    distance: Literal["euclidean", "cosine", "eucos"]
-    tail_size: Annotated[int, Field(ge=2)]
-    alpha: Count
-    weighting: Literal["code", "paper"]
-    correct_only: bool
-
-
-class GaussianSettings(Section):
-    """Mahalanobis distances (Lee et al. 2018) and their relative form (Ren et al. 2021)."""
-
-    ridge: Annotated[float, Field(gt=0, le=1)]
-
-
-class KnnSettings(Section):
-    """Distance to the k-th nearest training feature (Sun et al. 2022)."""
-
-    num_neighbors: Count
-
-
-class NNGuideSettings(Section):
-    """Nearest neighbour guidance (Park et al. 2023)."""
-
-    num_neighbors: Count
-    bank_fraction: Annotated[float, Field(gt=0, le=1)]
-    seed: Seed
-
-
-class VimSettings(Section):
-    """Virtual-logit matching (Wang et al. 2022)."""
-
-    dimension: Count | Literal["auto"]
-
-
-class ReactSettings(Section):
-    """Rectified activations (Sun et al. 2021)."""
-
-    quantile: Share
-
-
-class AshSettings(Section):
-    """Activation shaping (Djurisic et al. 2023)."""
-
-    variant: Literal["S", "B", "P"]
-    pruned_fraction: Share
-
-
-class ScaleSettings(Section):
-    """Activation scaling (Xu et al. 2024)."""
-
-    pruned_fraction: Share
-
-
-class DiceSettings(Section):
-    """Sparsified head (Sun and Li 2022)."""
-
-    masked_fraction: Share
-
-
-class DetectorsSettings(Section):
-    """Which detectors are fitted, each with its settings, and what their thresholds aim at."""
-
-    enabled: tuple[DetectorName, ...]
-    target_acceptance: Share
-    energy: EnergySettings
-    gen: GenSettings
-    mav: MavSettings
-    openmax: OpenMaxSettings
-    mahalanobis: GaussianSettings
-    rmds: GaussianSettings
-    knn: KnnSettings
-    nnguide: NNGuideSettings
-    vim: VimSettings
-    react: ReactSettings
-    ash: AshSettings
-    scale: ScaleSettings
-    dice: DiceSettings
-
-    @field_validator("enabled")
-    @classmethod
-    def _each_once(cls, names: tuple[str, ...]) -> tuple[str, ...]:
-        if not names:
-            raise ValueError("detectors.enabled is [], but must hold at least one detector")
-        repeated = sorted({name for name in names if names.count(name) > 1})
-        if repeated:
-            raise ValueError(
-                f"detectors.enabled is {list(names)}, but must hold each detector once, "
-                f"not several times {', '.join(repeated)}"
-            )
-        return names
 
 
 class EvaluateSettings(Section):
@@ -362,8 +219,7 @@ def check_params(content: Any, *, source: str) -> Params:
     try:
         return Params.model_validate(content)
     except ValidationError as error:
-        details = [dict(detail) for detail in error.errors(include_url=False)]
-        raise InputError("\n".join(f"{source}: {sentence}" for sentence in _sentences(details))) from None
+        raise InputError("\n".join(f"{source}: {text}" for text in sentences(error, Params))) from None
 
 
 def flatten(params: BaseModel | dict[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -373,104 +229,6 @@ def flatten(params: BaseModel | dict[str, Any], prefix: str = "") -> dict[str, A
     for key, value in content.items():
         flat |= flatten(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
     return flat
-
-
-# What pydantic's error types ask for, in words of this file's readers.
-_RULES = {
-    "int_type": "a whole number",
-    "float_type": "a number",
-    "finite_number": "a finite number",
-    "string_type": "text",
-    "bool_type": "true or false",
-    "tuple_type": "a list",
-    "model_type": "a section of settings",
-    "greater_than": "above {gt:.12g}",
-    "greater_than_equal": "at least {ge:.12g}",
-    "less_than": "below {lt:.12g}",
-    "less_than_equal": "at most {le:.12g}",
-}
-
-
-def _sentences(details: list[dict[str, Any]]) -> list[str]:
-    """Pydantic's errors as one sentence for each key; it reports every branch of a union on its own."""
-    of_key: dict[str, list[dict[str, Any]]] = {}
-    for detail in details:
-        key, detail["section"] = _place(detail["loc"])
-        of_key.setdefault(key, []).append(detail)
-    sentences = [_sentence(key, errors) for key, errors in of_key.items() if errors[0]["type"] != "missing"]
-    for key, errors in of_key.items():
-        # A misspelt key is unknown, and missing under its right name: one mistake, one sentence.
-        if errors[0]["type"] == "missing" and not any(f"did you mean {key!r}" in text for text in sentences):
-            sentences.append(f"the key {key!r} is missing; every setting must be given.")
-    return sentences
-
-
-def _sentence(key: str, errors: list[dict[str, Any]]) -> str:
-    """The errors of one key as one sentence."""
-    first = errors[0]
-    match first["type"]:
-        case "extra_forbidden" | "invalid_key":
-            section, _, name = key.rpartition(".")
-            known = first["section"].model_fields
-            guess = _did_you_mean(name, known, section) or f"; known keys here: {', '.join(known)}."
-            return f"unknown key {key!r}{guess}"
-        case "value_error":
-            return f"{first['ctx']['error']}."
-    rules = " or ".join(_rule(detail) for detail in errors)
-    choices = [
-        choice for detail in errors if detail["type"] == "literal_error" for choice in _choices(detail)
-    ]
-    guess = _did_you_mean(str(first["input"]), choices) or "."
-    return f"{key} is {_shown(first['input'])}, but must be {rules}{guess}"
-
-
-def _rule(detail: dict[str, Any]) -> str:
-    if detail["type"] == "literal_error":
-        choices = _choices(detail)
-        return ("one of " if len(choices) > 1 else "") + ", ".join(map(repr, choices))
-    return _RULES[detail["type"]].format(**detail.get("ctx", {}))
-
-
-def _choices(detail: dict[str, Any]) -> list[str]:
-    return re.findall(r"'([^']*)'", detail["ctx"]["expected"])
-
-
-def _shown(value: Any) -> str:
-    """A value as it stands in the file."""
-    match value:
-        case None:
-            return "empty"
-        case bool():
-            return str(value).lower()
-        case tuple():
-            return repr(list(value))
-    return repr(value)
-
-
-def _place(location: tuple[int | str, ...]) -> tuple[str, type[Section]]:
-    """The key as its user writes it, and the section it stands in."""
-    key = ""
-    section: type[Section] = Params
-    for depth, part in enumerate(location):
-        key = _dotted(key, str(part))
-        field = section.model_fields.get(str(part))
-        inner = field.annotation if field else None
-        if not (isinstance(inner, type) and issubclass(inner, Section) and location[depth + 1 :]):
-            # What follows are positions in a list, and pydantic's names for the branches of a union.
-            return key + "".join(f"[{i}]" for i in location[depth + 1 :] if isinstance(i, int)), section
-        section = inner
-    return key, section
-
-
-def _dotted(prefix: str, name: str) -> str:
-    return f"{prefix}.{name}" if prefix else name
-
-
-def _did_you_mean(word: str, choices: Iterable[str], section: str = "") -> str:
-    """The end of a sentence that names the nearest choice, whatever the case; empty when none is near."""
-    of_lower = {choice.lower(): choice for choice in choices}
-    guesses = difflib.get_close_matches(word.lower(), of_lower, n=1)
-    return f"; did you mean {_dotted(section, of_lower[guesses[0]])!r}?" if guesses else ""
 
 
 def _yaml_problem(error: YAMLError) -> str:

@@ -9,14 +9,15 @@ from hypothesis import strategies as st
 from scipy.stats import chisquare
 from torch import Tensor
 
-from osr.config import TrainSettings, load_params
-from osr.data.batches import TensorImages, epoch_batches, hash_seed, num_batches, random_shift
+from osr.config import AugmentationSettings, TrainSettings, load_params
+from osr.data.batches import TensorImages, epoch_batches, hash_seed, num_batches
 
 TRAIN = load_params(Path(__file__).parents[1] / "params.yaml").train
 
 
-def settings(**changes: object) -> TrainSettings:
-    return TRAIN.model_copy(update={"shift_pixels": 0, **changes})
+def settings(*, shift_pixels: int = 0, **changes: object) -> TrainSettings:
+    still = AugmentationSettings(shift_pixels=shift_pixels, rotation_degrees=0, scale=0, shear=0)
+    return TRAIN.model_copy(update={"augmentation": still, **changes})
 
 
 def numbered(num_images: int) -> TensorImages:
@@ -24,17 +25,6 @@ def numbered(num_images: int) -> TensorImages:
     numbers = torch.arange(num_images)
     pixels = torch.stack([numbers // 256, numbers % 256], dim=1).to(torch.uint8)
     return TensorImages(pixels.view(num_images, 1, 2, 1), numbers)
-
-
-def slow_shift(image: Tensor, down: int, right: int) -> Tensor:
-    """The image moved by whole pixels, zeros coming in."""
-    moved = torch.zeros_like(image)
-    _, height, width = image.shape
-    for row in range(height):
-        for column in range(width):
-            if 0 <= row - down < height and 0 <= column - right < width:
-                moved[:, row, column] = image[:, row - down, column - right]
-    return moved
 
 
 @given(st.integers(2, 600), st.integers(2, 70), st.integers(0, 5))
@@ -95,41 +85,6 @@ def test_order_is_uniform() -> None:
         int(next(epoch_batches(data, settings(batch_size=4), epoch=epoch))[1][0]) for epoch in range(800)
     ]
     assert chisquare([firsts.count(number) for number in range(4)]).pvalue > 1e-3
-
-
-@pytest.mark.parametrize("dtype", [torch.uint8, torch.float32])
-def test_shift_equals_the_slow_reference(dtype: torch.dtype) -> None:
-    generator = torch.Generator().manual_seed(0)
-    images = torch.randint(1, 256, (64, 3, 5, 7), generator=generator).to(dtype)
-    before, pixels = images.clone(), 2
-    state = generator.get_state()
-    shifted = random_shift(images, pixels, generator)
-    generator.set_state(state)
-    offsets = torch.randint(0, 2 * pixels + 1, (2, 64), generator=generator) - pixels
-    expected = torch.stack(
-        [
-            slow_shift(image, -int(down), -int(right))
-            for image, down, right in zip(images, *offsets, strict=True)
-        ]
-    )
-    assert torch.equal(shifted, expected)
-    assert shifted.dtype == dtype
-    assert torch.equal(images, before)
-
-
-def test_each_image_draws_each_shift_equally_often() -> None:
-    images = torch.zeros(9000, 1, 5, 5, dtype=torch.uint8)
-    images[:, :, 2, 2] = 1
-    shifted = random_shift(images, 1, torch.Generator().manual_seed(1))
-    counts = shifted.sum(dim=0, dtype=torch.int64)[0]
-    assert counts.sum() == 9000
-    assert counts[1:4, 1:4].sum() == 9000
-    assert chisquare(counts[1:4, 1:4].flatten()).pvalue > 1e-3
-
-
-def test_no_shift_is_the_images_themselves() -> None:
-    images = torch.ones(2, 1, 3, 3)
-    assert random_shift(images, 0, torch.Generator()) is images
 
 
 def test_seeds_of_neighbours_differ() -> None:

@@ -13,10 +13,11 @@ import pytest
 import torch
 from numpy.testing import assert_allclose, assert_array_equal
 
-from osr.config import DetectorName, DetectorsSettings, load_params
+from osr.config import load_params
 from osr.detectors import base
 from osr.detectors.base import Detector, NotFittedError
 from osr.detectors.registry import DETECTORS, build_detectors, load_detector
+from osr.detectors.settings import DetectorName, DetectorsSettings
 from osr.errors import InputError
 from osr.outputs import BACKGROUND, UNKNOWN, Outputs
 

@@ -4,6 +4,7 @@ import os
 import pickle
 import struct
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -82,8 +83,8 @@ def test_every_backbone_gives_features_and_learns(name: str, channels: int, size
 def test_small_convnet_is_what_it_says() -> None:
     backbone = build_backbone("small_convnet", weights="none", channels=3, image_size=32)
     shapes = [tuple(m.weight.shape) for m in backbone.modules() if isinstance(m, nn.Conv2d)]
-    widths = [3, 32, 32, 64, 64, 128, 128]
-    assert shapes == [(out, inner, 3, 3) for inner, out in zip(widths, widths[1:], strict=False)]
+    widths = [3, 32, 32, 64, 64]
+    assert shapes == [(out, inner, 3, 3) for inner, out in pairwise(widths)]
     assert backbone(torch.zeros(2, 3, 4, 4)).shape == (2, 128)
 
 
@@ -91,7 +92,7 @@ def test_small_convnet_is_what_it_says() -> None:
     ("name", "sentence"),
     [
         ("resnet81", "is neither ours nor one of timm's .* models; did you mean .*resnet18.*\\?$"),
-        ("small_convnett", "did you mean small_convnet\\?$"),
+        ("small_convnett", "did you mean small_convnet\\b.*\\?$"),
         ("qqqqqqqqqq", "; ours: small_convnet\\.$"),
         ("resnet18.no_such_tag", "timm could not build it \\(.*no_such_tag.*\\); model.backbone.weights may"),
     ],
@@ -104,10 +105,18 @@ def test_an_unknown_backbone_is_told_near_ones(name: str, sentence: str) -> None
 @pytest.mark.parametrize(
     ("name", "size", "sentence"),
     [
-        ("small_convnet", 3, "'small_convnet' cannot take 3 x 3 images of 1 channels .*; try a larger"),
+        ("small_convnet", 1, "'small_convnet' cannot take 1 x 1 images of 1 channels .*; try a larger"),
         ("convnext_atto", 16, "'convnext_atto' cannot take 16 x 16 images of 1 channels .*; try a larger"),
-        ("vit_tiny_patch16_224", 40, "model.image_size is 40, but .* it must be a multiple of 16\\.$"),
-        ("vit_small_patch14_dinov2", 32, "model.image_size is 32, but .* it must be a multiple of 14\\.$"),
+        (
+            "vit_tiny_patch16_224",
+            40,
+            "model.image_size is 40, but must be a multiple of 16, the patches of .*vit_tiny",
+        ),
+        (
+            "vit_small_patch14_dinov2",
+            32,
+            "model.image_size is 32, but must be a multiple of 14, the patches of .*dinov2",
+        ),
     ],
 )
 def test_images_a_backbone_cannot_take(name: str, size: int, sentence: str) -> None:
@@ -126,19 +135,18 @@ def test_a_backbone_must_return_vectors() -> None:
         feature_width(nn.Identity(), **shape)
 
 
-@pytest.mark.parametrize("wrapper", [None, "state_dict", "model"])
-@pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
+@pytest.mark.parametrize(
+    ("suffix", "wrapper"), [(".safetensors", None), (".pth", None), (".pth", "state_dict"), (".pth", "model")]
+)
 def test_local_weights_are_those_of_the_file(tmp_path: Path, suffix: str, wrapper: str | None) -> None:
     arguments = {"channels": 1, "image_size": 32}
     torch.manual_seed(1)
     saved = build_backbone("resnet18", weights="none", **arguments).state_dict()
     path, extra = tmp_path / f"weights{suffix}", {"fc.weight": torch.ones(2, 512)}
-    if suffix == ".pth":
-        torch.save(saved | extra if wrapper is None else {wrapper: saved | extra, "epoch": 3}, path)
-    elif wrapper is None:
+    if suffix == ".safetensors":
         save_file(saved | extra, path)
     else:
-        pytest.skip("safetensors files hold no wrapper")
+        torch.save(saved | extra if wrapper is None else {wrapper: saved | extra, "epoch": 3}, path)
     torch.manual_seed(2)
     loaded = build_backbone("resnet18", weights=str(path), **arguments).state_dict()
     assert loaded.keys() == saved.keys()
@@ -170,14 +178,14 @@ def test_wrong_weights_are_refused(tmp_path: Path) -> None:
         ),
         "values.pth": (
             lambda p: torch.save(dict.fromkeys(small, 1), p),
-            "36 tensors missing, 0 of another shape",
+            "30 tensors missing, 0 of another shape",
         ),
         "tensor.pth": (lambda p: torch.save(torch.ones(3), p), "holds no state dict, but Tensor"),
         "garbage.pth": (lambda p: p.write_bytes(b"garbage" * 99), "cannot be read as weights alone"),
         "garbage.safetensors": (lambda p: p.write_bytes(b"garbage" * 99), "cannot be read as weights alone"),
         "empty.pth": (lambda p: p.write_bytes(b""), "cannot be read as weights alone"),
         "trap.pth": (
-            lambda p: p.write_bytes(pickle.dumps(Dangerous(trap))),
+            lambda p: p.write_bytes(pickle.dumps(Dangerous(trap), protocol=2)),
             "cannot be read as weights alone",
         ),
         "none.pth": (lambda _: None, "no such file; or use none or pretrained"),
@@ -312,11 +320,9 @@ def test_grey_images_become_colour() -> None:
 def test_images_are_resized() -> None:
     identity = {"mean": (0.0,), "std": (1.0,)}
     # Halving with antialiasing: a triangle over four pixels, 1/8, 3/8, 3/8, 1/8.
-    row = torch.tensor([0, 0, 80, 80, 160, 160, 240, 240], dtype=torch.uint8)
+    row = torch.tensor([0, 0, 0, 0, 240, 0, 0, 0], dtype=torch.uint8)
     halved = Preprocess(ImageFormat(4, 1, **identity))(row.expand(1, 1, 8, 8)) * 255
-    assert halved.shape == (1, 1, 4, 4)
-    assert_allclose(halved[0, 0, :, 1], (0 * 1 + 80 * 3 + 80 * 3 + 160 * 1) / 8, rtol=1e-5)
-    assert_allclose(halved[0, 0, :, 2], (80 * 1 + 160 * 3 + 160 * 3 + 240 * 1) / 8, rtol=1e-5)
+    assert_allclose(halved[0, 0], [[0, 240 / 8, 240 * 3 / 8, 0]] * 4, rtol=1e-5)
     flat = Preprocess(ImageFormat(5, 1, **identity))(torch.full((1, 1, 8, 6), 51, dtype=torch.uint8))
     assert_allclose(flat, np.full((1, 1, 5, 5), 0.2), rtol=1e-5)
 
@@ -338,7 +344,7 @@ def test_statistics_are_those_of_the_training_images() -> None:
 def test_the_size_is_chosen_or_that_of_square_images() -> None:
     wide = np.zeros((2, 6, 8, 1), np.uint8)
     assert format_for(model_settings(size=10), wide).size == 10
-    with pytest.raises(InputError, match="model.image_size must be a number of pixels for images of 6 x 8"):
+    with pytest.raises(InputError, match=r"model.image_size must be a number of pixels for images of 6 x 8"):
         format_for(model_settings(), wide)
 
 

@@ -10,6 +10,18 @@ from dvc_project import TIMEOUT_S, Project, commit_all
 
 ROOT = Path(__file__).parents[1]
 STAGES = ("prepare-split", "train", "calibrate", "fit-openmax", "evaluate", "plot")
+SCHEMA = tuple(
+    f"osr/{module}.py"
+    for module in (
+        "__init__",
+        "config",
+        "errors",
+        "sections",
+        "sentences",
+        "detectors/__init__",
+        "detectors/settings",
+    )
+)
 LIBRARY = ("__init__", "stages", "tracking", "store", "rows", "graph", "mirror", "launch")
 
 
@@ -38,10 +50,9 @@ def hang(project: Project, *arguments: str) -> tuple[subprocess.Popen, int]:
 def create(root: Path) -> Project:
     """A new project with one commit, before its first execution."""
     shutil.copytree(ROOT / "tests" / "tracking_project", root, ignore=shutil.ignore_patterns("__pycache__"))
-    for package, modules in {"pipeline": LIBRARY, "osr": ("__init__", "config", "errors")}.items():
-        (root / package).mkdir()
-        for module in modules:
-            shutil.copy(ROOT / package / f"{module}.py", root / package)
+    for path in (*(f"pipeline/{module}.py" for module in LIBRARY), *SCHEMA):
+        (root / path).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(ROOT / path, root / path)
     for name in ("params.yaml", "MLproject", ".gitignore"):
         shutil.copy(ROOT / name, root)
     project = Project(root)

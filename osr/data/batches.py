@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from osr.config import TrainSettings
+from osr.data.augmentation import augment
 
 
 @dataclass(frozen=True)
@@ -43,32 +44,12 @@ def epoch_batches(
     order = torch.randperm(len(data), generator=generator)
     for rows in order.tensor_split(num_batches(len(data), settings.batch_size)):
         rows = rows.to(data.labels.device)
-        yield random_shift(data.images[rows], settings.shift_pixels, generator), data.labels[rows]
+        yield augment(data.images[rows], settings.augmentation, generator), data.labels[rows]
 
 
 def num_batches(num_images: int, batch_size: int) -> int:
     """Batches per epoch, as few as `batch_size` allows; none of a single image, which breaks batch norm."""
     return max(1, min(-(-num_images // batch_size), num_images // 2))
-
-
-def random_shift(images: Tensor, pixels: int, generator: torch.Generator) -> Tensor:
-    """Move each image by -pixels..pixels in both directions, filled with zeros: the usual padded random crop.
-
-    Args:
-        images: (B, C, H, W), any dtype.
-        pixels: the largest shift; 0 returns the images themselves.
-        generator: on the CPU, so that the draws do not depend on the device.
-    """
-    if pixels == 0:
-        return images
-    num_images, channels, height, width = images.shape
-    padded = torch.nn.functional.pad(images, (pixels,) * 4)
-    offsets = torch.randint(0, 2 * pixels + 1, (2, num_images), generator=generator).to(images.device)
-    rows = offsets[0, :, None] + torch.arange(height, device=images.device)
-    columns = offsets[1, :, None] + torch.arange(width, device=images.device)
-    image = torch.arange(num_images, device=images.device)[:, None, None, None]
-    channel = torch.arange(channels, device=images.device)[:, None, None]
-    return padded[image, channel, rows[:, None, :, None], columns[:, None, None, :]]
 
 
 def hash_seed(seed: int, epoch: int) -> int:

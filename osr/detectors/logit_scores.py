@@ -118,9 +118,10 @@ def split_exponentials(logits: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         logits: (n, K) float32.
 
     Returns:
-        c exp(z) with 0 in place of the largest (of the first, if several are equal), (n, K), a fresh tensor, with c
-        one number per image; the one left out, (n,) float64; and r = (1 - max p) / max p, the sum of the first
-        divided by the second, (n,) float64. p of the other classes is the first over (1 + r) times the second.
+        c exp(z) with 0 in place of the largest (of the first, if several are equal), (n, K), a fresh tensor,
+        with c one number per image; the one left out, (n,) float64; and r = (1 - max p) / max p, the sum of
+        the first divided by the second, (n,) float64. p of the other classes is
+        the first over (1 + r) times the second.
     """
     # Torch's softmax is faster than its exp, but not on short rows.
     values = logits.softmax(1) if logits.shape[1] >= _MANY_CLASSES else shifted(logits).exp_()

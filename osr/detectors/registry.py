@@ -9,7 +9,6 @@ import torch
 from pydantic import BaseModel, ValidationError
 from safetensors import SafetensorError, safe_open
 
-from osr.config import DetectorsSettings
 from osr.detectors.activations import Ash, Dice, React, Scale
 from osr.detectors.base import Detector
 from osr.detectors.boundaries import Fdbd
@@ -18,6 +17,7 @@ from osr.detectors.gaussian import Mahalanobis, Rmds
 from osr.detectors.logit_scores import Energy, Entropy, Gen, GradNorm, MaxLogit, Msp
 from osr.detectors.neighbors import Knn, NNGuide
 from osr.detectors.openmax import OpenMax
+from osr.detectors.settings import DetectorsSettings
 from osr.detectors.templates import Klm, She
 from osr.detectors.vim import Vim
 from osr.errors import InputError

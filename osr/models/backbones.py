@@ -109,8 +109,8 @@ def _check_patches(model: nn.Module, name: str, image_size: int) -> None:
     for layer in model.modules():
         if isinstance(layer, PatchEmbed) and not layer.dynamic_img_pad and image_size % layer.patch_size[0]:
             raise InputError(
-                f"model.image_size is {image_size}, but model.backbone.name {name!r} cuts images into patches: "
-                f"it must be a multiple of {layer.patch_size[0]}."
+                f"model.image_size is {image_size}, but must be a multiple of {layer.patch_size[0]}, "
+                f"the patches of model.backbone.name {name!r}."
             )
 
 

@@ -1,0 +1,146 @@
+"""The schema of the `detectors` section: one class for each detector that has settings."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field, field_validator
+
+from osr.sections import Count, Section, Seed, Share, Space
+
+DetectorName = Literal[
+    "msp",
+    "maxlogit",
+    "energy",
+    "entropy",
+    "gen",
+    "gradnorm",
+    "mav",
+    "openmax",
+    "mahalanobis",
+    "rmds",
+    "knn",
+    "nnguide",
+    "vim",
+    "klm",
+    "she",
+    "react",
+    "ash",
+    "scale",
+    "dice",
+    "fdbd",
+]
+
+
+class EnergySettings(Section):
+    """Energy score (Liu et al. 2020)."""
+
+    temperature: Annotated[float, Field(gt=0)]
+
+
+class GenSettings(Section):
+    """Generalised entropy (Liu et al. 2023)."""
+
+    gamma: Share
+    num_top: Count
+
+
+class MavSettings(Section):
+    """Distance to the nearest mean activation vector."""
+
+    space: Space
+
+
+class OpenMaxSettings(Section):
+    """OpenMax (Bendale and Boult 2016) and its dialects."""
+
+    space: Space
+    distance: Literal["euclidean", "cosine", "eucos"]
+    tail_size: Annotated[int, Field(ge=2)]
+    alpha: Count
+    weighting: Literal["code", "paper"]
+    correct_only: bool
+
+
+class GaussianSettings(Section):
+    """Mahalanobis distances (Lee et al. 2018) and their relative form (Ren et al. 2021)."""
+
+    ridge: Annotated[float, Field(gt=0, le=1)]
+
+
+class KnnSettings(Section):
+    """Distance to the k-th nearest training feature (Sun et al. 2022)."""
+
+    num_neighbors: Count
+
+
+class NNGuideSettings(Section):
+    """Nearest neighbour guidance (Park et al. 2023)."""
+
+    num_neighbors: Count
+    bank_fraction: Annotated[float, Field(gt=0, le=1)]
+    seed: Seed
+
+
+class VimSettings(Section):
+    """Virtual-logit matching (Wang et al. 2022)."""
+
+    dimension: Count | Literal["auto"]
+
+
+class ReactSettings(Section):
+    """Rectified activations (Sun et al. 2021)."""
+
+    quantile: Share
+
+
+class AshSettings(Section):
+    """Activation shaping (Djurisic et al. 2023)."""
+
+    variant: Literal["S", "B", "P"]
+    pruned_fraction: Share
+
+
+class ScaleSettings(Section):
+    """Activation scaling (Xu et al. 2024)."""
+
+    pruned_fraction: Share
+
+
+class DiceSettings(Section):
+    """Sparsified head (Sun and Li 2022)."""
+
+    masked_fraction: Share
+
+
+class DetectorsSettings(Section):
+    """Which detectors are fitted, each with its settings, and what their thresholds aim at."""
+
+    enabled: tuple[DetectorName, ...]
+    target_acceptance: Share
+    energy: EnergySettings
+    gen: GenSettings
+    mav: MavSettings
+    openmax: OpenMaxSettings
+    mahalanobis: GaussianSettings
+    rmds: GaussianSettings
+    knn: KnnSettings
+    nnguide: NNGuideSettings
+    vim: VimSettings
+    react: ReactSettings
+    ash: AshSettings
+    scale: ScaleSettings
+    dice: DiceSettings
+
+    @field_validator("enabled")
+    @classmethod
+    def _each_once(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        if not names:
+            raise ValueError("detectors.enabled is [], but must hold at least one detector")
+        repeated = sorted({name for name in names if names.count(name) > 1})
+        if repeated:
+            raise ValueError(
+                f"detectors.enabled is {list(names)}, but must hold each detector once, "
+                f"not several times {', '.join(repeated)}"
+            )
+        return names

@@ -1,0 +1,228 @@
+"""How a stage ends: bad input is one sentence and status 1, and earlier results stay whatever happens."""
+
+import json
+import logging
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from toy_project import ROOT, Project
+
+from osr.config import Params
+from osr.errors import InputError
+from pipeline.entry import Metrics, run_stage, write_json
+from pipeline.restore import restore_outputs
+from pipeline.tracking import Row
+
+STAGE = "prepare-split"
+METRICS = Path("metrics/prepare-split.json")
+DVC_YAML = """\
+stages:
+  prepare-split:
+    cmd: python toy.py
+    deps: [knob]
+    outs: [artifacts/split, artifacts/one.txt]
+    metrics:
+      - metrics/prepare-split.json:
+          cache: false
+"""
+TOY = """\
+from pathlib import Path
+
+from osr.errors import InputError
+from pipeline.entry import run_stage
+
+
+def body(params, row):
+    knob, folder = Path("knob").read_text(), Path("artifacts/split")
+    (folder / "deep").mkdir(parents=True, exist_ok=True)
+    (folder / "deep" / "a.txt").write_text(knob)
+    (folder / f"{knob}.txt").write_text(knob)
+    if knob == "bad":
+        raise InputError("The knob must not be 'bad'.")
+    if knob == "crash":
+        raise RuntimeError("crashed")
+    Path("artifacts/one.txt").write_text(knob)
+    return {"knob": knob}
+
+
+run_stage("prepare-split", body, "A toy.")
+"""
+ENVIRONMENT = {"OSR_TRACKING": "off", "PYTHONPATH": str(ROOT)}
+
+
+def contents(root: Path) -> dict[str, str]:
+    """Every file below artifacts and metrics."""
+    files = [file for name in ("artifacts", "metrics") for file in (root / name).rglob("*") if file.is_file()]
+    return {
+        file.relative_to(root).as_posix(): file.read_text() for file in files if file.name != ".gitignore"
+    }
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A toy DVC project whose one stage has run."""
+    root = tmp_path_factory.mktemp("entry") / "project"
+    root.mkdir()
+    for name, text in {"toy.py": TOY, "dvc.yaml": DVC_YAML, "knob": "good"}.items():
+        (root / name).write_text(text)
+    shutil.copy(ROOT / "params.yaml", root)
+    Project(root).dvc("init", "-q", "--no-scm")
+    Project(root).dvc("repro", **ENVIRONMENT)
+    assert contents(root) == {
+        "artifacts/one.txt": "good",
+        "artifacts/split/deep/a.txt": "good",
+        "artifacts/split/good.txt": "good",
+        "metrics/prepare-split.json": '{\n  "knob": "good"\n}\n',
+    }
+    return root
+
+
+@pytest.fixture
+def project(finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Project:
+    """A copy of the finished project, which is the working directory."""
+    root = tmp_path / "project"
+    shutil.copytree(finished, root)
+    monkeypatch.chdir(root)
+    for key, value in ENVIRONMENT.items():
+        monkeypatch.setenv(key, value)
+    monkeypatch.setattr(sys, "argv", ["toy"])
+    return Project(root)
+
+
+def never(_params: Params, _row: Row) -> Metrics:
+    raise AssertionError("the stage must not start")
+
+
+def test_bad_settings_stop_a_stage_before_it_touches_a_file(project: Project) -> None:
+    before = contents(project.root)
+    text = (project.root / "params.yaml").read_text()
+    (project.root / "params.yaml").write_text(text.replace("epochs: 40", "epochs: many"))
+    done = subprocess.run(
+        [sys.executable, "toy.py"],
+        env=project.environment() | ENVIRONMENT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert done.stderr == "ERROR: params.yaml: train.epochs is 'many', but must be a whole number.\n"
+    assert done.stdout == ""
+    assert contents(project.root) == before
+
+
+def test_bad_input_in_a_running_stage_keeps_earlier_results(project: Project) -> None:
+    before = contents(project.root)
+    (project.root / "knob").write_text("bad")
+    output = project.dvc("repro", status=255, **ENVIRONMENT)
+    assert output.count("ERROR: The knob must not be 'bad'.\n") == 1
+    assert "Traceback" not in output
+    assert "WARNING" not in output
+    assert contents(project.root) == before
+    (project.root / "knob").write_text("better")
+    project.dvc("repro", **ENVIRONMENT)
+    assert contents(project.root)["artifacts/split/better.txt"] == "better"
+
+
+def test_a_crash_keeps_its_traceback_and_earlier_results(project: Project) -> None:
+    before = contents(project.root)
+    (project.root / "knob").write_text("crash")
+    output = project.dvc("repro", status=255, **ENVIRONMENT)
+    assert "Traceback" in output
+    assert "RuntimeError: crashed" in output
+    assert contents(project.root) == before
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), SystemExit(143), MemoryError()])
+def test_whatever_ends_a_stage_earlier_results_stay(project: Project, error: BaseException) -> None:
+    before = contents(project.root)
+
+    def body(_params: Params, _row: Row) -> Metrics:
+        shutil.rmtree("artifacts")
+        Path("artifacts").mkdir()
+        Path("artifacts/split").write_text("half")  # a file where a folder was
+        raise error
+
+    with pytest.raises(type(error)):
+        run_stage(STAGE, body, None)
+    assert contents(project.root) == before
+
+
+def test_a_stage_that_ends_well_restores_nothing(project: Project) -> None:
+    def body(params: Params, _row: Row) -> Metrics:
+        Path("artifacts/one.txt").write_text("changed")
+        return {"seed": params.split.seed, "share": float("nan"), "deep": {"list": [1, float("nan")]}}
+
+    run_stage(STAGE, body, None)
+    assert contents(project.root)["artifacts/one.txt"] == "changed"
+    assert json.loads(METRICS.read_text()) == {"seed": 0, "share": None, "deep": {"list": [1, None]}}
+
+
+def test_bad_input_is_the_exit_message(project: Project) -> None:
+    def body(_params: Params, _row: Row) -> Metrics:
+        raise InputError("No such thing.")
+
+    with pytest.raises(SystemExit) as ended:
+        run_stage(STAGE, body, None)
+    assert ended.value.code == "ERROR: No such thing."
+    assert contents(project.root)["artifacts/one.txt"] == "good"
+
+
+def test_a_lost_cache_is_said_and_leaves_what_is_there(
+    project: Project, caplog: pytest.LogCaptureFixture
+) -> None:
+    shutil.rmtree(project.root / ".dvc" / "cache")
+    (project.root / "artifacts" / "one.txt").write_text("half")
+    restore_outputs(STAGE)
+    assert contents(project.root)["artifacts/one.txt"] == "half"
+    warnings = [record.getMessage() for record in caplog.records if record.name == "osr.restore"]
+    sentence = ": the earlier result is not in DVC's cache and cannot be brought back"
+    assert warnings == [f"{path}{sentence}" for path in ("artifacts/one.txt", "artifacts/split", METRICS)]
+
+
+def test_other_stages_and_unrecorded_ones_are_left_alone(project: Project) -> None:
+    (project.root / "artifacts" / "one.txt").write_text("half")
+    restore_outputs("train")
+    assert contents(project.root)["artifacts/one.txt"] == "half"
+    (project.root / "dvc.lock").unlink()
+    restore_outputs(STAGE)
+    assert contents(project.root)["artifacts/one.txt"] == "half"
+
+
+def test_outside_a_dvc_project_the_error_is_still_the_sentence(
+    tmp_path: Path, finished: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["toy"])
+    shutil.copy(finished / "dvc.lock", tmp_path)
+    caplog.set_level(logging.WARNING, logger="osr.restore")
+    with pytest.raises(SystemExit) as ended:
+        run_stage(STAGE, never, None)
+    assert str(ended.value.code).startswith("ERROR: params.yaml is missing: ")
+    assert "the earlier results of prepare-split cannot be brought back: DVC names no cache" in caplog.text
+
+
+def test_json_is_written_whole_or_not_at_all(tmp_path: Path) -> None:
+    path = tmp_path / "deep" / "numbers.json"
+    write_json(path, {"b": 1.5, "a": {"c": float("nan")}})
+    assert path.read_text() == '{\n  "a": {\n    "c": null\n  },\n  "b": 1.5\n}\n'
+    for bad in ({"a": float("inf")}, {"a": object()}):
+        with pytest.raises((ValueError, TypeError)):
+            write_json(path, bad)
+    assert json.loads(path.read_text())["b"] == 1.5
+    assert [file.name for file in path.parent.iterdir()] == ["numbers.json"]
+
+
+def test_help_names_the_stage_and_where_settings_stand(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["toy", "--help"])
+    with pytest.raises(SystemExit) as ended:
+        run_stage(STAGE, never, "What it does.")
+    assert ended.value.code == 0
+    text = " ".join(capsys.readouterr().out.split())
+    assert "dvc repro prepare-split" in text
+    assert "What it does." in text
+    assert "params.yaml; override one with `dvc exp run -S key=value`" in text

@@ -1,0 +1,130 @@
+"""Extraction: each image once, in order, in eval mode, whatever the batch size."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from numpy.testing import assert_allclose, assert_array_equal
+from torch import Tensor
+
+from osr.config import BackboneSettings, HeadSettings, ModelSettings, NeckSettings
+from osr.devices import make_fabric
+from osr.errors import InputError
+from osr.extraction import extract, pick_device
+from osr.models.open_set_model import OpenSetModel
+from osr.models.preprocess import ImageFormat
+from osr.outputs import Outputs
+
+CPU = torch.device("cpu")
+IMAGES = np.random.default_rng(0).integers(0, 256, (30, 6, 6, 1), dtype=np.uint8)
+ROWS = np.array([7, 3, 29, 0, 11, 12, 5])
+LABELS = np.array([0, 2, -1, 1, -2, 0, -1])
+
+
+def build(*, neck: str = "linear", bias: bool = True) -> OpenSetModel:
+    torch.manual_seed(0)
+    settings = ModelSettings(
+        image_size="auto",
+        backbone=BackboneSettings(name="small_convnet", weights="none"),
+        neck=NeckSettings(name=neck, width=5),
+        head=HeadSettings(bias=bias),
+    )
+    model = OpenSetModel(settings, ImageFormat(6, 1, (0.4,), (0.3,)), ("a", "b", "c"))
+    model.train()
+    with torch.no_grad():
+        model(torch.from_numpy(IMAGES.transpose(0, 3, 1, 2)))  # moves the batch norm's statistics
+    return model
+
+
+def outputs(
+    model: OpenSetModel, *, rows: np.ndarray = ROWS, batch_size: int = 512, images: np.ndarray = IMAGES
+) -> Outputs:
+    return extract(
+        model, images, rows=rows, labels=LABELS[: len(rows)], batch_size=batch_size, device=CPU, title="test"
+    )
+
+
+def test_images_are_taken_in_the_order_of_the_rows() -> None:
+    model = build()
+    result = outputs(model, batch_size=3)
+    assert_array_equal(result.index, ROWS)
+    assert_array_equal(result.labels, LABELS)
+    for position, row in enumerate(ROWS):
+        with torch.no_grad():
+            logits, features = model(torch.from_numpy(IMAGES[row].transpose(2, 0, 1)[None]))
+        assert_allclose(result.logits[position], logits[0], rtol=1e-4, atol=1e-5)
+        assert_allclose(result.features[position], features[0], rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("batch_size", [1, 2, 6, 7, 8])
+def test_the_batch_size_does_not_matter(batch_size: int) -> None:
+    whole, parts = outputs(build()), outputs(build(), batch_size=batch_size)
+    assert_allclose(parts.logits, whole.logits, rtol=1e-4, atol=1e-5)
+    assert_allclose(parts.features, whole.features, rtol=1e-4, atol=1e-5)
+
+
+def test_the_network_is_put_in_eval_mode_and_learns_nothing() -> None:
+    model = build()
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    assert model.training
+    result = outputs(model)
+    assert not model.training
+    assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
+    assert_array_equal(outputs(model).logits, result.logits)
+
+
+@pytest.mark.parametrize("neck", ["identity", "linear"])
+@pytest.mark.parametrize("bias", [True, False])
+def test_logits_are_the_head_on_the_features(neck: str, bias: bool) -> None:
+    model = build(neck=neck, bias=bias)
+    result = outputs(model)
+    assert result.features.shape == (7, 5 if neck == "linear" else 128)
+    assert (
+        result.logits.dtype == result.features.dtype == result.weight.dtype == result.bias.dtype == np.float32
+    )
+    assert_allclose(result.logits, result.features @ result.weight.T + result.bias, rtol=1e-4, atol=1e-5)
+    assert_array_equal(result.weight, model.head.weight.detach())
+    assert bool(result.bias.any()) == bias
+
+
+def test_each_image_passes_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, sizes = build(), []
+    forward: Callable[[Tensor], tuple[Tensor, Tensor]] = model.forward
+
+    def counted(images: Tensor) -> tuple[Tensor, Tensor]:
+        sizes.append(len(images))
+        return forward(images)
+
+    monkeypatch.setattr(model, "forward", counted)
+    outputs(model, batch_size=3)
+    assert sizes == [3, 3, 1]
+
+
+def test_memory_mapped_images_and_no_images(tmp_path: Path) -> None:
+    np.save(tmp_path / "images.npy", IMAGES)
+    mapped = np.load(tmp_path / "images.npy", mmap_mode="r")
+    assert_array_equal(outputs(build(), images=mapped).logits, outputs(build()).logits)
+    empty = outputs(build(), rows=np.empty(0, dtype=np.int64))
+    assert empty.logits.shape == (0, 3)
+    assert empty.features.shape == (0, 5)
+
+
+def test_devices_by_name() -> None:
+    assert pick_device("cpu") == CPU
+    expected = (
+        "cuda" if torch.cuda.is_available() else ("mps" if torch.backends.mps.is_available() else "cpu")
+    )
+    assert pick_device("auto").type == expected
+
+
+@pytest.mark.skipif(
+    torch.cuda.is_available() or torch.backends.mps.is_available(), reason="needs a machine without a GPU"
+)
+def test_a_gpu_that_is_not_there() -> None:
+    for ask in (pick_device, make_fabric):
+        with pytest.raises(
+            InputError, match=r"^train.accelerator is 'gpu', but PyTorch finds none .*; auto takes"
+        ):
+            ask("gpu")

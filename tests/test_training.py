@@ -1,0 +1,288 @@
+"""Training: it learns, keeps the best epoch, survives being killed at any point, stops when it diverges."""
+
+import math
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from osr.config import AugmentationSettings, TrainSettings, load_params
+from osr.data.batches import TensorImages
+from osr.errors import InputError
+from osr.losses.cross_entropy import CrossEntropy
+from osr.optimization import lr_factor
+from osr.training import Progress, evaluate, train
+
+TRAIN = load_params(Path(__file__).parents[1] / "params.yaml").train
+
+
+def settings(**changes: object) -> TrainSettings:
+    small = {
+        "epochs": 5,
+        "batch_size": 16,
+        "warmup_epochs": 1,
+        "lr": 0.05,
+        "accelerator": "cpu",
+        "augmentation": AugmentationSettings(shift_pixels=1, rotation_degrees=0, scale=0, shear=0),
+    }
+    return TRAIN.model_copy(update=small | changes)
+
+
+class Network(nn.Module):
+    """Batch norm and dropout, so that a resumed run must restore statistics and draws."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.body = nn.Sequential(
+            nn.Flatten(), nn.Linear(16, 8), nn.BatchNorm1d(8), nn.ReLU(), nn.Dropout(0.3)
+        )
+        self.head = nn.Linear(8, 2)
+
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        features = self.body(images.float() / 255)
+        return self.head(features), features
+
+
+def halves(num_images: int, seed: int) -> TensorImages:
+    """Noise with the left (label 0) or right (label 1) half brighter."""
+    generator = torch.Generator().manual_seed(seed)
+    labels = torch.arange(num_images) % 2
+    images = torch.randint(0, 120, (num_images, 1, 4, 4), generator=generator)
+    for label in (0, 1):
+        images[labels == label, :, :, 2 * label : 2 * label + 2] += 120
+    return TensorImages(images.to(torch.uint8), labels)
+
+
+def run(
+    checkpoint: Path,
+    *,
+    network: nn.Module | None = None,
+    loss: nn.Module | None = None,
+    on_epoch: Callable[[dict[str, float], float], None] = lambda _row, _rate: None,
+    **changes: object,
+) -> tuple[nn.Module, Progress]:
+    network = network or Network()
+    progress = train(
+        network,
+        loss or CrossEntropy(label_smoothing=0.1),
+        train_data=halves(50, 1),
+        val_data=halves(20, 2),
+        settings=settings(**changes),
+        checkpoint=checkpoint,
+        on_epoch=on_epoch,
+    )
+    return network, progress
+
+
+class KilledError(Exception):
+    """What a test throws into a training."""
+
+
+class KillingLoss(CrossEntropy):
+    """A loss that ends the training at its n-th call."""
+
+    def __init__(self, calls: int) -> None:
+        super().__init__(label_smoothing=0.1)
+        self.calls = calls
+
+    def forward(self, *batch: Tensor) -> Tensor:
+        self.calls -= 1
+        if self.calls < 0:
+            raise KilledError
+        return super().forward(*batch)
+
+
+class ScriptedNetwork(nn.Module):
+    """Its answers on validation images follow a list of (accuracy, confidence), one per epoch."""
+
+    def __init__(self, script: list[tuple[float, float]]) -> None:
+        super().__init__()
+        self.scale = nn.Parameter(torch.ones(()))
+        self.register_buffer("epoch", torch.tensor(-1))
+        self.script = script
+
+    def train(self, mode: bool = True) -> "ScriptedNetwork":
+        self.epoch += mode  # an epoch begins with train() and ends with eval()
+        return super().train(mode)
+
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        accuracy, confidence = self.script[int(self.epoch)] if not self.training else (1.0, 1.0)
+        right = images[:, 0, 0, 3].ge(120).long()  # the label, by the brightness of the right half
+        wrong = torch.arange(len(images)) >= accuracy * len(images)
+        logits = confidence * nn.functional.one_hot(right ^ wrong.long(), 2) * self.scale
+        return logits.float(), images.flatten(1).float()
+
+
+def test_it_learns(tmp_path: Path) -> None:
+    network, progress = run(tmp_path / "c.pt", epochs=12)
+    first = progress.history[0]
+    assert [row["epoch"] for row in progress.history] == list(range(1, 13))
+    best = progress.history[progress.best_epoch - 1]
+    assert best["val/accuracy"] >= 0.95
+    assert best["val/loss"] < 0.5 * first["val/loss"]
+    numbers = evaluate(network, CrossEntropy(label_smoothing=0.1), halves(20, 2), batch_size=16)
+    assert numbers == {name: best[name] for name in ("val/loss", "val/accuracy")}
+
+
+def test_evaluation_is_the_mean_over_images() -> None:
+    network, data = Network(), halves(20, 2)
+    numbers = [
+        evaluate(network, CrossEntropy(label_smoothing=0.0), data, batch_size=size) for size in (20, 7, 1)
+    ]
+    logits = network.eval()(data.images)[0]
+    loss = -torch.log_softmax(logits, 1)[torch.arange(20), data.labels].mean()
+    for row in numbers:
+        assert row["val/loss"] == pytest.approx(loss.item(), abs=1e-6)
+        assert row["val/accuracy"] == (logits.argmax(1) == data.labels).float().mean().item()
+
+
+def test_the_learning_rate_of_each_epoch_is_that_of_its_first_step(tmp_path: Path) -> None:
+    _, progress = run(tmp_path / "c.pt", lr=0.2)
+    # 50 images in batches of at most 16: four steps per epoch, one epoch of warm-up.
+    expected = [0.2 * lr_factor(4 * epoch, warmup=4, total=20) for epoch in range(5)]
+    assert [row["lr"] for row in progress.history] == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(
+    ("script", "best"),
+    [
+        ([(0.5, 1), (0.9, 1), (0.7, 1)], 2),
+        ([(0.9, 1), (0.9, 1), (0.9, 1)], 1),  # equal in all: the first
+        ([(0.9, 1), (0.9, 2), (0.5, 3)], 2),  # equal accuracy: the lower loss
+        ([(0.9, 2), (0.9, 1), (1.0, 0.1)], 3),  # accuracy counts more than loss
+        ([(0.5, 1), (0.6, 1), (0.7, 1)], 3),
+    ],
+)
+def test_the_best_epoch(tmp_path: Path, script: list[tuple[float, float]], best: int) -> None:
+    network, progress = run(
+        tmp_path / "c.pt", network=ScriptedNetwork(script), epochs=3, lr=1e-9, batch_size=20
+    )
+    assert [row["val/accuracy"] for row in progress.history] == [accuracy for accuracy, _ in script]
+    assert progress.best_epoch == best
+    assert int(progress.best_state["epoch"]) == int(network.epoch) == best - 1
+
+
+def test_the_best_state_does_not_follow_the_weights() -> None:
+    network, progress = Network(), Progress()
+    progress.add({"val/accuracy": 0.5, "val/loss": 1.0}, network)
+    before = {name: tensor.clone() for name, tensor in progress.best_state.items()}
+    with torch.no_grad():
+        network.head.weight.add_(1)
+    progress.add({"val/accuracy": 0.4, "val/loss": 0.1}, network)
+    assert progress.best_epoch == 1
+    assert all(torch.equal(progress.best_state[name], before[name]) for name in before)
+
+
+def same(mine: nn.Module, theirs: nn.Module) -> bool:
+    states = mine.state_dict(), theirs.state_dict()
+    return all(torch.equal(states[0][name], states[1][name]) for name in states[0])
+
+
+@pytest.mark.parametrize("optimizer", ["adamw", "sgd"])
+@pytest.mark.parametrize("killed_after", [1, 2, 4])
+def test_a_run_killed_after_an_epoch_ends_the_same(tmp_path: Path, killed_after: int, optimizer: str) -> None:
+    def kill(row: dict[str, float], _rate: float) -> None:
+        if row["epoch"] == killed_after:
+            raise KilledError
+
+    seen: list[float] = []
+    network, progress = run(tmp_path / "whole.pt", optimizer=optimizer)
+    with pytest.raises(KilledError):
+        run(tmp_path / "killed.pt", on_epoch=kill, optimizer=optimizer)
+    torch.manual_seed(12345)
+    other = Network()
+    with torch.no_grad():
+        other.head.weight.fill_(9)
+    resumed, resumed_progress = run(
+        tmp_path / "killed.pt",
+        network=other,
+        on_epoch=lambda row, _: seen.append(row["epoch"]),
+        optimizer=optimizer,
+    )
+    assert seen == list(range(killed_after + 1, 6))
+    assert resumed_progress.history == progress.history
+    assert resumed_progress.best_epoch == progress.best_epoch
+    assert same(resumed, network)
+
+
+@pytest.mark.parametrize("calls", [0, 3, 5, 7, 13, 27])
+def test_a_run_killed_in_the_middle_of_an_epoch_ends_the_same(tmp_path: Path, calls: int) -> None:
+    network, progress = run(tmp_path / "whole.pt")
+    with pytest.raises(KilledError):
+        run(tmp_path / "killed.pt", loss=KillingLoss(calls))
+    resumed, resumed_progress = run(tmp_path / "killed.pt")
+    assert resumed_progress.history == progress.history
+    assert same(resumed, network)
+
+
+def test_a_finished_run_is_not_trained_again(tmp_path: Path) -> None:
+    network, progress = run(tmp_path / "c.pt")
+    again, again_progress = run(tmp_path / "c.pt", loss=KillingLoss(0))
+    assert again_progress.history == progress.history
+    assert same(again, network)
+
+
+def test_the_checkpoint_is_whole_and_alone(tmp_path: Path) -> None:
+    run(tmp_path / "deep" / "c.pt", epochs=2)
+    assert [path.name for path in (tmp_path / "deep").iterdir()] == ["c.pt"]
+    torch.load(tmp_path / "deep" / "c.pt", weights_only=True)
+
+
+def test_seeds(tmp_path: Path) -> None:
+    first, same_seed, other = (run(tmp_path / f"{i}.pt", seed=seed)[0] for i, seed in enumerate((0, 0, 1)))
+    assert same(first, same_seed)
+    assert not same(first, other)
+
+
+class DivergingLoss(nn.Module):
+    """Turns into NaN or infinity at its n-th call (from 1)."""
+
+    def __init__(self, call: int, value: float) -> None:
+        super().__init__()
+        self.left, self.value = call, value
+
+    def forward(self, logits: Tensor, _features: Tensor, _labels: Tensor) -> Tensor:
+        self.left -= 1
+        return logits.square().mean() * (self.value if self.left == 0 else 1.0)
+
+
+# Per epoch four training steps, then two validation batches: call 8 is step 6, in epoch 2.
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+@pytest.mark.parametrize(
+    ("call", "place"),
+    [
+        (1, "the loss was NaN or infinite at step 1, in epoch 1"),
+        (8, "the loss was NaN or infinite at step 6, in epoch 2"),
+        (5, "the validation loss was NaN or infinite after epoch 1"),
+    ],
+)
+def test_divergence_stops_with_place_and_advice(tmp_path: Path, call: int, place: str, value: float) -> None:
+    with pytest.raises(InputError) as error:
+        run(tmp_path / "c.pt", loss=DivergingLoss(call, value))
+    assert str(error.value) == (
+        f"Training diverged: {place}; train.lr is 0.05: try a tenth of it, "
+        "more than 1 train.warmup_epochs, or train.precision 32-true."
+    )
+    # What was finished before is kept.
+    assert (tmp_path / "c.pt").is_file() == (call == 8)
+
+
+def test_a_huge_learning_rate_is_called_divergence(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"train.lr is 1e\+30: try a tenth"):
+        run(tmp_path / "c.pt", optimizer="sgd", lr=1e30, warmup_epochs=0)
+
+
+def test_half_precision_learns_too(tmp_path: Path) -> None:
+    network, progress = run(tmp_path / "c.pt", precision="bf16-mixed", epochs=12)
+    assert progress.history[progress.best_epoch - 1]["val/accuracy"] >= 0.95
+    assert all(parameter.dtype == torch.float32 for parameter in network.parameters())
+
+
+def test_rates_are_reported(tmp_path: Path) -> None:
+    rates: list[float] = []
+    run(tmp_path / "c.pt", on_epoch=lambda _row, rate: rates.append(rate), epochs=2)
+    assert len(rates) == 2
+    assert min(rates) > 0
