@@ -24,22 +24,25 @@ def calibrate(params: Params, _row: Row) -> Metrics:
         min_temperature=settings.min_temperature,
         max_temperature=settings.max_temperature,
     )
+    # At an end of the bracket the images do not determine a temperature: perfectly separated ones ask for 0.
+    temperature = 1.0 if fit.at_bound else fit.temperature
     if fit.at_bound:
         logger.warning(
-            "calibrate: the temperature %.4g is an end of its bracket; the validation images ask for more "
-            "(perfectly separated ones always do)",
+            "calibrate: the NLL of the %d validation images still falls at temperature %.4g, the end of the "
+            "bracket (perfectly separated images do that); no temperature is fitted, it stays 1.",
+            len(outputs),
             fit.temperature,
         )
-    write_json(TEMPERATURE, {**asdict(fit), "num_images": len(outputs)})
+    write_json(TEMPERATURE, {"temperature": temperature, "num_images": len(outputs), "search": asdict(fit)})
     quality = {
         when: closed_set_metrics(
-            outputs.logits, outputs.labels, temperature=temperature, bins=params.calibrate.ece_bins
+            outputs.logits, outputs.labels, temperature=t, bins=params.calibrate.ece_bins
         )
-        for when, temperature in (("before", 1.0), ("after", fit.temperature))
+        for when, t in (("before", 1.0), ("after", temperature))
     }
     return {
         "calibration": {
-            "temperature": fit.temperature,
+            "temperature": temperature,
             **{f"val_{name}_{when}": quality[when][name] for name in ("nll", "ece") for when in quality},
         }
     }

@@ -14,7 +14,7 @@ from typing import Any, ClassVar, Literal, Self
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor
 
 from osr.detectors.selection import argmax
@@ -218,7 +218,8 @@ class Detector(ABC):
         partial = path.with_name(f"{path.name}.partial")
         # One metadata key: safetensors writes several in an order that differs between processes.
         metadata = {"osr": json.dumps(content, sort_keys=True)}
-        save_file({key: value.cpu().contiguous() for key, value in self._state.items()}, partial, metadata)
+        arrays = {key: value.cpu().contiguous() for key, value in self._state.items()}
+        partial.write_bytes(save(arrays, metadata))  # save_file would make a file only its owner can read
         partial.replace(path)
 
     def restore(self, state: dict[str, Tensor], shape: tuple[int, int] | None) -> Self:
