@@ -1,13 +1,15 @@
-"""Where a network runs, and in which precision."""
+"""Where a network runs, in which precision, on how many threads."""
 
 from __future__ import annotations
 
 from typing import Literal
 
+import torch
 from lightning_fabric import Fabric
 
 from osr.errors import InputError
 
+CpuThreads = int | Literal["auto"]
 Precision = Literal["32-true", "bf16-mixed", "16-mixed"]
 
 
@@ -24,3 +26,12 @@ def make_fabric(accelerator: str, *, precision: Precision = "32-true") -> Fabric
             f"train.accelerator is {accelerator!r}, but PyTorch finds none on this machine ({error}); "
             "auto takes what there is."
         ) from error
+
+
+def set_cpu_threads(threads: CpuThreads) -> None:
+    """Let PyTorch use so many CPU threads; auto leaves its choice, the cores of the machine.
+
+    Sums are split among threads, so a training on the CPU gives the same bits only with the same number.
+    """
+    if threads != "auto":
+        torch.set_num_threads(threads)
