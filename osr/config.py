@@ -11,11 +11,13 @@ from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
 from osr.detectors.settings import DetectorName, DetectorsSettings
 from osr.errors import InputError
+from osr.models.settings import ModelSettings as ModelSettings
 from osr.sections import Count, Section, Seed, Share
 from osr.sentences import sentences
+from osr.train_settings import AugmentationSettings as AugmentationSettings
+from osr.train_settings import TrainSettings as TrainSettings
 
 DatasetName = Literal["digits"]
-LossName = Literal["ce"]
 ClassName = Annotated[str | int, Field(union_mode="left_to_right")]
 
 
@@ -58,71 +60,6 @@ class SplitSettings(Section):
                     f"{key} is {list(classes)}, but must hold at least {fewest} of the classes when "
                     "split.protocol is 'explicit'"
                 )
-        return self
-
-
-class BackboneSettings(Section):
-    """The network from image to features, and where its weights come from."""
-
-    name: str
-    weights: str
-
-
-class NeckSettings(Section):
-    """What stands between backbone and head."""
-
-    name: Literal["identity", "linear"]
-    width: Count
-
-
-class HeadSettings(Section):
-    """The linear classifier."""
-
-    bias: bool
-
-
-class ModelSettings(Section):
-    """Backbone, neck and head."""
-
-    image_size: Annotated[int, Field(ge=4)] | Literal["auto"]
-    backbone: BackboneSettings
-    neck: NeckSettings
-    head: HeadSettings
-
-
-class AugmentationSettings(Section):
-    """How far training images are moved at random; zeros switch a part off."""
-
-    shift_pixels: Annotated[int, Field(ge=0)]
-    rotation_degrees: Annotated[float, Field(ge=0, le=180)]
-    scale: Annotated[float, Field(ge=0, lt=1)]
-    shear: Annotated[float, Field(ge=0, lt=1)]
-
-
-class TrainSettings(Section):
-    """How the network learns."""
-
-    seed: Seed
-    epochs: Count
-    batch_size: Annotated[int, Field(ge=2)]
-    loss: LossName
-    label_smoothing: Annotated[float, Field(ge=0, lt=1)]
-    optimizer: Literal["adamw", "sgd"]
-    lr: Annotated[float, Field(gt=0)]
-    momentum: Annotated[float, Field(ge=0, lt=1)]
-    weight_decay: Annotated[float, Field(ge=0)]
-    warmup_epochs: Annotated[int, Field(ge=0)]
-    augmentation: AugmentationSettings
-    accelerator: Literal["auto", "cpu", "gpu"]
-    cpu_threads: Count | Literal["auto"]
-    precision: Literal["32-true", "bf16-mixed", "16-mixed"]
-
-    @model_validator(mode="after")
-    def _relations(self) -> Self:
-        if self.warmup_epochs >= self.epochs:
-            raise ValueError(
-                f"train.warmup_epochs is {self.warmup_epochs}, but must be below train.epochs, {self.epochs}"
-            )
         return self
 
 

@@ -17,11 +17,11 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 from tqdm import tqdm
 
-from osr.config import TrainSettings
 from osr.data.batches import TensorImages, epoch_batches, hash_seed, num_batches
 from osr.devices import make_fabric
 from osr.errors import InputError
 from osr.optimization import make_optimizer, make_schedule
+from osr.train_settings import TrainSettings
 
 History = list[dict[str, float]]
 EpochCallback = Callable[[dict[str, float], float], None]

@@ -8,10 +8,11 @@ from typing import get_args
 import pytest
 from ruamel.yaml import YAML
 
-from osr.config import DatasetName, LossName, Params, check_params, flatten, load_params
+from osr.config import DatasetName, Params, check_params, flatten, load_params
 from osr.data.datasets import DATASETS
 from osr.errors import InputError
 from osr.losses.registry import LOSSES
+from osr.train_settings import LossName
 
 ROOT = Path(__file__).parents[1]
 SHIPPED = YAML(typ="safe", pure=True).load((ROOT / "params.yaml").read_text())
@@ -85,8 +86,8 @@ def test_settings_cannot_be_changed_afterwards() -> None:
         ("detectors.openmax.tail", "did you mean 'detectors.openmax.tail_size'?"),
         ("model.head.zzz", "known keys here: bias."),
         # These begin like the names that pydantic gives to the branches of a union.
-        ("model.backbone.strategy", "known keys here: name, weights."),
-        ("model.backbone.integers", "known keys here: name, weights."),
+        ("model.backbone.strategy", "known keys here: name, weights, small_image_stem."),
+        ("model.backbone.integers", "known keys here: name, weights, small_image_stem."),
     ],
 )
 def test_an_unknown_key_is_told_a_known_one(key: str, end: str) -> None:

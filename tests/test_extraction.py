@@ -9,12 +9,12 @@ import torch
 from numpy.testing import assert_allclose, assert_array_equal
 from torch import Tensor
 
-from osr.config import BackboneSettings, HeadSettings, ModelSettings, NeckSettings
 from osr.devices import make_fabric, set_cpu_threads
 from osr.errors import InputError
 from osr.extraction import extract, pick_device
 from osr.models.open_set_model import OpenSetModel
 from osr.models.preprocess import ImageFormat
+from osr.models.settings import BackboneSettings, HeadSettings, ModelSettings, NeckSettings
 from osr.outputs import Outputs
 
 CPU = torch.device("cpu")
@@ -27,7 +27,7 @@ def build(*, neck: str = "linear", bias: bool = True) -> OpenSetModel:
     torch.manual_seed(0)
     settings = ModelSettings(
         image_size="auto",
-        backbone=BackboneSettings(name="small_convnet", weights="none"),
+        backbone=BackboneSettings(name="small_convnet", weights="none", small_image_stem="auto"),
         neck=NeckSettings(name=neck, width=5),
         head=HeadSettings(bias=bias),
     )

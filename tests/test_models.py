@@ -14,17 +14,18 @@ from numpy.testing import assert_allclose
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from osr.config import BackboneSettings, HeadSettings, ModelSettings, NeckSettings
 from osr.errors import InputError
 from osr.models.backbones import build_backbone, feature_width, pretrained_statistics
 from osr.models.open_set_model import OpenSetModel
 from osr.models.preprocess import ImageFormat, Preprocess, format_for
+from osr.models.settings import BackboneSettings, HeadSettings, ModelSettings, NeckSettings
 
 NAMES = ("cat", "dog", "frog")
 GREY = ImageFormat(8, 1, (0.25,), (0.5,))
 BACKBONES = [  # name, channels, image size, features
     ("small_convnet", 1, 8, 128),
     ("small_convnet", 3, 32, 128),
+    ("classifier32", 3, 32, 128),
     ("resnet18", 1, 32, 512),
     ("efficientnet_b0", 3, 32, 1280),
     ("vit_tiny_patch16_224", 3, 32, 192),
@@ -39,10 +40,11 @@ def model_settings(
     neck: str = "identity",
     bias: bool = True,
     size: int | str = "auto",
+    stem: bool | str = "auto",
 ) -> ModelSettings:
     return ModelSettings(
         image_size=size,
-        backbone=BackboneSettings(name=backbone, weights=weights),
+        backbone=BackboneSettings(name=backbone, weights=weights, small_image_stem=stem),
         neck=NeckSettings(name=neck, width=16),
         head=HeadSettings(bias=bias),
     )
@@ -88,12 +90,73 @@ def test_small_convnet_is_what_it_says() -> None:
     assert backbone(torch.zeros(2, 3, 4, 4)).shape == (2, 128)
 
 
+def test_classifier32_is_the_published_network() -> None:
+    torch.manual_seed(0)
+    backbone = build_backbone("classifier32", weights="none", channels=3, image_size=32)
+    convolutions = [m for m in backbone.modules() if isinstance(m, nn.Conv2d)]
+    widths = [3, 64, 64, *[128] * 7]
+    assert [tuple(m.weight.shape) for m in convolutions] == [(o, i, 3, 3) for i, o in pairwise(widths)]
+    assert [m.stride[0] for m in convolutions] == [1, 1, 2] * 3
+    kinds = [type(m).__name__ for m in backbone.layers]
+    block = ["Conv2d", "BatchNorm2d", "LeakyReLU"]
+    assert kinds == ["Dropout2d", *block * 3] * 3 + ["AdaptiveAvgPool2d", "Flatten"]
+    assert {m.negative_slope for m in backbone.modules() if isinstance(m, nn.LeakyReLU)} == {0.2}
+    assert {m.p for m in backbone.modules() if isinstance(m, nn.Dropout2d)} == {0.2}
+    assert all(m.bias is None and abs(m.weight.std() - 0.05) < 0.003 for m in convolutions)
+    norms = torch.cat([m.weight for m in backbone.modules() if isinstance(m, nn.BatchNorm2d)])
+    assert abs(norms.mean() - 1) < 0.003
+    assert abs(norms.std() - 0.02) < 0.003
+
+
+STEMS = [  # name, side of the last map of 32 x 32 images, with the usual stem and with the small one
+    ("resnet18", 1, 4),
+    ("resnet18d", 1, 4),
+    ("densenet121", 1, 4),
+    ("efficientnet_b0", 1, 2),
+    ("mobilenetv3_small_100", 1, 2),
+    ("regnety_002", 1, 2),
+]
+
+
+@pytest.mark.parametrize(("name", "usual", "small"), STEMS)
+def test_a_small_image_stem_keeps_the_pixels(name: str, usual: int, small: int) -> None:
+    for stem, side in ((False, usual), (True, small), ("auto", small)):
+        torch.manual_seed(0)
+        shape = {"channels": 1, "image_size": 32}
+        backbone = build_backbone(name, weights="none", small_image_stem=stem, **shape).eval()
+        with torch.no_grad():
+            assert backbone.forward_features(torch.zeros(1, 1, 32, 32)).shape[2:] == (side, side)
+    first = next(m for m in backbone.modules() if isinstance(m, nn.Conv2d))
+    assert (first.kernel_size, first.stride) == ((3, 3), (1, 1))
+
+
+def test_auto_keeps_the_stem_of_large_images_and_of_trained_weights(tmp_path: Path) -> None:
+    usual = build_backbone("resnet18", weights="none", channels=1, image_size=32)
+    torch.save(usual.state_dict(), tmp_path / "w.pth")
+    for size, weights in ((65, "none"), (32, str(tmp_path / "w.pth"))):
+        shape = {"channels": 1, "image_size": size}
+        backbone = build_backbone("resnet18", weights=weights, small_image_stem="auto", **shape)
+        assert backbone.conv1.kernel_size == (7, 7)
+    colour = ImageFormat(32, 1, (0.5,), (0.5,))
+    model = build(backbone="resnet18", weights=str(tmp_path / "w.pth"), image_format=colour).eval()
+    model.save(tmp_path / "model.safetensors")
+    loaded = OpenSetModel.load(tmp_path / "model.safetensors")
+    assert torch.equal(model(pictures(2, 1, 32))[0], loaded(pictures(2, 1, 32))[0])
+
+
+@pytest.mark.parametrize("name", ["small_convnet", "convnext_atto"])
+def test_a_stem_that_cannot_be_exchanged_is_refused(name: str) -> None:
+    with pytest.raises(InputError, match=f"^model.backbone.small_image_stem is true, but .*{name}"):
+        build_backbone(name, weights="none", channels=1, image_size=32, small_image_stem=True)
+    build_backbone(name, weights="none", channels=1, image_size=32, small_image_stem="auto")
+
+
 @pytest.mark.parametrize(
     ("name", "sentence"),
     [
         ("resnet81", "is neither ours nor one of timm's .* models; did you mean .*resnet18.*\\?$"),
         ("small_convnett", "did you mean small_convnet\\b.*\\?$"),
-        ("qqqqqqqqqq", "; ours: small_convnet\\.$"),
+        ("qqqqqqqqqq", "; ours: classifier32, small_convnet\\.$"),
         ("resnet18.no_such_tag", "timm could not build it \\(.*no_such_tag.*\\); model.backbone.weights may"),
     ],
 )

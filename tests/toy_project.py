@@ -18,8 +18,11 @@ SCHEMA = tuple(
         "errors",
         "sections",
         "sentences",
+        "train_settings",
         "detectors/__init__",
         "detectors/settings",
+        "models/__init__",
+        "models/settings",
     )
 )
 LIBRARY = ("__init__", "stages", "tracking", "store", "rows", "graph", "mirror", "launch")

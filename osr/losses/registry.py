@@ -6,8 +6,8 @@ from collections.abc import Callable
 
 from torch import nn
 
-from osr.config import TrainSettings
 from osr.losses.cross_entropy import CrossEntropy
+from osr.train_settings import TrainSettings
 
 LOSSES: dict[str, Callable[[TrainSettings], nn.Module]] = {
     "ce": lambda settings: CrossEntropy(label_smoothing=settings.label_smoothing),

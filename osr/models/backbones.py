@@ -6,7 +6,7 @@ import difflib
 import pickle
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from safetensors import SafetensorError
@@ -14,10 +14,21 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from osr.errors import InputError
+from osr.models.classifier32 import Classifier32
 from osr.models.small_convnet import SmallConvnet
+from osr.models.stems import STEMS, use_small_image_stem
+
+SMALL_IMAGE = 64  # pixels up to which `auto` keeps the first layer from reducing the image
 
 
-def build_backbone(name: str, *, weights: str, channels: int, image_size: int) -> nn.Module:
+def build_backbone(
+    name: str,
+    *,
+    weights: str,
+    channels: int,
+    image_size: int,
+    small_image_stem: bool | Literal["auto"] = False,
+) -> nn.Module:
     """A network from (B, channels, image_size, image_size) float to (B, D) features.
 
     Args:
@@ -25,11 +36,17 @@ def build_backbone(name: str, *, weights: str, channels: int, image_size: int) -
         weights: `none` (random), `pretrained` (timm downloads them) or the path of a local state dict.
         channels: of the images; timm adapts pretrained first layers to it.
         image_size: pixels; handed to models whose shape depends on it.
+        small_image_stem: the first layer of a timm network keeps the size of the image (`osr.models.stems`).
+            `auto` does so for random weights, images of at most `SMALL_IMAGE` pixels and a family that
+            allows it. True with pretrained weights keeps them in all other layers.
 
     Raises:
-        InputError: no such model, weights that do not fit, or a model that cannot take images of this size.
+        InputError: no such model, weights that do not fit, a model that cannot take images of this size, or
+            a stem of its family that cannot be exchanged.
     """
     if name in BACKBONES:
+        if small_image_stem is True:
+            raise InputError(f"model.backbone.small_image_stem is true, but {name} has a fixed first layer.")
         if weights == "pretrained":
             raise InputError(f"model.backbone.weights: {name} has no published weights; use none or a file.")
         backbone = BACKBONES[name](channels)
@@ -37,6 +54,14 @@ def build_backbone(name: str, *, weights: str, channels: int, image_size: int) -
         backbone = _timm_backbone(
             name, pretrained=weights == "pretrained", channels=channels, image_size=image_size
         )
+        wanted = small_image_stem is True or (
+            small_image_stem == "auto" and weights == "none" and image_size <= SMALL_IMAGE
+        )
+        if wanted and not use_small_image_stem(backbone) and small_image_stem is True:
+            raise InputError(
+                f"model.backbone.small_image_stem is true, but model.backbone.name {name!r} has no stem that "
+                f"can be exchanged; networks with {', '.join(STEMS)} have."
+            )
     if weights not in ("none", "pretrained"):
         _load_weights(backbone, Path(weights), name)
     return backbone
@@ -155,4 +180,7 @@ def _first_line(error: Exception) -> str:
     return lines[0].rstrip(".:") if lines else type(error).__name__
 
 
-BACKBONES: dict[str, Callable[[int], nn.Module]] = {"small_convnet": SmallConvnet}
+BACKBONES: dict[str, Callable[[int], nn.Module]] = {
+    "classifier32": Classifier32,
+    "small_convnet": SmallConvnet,
+}

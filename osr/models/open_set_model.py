@@ -11,10 +11,10 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
 
-from osr.config import ModelSettings
 from osr.errors import InputError
 from osr.models.backbones import build_backbone, feature_width
 from osr.models.preprocess import ImageFormat, Preprocess
+from osr.models.settings import ModelSettings
 
 
 class OpenSetModel(nn.Module):
@@ -33,7 +33,12 @@ class OpenSetModel(nn.Module):
         self.settings, self.image_format, self.class_names = settings, image_format, class_names
         shape = {"channels": image_format.channels, "image_size": image_format.size}
         self.preprocess = Preprocess(image_format)
-        self.backbone = build_backbone(settings.backbone.name, weights=settings.backbone.weights, **shape)
+        self.backbone = build_backbone(
+            settings.backbone.name,
+            weights=settings.backbone.weights,
+            small_image_stem=settings.backbone.small_image_stem,
+            **shape,
+        )
         width = feature_width(self.backbone, name=settings.backbone.name, **shape)
         self.neck: nn.Module = nn.Identity()
         if settings.neck.name == "linear":
@@ -84,7 +89,10 @@ class OpenSetModel(nn.Module):
         if "osr" not in metadata:
             raise InputError(f"{path} was not written by osr: it does not say how to rebuild the model.")
         description = json.loads(metadata["osr"])
-        description["settings"]["backbone"]["weights"] = "none"
+        backbone = description["settings"]["backbone"]
+        if backbone["small_image_stem"] == "auto" and backbone["weights"] != "none":
+            backbone["small_image_stem"] = False  # what auto meant for weights that the file now replaces
+        backbone["weights"] = "none"
         shape = description["image_format"]
         image_format = ImageFormat(
             shape["size"], shape["channels"], tuple(shape["mean"]), tuple(shape["std"])

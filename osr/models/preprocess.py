@@ -9,9 +9,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from osr.config import ModelSettings
 from osr.errors import InputError
 from osr.models.backbones import pretrained_statistics
+from osr.models.settings import ModelSettings
 
 
 @dataclass(frozen=True)
