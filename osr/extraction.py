@@ -34,7 +34,9 @@ def extract(
         title: of the progress bar, which only a terminal sees.
     """
     model = model.to(device).eval()
-    num_classes, width = model.head.weight.shape
+    with torch.no_grad():
+        weight, bias = model.head.weight.detach(), model.head.bias
+    num_classes, width = weight.shape
     logits = np.empty((len(rows), num_classes), dtype=np.float32)
     features = np.empty((len(rows), width), dtype=np.float32)
     with torch.inference_mode():
@@ -44,13 +46,12 @@ def extract(
             batch_logits, batch_features = model(batch.to(device))
             logits[chunk] = batch_logits.float().cpu().numpy()
             features[chunk] = batch_features.float().cpu().numpy()
-    bias = model.head.bias
     return Outputs(
         logits=logits,
         features=features,
         labels=np.asarray(labels, dtype=np.int64),
         index=np.asarray(rows, dtype=np.int64),
-        weight=model.head.weight.detach().float().cpu().numpy(),
+        weight=weight.float().cpu().numpy(),
         bias=np.zeros(num_classes, np.float32) if bias is None else bias.detach().float().cpu().numpy(),
     )
 

@@ -84,7 +84,7 @@ def test_settings_cannot_be_changed_afterwards() -> None:
         ("modle", "did you mean 'model'?"),
         ("train.Epoch", "did you mean 'train.epochs'?"),
         ("detectors.openmax.tail", "did you mean 'detectors.openmax.tail_size'?"),
-        ("model.head.zzz", "known keys here: bias."),
+        ("model.head.zzz", "known keys here: name, bias, scale."),
         # These begin like the names that pydantic gives to the branches of a union.
         ("model.backbone.strategy", "known keys here: name, weights, small_image_stem."),
         ("model.backbone.integers", "known keys here: name, weights, small_image_stem."),
@@ -231,6 +231,11 @@ def test_whatever_stands_at_a_key_is_accepted_or_named(key: str) -> None:
             {"detectors.enabled": ["msp", "mav", "msp"], "plot.detector": "msp"},
             "detectors.enabled is ['msp', 'mav', 'msp'], but must hold each detector once, "
             "not several times msp.",
+        ),
+        (
+            {"model.head.name": "cosine", "model.head.bias": True},
+            "model.head.bias is true, but must be false when model.head.name is 'cosine', whose "
+            "logits have no free bias.",
         ),
         (
             {"plot.detector": "knn"},

@@ -9,9 +9,12 @@ import torch
 from numpy.testing import assert_allclose, assert_array_equal
 from torch import Tensor
 
+from osr.config import load_params
+from osr.detectors.registry import DETECTORS, build_detectors
 from osr.devices import make_fabric, set_cpu_threads
 from osr.errors import InputError
 from osr.extraction import extract, pick_device
+from osr.models.heads import HEADS
 from osr.models.open_set_model import OpenSetModel
 from osr.models.preprocess import ImageFormat
 from osr.models.settings import BackboneSettings, HeadSettings, ModelSettings, NeckSettings
@@ -23,13 +26,13 @@ ROWS = np.array([7, 3, 29, 0, 11, 12, 5])
 LABELS = np.array([0, 2, -1, 1, -2, 0, -1])
 
 
-def build(*, neck: str = "linear", bias: bool = True) -> OpenSetModel:
+def build(*, neck: str = "linear", bias: bool = True, head: str = "linear") -> OpenSetModel:
     torch.manual_seed(0)
     settings = ModelSettings(
         image_size="auto",
         backbone=BackboneSettings(name="small_convnet", weights="none", small_image_stem="auto"),
         neck=NeckSettings(name=neck, width=5),
-        head=HeadSettings(bias=bias),
+        head=HeadSettings(name=head, bias=bias, scale=16.0),
     )
     model = OpenSetModel(settings, ImageFormat(6, 1, (0.4,), (0.3,)), ("a", "b", "c"))
     model.train()
@@ -87,6 +90,31 @@ def test_logits_are_the_head_on_the_features(neck: str, bias: bool) -> None:
     assert_allclose(result.logits, result.features @ result.weight.T + result.bias, rtol=1e-4, atol=1e-5)
     assert_array_equal(result.weight, model.head.weight.detach())
     assert bool(result.bias.any()) == bias
+
+
+@pytest.mark.parametrize("head", sorted(set(HEADS) - {"linear"}))
+def test_every_head_is_linear_in_the_stored_features_and_every_detector_takes_it(head: str) -> None:
+    model, rows = build(head=head, bias=False).train(), np.arange(30)
+    images = IMAGES // (1 + 2 * (rows % 3)).astype(np.uint8)[:, None, None, None]  # three brightnesses
+    optimizer = torch.optim.Adam(model.parameters(), lr=0.01)
+    for _ in range(40):
+        optimizer.zero_grad()
+        logits, _features = model(torch.from_numpy(images.transpose(0, 3, 1, 2)))
+        torch.nn.functional.cross_entropy(logits, torch.from_numpy(rows % 3)).backward()
+        optimizer.step()
+    result = extract(model, images, rows=rows, labels=rows % 3, batch_size=8, device=CPU, title="test")
+    assert_allclose(result.logits, result.features @ result.weight.T + result.bias, rtol=1e-4, atol=1e-4)
+    shipped = load_params(Path(__file__).parents[1] / "params.yaml").detectors
+    chosen = shipped.model_copy(
+        update={
+            "enabled": tuple(DETECTORS),
+            "openmax": shipped.openmax.model_copy(update={"tail_size": 2, "correct_only": False}),
+            "knn": shipped.knn.model_copy(update={"num_neighbors": 3}),
+            "nnguide": shipped.nnguide.model_copy(update={"num_neighbors": 3}),
+        }
+    )
+    for detector in build_detectors(chosen).values():
+        assert np.isfinite(detector.fit(result).score(result)).all(), detector.name
 
 
 def test_each_image_passes_once(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from osr.errors import InputError
 from osr.models.backbones import build_backbone, feature_width, pretrained_statistics
+from osr.models.heads import HEADS
 from osr.models.open_set_model import OpenSetModel
 from osr.models.preprocess import ImageFormat, Preprocess, format_for
 from osr.models.settings import BackboneSettings, HeadSettings, ModelSettings, NeckSettings
@@ -41,12 +42,13 @@ def model_settings(
     bias: bool = True,
     size: int | str = "auto",
     stem: bool | str = "auto",
+    head: str = "linear",
 ) -> ModelSettings:
     return ModelSettings(
         image_size=size,
         backbone=BackboneSettings(name=backbone, weights=weights, small_image_stem=stem),
         neck=NeckSettings(name=neck, width=16),
-        head=HeadSettings(bias=bias),
+        head=HeadSettings(name=head, bias=bias, scale=7.0),
     )
 
 
@@ -300,6 +302,56 @@ def test_logits_are_linear_in_the_features(neck: str, bias: bool) -> None:
     if neck == "linear":
         assert bool((features >= 0).all())
     assert unreached(model, (logits * torch.randn_like(logits)).sum()) == []
+
+
+@pytest.mark.parametrize("neck", ["identity", "linear"])
+@pytest.mark.parametrize("name", sorted(HEADS))
+def test_every_head_is_linear_in_its_features(tmp_path: Path, name: str, neck: str) -> None:
+    model = build(neck=neck, head=name, bias=False).eval()
+    logits, features = model(pictures(5))
+    bias = 0 if model.head.bias is None else model.head.bias
+    torch.testing.assert_close(logits, features @ model.head.weight.T + bias)
+    assert unreached(model, (logits * torch.randn_like(logits)).sum()) == []
+    model.save(tmp_path / "model.safetensors")
+    assert torch.equal(OpenSetModel.load(tmp_path / "model.safetensors")(pictures(5))[0], logits)
+
+
+def head(name: str, weight: list[list[float]], **parameters: Tensor) -> nn.Module:
+    """A head for two classes over two vectors, with chosen parameters."""
+    made = HEADS[name](2, 2, HeadSettings(name=name, bias=False, scale=10.0))
+    for parameter in made.parameters():
+        parameter.data = (
+            parameters.get("length", torch.tensor(weight)) if parameter.ndim == 1 else torch.tensor(weight)
+        )
+    return made
+
+
+def test_heads_by_hand() -> None:
+    vectors = torch.tensor([[3.0, 4.0], [0.0, 0.0]])
+    cosine = head("cosine", [[2.0, 0.0], [0.0, -0.5]])
+    torch.testing.assert_close(cosine.embed(vectors), torch.tensor([[0.6, 0.8], [0.0, 0.0]]))
+    torch.testing.assert_close(cosine(cosine.embed(vectors)), torch.tensor([[6.0, -8.0], [0.0, 0.0]]))
+    torch.testing.assert_close(cosine.weight.norm(dim=1), torch.tensor([10.0, 10.0]))
+    normalised = head("weight_norm", [[2.0, 0.0], [0.0, -0.5]], length=torch.tensor([5.0, 3.0]))
+    torch.testing.assert_close(normalised(vectors), torch.tensor([[15.0, -12.0], [0.0, 0.0]]))
+    points = torch.tensor([[1.0, 2.0], [-2.0, 0.5]])
+    reciprocal = head("reciprocal", points.tolist())
+    expected = ((vectors[:, None] - points) ** 2).mean(2) - vectors @ points.T
+    torch.testing.assert_close(reciprocal(reciprocal.embed(vectors)), expected)
+    # (4 + 4) / 2 - 11 and (25 + 12.25) / 2 + 4, by hand.
+    torch.testing.assert_close(expected[0], torch.tensor([-7.0, 22.625]))
+
+
+def test_a_weight_normalised_head_starts_as_the_linear_one() -> None:
+    linear, normalised = build(head="linear").eval(), build(head="weight_norm").eval()
+    torch.testing.assert_close(linear(pictures(5)), normalised(pictures(5)))
+    torch.testing.assert_close(normalised.head.length, linear.head.weight.norm(dim=1))
+
+
+@pytest.mark.parametrize("name", ["cosine", "reciprocal"])
+def test_a_bias_is_refused_where_there_is_none(name: str) -> None:
+    with pytest.raises(ValueError, match=r"model\.head\.bias is true, but must be false when"):
+        HeadSettings(name=name, bias=True, scale=1.0)
 
 
 def test_a_file_rebuilds_the_model(tmp_path: Path) -> None:

@@ -13,12 +13,13 @@ from torch import Tensor, nn
 
 from osr.errors import InputError
 from osr.models.backbones import build_backbone, feature_width
+from osr.models.heads import HEADS
 from osr.models.preprocess import ImageFormat, Preprocess
 from osr.models.settings import ModelSettings
 
 
 class OpenSetModel(nn.Module):
-    """Backbone, neck and linear head.
+    """Backbone, neck and head.
 
     Args:
         settings: the `model` section of params.yaml.
@@ -48,11 +49,11 @@ class OpenSetModel(nn.Module):
                 nn.ReLU(),
             )
             self.neck, width = nn.Sequential(*layers), settings.neck.width
-        self.head = nn.Linear(width, len(class_names), bias=settings.head.bias)
+        self.head = HEADS[settings.head.name](width, len(class_names), settings.head)
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """(B, K) logits and (B, D) features of (B, C, H, W) uint8 images."""
-        features = self.neck(self.backbone(self.preprocess(images)))
+        features = self.head.embed(self.neck(self.backbone(self.preprocess(images))))
         return self.head(features), features
 
     def save(self, path: Path) -> None:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from osr.sections import Count, Section
 
@@ -25,9 +25,20 @@ class NeckSettings(Section):
 
 
 class HeadSettings(Section):
-    """The linear classifier."""
+    """The classifier, linear in the features."""
 
+    name: Literal["linear", "weight_norm", "cosine", "reciprocal"]
     bias: bool
+    scale: Annotated[float, Field(gt=0)]
+
+    @model_validator(mode="after")
+    def _relations(self) -> Self:
+        if self.bias and self.name in ("cosine", "reciprocal"):
+            raise ValueError(
+                f"model.head.bias is true, but must be false when model.head.name is {self.name!r}, "
+                "whose logits have no free bias"
+            )
+        return self
 
 
 class ModelSettings(Section):
