@@ -97,7 +97,7 @@ def test_every_head_is_linear_in_the_stored_features_and_every_detector_takes_it
     model, rows = build(head=head, bias=False).train(), np.arange(30)
     images = IMAGES // (1 + 2 * (rows % 3)).astype(np.uint8)[:, None, None, None]  # three brightnesses
     optimizer = torch.optim.Adam(model.parameters(), lr=0.01)
-    for _ in range(40):
+    for _ in range(12):
         optimizer.zero_grad()
         logits, _features = model(torch.from_numpy(images.transpose(0, 3, 1, 2)))
         torch.nn.functional.cross_entropy(logits, torch.from_numpy(rows % 3)).backward()
@@ -108,7 +108,7 @@ def test_every_head_is_linear_in_the_stored_features_and_every_detector_takes_it
     chosen = shipped.model_copy(
         update={
             "enabled": tuple(DETECTORS),
-            "openmax": shipped.openmax.model_copy(update={"tail_size": 2, "correct_only": False}),
+            "openmax": shipped.openmax.model_copy(update={"tail_size": 6, "correct_only": False}),
             "knn": shipped.knn.model_copy(update={"num_neighbors": 3}),
             "nnguide": shipped.nnguide.model_copy(update={"num_neighbors": 3}),
         }
