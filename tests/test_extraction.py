@@ -26,12 +26,12 @@ ROWS = np.array([7, 3, 29, 0, 11, 12, 5])
 LABELS = np.array([0, 2, -1, 1, -2, 0, -1])
 
 
-def build(*, neck: str = "linear", bias: bool = True, head: str = "linear") -> OpenSetModel:
+def build(*, neck: str = "linear", bias: bool = True, head: str = "linear", width: int = 5) -> OpenSetModel:
     torch.manual_seed(0)
     settings = ModelSettings(
         image_size="auto",
         backbone=BackboneSettings(name="small_convnet", weights="none", small_image_stem="auto"),
-        neck=NeckSettings(name=neck, width=5),
+        neck=NeckSettings(name=neck, width=width),
         head=HeadSettings(name=head, bias=bias, scale=16.0),
     )
     model = OpenSetModel(settings, ImageFormat(6, 1, (0.4,), (0.3,)), ("a", "b", "c"))
@@ -94,10 +94,10 @@ def test_logits_are_the_head_on_the_features(neck: str, bias: bool) -> None:
 
 @pytest.mark.parametrize("head", sorted(set(HEADS) - {"linear"}))
 def test_every_head_is_linear_in_the_stored_features_and_every_detector_takes_it(head: str) -> None:
-    model, rows = build(head=head, bias=False).train(), np.arange(30)
+    model, rows = build(head=head, bias=False, width=24).train(), np.arange(30)
     images = IMAGES // (1 + 2 * (rows % 3)).astype(np.uint8)[:, None, None, None]  # three brightnesses
     optimizer = torch.optim.Adam(model.parameters(), lr=0.01)
-    for _ in range(12):
+    for _ in range(30):
         optimizer.zero_grad()
         logits, _features = model(torch.from_numpy(images.transpose(0, 3, 1, 2)))
         torch.nn.functional.cross_entropy(logits, torch.from_numpy(rows % 3)).backward()
