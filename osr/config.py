@@ -11,6 +11,7 @@ from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
 from osr.detectors.settings import DetectorName, DetectorsSettings
 from osr.errors import InputError
+from osr.losses.settings import LossesSettings
 from osr.models.settings import ModelSettings as ModelSettings
 from osr.sections import Count, Section, Seed, Share
 from osr.sentences import sentences
@@ -111,6 +112,7 @@ class Params(Section):
     split: SplitSettings
     model: ModelSettings
     train: TrainSettings
+    losses: LossesSettings
     extraction: ExtractionSettings
     calibrate: CalibrateSettings
     detectors: DetectorsSettings
@@ -123,6 +125,11 @@ class Params(Section):
             raise ValueError(
                 f"plot.detector is {self.plot.detector!r}, but must be one of detectors.enabled: "
                 f"{', '.join(self.detectors.enabled)}"
+            )
+        if self.train.loss == "arpl" and self.model.head.name != "reciprocal":
+            raise ValueError(
+                f"model.head.name is {self.model.head.name!r}, but must be 'reciprocal' when train.loss is "
+                "'arpl'"
             )
         return self
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
 from torch import nn
@@ -11,13 +12,17 @@ from torch.optim.lr_scheduler import LambdaLR
 from osr.train_settings import TrainSettings
 
 
-def make_optimizer(model: nn.Module, settings: TrainSettings) -> torch.optim.Optimizer:
-    """AdamW, or SGD with Nesterov momentum; norms and biases are not decayed."""
+def make_optimizer(
+    model: nn.Module, settings: TrainSettings, *, loss: nn.Module | None = None
+) -> torch.optim.Optimizer:
+    """AdamW, or SGD with Nesterov momentum; norms, biases and parameters of the loss are not decayed."""
     parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    groups = [
+    groups: list[dict[str, Any]] = [
         {"params": [p for p in parameters if p.ndim > 1], "weight_decay": settings.weight_decay},
         {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
     ]
+    if loss is not None and (own := list(loss.parameters())):
+        groups.append({"params": own, "weight_decay": 0.0})
     if settings.optimizer == "adamw":
         return torch.optim.AdamW(groups, lr=settings.lr)
     return torch.optim.SGD(groups, lr=settings.lr, momentum=settings.momentum, nesterov=settings.momentum > 0)

@@ -6,9 +6,8 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
+from osr.losses.settings import LossName
 from osr.sections import Count, Section, Seed
-
-LossName = Literal["ce"]
 
 
 class AugmentationSettings(Section):

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import math
-import os
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import torch
 from lightning_fabric import Fabric
-from torch import Tensor, nn
+from torch import nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 from tqdm import tqdm
@@ -22,33 +19,10 @@ from osr.devices import make_fabric
 from osr.errors import InputError
 from osr.optimization import make_optimizer, make_schedule
 from osr.train_settings import TrainSettings
+from osr.training_state import History as History
+from osr.training_state import Progress, TrainingState
 
-History = list[dict[str, float]]
 EpochCallback = Callable[[dict[str, float], float], None]
-
-
-@dataclass
-class Progress:
-    """Where a training stands after whole epochs.
-
-    Args:
-        history: a row per epoch: epoch (from 1), lr, and train/ and val/ loss and accuracy.
-        best_epoch: the epoch with the highest validation accuracy; among equals the lowest validation loss.
-        best_state: the model's state dict after that epoch.
-    """
-
-    history: History = field(default_factory=list)
-    best_epoch: int = 0
-    best_state: dict[str, Tensor] = field(default_factory=dict)
-
-    def add(self, row: dict[str, float], model: nn.Module) -> None:
-        """Take in one epoch."""
-        self.history.append(row)
-        if self.best_epoch == 0 or _rank(row) > _rank(self.history[self.best_epoch - 1]):
-            self.best_epoch = len(self.history)
-            self.best_state = {
-                name: tensor.detach().cpu().clone() for name, tensor in model.state_dict().items()
-            }
 
 
 def train(
@@ -65,8 +39,8 @@ def train(
 
     Args:
         model: images -> (logits, features).
-        loss: (logits, features, labels) -> scalar.
-        train_data: known training images, on any device.
+        loss: (logits, features, labels) -> scalar; its parameters are trained, too.
+        train_data: training images, on any device: known, and background where the loss wants them.
         val_data: known validation images.
         settings: the `train` section of params.yaml.
         checkpoint: where the state after each epoch is kept; an existing file is resumed.
@@ -76,11 +50,13 @@ def train(
         InputError: the loss became NaN or infinite, or this machine has no such accelerator.
     """
     fabric = make_fabric(settings.accelerator, precision=settings.precision)
-    optimizer = make_optimizer(model, settings)
+    loss = loss.to(fabric.device)
+    optimizer = make_optimizer(model, settings, loss=loss)
     schedule = make_schedule(
         optimizer, settings, steps_per_epoch=num_batches(len(train_data), settings.batch_size)
     )
-    progress = _resume(checkpoint, model, optimizer, schedule)
+    state = TrainingState(model, loss, optimizer, schedule)
+    progress = state.resume(checkpoint)
     fabric_model, fabric_optimizer = fabric.setup(model, optimizer)
     train_data, val_data = (
         TensorImages(fabric.to_device(data.images), fabric.to_device(data.labels))
@@ -98,7 +74,7 @@ def train(
             if not math.isfinite(row["val/loss"]):
                 raise _diverged(f"the validation loss was NaN or infinite after epoch {epoch + 1}", settings)
             progress.add(row, model)
-            _save(checkpoint, progress, model, optimizer, schedule)
+            state.save(checkpoint, progress)
             rate = len(train_data) / (time.perf_counter() - started)
             shown = {"loss": row["train/loss"], "val_accuracy": row["val/accuracy"], "images/s": round(rate)}
             bar.set_postfix(shown)
@@ -119,10 +95,6 @@ def evaluate(model: nn.Module, loss: nn.Module, data: TensorImages, *, batch_siz
             total_loss += float(loss(logits, features, labels)) * len(labels)
             correct += int((logits.argmax(1) == labels).sum())
     return {"val/loss": total_loss / len(data), "val/accuracy": correct / len(data)}
-
-
-def _rank(row: dict[str, float]) -> tuple[float, float]:
-    return row["val/accuracy"], -row["val/loss"]
 
 
 def _train_epoch(
@@ -152,7 +124,8 @@ def _train_epoch(
     if not bool(torch.isfinite(steps).all()):
         step = int((~torch.isfinite(steps)).nonzero()[0]) + epoch * len(losses) + 1
         raise _diverged(f"the loss was NaN or infinite at step {step}, in epoch {epoch + 1}", settings)
-    return {"train/loss": float(steps.sum()) / len(data), "train/accuracy": int(correct) / len(data)}
+    num_known = int((data.labels >= 0).sum())
+    return {"train/loss": float(steps.sum()) / len(data), "train/accuracy": int(correct) / num_known}
 
 
 def _diverged(what: str, settings: TrainSettings) -> InputError:
@@ -160,30 +133,3 @@ def _diverged(what: str, settings: TrainSettings) -> InputError:
         f"Training diverged: {what}; train.lr is {settings.lr:g}: try a tenth of it, "
         f"more than {settings.warmup_epochs} train.warmup_epochs, or train.precision 32-true."
     )
-
-
-def _save(path: Path, progress: Progress, model: nn.Module, optimizer: Optimizer, schedule: LambdaLR) -> None:
-    """Keep the state of a training, whole or not at all."""
-    state = {
-        "history": progress.history,
-        "best_epoch": progress.best_epoch,
-        "best_state": progress.best_state,
-        "model": model.state_dict(),
-        "optimizer": optimizer.state_dict(),
-        "schedule": schedule.state_dict(),
-    }
-    path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_suffix(f".{os.getpid()}.part")  # two experiments may train the same network at once
-    torch.save(state, aside)
-    aside.replace(path)
-
-
-def _resume(path: Path, model: nn.Module, optimizer: Optimizer, schedule: LambdaLR) -> Progress:
-    """Take up a kept state; a fresh `Progress` where there is none."""
-    if not path.is_file():
-        return Progress()
-    state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
-    model.load_state_dict(state["model"])
-    optimizer.load_state_dict(state["optimizer"])
-    schedule.load_state_dict(state["schedule"])
-    return Progress(state["history"], state["best_epoch"], state["best_state"])

@@ -1,4 +1,4 @@
-"""Stage train: fit backbone, neck and head on the known training images; keep the best epoch."""
+"""Stage train: fit backbone, neck and head on the training images; keep the best epoch."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 from osr.config import Params
 from osr.data.batches import TensorImages, hash_seed
 from osr.devices import set_cpu_threads
-from osr.losses.registry import LOSSES
+from osr.losses.registry import build_loss, check_background
 from osr.models.open_set_model import OpenSetModel
 from osr.models.preprocess import format_for
-from osr.outputs import IntArray
+from osr.outputs import BACKGROUND, IntArray
 from osr.splits import Split
 from osr.training import History, train
 from pipeline.entry import Metrics, run_stage
@@ -30,12 +30,14 @@ def train_stage(params: Params, row: Row) -> Metrics:
     """Write weights and history; return the numbers of the best epoch."""
     set_cpu_threads(params.train.cpu_threads)
     split, images = Split.load(SPLIT), open_images()
+    check_background(params.train.loss, int((split.labels[split.train] == BACKGROUND).sum()))
     checkpoint = checkpoint_path(params, split.digest)
     torch.manual_seed(hash_seed(params.train.seed, -1))  # the initial weights
     model = OpenSetModel(params.model, format_for(params.model, images[split.train]), split.known_names)
+    smoothing = params.train.label_smoothing
     progress = train(
         model,
-        LOSSES[params.train.loss](params.train),
+        build_loss(params.train.loss, params.losses, label_smoothing=smoothing, head=model.head),
         train_data=load_part(images, split.train, split.labels),
         val_data=load_part(images, split.val, split.labels),
         settings=params.train,
@@ -72,7 +74,8 @@ def load_part(images: NDArray[np.uint8], rows: IntArray, labels: IntArray) -> Te
 def checkpoint_path(params: Params, split_digest: str) -> Path:
     """Where this training keeps its state: another setting, split or line of code is another training."""
     content = hashlib.sha256()
-    content.update(json.dumps([params.model.model_dump(), params.train.model_dump(), split_digest]).encode())
+    settings = [section.model_dump() for section in (params.model, params.train, params.losses)]
+    content.update(json.dumps([settings, split_digest]).encode())
     for source in sorted(Path("osr").rglob("*.py")):
         content.update(source.read_bytes())
     return workspace_root() / ".osr" / "checkpoints" / f"{content.hexdigest()[:16]}.pt"

@@ -12,7 +12,7 @@ from osr.config import DatasetName, Params, check_params, flatten, load_params
 from osr.data.datasets import DATASETS
 from osr.errors import InputError
 from osr.losses.registry import LOSSES
-from osr.train_settings import LossName
+from osr.losses.settings import LossName
 
 ROOT = Path(__file__).parents[1]
 SHIPPED = YAML(typ="safe", pure=True).load((ROOT / "params.yaml").read_text())
@@ -133,7 +133,12 @@ def test_no_key_may_be_missing(key: str) -> None:
         ("detectors.enabled", "msp", "is 'msp', but must be a list."),
         ("detectors.enabled", [], "is [], but must hold at least one detector."),
         ("dataset.name", "Digit", "is 'Digit', but must be 'digits'; did you mean 'digits'?"),
-        ("train.loss", "cce", "is 'cce', but must be 'ce'; did you mean 'ce'?"),
+        (
+            "train.loss",
+            "cce",
+            "is 'cce', but must be one of 'ce', 'logitnorm', 'center', 'arpl', 'entropic', 'objectosphere', "
+            "'outlier_exposure', 'energy_reg'; did you mean 'ce'?",
+        ),
         ("train.optimizer", "adam", "is 'adam', but must be one of 'adamw', 'sgd'; did you mean 'adamw'?"),
         ("detectors.ash.variant", "s", "is 's', but must be one of 'S', 'B', 'P'; did you mean 'S'?"),
     ],
@@ -236,6 +241,15 @@ def test_whatever_stands_at_a_key_is_accepted_or_named(key: str) -> None:
             {"model.head.name": "cosine", "model.head.bias": True},
             "model.head.bias is true, but must be false when model.head.name is 'cosine', whose "
             "logits have no free bias.",
+        ),
+        (
+            {"train.loss": "arpl"},
+            "model.head.name is 'linear', but must be 'reciprocal' when train.loss is 'arpl'.",
+        ),
+        (
+            {"losses.energy_reg.known_energy": -4.0},
+            "losses.energy_reg.known_energy is -4.0, but must be below losses.energy_reg.background_energy, "
+            "-5.0.",
         ),
         (
             {"plot.detector": "knn"},

@@ -1,69 +1,159 @@
-"""Losses: the contract every registered loss keeps, and each formula against numbers."""
+"""Losses: the contract every registered loss keeps, and each formula against hand-computed numbers."""
 
 import math
 from pathlib import Path
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from osr.config import TrainSettings, load_params
+from osr.config import load_params
+from osr.errors import InputError
+from osr.losses.arpl import Arpl
+from osr.losses.base import Loss
+from osr.losses.center import Center
 from osr.losses.cross_entropy import CrossEntropy
-from osr.losses.registry import LOSSES
+from osr.losses.energy_reg import EnergyReg
+from osr.losses.entropic import Entropic
+from osr.losses.logitnorm import LogitNorm
+from osr.losses.objectosphere import Objectosphere
+from osr.losses.outlier_exposure import OutlierExposure
+from osr.losses.registry import LOSSES, build_loss, check_background
+from osr.models.heads import HEADS, Head, ReciprocalHead
+from osr.models.settings import HeadSettings
 
-TRAIN = load_params(Path(__file__).parents[1] / "params.yaml").train
-# Settings each loss reads, with a value other than that of params.yaml.
-SETTINGS: dict[str, dict[str, object]] = {"ce": {"label_smoothing": 0.2}}
+SHIPPED = load_params(Path(__file__).parents[1] / "params.yaml").losses
+NAMES = sorted(LOSSES)
+WITH_BACKGROUND = [name for name in NAMES if LOSSES[name].needs_background]
+# Each loss's own settings, with values other than those of params.yaml.
+SETTINGS: dict[str, dict[str, float]] = {
+    "ce": {},
+    "logitnorm": {"temperature": 0.1},
+    "center": {"weight": 0.1},
+    "arpl": {"weight": 0.5, "margin": 2.0, "temperature": 2.0},
+    "entropic": {},
+    "objectosphere": {"weight": 0.1, "min_norm": 2.0},
+    "outlier_exposure": {"weight": 1.0},
+    "energy_reg": {"weight": 0.5, "known_energy": -9.0, "background_energy": -1.0},
+}
+# Probabilities 1/2, 1/4, 1/4, for a known image of class 0 and a background image.
+THIRDS = torch.tensor([[math.log(2.0), 0.0, 0.0]] * 2, dtype=torch.float64)
+PAIR = torch.tensor([0, -2])
 
 
-def settings(**changes: object) -> TrainSettings:
-    return TRAIN.model_copy(update=changes)
+def make(name: str, *, label_smoothing: float = 0.0, **changes: float) -> tuple[Loss, Head]:
+    """A loss with changed settings and the head it goes with: four classes, vectors of five numbers."""
+    torch.manual_seed(0)
+    kind = "reciprocal" if name == "arpl" else "linear"
+    head = HEADS[kind](5, 4, HeadSettings(name=kind, bias=False, scale=1.0)).double()
+    settings = SHIPPED
+    if changes:
+        section = getattr(SHIPPED, name).model_copy(update=changes)
+        settings = SHIPPED.model_copy(update={name: section})
+    return build_loss(name, settings, label_smoothing=label_smoothing, head=head).double(), head
 
 
-def batch() -> tuple[Tensor, Tensor, Tensor]:
+def batch(name: str, head: Head) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Vectors, logits, features and labels; a third of them background where the loss wants it."""
     generator = torch.Generator().manual_seed(0)
-    logits = torch.randn(6, 4, generator=generator, dtype=torch.float64).requires_grad_()
-    features = torch.randn(6, 5, generator=generator, dtype=torch.float64)
-    return logits, features, torch.tensor([0, 1, 2, 3, 0, 1])
+    labels = torch.tensor(
+        [0, 1, 2, 3, 0, 1, -2, -2, -2] if LOSSES[name].needs_background else [0, 1, 2, 3, 0, 1]
+    )
+    vectors = torch.randn(len(labels), 5, generator=generator, dtype=torch.float64).requires_grad_()
+    features = head.embed(vectors)
+    return vectors, head(features), features, labels
 
 
-@pytest.mark.parametrize("name", sorted(LOSSES))
-def test_contract(name: str) -> None:
-    logits, features, labels = batch()
+def value(name: str, **changes: float) -> float:
+    loss, head = make(name, **changes)
+    _, *arguments = batch(name, head)
+    return loss(*arguments).item()
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_gradient_reaches_every_image_and_parameter(name: str) -> None:
+    loss, head = make(name)
+    vectors, logits, features, labels = batch(name, head)
     before = [tensor.detach().clone() for tensor in (logits, features, labels)]
-    value = LOSSES[name](settings())(logits, features, labels)
-    assert value.shape == ()
-    assert math.isfinite(value.item())
-    value.backward()
-    assert logits.grad is not None
-    assert bool((logits.grad != 0).all())
+    result = loss(logits, features, labels)
+    assert result.shape == ()
+    assert math.isfinite(result.item())
+    result.backward()
+    assert vectors.grad is not None
+    assert bool((vectors.grad != 0).any(dim=1)[labels >= 0].all())
+    for parameter in (*head.parameters(), *loss.parameters()):
+        assert parameter.grad is not None
+        assert bool(parameter.grad.reshape(len(parameter) if parameter.ndim else 1, -1).any(dim=1).all())
     assert all(torch.equal(a, b) for a, b in zip(before, (logits, features, labels), strict=True))
 
 
-@pytest.mark.parametrize("name", sorted(LOSSES))
+@pytest.mark.parametrize("name", NAMES)
 def test_a_right_answer_costs_less_than_a_wrong_one(name: str) -> None:
-    loss, labels = LOSSES[name](settings()), torch.arange(4)
-    right, features = 5 * torch.eye(4), torch.zeros(4, 2)
-    assert loss(right, features, labels) < loss(torch.zeros(4, 4), features, labels)
-    assert loss(torch.zeros(4, 4), features, labels) < loss(right.roll(1, 0), features, labels)
+    loss, head = make(name)
+    labels, right = torch.arange(4), 5 * torch.eye(4, dtype=torch.float64)
+    features = torch.zeros(4, head.weight.shape[1], dtype=torch.float64)
+    assert loss(right, features, labels) < loss(right.roll(1, 0), features, labels)
+    if name != "energy_reg":  # which also wants long logits
+        assert loss(right, features, labels) < loss(0 * right, features, labels)
+        assert loss(0 * right, features, labels) < loss(right.roll(1, 0), features, labels)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_half_precision_is_finite(name: str) -> None:
+    loss, head = make(name)
+    loss, head = loss.bfloat16(), head.bfloat16()
+    vectors = 30 * torch.randn(6, 5, generator=torch.Generator().manual_seed(1)).bfloat16()
+    vectors[0] = 0
+    vectors.requires_grad_()
+    features = head.embed(vectors)
+    labels = torch.tensor([0, 1, 2, 3, -2, -2] if LOSSES[name].needs_background else [0, 1, 2, 3, 0, 1])
+    result = loss(head(features), features, labels)
+    result.backward()
+    assert math.isfinite(result.item())
+    assert vectors.grad is not None
+    assert bool(vectors.grad.isfinite().all())
 
 
 def test_every_loss_names_its_settings() -> None:
-    assert set(SETTINGS) == set(LOSSES)
+    assert list(SETTINGS) == list(LOSSES)
+    fields = {
+        name: set((getattr(SHIPPED, name, None) and getattr(SHIPPED, name).model_dump()) or ())
+        for name in NAMES
+    }
+    assert fields == {name: set(changes) for name, changes in SETTINGS.items()}
 
 
 @pytest.mark.parametrize(
-    ("name", "changes"),
-    [(name, {key: value}) for name, keys in SETTINGS.items() for key, value in keys.items()],
+    ("name", "key", "changed"),
+    [(name, key, changed) for name, keys in SETTINGS.items() for key, changed in keys.items()]
+    + [(name, "label_smoothing", 0.2) for name in SETTINGS],
 )
-def test_every_setting_changes_the_value(name: str, changes: dict[str, object]) -> None:
-    values = {LOSSES[name](settings(**chosen))(*batch()).item() for chosen in ({}, changes)}
-    assert len(values) == 2
+def test_every_setting_changes_the_value(name: str, key: str, changed: float) -> None:
+    assert value(name) != value(name, **{key: changed})
+
+
+@pytest.mark.parametrize("name", WITH_BACKGROUND)
+def test_a_confident_background_image_costs_more(name: str) -> None:
+    loss, _ = make(name)
+    flat, features = torch.zeros(2, 4, dtype=torch.float64), torch.zeros(2, 5, dtype=torch.float64)
+    sure = torch.tensor([[0.0] * 4, [20.0, 0.0, 0.0, 0.0]], dtype=torch.float64)
+    assert loss(flat, features, PAIR) < loss(sure, features, PAIR)
+
+
+@pytest.mark.parametrize("name", WITH_BACKGROUND)
+@pytest.mark.parametrize("label", [0, -2])
+def test_a_batch_of_one_kind_is_finite(name: str, label: int) -> None:
+    loss, head = make(name)
+    vectors, logits, features, _ = batch(name, head)
+    result = loss(logits, features, torch.full((9,), label))
+    result.backward()
+    assert math.isfinite(result.item())
+    assert bool(vectors.grad.isfinite().all())
 
 
 def test_label_smoothing_by_hand() -> None:
     # Probabilities 1/2, 1/4, 1/4; the target 0 with smoothing 0.3 is 0.8, 0.1, 0.1.
-    logits = torch.tensor([[math.log(2.0), 0.0, 0.0]], dtype=torch.float64)
+    logits = THIRDS[:1]
     loss = CrossEntropy(label_smoothing=0.3)(logits, torch.zeros(1, 2), torch.tensor([0]))
     assert float(loss) == pytest.approx(0.8 * math.log(2) + 0.2 * math.log(4), abs=1e-12)
     hard = CrossEntropy(label_smoothing=0.0)(logits, torch.zeros(1, 2), torch.tensor([0]))
@@ -72,11 +162,108 @@ def test_label_smoothing_by_hand() -> None:
 
 @pytest.mark.parametrize("smoothing", [0.0, 0.1, 0.9])
 def test_cross_entropy_against_the_definition_and_torch(smoothing: float) -> None:
-    logits, features, labels = batch()
+    _, head = make("ce")
+    _, logits, features, labels = batch("ce", head)
     targets = (1 - smoothing) * torch.eye(4, dtype=torch.float64)[labels] + smoothing / 4
     expected = -(targets * torch.log(logits.exp() / logits.exp().sum(1, keepdim=True))).sum(1).mean()
-    value = CrossEntropy(label_smoothing=smoothing)(logits, features, labels)
-    torch.testing.assert_close(value, expected)
-    torch.testing.assert_close(
-        value, torch.nn.functional.cross_entropy(logits, labels, label_smoothing=smoothing)
+    result = CrossEntropy(label_smoothing=smoothing)(logits, features, labels)
+    torch.testing.assert_close(result, expected)
+    reference = nn.functional.cross_entropy(logits, labels, label_smoothing=smoothing)
+    torch.testing.assert_close(result, reference)
+
+
+def test_the_smoothing_of_vaze_spreads_over_the_wrong_classes() -> None:
+    _, head = make("ce")
+    _, logits, features, labels = batch("ce", head)
+    hot = torch.eye(4, dtype=torch.float64)[labels]
+    targets = (1 - 0.3) * hot + 0.3 / 3 * (1 - hot)
+    expected = -(targets * logits.log_softmax(1)).sum(1).mean()
+    result = CrossEntropy(label_smoothing=0.3 * 4 / 3)(logits, features, labels)
+    torch.testing.assert_close(result, expected)
+
+
+def test_logitnorm_by_hand() -> None:
+    loss = LogitNorm(temperature=0.5, label_smoothing=0.0)
+    logits = torch.tensor([[3.0, 4.0]], dtype=torch.float64)  # of length 5: 0.6 / 0.5 and 0.8 / 0.5
+    result = loss(logits, logits, torch.tensor([0]))
+    assert float(result) == pytest.approx(math.log(1 + math.exp(0.4)), abs=1e-6)
+    torch.testing.assert_close(loss(100 * logits, logits, torch.tensor([0])), result, atol=1e-6, rtol=0)
+
+
+def test_center_by_hand() -> None:
+    loss = Center(num_classes=2, num_features=2, weight=0.2, label_smoothing=0.0)
+    loss.centers.data = torch.tensor([[9.0, 9.0], [0.0, 4.0]])
+    features = torch.tensor([[1.0, 2.0]], requires_grad=True)
+    result = loss(torch.zeros(1, 2), features, torch.tensor([1]))
+    assert result.item() == pytest.approx(math.log(2) + 0.1 * (1 + 4))
+    result.backward()
+    torch.testing.assert_close(features.grad, 0.2 * torch.tensor([[1.0, -2.0]]))
+    torch.testing.assert_close(loss.centers.grad, torch.tensor([[0.0, 0.0], [-1.0, 2.0]]))
+
+
+def test_arpl_by_hand() -> None:
+    head = ReciprocalHead(2, 2, HeadSettings(name="reciprocal", bias=False, scale=1.0))
+    head.points.data = torch.tensor([[1.0, 2.0], [-2.0, 0.5]])
+    loss = Arpl(head, weight=0.1, margin=1.0, temperature=10.0, label_smoothing=0.0)
+    loss.radius.data.fill_(0.5)
+    features = head.embed(torch.tensor([[3.0, 4.0]]))
+    # Distances to the points: 4 - 11 = -7 and 18.625 + 4 = 22.625.
+    result = loss(head(features), features, torch.tensor([1]))
+    classified = math.log(1 + math.exp((-7 - 22.625) / 10))
+    assert result.item() == pytest.approx(classified + 0.1 * (18.625 - 0.5 + 1))
+    result.backward()
+    assert loss.radius.grad.item() == pytest.approx(-0.1)
+    assert [name for name, _ in loss.named_parameters()] == list(loss.state_dict()) == ["radius"]
+    loss.radius.data.fill_(20.0)
+    assert loss(head(features), features, torch.tensor([1])).item() == pytest.approx(classified)
+
+
+def test_arpl_needs_its_head() -> None:
+    _, head = make("ce")
+    with pytest.raises(InputError, match=r"^train.loss 'arpl' needs reciprocal points: set model.head.name"):
+        build_loss("arpl", SHIPPED, label_smoothing=0.0, head=head)
+
+
+def test_background_losses_by_hand() -> None:
+    features = torch.tensor([[3.0, 4.0], [1.0, 2.0]], dtype=torch.float64)
+    arguments = (THIRDS, features, PAIR)
+    known, uniform = math.log(2), (math.log(2) + 2 * math.log(4)) / 3
+    entropic = (known + uniform) / 2
+    assert float(Entropic(label_smoothing=0.0)(*arguments)) == pytest.approx(entropic)
+    # A known length of 5 that is to reach 7, and a background length of square root of 5.
+    sphere = Objectosphere(weight=0.1, min_norm=7.0, label_smoothing=0.0)
+    assert float(sphere(*arguments)) == pytest.approx(entropic + 0.1 * (4 + 5) / 2)
+    exposure = OutlierExposure(weight=0.5, label_smoothing=0.0)
+    assert float(exposure(*arguments)) == pytest.approx(known + 0.5 * uniform)
+    energy = -math.log(4)
+    bounded = EnergyReg(weight=0.1, known_energy=-2.0, background_energy=-1.0, label_smoothing=0.0)
+    expected = known + 0.1 * ((energy + 2) ** 2 + (-1 - energy) ** 2)
+    assert float(bounded(*arguments)) == pytest.approx(expected)
+    far = EnergyReg(weight=0.1, known_energy=-1.0, background_energy=-1.5, label_smoothing=0.0)
+    assert float(far(*arguments)) == pytest.approx(known)
+
+
+def test_the_share_of_background_matters_to_entropic_but_not_to_outlier_exposure() -> None:
+    rows = torch.tensor([0, 1, 1, 1])
+    logits, labels = THIRDS[rows], PAIR[rows]
+    exposure, entropic = OutlierExposure(weight=0.5, label_smoothing=0.0), Entropic(label_smoothing=0.0)
+    features = torch.zeros(4, 2)
+    torch.testing.assert_close(exposure(logits, features, labels), exposure(THIRDS, features[:2], PAIR))
+    assert entropic(logits, features, labels) > entropic(THIRDS, features[:2], PAIR)
+
+
+def test_losses_and_background_images_must_go_together() -> None:
+    check_background("ce", 0)
+    check_background("entropic", 3)
+    with pytest.raises(InputError) as missing:
+        check_background("entropic", 0)
+    assert str(missing.value) == (
+        "train.loss is 'entropic', which learns from background images, but the split has no background "
+        "class: give it one, or use one of ce, logitnorm, center, arpl."
+    )
+    with pytest.raises(InputError) as ignored:
+        check_background("ce", 3)
+    assert str(ignored.value) == (
+        "train.loss is 'ce', which would ignore the 3 background images of the split: leave its background "
+        "classes out, or use one of entropic, objectosphere, outlier_exposure, energy_reg."
     )

@@ -11,7 +11,9 @@ from torch import Tensor, nn
 from osr.config import AugmentationSettings, TrainSettings, load_params
 from osr.data.batches import TensorImages
 from osr.errors import InputError
+from osr.losses.center import Center
 from osr.losses.cross_entropy import CrossEntropy
+from osr.losses.outlier_exposure import OutlierExposure
 from osr.optimization import lr_factor
 from osr.training import Progress, evaluate, train
 
@@ -216,6 +218,45 @@ def test_a_run_killed_in_the_middle_of_an_epoch_ends_the_same(tmp_path: Path, ca
     resumed, resumed_progress = run(tmp_path / "killed.pt")
     assert resumed_progress.history == progress.history
     assert same(resumed, network)
+
+
+def test_the_parameters_of_a_loss_are_trained_and_resumed(tmp_path: Path) -> None:
+    def kill(row: dict[str, float], _rate: float) -> None:
+        if row["epoch"] == 2:
+            raise KilledError
+
+    def center() -> Center:
+        return Center(num_classes=2, num_features=8, weight=0.5, label_smoothing=0.0)
+
+    whole, killed, resumed = center(), center(), center()
+    network, progress = run(tmp_path / "whole.pt", loss=whole)
+    assert bool(whole.centers.all())
+    with pytest.raises(KilledError):
+        run(tmp_path / "killed.pt", loss=killed, on_epoch=kill)
+    again, again_progress = run(tmp_path / "killed.pt", loss=resumed)
+    assert again_progress.history == progress.history
+    assert same(again, network)
+    assert torch.equal(resumed.centers, whole.centers)
+
+
+def test_background_images_are_learned_from_but_not_counted(tmp_path: Path) -> None:
+    data = halves(60, 1)
+    labels = data.labels.clone()
+    labels[40:] = -2
+    network = Network()
+    progress = train(
+        network,
+        OutlierExposure(weight=0.5, label_smoothing=0.0),
+        train_data=TensorImages(data.images // torch.where(labels == -2, 9, 1).view(-1, 1, 1, 1), labels),
+        val_data=halves(20, 2),
+        settings=settings(epochs=12),
+        checkpoint=tmp_path / "c.pt",
+        on_epoch=lambda _row, _rate: None,
+    )
+    assert progress.history[progress.best_epoch - 1]["val/accuracy"] >= 0.9
+    assert 0.8 <= max(row["train/accuracy"] for row in progress.history) <= 1
+    dark = network((data.images // 9).to(torch.uint8))[0].softmax(1).amax(1)
+    assert dark[40:].mean() < network(data.images)[0].softmax(1).amax(1)[:40].mean()
 
 
 def test_a_finished_run_is_not_trained_again(tmp_path: Path) -> None:

@@ -21,6 +21,8 @@ SCHEMA = tuple(
         "train_settings",
         "detectors/__init__",
         "detectors/settings",
+        "losses/__init__",
+        "losses/settings",
         "models/__init__",
         "models/settings",
     )

@@ -4,9 +4,14 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
+from osr.losses.base import Loss
 
-class CrossEntropy(nn.Module):
+
+class CrossEntropy(Loss):
     """Mean over the batch of the cross-entropy between softmax(logits) and the smoothed label.
+
+    Vaze et al. 2022 spread their smoothing e over the K - 1 wrong classes alone: `label_smoothing` of
+    e K / (K - 1) gives the same targets.
 
     Args:
         label_smoothing: share in 0..1 of each target spread evenly over all K classes, also the right one.

@@ -1,14 +1,70 @@
-"""Losses by name."""
+"""Losses by name, and the images each is shown."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
-from torch import nn
-
+from osr.errors import InputError
+from osr.losses.arpl import Arpl
+from osr.losses.base import Loss
+from osr.losses.center import Center
 from osr.losses.cross_entropy import CrossEntropy
-from osr.train_settings import TrainSettings
+from osr.losses.energy_reg import EnergyReg
+from osr.losses.entropic import Entropic
+from osr.losses.logitnorm import LogitNorm
+from osr.losses.objectosphere import Objectosphere
+from osr.losses.outlier_exposure import OutlierExposure
+from osr.losses.settings import LossesSettings, LossName
+from osr.models.heads import Head
 
-LOSSES: dict[str, Callable[[TrainSettings], nn.Module]] = {
-    "ce": lambda settings: CrossEntropy(label_smoothing=settings.label_smoothing),
+
+def build_loss(name: LossName, settings: LossesSettings, *, label_smoothing: float, head: Head) -> Loss:
+    """The loss of `train.loss`.
+
+    Args:
+        name: a key of `LOSSES`.
+        settings: the `losses` section of params.yaml.
+        label_smoothing: `train.label_smoothing`, in 0..1, of the known images' labels in every loss.
+        head: of the network: gives losses with parameters their shapes.
+
+    Raises:
+        InputError: the loss needs another head.
+    """
+    section = getattr(settings, name, None)
+    values = {"label_smoothing": label_smoothing, **(section.model_dump() if section else {})}
+    if name == "arpl":
+        return Arpl(head, **values)
+    if name == "center":
+        num_classes, num_features = head.weight.shape
+        return Center(num_classes=num_classes, num_features=num_features, **values)
+    return LOSSES[name](**values)
+
+
+def check_background(name: LossName, num_background: int) -> None:
+    """Refuse a loss that does not go with the background images of a split.
+
+    Raises:
+        InputError: the loss learns from background images and there is none, or it would ignore them.
+    """
+    needs = LOSSES[name].needs_background
+    others = ", ".join(other for other, loss in LOSSES.items() if loss.needs_background != needs)
+    if needs and not num_background:
+        raise InputError(
+            f"train.loss is {name!r}, which learns from background images, but the split has no background "
+            f"class: give it one, or use one of {others}."
+        )
+    if num_background and not needs:
+        raise InputError(
+            f"train.loss is {name!r}, which would ignore the {num_background} background images of the "
+            f"split: leave its background classes out, or use one of {others}."
+        )
+
+
+LOSSES: dict[str, type[Loss]] = {
+    "ce": CrossEntropy,
+    "logitnorm": LogitNorm,
+    "center": Center,
+    "arpl": Arpl,
+    "entropic": Entropic,
+    "objectosphere": Objectosphere,
+    "outlier_exposure": OutlierExposure,
+    "energy_reg": EnergyReg,
 }

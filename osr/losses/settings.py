@@ -1,0 +1,84 @@
+"""The schema of the `losses` section: one class for each loss that has settings of its own."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, model_validator
+
+from osr.sections import Section
+
+LossName = Literal[
+    "ce",
+    "logitnorm",
+    "center",
+    "arpl",
+    "entropic",
+    "objectosphere",
+    "outlier_exposure",
+    "energy_reg",
+]
+
+Weight = Annotated[float, Field(ge=0)]
+Positive = Annotated[float, Field(gt=0)]
+
+
+class LogitNormSettings(Section):
+    """Logit normalisation (Wei et al. 2022)."""
+
+    temperature: Positive
+
+
+class CenterSettings(Section):
+    """Center loss (Wen et al. 2016)."""
+
+    weight: Positive
+
+
+class ArplSettings(Section):
+    """Reciprocal points (Chen et al. 2021)."""
+
+    weight: Weight
+    margin: Weight
+    temperature: Positive
+
+
+class ObjectosphereSettings(Section):
+    """Objectosphere loss (Dhamija et al. 2018)."""
+
+    weight: Weight
+    min_norm: Positive
+
+
+class OutlierExposureSettings(Section):
+    """Outlier exposure (Hendrycks et al. 2019)."""
+
+    weight: Weight
+
+
+class EnergyRegSettings(Section):
+    """Energy-bounded learning (Liu et al. 2020)."""
+
+    weight: Weight
+    known_energy: float
+    background_energy: float
+
+    @model_validator(mode="after")
+    def _relations(self) -> Self:
+        if self.known_energy >= self.background_energy:
+            raise ValueError(
+                f"losses.energy_reg.known_energy is {self.known_energy}, but must be below "
+                f"losses.energy_reg.background_energy, {self.background_energy}"
+            )
+        return self
+
+
+class LossesSettings(Section):
+    """The settings of each loss; `train.loss` chooses one."""
+
+    logitnorm: LogitNormSettings
+    center: CenterSettings
+    arpl: ArplSettings
+    objectosphere: ObjectosphereSettings
+    outlier_exposure: OutlierExposureSettings
+    energy_reg: EnergyRegSettings

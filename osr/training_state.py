@@ -1,0 +1,77 @@
+"""Where a training stands after whole epochs, and the file it is resumed from."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LambdaLR
+
+History = list[dict[str, float]]
+
+
+@dataclass
+class Progress:
+    """What a training has brought so far.
+
+    Args:
+        history: a row per epoch: epoch (from 1), lr, and train/ and val/ loss and accuracy.
+        best_epoch: the epoch with the highest validation accuracy; among equals the lowest validation loss.
+        best_state: the model's state dict after that epoch.
+    """
+
+    history: History = field(default_factory=list)
+    best_epoch: int = 0
+    best_state: dict[str, Tensor] = field(default_factory=dict)
+
+    def add(self, row: dict[str, float], model: nn.Module) -> None:
+        """Take in one epoch."""
+        self.history.append(row)
+        if self.best_epoch == 0 or _rank(row) > _rank(self.history[self.best_epoch - 1]):
+            self.best_epoch = len(self.history)
+            self.best_state = {
+                name: tensor.detach().cpu().clone() for name, tensor in model.state_dict().items()
+            }
+
+
+@dataclass
+class TrainingState:
+    """All that changes while training.
+
+    Args:
+        model: the network.
+        loss: may own parameters.
+        optimizer: of both.
+        schedule: of the optimiser.
+    """
+
+    model: nn.Module
+    loss: nn.Module
+    optimizer: Optimizer
+    schedule: LambdaLR
+
+    def save(self, path: Path, progress: Progress) -> None:
+        """Keep this state and `progress`, whole or not at all."""
+        state = {**vars(progress), **{name: part.state_dict() for name, part in vars(self).items()}}
+        path.parent.mkdir(parents=True, exist_ok=True)
+        aside = path.with_suffix(f".{os.getpid()}.part")  # two experiments may train the same network at once
+        torch.save(state, aside)
+        aside.replace(path)
+
+    def resume(self, path: Path) -> Progress:
+        """Take up a kept state; a fresh `Progress` where there is none."""
+        if not path.is_file():
+            return Progress()
+        state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+        for name, part in vars(self).items():
+            part.load_state_dict(state[name])
+        return Progress(**{name: state[name] for name in vars(Progress())})
+
+
+def _rank(row: dict[str, float]) -> tuple[float, float]:
+    return row["val/accuracy"], -row["val/loss"]
