@@ -27,20 +27,36 @@ class TrainSettings(Section):
     batch_size: Annotated[int, Field(ge=2)]
     loss: LossName
     label_smoothing: Annotated[float, Field(ge=0, lt=1)]
-    optimizer: Literal["adamw", "sgd"]
+    optimizer: Literal["adamw", "adam", "sgd"]
     lr: Annotated[float, Field(gt=0)]
     momentum: Annotated[float, Field(ge=0, lt=1)]
+    nesterov: bool
     weight_decay: Annotated[float, Field(ge=0)]
+    schedule: Literal["cosine", "step", "one_cycle", "constant"]
     warmup_epochs: Annotated[int, Field(ge=0)]
+    cosine_restarts: Annotated[int, Field(ge=0)]
+    step_epochs: tuple[Count, ...]
+    step_factor: Annotated[float, Field(gt=0, lt=1)]
+    accumulate_batches: Count
+    grad_clip_norm: Annotated[float, Field(ge=0)]
+    ema_decay: Annotated[float, Field(ge=0, lt=1)]
+    patience: Annotated[int, Field(ge=0)]
+    max_time_s: Annotated[float, Field(ge=0)]
     augmentation: AugmentationSettings
     accelerator: Literal["auto", "cpu", "gpu"]
     cpu_threads: Count | Literal["auto"]
     precision: Literal["32-true", "bf16-mixed", "16-mixed"]
+    channels_last: bool
 
     @model_validator(mode="after")
     def _relations(self) -> Self:
         if self.warmup_epochs >= self.epochs:
             raise ValueError(
                 f"train.warmup_epochs is {self.warmup_epochs}, but must be below train.epochs, {self.epochs}"
+            )
+        if self.schedule == "one_cycle" and not self.warmup_epochs:
+            raise ValueError(
+                "train.warmup_epochs is 0, but must be at least 1 when train.schedule is 'one_cycle', "
+                "which rises over these epochs"
             )
         return self

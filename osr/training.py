@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from itertools import islice
 from pathlib import Path
 
 import torch
 from lightning_fabric import Fabric
-from torch import nn
+from torch import Tensor, nn
 from torch.optim import Optimizer
-from torch.optim.lr_scheduler import LambdaLR
 from tqdm import tqdm
 
 from osr.data.batches import TensorImages, epoch_batches, hash_seed, num_batches
@@ -20,8 +20,9 @@ from osr.errors import InputError
 from osr.optimization import make_optimizer, make_schedule
 from osr.train_settings import TrainSettings
 from osr.training_state import History as History
-from osr.training_state import Progress, TrainingState
+from osr.training_state import Progress, TrainingState, average_of
 
+Batch = tuple[Tensor, Tensor]
 EpochCallback = Callable[[dict[str, float], float], None]
 
 
@@ -50,14 +51,13 @@ def train(
         InputError: the loss became NaN or infinite, or this machine has no such accelerator.
     """
     fabric = make_fabric(settings.accelerator, precision=settings.precision)
-    loss = loss.to(fabric.device)
-    optimizer = make_optimizer(model, settings, loss=loss)
-    schedule = make_schedule(
-        optimizer, settings, steps_per_epoch=num_batches(len(train_data), settings.batch_size)
-    )
-    state = TrainingState(model, loss, optimizer, schedule)
+    if settings.channels_last:
+        model.to(memory_format=torch.channels_last)
+    num_steps = -(-num_batches(len(train_data), settings.batch_size) // settings.accumulate_batches)
+    state = _make_state(model.to(fabric.device), loss.to(fabric.device), settings, num_steps)
     progress = state.resume(checkpoint)
-    fabric_model, fabric_optimizer = fabric.setup(model, optimizer)
+    fabric_model, fabric_optimizer = fabric.setup(model, state.optimizer)
+    judged = fabric_model if state.average is None else state.judged
     train_data, val_data = (
         TensorImages(fabric.to_device(data.images), fabric.to_device(data.labels))
         for data in (train_data, val_data)
@@ -65,17 +65,19 @@ def train(
     done = len(progress.history)
     with tqdm(total=settings.epochs, initial=done, desc="train", unit="epoch", disable=None) as bar:
         for epoch in range(done, settings.epochs):
-            started, lr = time.perf_counter(), float(schedule.get_last_lr()[0])
+            if progress.ends_early(settings):
+                break
+            started, lr = time.perf_counter(), float(state.schedule.get_last_lr()[0])
             row = {"epoch": epoch + 1, "lr": lr}
-            row |= _train_epoch(
-                fabric, fabric_model, loss, fabric_optimizer, schedule, train_data, settings, epoch
-            )
-            row |= evaluate(fabric_model, loss, val_data, batch_size=settings.batch_size)
+            row |= _train_epoch(fabric, fabric_model, fabric_optimizer, state, train_data, settings, epoch)
+            row |= evaluate(judged, loss, val_data, batch_size=settings.batch_size)
             if not math.isfinite(row["val/loss"]):
                 raise _diverged(f"the validation loss was NaN or infinite after epoch {epoch + 1}", settings)
-            progress.add(row, model)
+            progress.add(row, state.judged)
+            duration_s = time.perf_counter() - started
+            progress.elapsed_s += duration_s
             state.save(checkpoint, progress)
-            rate = len(train_data) / (time.perf_counter() - started)
+            rate = len(train_data) / duration_s
             shown = {"loss": row["train/loss"], "val_accuracy": row["val/accuracy"], "images/s": round(rate)}
             bar.set_postfix(shown)
             bar.update()
@@ -97,12 +99,19 @@ def evaluate(model: nn.Module, loss: nn.Module, data: TensorImages, *, batch_siz
     return {"val/loss": total_loss / len(data), "val/accuracy": correct / len(data)}
 
 
+def _make_state(
+    model: nn.Module, loss: nn.Module, settings: TrainSettings, steps_per_epoch: int
+) -> TrainingState:
+    optimizer = make_optimizer(model, settings, loss=loss)
+    schedule = make_schedule(optimizer, settings, steps_per_epoch=steps_per_epoch)
+    return TrainingState(model, loss, optimizer, schedule, average_of(model, settings.ema_decay))
+
+
 def _train_epoch(
     fabric: Fabric,
     model: nn.Module,
-    loss: nn.Module,
     optimizer: Optimizer,
-    schedule: LambdaLR,
+    state: TrainingState,
     data: TensorImages,
     settings: TrainSettings,
     epoch: int,
@@ -111,21 +120,36 @@ def _train_epoch(
     model.train()
     # Summed on the device: asking for a number at each step would make a GPU wait.
     losses, correct = [], torch.zeros((), dtype=torch.int64, device=data.labels.device)
-    for images, labels in epoch_batches(data, settings, epoch=epoch):
-        logits, features = model(images)
-        value = loss(logits, features, labels)
+    steps_before = state.schedule.last_epoch
+    for batches in _groups(epoch_batches(data, settings, epoch=epoch), settings.accumulate_batches):
+        num_images = sum(len(labels) for _, labels in batches)
         optimizer.zero_grad()
-        fabric.backward(value)
+        for images, labels in batches:
+            logits, features = model(images)
+            value = state.loss(logits, features, labels)
+            fabric.backward(value * (len(labels) / num_images))
+            losses.append(value.detach() * len(labels))
+            correct += (logits.detach().argmax(1) == labels).sum()
+        if settings.grad_clip_norm:
+            fabric.clip_gradients(
+                model, optimizer, max_norm=settings.grad_clip_norm, error_if_nonfinite=False
+            )
         optimizer.step()
-        schedule.step()
-        losses.append(value.detach() * len(labels))
-        correct += (logits.detach().argmax(1) == labels).sum()
-    steps = torch.stack(losses)
-    if not bool(torch.isfinite(steps).all()):
-        step = int((~torch.isfinite(steps)).nonzero()[0]) + epoch * len(losses) + 1
+        state.schedule.step()
+        state.take_in_step()
+    values = torch.stack(losses)
+    if not bool(torch.isfinite(values).all()):
+        first = int((~torch.isfinite(values)).nonzero()[0])
+        step = steps_before + first // settings.accumulate_batches + 1
         raise _diverged(f"the loss was NaN or infinite at step {step}, in epoch {epoch + 1}", settings)
     num_known = int((data.labels >= 0).sum())
-    return {"train/loss": float(steps.sum()) / len(data), "train/accuracy": int(correct) / num_known}
+    return {"train/loss": float(values.sum()) / len(data), "train/accuracy": int(correct) / num_known}
+
+
+def _groups(batches: Iterator[Batch], size: int) -> Iterator[list[Batch]]:
+    """Lists of `size` batches in a row; the last may be shorter."""
+    while group := list(islice(batches, size)):
+        yield group
 
 
 def _diverged(what: str, settings: TrainSettings) -> InputError:

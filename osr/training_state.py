@@ -11,6 +11,9 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+from osr.train_settings import TrainSettings
 
 History = list[dict[str, float]]
 
@@ -23,11 +26,13 @@ class Progress:
         history: a row per epoch: epoch (from 1), lr, and train/ and val/ loss and accuracy.
         best_epoch: the epoch with the highest validation accuracy; among equals the lowest validation loss.
         best_state: the model's state dict after that epoch.
+        elapsed_s: seconds spent in epochs, those before an interruption included.
     """
 
     history: History = field(default_factory=list)
     best_epoch: int = 0
     best_state: dict[str, Tensor] = field(default_factory=dict)
+    elapsed_s: float = 0.0
 
     def add(self, row: dict[str, float], model: nn.Module) -> None:
         """Take in one epoch."""
@@ -37,6 +42,12 @@ class Progress:
             self.best_state = {
                 name: tensor.detach().cpu().clone() for name, tensor in model.state_dict().items()
             }
+
+    def ends_early(self, settings: TrainSettings) -> bool:
+        """Whether patience or time is used up."""
+        waited = len(self.history) - self.best_epoch
+        impatient = bool(settings.patience) and waited >= settings.patience
+        return impatient or bool(settings.max_time_s and self.elapsed_s >= settings.max_time_s)
 
 
 @dataclass
@@ -48,16 +59,31 @@ class TrainingState:
         loss: may own parameters.
         optimizer: of both.
         schedule: of the optimiser.
+        average: moving average of the model's weights; None where there is none.
     """
 
     model: nn.Module
     loss: nn.Module
     optimizer: Optimizer
     schedule: LambdaLR
+    average: AveragedModel | None
+
+    def take_in_step(self) -> None:
+        """Let the average follow a step of the optimiser."""
+        if self.average is not None:
+            self.average.update_parameters(self.model)
+
+    @property
+    def judged(self) -> nn.Module:
+        """The weights that are validated and kept: the average, or the model's own."""
+        if self.average is None:
+            return self.model
+        averaged: nn.Module = self.average.module
+        return averaged
 
     def save(self, path: Path, progress: Progress) -> None:
         """Keep this state and `progress`, whole or not at all."""
-        state = {**vars(progress), **{name: part.state_dict() for name, part in vars(self).items()}}
+        state = {**vars(progress), **{name: part.state_dict() for name, part in self._parts().items()}}
         path.parent.mkdir(parents=True, exist_ok=True)
         aside = path.with_suffix(f".{os.getpid()}.part")  # two experiments may train the same network at once
         torch.save(state, aside)
@@ -68,9 +94,23 @@ class TrainingState:
         if not path.is_file():
             return Progress()
         state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
-        for name, part in vars(self).items():
+        for name, part in self._parts().items():
             part.load_state_dict(state[name])
         return Progress(**{name: state[name] for name in vars(Progress())})
+
+    def _parts(self) -> dict[str, Any]:
+        return {name: part for name, part in vars(self).items() if part is not None}
+
+
+def average_of(model: nn.Module, decay: float) -> AveragedModel | None:
+    """A moving average of weights and norm statistics, a + (1 - decay) (w - a); None for decay 0.
+
+    It starts as a copy of the weights after the first step.
+    """
+    if not decay:
+        return None
+    update = get_ema_multi_avg_fn(decay)  # type: ignore[no-untyped-call]
+    return AveragedModel(model, multi_avg_fn=update, use_buffers=True)
 
 
 def _rank(row: dict[str, float]) -> tuple[float, float]:

@@ -139,7 +139,11 @@ def test_no_key_may_be_missing(key: str) -> None:
             "is 'cce', but must be one of 'ce', 'logitnorm', 'center', 'arpl', 'entropic', 'objectosphere', "
             "'outlier_exposure', 'energy_reg'; did you mean 'ce'?",
         ),
-        ("train.optimizer", "adam", "is 'adam', but must be one of 'adamw', 'sgd'; did you mean 'adamw'?"),
+        (
+            "train.optimizer",
+            "adamm",
+            "is 'adamm', but must be one of 'adamw', 'adam', 'sgd'; did you mean 'adam'?",
+        ),
         ("detectors.ash.variant", "s", "is 's', but must be one of 'S', 'B', 'P'; did you mean 'S'?"),
     ],
 )
@@ -241,6 +245,11 @@ def test_whatever_stands_at_a_key_is_accepted_or_named(key: str) -> None:
             {"model.head.name": "cosine", "model.head.bias": True},
             "model.head.bias is true, but must be false when model.head.name is 'cosine', whose "
             "logits have no free bias.",
+        ),
+        (
+            {"train.schedule": "one_cycle", "train.warmup_epochs": 0},
+            "train.warmup_epochs is 0, but must be at least 1 when train.schedule is 'one_cycle', which "
+            "rises over these epochs.",
         ),
         (
             {"train.loss": "arpl"},

@@ -1,6 +1,5 @@
 """Optimiser and learning rate, against hand-computed steps."""
 
-import math
 from pathlib import Path
 
 import pytest
@@ -8,7 +7,8 @@ import torch
 from torch import nn
 
 from osr.config import TrainSettings, load_params
-from osr.optimization import lr_factor, make_optimizer, make_schedule
+from osr.optimization import make_optimizer, make_schedule
+from osr.schedules import lr_factor
 
 TRAIN = load_params(Path(__file__).parents[1] / "params.yaml").train
 
@@ -27,26 +27,6 @@ class Network(nn.Module):
         self.frozen = nn.Linear(3, 3, bias=False).requires_grad_(requires_grad=False)
 
 
-def test_the_learning_rate_by_hand() -> None:
-    factors = [lr_factor(step, warmup=3, total=7) for step in range(8)]
-    half = math.sqrt(0.5)
-    assert factors == pytest.approx(
-        [0.25, 0.5, 0.75, 1.0, 0.5 * (1 + half), 0.5, 0.5 * (1 - half), 0.0], abs=1e-12
-    )
-
-
-def test_without_warm_up_the_first_step_is_full() -> None:
-    assert [lr_factor(step, warmup=0, total=2) for step in range(3)] == pytest.approx([1, 0.5, 0])
-
-
-def test_warm_up_rises_then_cosine_falls() -> None:
-    factors = [lr_factor(step, warmup=20, total=100) for step in range(101)]
-    assert factors[:21] == sorted(factors[:21])
-    assert factors[20:] == sorted(factors[20:], reverse=True)
-    assert factors[0] == 1 / 21
-    assert max(factors) == factors[20] == 1
-
-
 def test_the_schedule_moves_every_step() -> None:
     chosen = settings(lr=0.5, epochs=3, warmup_epochs=1)
     optimizer = make_optimizer(Network(), chosen)
@@ -56,13 +36,13 @@ def test_the_schedule_moves_every_step() -> None:
         rates.append([group["lr"] for group in optimizer.param_groups])
         optimizer.step()
         schedule.step()
-    expected = [0.5 * lr_factor(step, warmup=2, total=6) for step in range(6)]
+    expected = [0.5 * lr_factor(step, chosen, steps_per_epoch=2) for step in range(6)]
     assert [rate[0] for rate in rates] == pytest.approx(expected)
     assert [rate[1] for rate in rates] == pytest.approx(expected)
     assert optimizer.param_groups[0]["lr"] == pytest.approx(0)
 
 
-@pytest.mark.parametrize("name", ["adamw", "sgd"])
+@pytest.mark.parametrize("name", ["adamw", "adam", "sgd"])
 def test_norms_and_biases_are_not_decayed(name: str) -> None:
     network = Network()
     optimizer = make_optimizer(network, settings(optimizer=name, weight_decay=0.3))
@@ -111,6 +91,27 @@ def test_adamw_by_hand() -> None:
     assert two_steps(settings(optimizer="adamw", lr=0.1, weight_decay=0.5)) == pytest.approx(
         [first, second], abs=1e-7
     )
+
+
+def test_sgd_with_plain_momentum_by_hand() -> None:
+    chosen = settings(optimizer="sgd", lr=0.1, momentum=0.9, nesterov=False, weight_decay=0.0)
+    assert two_steps(chosen) == pytest.approx([0.9, 0.9 - 0.1 * 1.9])
+
+
+def test_adam_by_hand() -> None:
+    # A constant gradient makes each step lr long, whatever its size; the decay only adds to the gradient.
+    chosen = settings(optimizer="adam", lr=0.1, weight_decay=0.0)
+    assert two_steps(chosen) == pytest.approx([0.9, 0.8], abs=1e-7)
+    decayed = two_steps(settings(optimizer="adam", lr=0.1, weight_decay=0.5))
+    assert decayed[0] == pytest.approx(0.9, abs=1e-7)
+
+
+def test_the_parameters_of_a_loss_are_not_decayed() -> None:
+    network, loss = Network(), nn.Linear(2, 2, bias=False)
+    optimizer = make_optimizer(network, settings(), loss=loss)
+    assert [id(p) for p in optimizer.param_groups[-1]["params"]] == [id(loss.weight)]
+    assert optimizer.param_groups[-1]["weight_decay"] == 0.0
+    assert len(make_optimizer(network, settings(), loss=nn.CrossEntropyLoss()).param_groups) == 2
 
 
 def test_frozen_parameters_stay() -> None:

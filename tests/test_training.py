@@ -14,7 +14,7 @@ from osr.errors import InputError
 from osr.losses.center import Center
 from osr.losses.cross_entropy import CrossEntropy
 from osr.losses.outlier_exposure import OutlierExposure
-from osr.optimization import lr_factor
+from osr.schedules import lr_factor
 from osr.training import Progress, evaluate, train
 
 TRAIN = load_params(Path(__file__).parents[1] / "params.yaml").train
@@ -143,8 +143,9 @@ def test_evaluation_is_the_mean_over_images() -> None:
 
 def test_the_learning_rate_of_each_epoch_is_that_of_its_first_step(tmp_path: Path) -> None:
     _, progress = run(tmp_path / "c.pt", lr=0.2)
+    chosen = settings()
     # 50 images in batches of at most 16: four steps per epoch, one epoch of warm-up.
-    expected = [0.2 * lr_factor(4 * epoch, warmup=4, total=20) for epoch in range(5)]
+    expected = [0.2 * lr_factor(4 * epoch, chosen, steps_per_epoch=4) for epoch in range(5)]
     assert [row["lr"] for row in progress.history] == pytest.approx(expected)
 
 
@@ -218,6 +219,154 @@ def test_a_run_killed_in_the_middle_of_an_epoch_ends_the_same(tmp_path: Path, ca
     resumed, resumed_progress = run(tmp_path / "killed.pt")
     assert resumed_progress.history == progress.history
     assert same(resumed, network)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"ema_decay": 0.8},
+        {"accumulate_batches": 3, "grad_clip_norm": 0.1},
+        {"optimizer": "adam", "schedule": "one_cycle"},
+        {"schedule": "step", "step_epochs": (1, 3)},
+        {"channels_last": True},
+        {"patience": 1, "lr": 1e-6},
+    ],
+)
+def test_every_setting_survives_a_kill(tmp_path: Path, changes: dict[str, object]) -> None:
+    def kill(row: dict[str, float], _rate: float) -> None:
+        if row["epoch"] == 2:
+            raise KilledError
+
+    network, progress = run(tmp_path / "whole.pt", **changes)
+    with pytest.raises(KilledError):
+        run(tmp_path / "killed.pt", on_epoch=kill, **changes)
+    resumed, resumed_progress = run(tmp_path / "killed.pt", **changes)
+    assert resumed_progress.history == progress.history
+    assert same(resumed, network)
+
+
+class Plain(nn.Module):
+    """One linear layer: without norms, only the sum of gradients matters."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.head = nn.Linear(16, 2)
+
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        features = images.flatten(1).float() / 255
+        return self.head(features), features
+
+
+def test_accumulated_batches_are_one_large_batch(tmp_path: Path) -> None:
+    still = {
+        "epochs": 3,
+        "augmentation": AugmentationSettings(shift_pixels=0, rotation_degrees=0, scale=0, shear=0),
+    }
+    small = {"batch_size": 5, "accumulate_batches": 2}
+    one, one_progress = run(tmp_path / "one.pt", network=Plain(), batch_size=10, **still)
+    two, two_progress = run(tmp_path / "two.pt", network=Plain(), **small, **still)
+    torch.testing.assert_close(two.state_dict(), one.state_dict(), atol=1e-6, rtol=1e-5)
+    for mine, theirs in zip(two_progress.history, one_progress.history, strict=True):
+        assert mine == pytest.approx(theirs, rel=1e-4)
+
+
+def test_the_gradient_is_clipped(tmp_path: Path) -> None:
+    """One step of SGD at rate 1: the weights move by the gradient, no further than the limit."""
+    chosen = {"optimizer": "sgd", "momentum": 0.0, "lr": 1.0, "weight_decay": 0.0, "batch_size": 50}
+    moved = []
+    for limit in (0.0, 0.01, 100.0):
+        before = Plain().state_dict()
+        after, _ = run(
+            tmp_path / f"{limit}.pt",
+            network=Plain(),
+            epochs=1,
+            warmup_epochs=0,
+            grad_clip_norm=limit,
+            **chosen,
+        )
+        steps = [(after.state_dict()[name] - before[name]).flatten() for name in before]
+        moved.append(torch.cat(steps))
+    assert moved[0].norm() > 0.1
+    torch.testing.assert_close(moved[1], 0.01 * moved[0] / moved[0].norm(), rtol=1e-3, atol=1e-6)
+    torch.testing.assert_close(moved[2], moved[0])
+
+
+def test_the_average_of_the_weights_is_judged_and_kept(tmp_path: Path) -> None:
+    weights: list[Tensor] = []
+
+    class Watched(CrossEntropy):
+        def forward(self, *batch: Tensor) -> Tensor:
+            if torch.is_grad_enabled():
+                weights.append(network.head.weight.detach().clone())
+            return super().forward(*batch)
+
+    network, chosen = Plain(), {"epochs": 1, "batch_size": 10, "lr": 0.05, "warmup_epochs": 0}
+    averaged, progress = run(
+        tmp_path / "b.pt",
+        network=network,
+        loss=Watched(label_smoothing=0.1),
+        ema_decay=0.75,
+        **chosen,
+    )
+    # The weights after steps 1 to 4 are seen before steps 2 to 5.
+    average = weights[1]
+    for weight in weights[2:]:
+        average = average + 0.25 * (weight - average)
+    last = 4 * (averaged.head.weight - average) + average  # the weight that the fifth step must have left
+    plain, _ = run(tmp_path / "c.pt", network=Plain(), **chosen)
+    torch.testing.assert_close(last, plain.head.weight, rtol=1e-4, atol=1e-5)
+    numbers = evaluate(averaged, CrossEntropy(label_smoothing=0.1), halves(20, 2), batch_size=10)
+    assert numbers["val/loss"] == pytest.approx(progress.history[0]["val/loss"])
+
+
+@pytest.mark.parametrize(("patience", "ends"), [(0, 6), (1, 3), (2, 6), (3, 6)])
+def test_patience(tmp_path: Path, patience: int, ends: int) -> None:
+    script = [(0.5, 1), (0.9, 1), (0.7, 1), (0.95, 1), (0.6, 1), (0.6, 1)]
+    _, progress = run(
+        tmp_path / "c.pt",
+        network=ScriptedNetwork(script),
+        epochs=6,
+        lr=1e-9,
+        batch_size=20,
+        patience=patience,
+    )
+    assert len(progress.history) == ends
+    assert progress.best_epoch == (2 if ends == 3 else 4)
+
+
+def test_no_epoch_starts_after_the_time_is_up(tmp_path: Path) -> None:
+    _, progress = run(tmp_path / "c.pt", max_time_s=1e-9)
+    assert len(progress.history) == 1
+    assert progress.elapsed_s > 0
+    _, resumed = run(tmp_path / "c.pt", max_time_s=progress.elapsed_s * 1.000001)
+    assert len(resumed.history) == 2  # what was spent before an interruption counts
+    assert resumed.elapsed_s > progress.elapsed_s
+    _, unlimited = run(tmp_path / "d.pt", max_time_s=1000.0)
+    assert len(unlimited.history) == 5
+
+
+class Convolution(nn.Module):
+    """Notes the layout its convolution gives."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.body, self.head = nn.Conv2d(1, 4, 3, padding=1), nn.Linear(64, 2)
+        self.seen: set[bool] = set()
+
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        maps = self.body(images.float() / 255)
+        self.seen.add(maps.is_contiguous(memory_format=torch.channels_last))
+        return self.head(maps.flatten(1)), maps.flatten(1)
+
+
+def test_channels_last_is_another_layout_of_the_same_network(tmp_path: Path) -> None:
+    usual, _ = run(tmp_path / "a.pt", network=Convolution(), epochs=2, lr=1e-3)
+    last, _ = run(tmp_path / "b.pt", network=Convolution(), epochs=2, lr=1e-3, channels_last=True)
+    assert usual.seen == {False}
+    assert last.seen == {True}
+    torch.testing.assert_close(last.state_dict(), usual.state_dict(), atol=1e-5, rtol=1e-4)
 
 
 def test_the_parameters_of_a_loss_are_trained_and_resumed(tmp_path: Path) -> None:
