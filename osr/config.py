@@ -126,6 +126,12 @@ class Params(Section):
                 f"plot.detector is {self.plot.detector!r}, but must be one of detectors.enabled: "
                 f"{', '.join(self.detectors.enabled)}"
             )
+        backbone = self.model.backbone
+        if backbone.frozen and backbone.weights == "none" and ":" not in backbone.name:
+            raise ValueError(
+                "model.backbone.frozen is true, but must be false while model.backbone.weights is 'none': a "
+                "frozen backbone never learns"
+            )
         if self.train.loss == "arpl" and self.model.head.name != "reciprocal":
             raise ValueError(
                 f"model.head.name is {self.model.head.name!r}, but must be 'reciprocal' when train.loss is "

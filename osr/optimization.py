@@ -21,15 +21,19 @@ def make_optimizer(
     and SGD add it to the gradient.
 
     Args:
-        model: parameters that need no gradient are left out.
+        model: parameters that need no gradient are left out; those of its `backbone` learn at
+            `backbone_lr_factor` times the rate.
         settings: the `train` section of params.yaml.
         loss: its own parameters, if any, become the last group.
     """
-    parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    groups: list[dict[str, Any]] = [
-        {"params": [p for p in parameters if p.ndim > 1], "weight_decay": settings.weight_decay},
-        {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
-    ]
+    groups = _decayed_and_free([p for p in model.parameters() if p.requires_grad], settings)
+    backbone = getattr(model, "backbone", None)
+    if settings.backbone_lr_factor != 1 and backbone is not None:
+        inside = {id(parameter) for parameter in backbone.parameters()}
+        slow = [{**group, "params": [p for p in group["params"] if id(p) in inside]} for group in groups]
+        for group in groups:
+            group["params"] = [p for p in group["params"] if id(p) not in inside]
+        groups += [{**group, "lr": settings.lr * settings.backbone_lr_factor} for group in slow]
     if loss is not None and (own := list(loss.parameters())):
         groups.append({"params": own, "weight_decay": 0.0})
     match settings.optimizer:
@@ -40,6 +44,13 @@ def make_optimizer(
         case "sgd":
             nesterov = settings.nesterov and settings.momentum > 0
             return torch.optim.SGD(groups, lr=settings.lr, momentum=settings.momentum, nesterov=nesterov)
+
+
+def _decayed_and_free(parameters: list[nn.Parameter], settings: TrainSettings) -> list[dict[str, Any]]:
+    return [
+        {"params": [p for p in parameters if p.ndim > 1], "weight_decay": settings.weight_decay},
+        {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
+    ]
 
 
 def make_schedule(

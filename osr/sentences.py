@@ -20,6 +20,7 @@ _RULES = {
     "bool_type": "true or false",
     "tuple_type": "a list",
     "model_type": "a section of settings",
+    "dict_type": "a section of settings",
     "greater_than": "above {gt:.12g}",
     "greater_than_equal": "at least {ge:.12g}",
     "less_than": "below {lt:.12g}",

@@ -29,6 +29,7 @@ class TrainSettings(Section):
     label_smoothing: Annotated[float, Field(ge=0, lt=1)]
     optimizer: Literal["adamw", "adam", "sgd"]
     lr: Annotated[float, Field(gt=0)]
+    backbone_lr_factor: Annotated[float, Field(gt=0)]
     momentum: Annotated[float, Field(ge=0, lt=1)]
     nesterov: bool
     weight_decay: Annotated[float, Field(ge=0)]

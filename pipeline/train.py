@@ -15,6 +15,7 @@ from osr.config import Params
 from osr.data.batches import TensorImages, hash_seed
 from osr.devices import set_cpu_threads
 from osr.losses.registry import build_loss, check_background
+from osr.models.custom import source_of
 from osr.models.open_set_model import OpenSetModel
 from osr.models.preprocess import format_for
 from osr.outputs import BACKGROUND, IntArray
@@ -74,10 +75,11 @@ def load_part(images: NDArray[np.uint8], rows: IntArray, labels: IntArray) -> Te
 def checkpoint_path(params: Params, split_digest: str) -> Path:
     """Where this training keeps its state: another setting, split or line of code is another training."""
     content = hashlib.sha256()
-    settings = [section.model_dump() for section in (params.model, params.train, params.losses)]
+    settings = [section.model_dump(mode="json") for section in (params.model, params.train, params.losses)]
     content.update(json.dumps([settings, split_digest]).encode())
     for source in sorted(Path("osr").rglob("*.py")):
         content.update(source.read_bytes())
+    content.update(source_of(params.model.backbone.name))
     return workspace_root() / ".osr" / "checkpoints" / f"{content.hexdigest()[:16]}.pt"
 
 

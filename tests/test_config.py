@@ -86,8 +86,8 @@ def test_settings_cannot_be_changed_afterwards() -> None:
         ("detectors.openmax.tail", "did you mean 'detectors.openmax.tail_size'?"),
         ("model.head.zzz", "known keys here: name, bias, scale."),
         # These begin like the names that pydantic gives to the branches of a union.
-        ("model.backbone.strategy", "known keys here: name, weights, small_image_stem."),
-        ("model.backbone.integers", "known keys here: name, weights, small_image_stem."),
+        ("model.backbone.strategy", "known keys here: name, weights, small_image_stem, frozen, options."),
+        ("model.backbone.integers", "known keys here: name, weights, small_image_stem, frozen, options."),
     ],
 )
 def test_an_unknown_key_is_told_a_known_one(key: str, end: str) -> None:
@@ -102,6 +102,7 @@ def test_no_key_may_be_missing(key: str) -> None:
 @pytest.mark.parametrize(
     ("key", "value", "end"),
     [
+        ("model.backbone.options", 3, "is 3, but must be a section of settings."),
         ("train.epochs", 0, "is 0, but must be at least 1."),
         ("train.epochs", 1.5, "is 1.5, but must be a whole number."),
         ("train.epochs", True, "is true, but must be a whole number."),
@@ -252,6 +253,11 @@ def test_whatever_stands_at_a_key_is_accepted_or_named(key: str) -> None:
             "rises over these epochs.",
         ),
         (
+            {"model.backbone.frozen": True},
+            "model.backbone.frozen is true, but must be false while model.backbone.weights is 'none': a "
+            "frozen backbone never learns.",
+        ),
+        (
             {"train.loss": "arpl"},
             "model.head.name is 'linear', but must be 'reciprocal' when train.loss is 'arpl'.",
         ),
@@ -280,6 +286,7 @@ def test_a_broken_relation_names_keys_and_values(changes: dict, sentence: str) -
         {"train.lr": 1},
         {"train.warmup_epochs": 0, "train.epochs": 1, "train.label_smoothing": 0, "train.batch_size": 2},
         {"detectors.enabled": ["maxlogit"]},
+        {"model.backbone.name": "mine:Net", "model.backbone.options.width": 3, "model.backbone.frozen": True},
     ],
 )
 def test_values_at_the_edge_are_accepted(changes: dict) -> None:

@@ -30,7 +30,9 @@ def build(*, neck: str = "linear", bias: bool = True, head: str = "linear", widt
     torch.manual_seed(0)
     settings = ModelSettings(
         image_size="auto",
-        backbone=BackboneSettings(name="small_convnet", weights="none", small_image_stem="auto"),
+        backbone=BackboneSettings(
+            name="small_convnet", weights="none", small_image_stem="auto", frozen=False, options={}
+        ),
         neck=NeckSettings(name=neck, width=width),
         head=HeadSettings(name=head, bias=bias, scale=16.0),
     )

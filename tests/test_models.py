@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from osr.errors import InputError
 from osr.models.backbones import build_backbone, feature_width, pretrained_statistics
+from osr.models.custom import source_of
 from osr.models.heads import HEADS
 from osr.models.open_set_model import OpenSetModel
 from osr.models.preprocess import ImageFormat, Preprocess, format_for
@@ -43,10 +44,14 @@ def model_settings(
     size: int | str = "auto",
     stem: bool | str = "auto",
     head: str = "linear",
+    frozen: bool = False,
+    options: dict[str, object] | None = None,
 ) -> ModelSettings:
     return ModelSettings(
         image_size=size,
-        backbone=BackboneSettings(name=backbone, weights=weights, small_image_stem=stem),
+        backbone=BackboneSettings(
+            name=backbone, weights=weights, small_image_stem=stem, frozen=frozen, options=options or {}
+        ),
         neck=NeckSettings(name=neck, width=16),
         head=HeadSettings(name=head, bias=bias, scale=7.0),
     )
@@ -288,6 +293,79 @@ def test_pretrained_without_network(monkeypatch: pytest.MonkeyPatch, error: OSEr
 def test_our_own_backbones_have_no_published_weights() -> None:
     with pytest.raises(InputError, match="small_convnet has no published weights; use none or a file"):
         build_backbone("small_convnet", weights="pretrained", channels=1, image_size=8)
+
+
+class Tiny(nn.Module):
+    """A backbone as a user would write it."""
+
+    def __init__(self, channels: int, image_size: int, width: int = 3) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(nn.Flatten(), nn.Linear(channels * image_size**2, width))
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.layers(images)
+
+
+def test_a_class_of_the_user_is_a_backbone(tmp_path: Path) -> None:
+    model = build(backbone=f"{__name__}:Tiny", options={"width": 7}).eval()
+    logits, features = model(pictures(4))
+    assert features.shape == (4, 7)
+    model.save(tmp_path / "model.safetensors")
+    assert torch.equal(OpenSetModel.load(tmp_path / "model.safetensors")(pictures(4))[0], logits)
+    assert format_for(
+        model_settings(backbone=f"{__name__}:Tiny", weights="f"), np.ones((2, 8, 8, 1), np.uint8)
+    )
+    assert source_of(f"{__name__}:Tiny") == Path(__file__).read_bytes()
+    for name in ("resnet18", "no_such_module_at_all:Tiny", "no.such:Tiny", "sys:Tiny", ":Tiny"):
+        assert source_of(name) == b""
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "sentence"),
+    [
+        (
+            "no_such_module_at_all:Tiny",
+            {},
+            "the module 'no_such_module_at_all' cannot be imported (No module",
+        ),
+        (f"{__name__}:Tinny", {}, f"has no torch module class 'Tinny'; did you mean {__name__}:Tiny?"),
+        ("subprocess:Popen", {"args": ["true"]}, "'subprocess' has no torch module class 'Popen'"),
+        (":Tiny", {}, "the module '' cannot be imported"),
+        (f"{__name__}:Tiny", {"depth": 3}, "must be a class that takes channels, image_size and the keys of"),
+        ("resnet18", {"depth": 3}, "is {'depth': 3}, but must be {} for resnet18: only a class of your own"),
+    ],
+)
+def test_a_class_that_cannot_be_used_is_refused(name: str, options: dict, sentence: str) -> None:
+    with pytest.raises(InputError) as error:
+        build_backbone(name, weights="none", channels=1, image_size=8, options=options)
+    assert str(error.value).startswith("model.backbone.")
+    assert sentence in str(error.value)
+
+
+@pytest.mark.parametrize("changes", [{"weights": "pretrained"}, {"small_image_stem": True}])
+def test_a_class_of_the_user_has_neither_published_weights_nor_a_stem(changes: dict) -> None:
+    arguments = {"weights": "none", "channels": 1, "image_size": 8} | changes
+    with pytest.raises(InputError, match=r"has no (published weights|stem)"):
+        build_backbone(f"{__name__}:Tiny", **arguments)
+
+
+def test_a_frozen_backbone_neither_learns_nor_moves_its_statistics() -> None:
+    model = build(neck="linear", frozen=True)
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    model.train()
+    assert model.neck.training
+    assert not any(layer.training for layer in model.backbone.modules())
+    optimizer = torch.optim.SGD([p for p in model.parameters() if p.requires_grad], lr=0.1)
+    for _ in range(2):
+        logits, _features = model(pictures(6))
+        optimizer.zero_grad()
+        logits.square().mean().backward()
+        optimizer.step()
+    changed = {name for name, tensor in model.state_dict().items() if not torch.equal(tensor, before[name])}
+    assert changed
+    assert all(name.startswith(("neck.", "head.")) for name in changed)
+    assert {"head.weight", "neck.0.weight", "neck.1.running_mean"} <= changed
+    assert build(neck="linear").train().backbone.training
 
 
 @pytest.mark.parametrize("neck", ["identity", "linear"])

@@ -106,6 +106,34 @@ def test_adam_by_hand() -> None:
     assert decayed[0] == pytest.approx(0.9, abs=1e-7)
 
 
+def test_the_backbone_has_its_own_rate() -> None:
+    class Model(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.backbone, self.head = Network(), nn.Linear(3, 2)
+
+    model, chosen = Model(), settings(lr=0.2, backbone_lr_factor=0.1, weight_decay=0.3, warmup_epochs=0)
+    optimizer = make_optimizer(model, chosen, loss=nn.Linear(2, 2))
+    rates = {
+        id(p): (group["lr"], group["weight_decay"])
+        for group in optimizer.param_groups
+        for p in group["params"]
+    }
+    assert rates[id(model.head.weight)] == (0.2, 0.3)
+    assert rates[id(model.head.bias)] == (0.2, 0.0)
+    assert rates[id(model.backbone.linear.weight)] == (pytest.approx(0.02), 0.3)
+    assert rates[id(model.backbone.norm.weight)] == (pytest.approx(0.02), 0.0)
+    assert id(model.backbone.frozen.weight) not in rates
+    assert len(rates) == 2 + 4 + 2
+    schedule = make_schedule(optimizer, chosen, steps_per_epoch=1)
+    optimizer.step()
+    schedule.step()
+    factor = lr_factor(1, chosen, steps_per_epoch=1)
+    assert optimizer.param_groups[0]["lr"] == pytest.approx(0.2 * factor)
+    assert optimizer.param_groups[2]["lr"] == pytest.approx(0.02 * factor)
+    assert len(make_optimizer(model, settings()).param_groups) == 2
+
+
 def test_the_parameters_of_a_loss_are_not_decayed() -> None:
     network, loss = Network(), nn.Linear(2, 2, bias=False)
     optimizer = make_optimizer(network, settings(), loss=loss)

@@ -1,10 +1,10 @@
-"""Networks from image to features, by name: our own, or any of timm's."""
+"""Networks from image to features, by name: our own, any of timm's, or a class of the user's."""
 
 from __future__ import annotations
 
 import difflib
 import pickle
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from osr.errors import InputError
 from osr.models.classifier32 import Classifier32
+from osr.models.custom import build_custom, is_custom
 from osr.models.small_convnet import SmallConvnet
 from osr.models.stems import STEMS, use_small_image_stem
 
@@ -28,40 +29,41 @@ def build_backbone(
     channels: int,
     image_size: int,
     small_image_stem: bool | Literal["auto"] = False,
+    options: Mapping[str, Any] | None = None,
 ) -> nn.Module:
     """A network from (B, channels, image_size, image_size) float to (B, D) features.
 
     Args:
-        name: a key of `BACKBONES` or a timm model.
+        name: a key of `BACKBONES`, a timm model, or `module:Class` (`osr.models.custom`).
         weights: `none` (random), `pretrained` (timm downloads them) or the path of a local state dict.
         channels: of the images; timm adapts pretrained first layers to it.
         image_size: pixels; handed to models whose shape depends on it.
         small_image_stem: the first layer of a timm network keeps the size of the image (`osr.models.stems`).
             `auto` does so for random weights, images of at most `SMALL_IMAGE` pixels and a family that
             allows it. True with pretrained weights keeps them in all other layers.
+        options: arguments of a custom class.
 
     Raises:
-        InputError: no such model, weights that do not fit, a model that cannot take images of this size, or
-            a stem of its family that cannot be exchanged.
+        InputError: no such model, weights that do not fit, a model that cannot take images of this size, a
+            stem of its family that cannot be exchanged, or options for another than a custom class.
     """
-    if name in BACKBONES:
-        if small_image_stem is True:
-            raise InputError(f"model.backbone.small_image_stem is true, but {name} has a fixed first layer.")
+    if options and not is_custom(name):
+        raise InputError(
+            f"model.backbone.options is {dict(options)}, but must be {{}} for {name}: only a class of your "
+            "own takes options."
+        )
+    if name in BACKBONES or is_custom(name):
         if weights == "pretrained":
             raise InputError(f"model.backbone.weights: {name} has no published weights; use none or a file.")
-        backbone = BACKBONES[name](channels)
+        if name in BACKBONES:
+            backbone = BACKBONES[name](channels)
+        else:
+            backbone = build_custom(name, channels=channels, image_size=image_size, options=options or {})
     else:
         backbone = _timm_backbone(
             name, pretrained=weights == "pretrained", channels=channels, image_size=image_size
         )
-        wanted = small_image_stem is True or (
-            small_image_stem == "auto" and weights == "none" and image_size <= SMALL_IMAGE
-        )
-        if wanted and not use_small_image_stem(backbone) and small_image_stem is True:
-            raise InputError(
-                f"model.backbone.small_image_stem is true, but model.backbone.name {name!r} has no stem that "
-                f"can be exchanged; networks with {', '.join(STEMS)} have."
-            )
+    _set_stem(backbone, name, small_image_stem, is_small=weights == "none" and image_size <= SMALL_IMAGE)
     if weights not in ("none", "pretrained"):
         _load_weights(backbone, Path(weights), name)
     return backbone
@@ -92,8 +94,8 @@ def feature_width(backbone: nn.Module, *, name: str, channels: int, image_size: 
 
 
 def pretrained_statistics(name: str) -> tuple[tuple[float, ...], tuple[float, ...]] | None:
-    """Mean and standard deviation per channel that timm's weights expect; None for our own models."""
-    if name in BACKBONES:
+    """Mean and standard deviation per channel that timm's weights expect; None for other models."""
+    if name in BACKBONES or is_custom(name):
         return None
     import timm
 
@@ -125,6 +127,18 @@ def _timm_backbone(name: str, *, pretrained: bool, channels: int, image_size: in
         ) from error
     _check_patches(model, name, image_size)
     return model
+
+
+def _set_stem(backbone: nn.Module, name: str, wanted: bool | Literal["auto"], *, is_small: bool) -> None:
+    """Exchange a timm network's stem if it is wanted, or for `auto` if the images are small."""
+    if wanted is False or (wanted == "auto" and not is_small):
+        return
+    has_stem = name not in BACKBONES and not is_custom(name) and use_small_image_stem(backbone)
+    if wanted is True and not has_stem:
+        raise InputError(
+            f"model.backbone.small_image_stem is true, but model.backbone.name {name!r} has no stem that can "
+            f"be exchanged; timm's networks with {', '.join(STEMS)} have."
+        )
 
 
 def _check_patches(model: nn.Module, name: str, image_size: int) -> None:

@@ -38,8 +38,10 @@ class OpenSetModel(nn.Module):
             settings.backbone.name,
             weights=settings.backbone.weights,
             small_image_stem=settings.backbone.small_image_stem,
+            options=settings.backbone.options,
             **shape,
         )
+        self.backbone.requires_grad_(requires_grad=not settings.backbone.frozen)
         width = feature_width(self.backbone, name=settings.backbone.name, **shape)
         self.neck: nn.Module = nn.Identity()
         if settings.neck.name == "linear":
@@ -55,6 +57,13 @@ class OpenSetModel(nn.Module):
         """(B, K) logits and (B, D) features of (B, C, H, W) uint8 images."""
         features = self.head.embed(self.neck(self.backbone(self.preprocess(images))))
         return self.head(features), features
+
+    def train(self, mode: bool = True) -> Self:
+        """Switch dropout and batch norm to training or back; a frozen backbone stays as it is judged."""
+        super().train(mode)
+        if self.settings.backbone.frozen:
+            self.backbone.eval()
+        return self
 
     def save(self, path: Path) -> None:
         """Write weights and what rebuilds the model as one safetensors file, whole or not at all."""
@@ -74,7 +83,9 @@ class OpenSetModel(nn.Module):
 
     @classmethod
     def load(cls, path: Path) -> Self:
-        """Rebuild a model from its file, in eval mode; never runs stored code.
+        """Rebuild a model from its file, in eval mode.
+
+        Never runs code from the file; a model with a class of your own imports the module that it names.
 
         Raises:
             InputError: no such file, or a file that `save` did not write.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -15,6 +15,8 @@ class BackboneSettings(Section):
     name: str
     weights: str
     small_image_stem: Literal["auto"] | bool
+    frozen: bool
+    options: dict[str, Any]
 
 
 class NeckSettings(Section):
