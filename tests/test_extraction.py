@@ -10,9 +10,9 @@ from numpy.testing import assert_allclose, assert_array_equal
 from torch import Tensor
 
 from osr.config import BackboneSettings, HeadSettings, ModelSettings, NeckSettings
-from osr.devices import make_fabric, set_cpu_threads
+from osr.devices import make_fabric, pick_device, set_cpu_threads
 from osr.errors import InputError
-from osr.extraction import extract, pick_device
+from osr.extraction import extract
 from osr.models.open_set_model import OpenSetModel
 from osr.models.preprocess import ImageFormat
 from osr.outputs import Outputs
