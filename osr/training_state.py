@@ -24,7 +24,8 @@ class Progress:
 
     Args:
         history: a row per epoch: epoch (from 1), lr, and train/ and val/ loss and accuracy.
-        best_epoch: the epoch with the highest validation accuracy; among equals the lowest validation loss.
+        best_epoch: the epoch with the highest validation accuracy; among equals the latest, which has
+            learned longest.
         best_state: the model's state dict after that epoch.
         elapsed_s: seconds spent in epochs, those before an interruption included.
     """
@@ -37,7 +38,8 @@ class Progress:
     def add(self, row: dict[str, float], model: nn.Module) -> None:
         """Take in one epoch."""
         self.history.append(row)
-        if self.best_epoch == 0 or _rank(row) > _rank(self.history[self.best_epoch - 1]):
+        best = self.history[self.best_epoch - 1]["val/accuracy"] if self.best_epoch else 0.0
+        if row["val/accuracy"] >= best:
             self.best_epoch = len(self.history)
             self.best_state = {
                 name: tensor.detach().cpu().clone() for name, tensor in model.state_dict().items()
@@ -45,7 +47,8 @@ class Progress:
 
     def ends_early(self, settings: TrainSettings) -> bool:
         """Whether patience or time is used up."""
-        waited = len(self.history) - self.best_epoch
+        accuracies = [row["val/accuracy"] for row in self.history]
+        waited = len(accuracies) - 1 - accuracies.index(max(accuracies)) if accuracies else 0
         impatient = bool(settings.patience) and waited >= settings.patience
         return impatient or bool(settings.max_time_s and self.elapsed_s >= settings.max_time_s)
 
@@ -111,7 +114,3 @@ def average_of(model: nn.Module, decay: float) -> AveragedModel | None:
         return None
     update = get_ema_multi_avg_fn(decay)  # type: ignore[no-untyped-call]
     return AveragedModel(model, multi_avg_fn=update, use_buffers=True)
-
-
-def _rank(row: dict[str, float]) -> tuple[float, float]:
-    return row["val/accuracy"], -row["val/loss"]

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from osr.config import Params
-from osr.devices import set_cpu_threads
-from osr.extraction import extract, pick_device
+from osr.devices import pick_device, set_cpu_threads
+from osr.extraction import extract
 from osr.models.open_set_model import OpenSetModel
 from osr.outputs import Outputs
 from osr.splits import Split

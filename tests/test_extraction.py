@@ -11,9 +11,9 @@ from torch import Tensor
 
 from osr.config import load_params
 from osr.detectors.registry import DETECTORS, build_detectors
-from osr.devices import make_fabric, set_cpu_threads
+from osr.devices import make_fabric, pick_device, set_cpu_threads
 from osr.errors import InputError
-from osr.extraction import extract, pick_device
+from osr.extraction import extract
 from osr.models.heads import HEADS
 from osr.models.open_set_model import OpenSetModel
 from osr.models.preprocess import ImageFormat

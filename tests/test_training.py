@@ -153,9 +153,10 @@ def test_the_learning_rate_of_each_epoch_is_that_of_its_first_step(tmp_path: Pat
     ("script", "best"),
     [
         ([(0.5, 1), (0.9, 1), (0.7, 1)], 2),
-        ([(0.9, 1), (0.9, 1), (0.9, 1)], 1),  # equal in all: the first
-        ([(0.9, 1), (0.9, 2), (0.5, 3)], 2),  # equal accuracy: the lower loss
-        ([(0.9, 2), (0.9, 1), (1.0, 0.1)], 3),  # accuracy counts more than loss
+        ([(0.9, 1), (0.9, 1), (0.9, 1)], 3),  # equal accuracy: the latest, whatever the loss
+        ([(0.9, 1), (0.9, 2), (0.5, 0.1)], 2),
+        ([(0.9, 1), (0.5, 1), (0.9, 3)], 3),
+        ([(1.0, 2), (0.9, 1), (0.9, 0.1)], 1),
         ([(0.5, 1), (0.6, 1), (0.7, 1)], 3),
     ],
 )
@@ -333,6 +334,12 @@ def test_patience(tmp_path: Path, patience: int, ends: int) -> None:
     )
     assert len(progress.history) == ends
     assert progress.best_epoch == (2 if ends == 3 else 4)
+
+
+def test_equal_epochs_use_up_patience(tmp_path: Path) -> None:
+    network = ScriptedNetwork([(0.5, 1), (0.9, 1), (0.9, 2), (0.9, 3), (0.9, 4)])
+    _, progress = run(tmp_path / "c.pt", network=network, lr=1e-9, patience=2)
+    assert len(progress.history) == 4
 
 
 def test_no_epoch_starts_after_the_time_is_up(tmp_path: Path) -> None:
