@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from osr.config import Params
+from osr.data.contact_sheet import contact_sheet
 from osr.data.datasets import load_images
 from osr.data.hashes import image_hashes
 from osr.data.images import ImageSet
@@ -14,7 +15,8 @@ from osr.metrics import openness
 from osr.protocols.classes import choose_classes
 from osr.splits import PARTS, Split
 from pipeline.entry import Metrics, run_stage
-from pipeline.stages import IMAGES, SPLIT
+from pipeline.split_report import split_report
+from pipeline.stages import CONTACT_SHEET, IMAGES, SPLIT
 from pipeline.store import workspace_root
 from pipeline.tracking import Row
 
@@ -27,6 +29,7 @@ def prepare_split(params: Params, _row: Row) -> Metrics:
     SPLIT.mkdir(parents=True, exist_ok=True)
     np.save(IMAGES, data.images, allow_pickle=False)
     split.save(SPLIT)
+    contact_sheet(data.images, split).save(CONTACT_SHEET)
     counts = {part: len(split.rows(part)) for part in PARTS}
     unknown_test = int((split.labels[split.test] < 0).sum())
     return {
@@ -61,11 +64,11 @@ def divide(data: ImageSet, params: Params) -> Split:
     )
     if split.duplicates and settings.duplicates == "error":
         raise InputError(
-            f"split: {len(split.duplicates)} images stand in several parts, the first as rows "
+            f"split: {len(split.duplicates)} of the images stand in several parts, the first as rows "
             f"{', '.join(map(str, split.duplicates[0]))}; split.duplicates: drop leaves each in one part."
         )
     return without_duplicates(split) if settings.duplicates == "drop" else split
 
 
 if __name__ == "__main__":
-    run_stage("prepare-split", prepare_split, __doc__)
+    run_stage("prepare-split", prepare_split, __doc__, report=split_report)
