@@ -71,6 +71,7 @@ class TrainSettings(Section):
     warmup_epochs: Annotated[int, Field(ge=0)]
     augmentation: AugmentationSettings
     accelerator: Literal["auto", "cpu", "gpu"]
+    cpu_threads: Count | Literal["auto"]
     precision: Literal["32-true", "bf16-mixed", "16-mixed"]
 
     @model_validator(mode="after")

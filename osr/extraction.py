@@ -7,7 +7,6 @@ import torch
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from osr.devices import make_fabric
 from osr.models.open_set_model import OpenSetModel
 from osr.outputs import IntArray, Outputs
 
@@ -53,13 +52,3 @@ def extract(
         weight=model.head.weight.detach().float().cpu().numpy(),
         bias=np.zeros(num_classes, np.float32) if bias is None else bias.detach().float().cpu().numpy(),
     )
-
-
-def pick_device(accelerator: str) -> torch.device:
-    """The device of `auto`, `cpu` or `gpu`.
-
-    Raises:
-        InputError: this machine has no such device.
-    """
-    device: torch.device = make_fabric(accelerator).device
-    return device

@@ -35,7 +35,8 @@ def arpl_auroc(known: ArrayLike, unknown: ArrayLike) -> float:
     Raises:
         InputError: a vector is empty or holds a NaN; so in every function here.
     """
-    return _strictly_below(_checked(known), _checked(unknown), np.ones(len(_checked(known)), np.bool_))
+    scores = checked_scores(known, name="scores")
+    return _strictly_below(scores, checked_scores(unknown, name="scores"), np.ones(len(scores), np.bool_))
 
 
 def arpl_fpr_at_95tpr(known: ArrayLike, unknown: ArrayLike) -> float:
@@ -46,7 +47,7 @@ def arpl_fpr_at_95tpr(known: ArrayLike, unknown: ArrayLike) -> float:
     gives less. With fewer than 10 known images all are accepted, and so are all unknowns: 1.0 even for
     perfect scores. Arguments as in `arpl_auroc`.
     """
-    scores, others = np.sort(_checked(known)), _checked(unknown)
+    scores, others = np.sort(checked_scores(known, name="scores")), checked_scores(unknown, name="scores")
     counts = np.arange(len(scores), -1, -1)
     accepted = counts[np.abs(counts / len(scores) - 0.95).argmin()]
     return 1.0 if accepted == len(scores) else float(np.mean(others <= scores[accepted]))
@@ -58,8 +59,7 @@ def arpl_auin(known: ArrayLike, unknown: ArrayLike) -> float:
     Its curve ends in precision 0 at recall 0, which costs a perfect detector 1 / (2 n_K). Images of one
     score enter one by one, unknown ones first when counted from the most known. Arguments as in `arpl_auroc`.
     """
-    accepted_known = _one_by_one(_checked(known), _checked(unknown))
-    return _arpl_pr_area(accepted_known)
+    return _arpl_pr_area(_one_by_one(known, unknown))
 
 
 def arpl_auout(known: ArrayLike, unknown: ArrayLike) -> float:
@@ -67,8 +67,7 @@ def arpl_auout(known: ArrayLike, unknown: ArrayLike) -> float:
 
     A perfect detector gets 1 - 1 / (2 n_U); the step form is `aupr_unknown`. Arguments as in `arpl_auroc`.
     """
-    accepted_known = _one_by_one(_checked(known), _checked(unknown))
-    return _arpl_pr_area(~accepted_known[::-1])
+    return _arpl_pr_area(~_one_by_one(known, unknown)[::-1])
 
 
 def arpl_oscr(known: ArrayLike, known_correct: ArrayLike, unknown: ArrayLike) -> float:
@@ -76,8 +75,8 @@ def arpl_oscr(known: ArrayLike, known_correct: ArrayLike, unknown: ArrayLike) ->
 
     Without ties it lies below `auoscr` by m / (2 n_K n_U), m being how many unknowns have a correctly
     classified known image next below them in score: at most 1 / (2 max(n_K, n_U)). Tied images move one by
-    one in the order of `np.argsort`; here it is stable with K before U in the arrays, so that ties count 0.
-    numpy may order large arrays otherwise, and theirs with them.
+    one in the order that `np.argsort` leaves them in, which depends on the machine; here the sort is stable
+    with K before U, so that ties count 0.
 
     Args:
         known: (n_K,) real scores.
@@ -100,13 +99,13 @@ def openood_v1_fpr_at_95tpr(known: ArrayLike, unknown: ArrayLike) -> float:
     Never above `fpr_at_95tpr_known`, which accepts ceil(0.95 n_K) and unknowns that tie with theta: lower by
     the unknowns between these two known scores, and by the ties. Arguments as in `arpl_auroc`.
     """
-    scores, others = np.sort(_checked(known)), _checked(unknown)
+    scores, others = np.sort(checked_scores(known, name="scores")), checked_scores(unknown, name="scores")
     required = math.floor(0.95 * len(scores))
     return float(np.mean(others < scores[required - 1]))
 
 
 def openood_fpr_at_95tpr(known: ArrayLike, unknown: ArrayLike) -> float:
-    """OpenOOD 1.5: share of K rejected where 95 % of U are; the other orientation under the same name "FPR@95".
+    """OpenOOD 1.5: share of K rejected where 95 % of U are; its "FPR@95" is the other orientation.
 
     Equals `fpr_at_95tpr_unknown` without ties. With ties it can only be higher: scikit-learn's `roc_curve`
     leaves out points inside a straight piece, and the end of that piece is taken. Arguments as in
@@ -142,25 +141,19 @@ def openood_aupr_out(known: ArrayLike, unknown: ArrayLike) -> float:
     )
 
 
-def openood_v1_ccr_at_fpr(
-    known: ArrayLike, known_correct: ArrayLike, unknown: ArrayLike, *, fpr: float
-) -> float:
+def openood_v1_ccr_at_fpr(known: ArrayLike, correct: ArrayLike, unknown: ArrayLike, *, fpr: float) -> float:
     """OpenOOD 1.0's CCR: share of K right and strictly below the ceil(fpr n_U)-th smallest unknown score.
 
     That accepts at most ceil(fpr n_U) - 1 unknowns where `ccr_at_fpr` allows floor(fpr n_U), so it is never
     higher; where that metric is NaN, because fpr < 1 / n_U, this one is the share below every unknown.
 
-    Args:
-        known: (n_K,) real scores.
-        known_correct: (n_K,) bool, whether the predicted known class is right.
-        unknown: (n_U,) real scores.
-        fpr: above 0, at most 1.
+    Arguments as in `arpl_oscr`; `fpr` is above 0 and at most 1.
     """
     if not 0 < fpr <= 1:
         raise InputError(f"fpr must be above 0 and at most 1, not {fpr}.")
-    count_accepted(known, known_correct, unknown)
-    theta = np.sort(np.asarray(unknown))[math.ceil(fpr * len(np.asarray(unknown))) - 1]
-    return float(np.mean((np.asarray(known) < theta) & np.asarray(known_correct)))
+    num_unknown = count_accepted(known, correct, unknown).num_unknown
+    theta = np.sort(np.asarray(unknown))[math.ceil(fpr * num_unknown) - 1]
+    return float(np.mean((np.asarray(known) < theta) & np.asarray(correct)))
 
 
 def openood_ece(logits: Array, labels: ArrayLike, *, bins: int) -> float:
@@ -189,19 +182,18 @@ def openood_ece(logits: Array, labels: ArrayLike, *, bins: int) -> float:
 def seed_oscr(known_probabilities: Array, labels: ArrayLike, unknown_probabilities: Array) -> float:
     """The seed's area under OSCR: P(right, s_K < s_U) of s = -max p, whatever detector the run was about.
 
-    Lower than the `auoscr` of MSP by half the tied pairs: images of one score move one by one, and of those
-    the unknown ones are accepted first, as they stand last in the arrays.
+    Lower than the `auoscr` of MSP by half the tied pairs: images of one score move one by one, the unknown
+    ones first where the sort is stable, as they stand last in the arrays.
 
-    Args:
-        known_probabilities: (n_K, K) softmax outputs.
-        labels: (n_K,) int in 0..K-1.
-        unknown_probabilities: (n_U, K).
+    Softmax outputs are (n_K, K) and (n_U, K), labels (n_K,) int in 0..K-1.
     """
     num_known, num_classes = known_probabilities.shape
     classes = checked_classes(labels, num_known, num_classes, name="labels")
     correct = known_probabilities.argmax(axis=1) == classes
     known, unknown = (-p.max(axis=1) for p in (known_probabilities, unknown_probabilities))
-    return _strictly_below(_checked(known), _checked(unknown), correct)
+    return _strictly_below(
+        checked_scores(known, name="scores"), checked_scores(unknown, name="scores"), correct
+    )
 
 
 def seed_aupr_in(known: ArrayLike, unknown: ArrayLike) -> float:
@@ -227,12 +219,8 @@ def seed_u_recall_at_95_seen_precision(known: ArrayLike, unknown: ArrayLike) -> 
     return (accepted.num_unknown - int(accepted.unknown[row])) / accepted.num_unknown
 
 
-def _checked(scores: ArrayLike) -> Array:
-    return checked_scores(scores, name="scores")
-
-
 def _accepted(known: ArrayLike, unknown: ArrayLike) -> Acceptance:
-    return count_accepted(known, np.zeros(len(np.asarray(known)), np.bool_), unknown)
+    return count_accepted(known, np.zeros(np.shape(known), np.bool_), unknown)
 
 
 def _strictly_below(known: Array, unknown: Array, members: BoolArray) -> float:
@@ -241,10 +229,12 @@ def _strictly_below(known: Array, unknown: Array, members: BoolArray) -> float:
     return int(below.sum()) / (len(known) * len(unknown))
 
 
-def _one_by_one(known: Array, unknown: Array) -> BoolArray:
+def _one_by_one(known: ArrayLike, unknown: ArrayLike) -> BoolArray:
     """(n,) bool, which image is known, from the lowest score up; of equal scores the unknown ones first."""
-    is_known = np.arange(len(known) + len(unknown)) < len(known)
-    return is_known[np.lexsort((is_known, np.append(known, unknown)))]
+    accepted = checked_scores(known, name="scores")
+    scores = np.append(accepted, checked_scores(unknown, name="scores"))
+    is_known = np.arange(len(scores)) < len(accepted)
+    return is_known[np.lexsort((is_known, scores))]
 
 
 def _arpl_pr_area(positive: BoolArray) -> float:
@@ -256,6 +246,6 @@ def _arpl_pr_area(positive: BoolArray) -> float:
 
 def _interpolated_pr_area(positives: Array, negatives: Array) -> float:
     """Trapezoids under precision against recall; counts rise from 0, where precision is 1."""
-    selected = np.maximum(positives + negatives, 1)
-    precision = np.where(positives + negatives > 0, positives / selected, 1.0)
+    selected = positives + negatives
+    precision = np.divide(positives, selected, out=np.ones(len(selected)), where=selected > 0)
     return float(np.trapezoid(precision, positives / positives[-1]))

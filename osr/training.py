@@ -33,7 +33,8 @@ class Progress:
 
     Args:
         history: a row per epoch: epoch (from 1), lr, and train/ and val/ loss and accuracy.
-        best_epoch: the epoch with the highest validation accuracy; among equals the lowest validation loss.
+        best_epoch: the epoch with the highest validation accuracy; among equals the latest, which has
+            learned longest.
         best_state: the model's state dict after that epoch.
     """
 
@@ -44,7 +45,8 @@ class Progress:
     def add(self, row: dict[str, float], model: nn.Module) -> None:
         """Take in one epoch."""
         self.history.append(row)
-        if self.best_epoch == 0 or _rank(row) > _rank(self.history[self.best_epoch - 1]):
+        best = self.history[self.best_epoch - 1]["val/accuracy"] if self.best_epoch else 0.0
+        if row["val/accuracy"] >= best:
             self.best_epoch = len(self.history)
             self.best_state = {
                 name: tensor.detach().cpu().clone() for name, tensor in model.state_dict().items()
@@ -119,10 +121,6 @@ def evaluate(model: nn.Module, loss: nn.Module, data: TensorImages, *, batch_siz
             total_loss += float(loss(logits, features, labels)) * len(labels)
             correct += int((logits.argmax(1) == labels).sum())
     return {"val/loss": total_loss / len(data), "val/accuracy": correct / len(data)}
-
-
-def _rank(row: dict[str, float]) -> tuple[float, float]:
-    return row["val/accuracy"], -row["val/loss"]
 
 
 def _train_epoch(

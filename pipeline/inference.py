@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from osr.config import Params
-from osr.extraction import extract, pick_device
+from osr.devices import pick_device, set_cpu_threads
+from osr.extraction import extract
 from osr.models.open_set_model import OpenSetModel
 from osr.outputs import Outputs
 from osr.splits import Split
@@ -12,6 +13,7 @@ from pipeline.stages import SPLIT, WEIGHTS, open_images
 
 def extract_part(part: str, params: Params) -> Outputs:
     """Outputs of the images of train (known classes only), val or test, in the order of their rows."""
+    set_cpu_threads(params.train.cpu_threads)
     split = Split.load(SPLIT)
     rows = split.known_rows(part) if part == "train" else split.rows(part)
     return extract(

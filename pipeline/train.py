@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from osr.config import Params
 from osr.data.batches import TensorImages, hash_seed
+from osr.devices import set_cpu_threads
 from osr.losses.registry import LOSSES
 from osr.models.open_set_model import OpenSetModel
 from osr.models.preprocess import format_for
@@ -27,6 +28,7 @@ from pipeline.tracking import Row
 
 def train_stage(params: Params, row: Row) -> Metrics:
     """Write weights and history; return the numbers of the best epoch."""
+    set_cpu_threads(params.train.cpu_threads)
     split, images = Split.load(SPLIT), open_images()
     checkpoint = checkpoint_path(params, split.digest)
     train_rows = split.known_rows("train")  # no loss of the registry takes background images

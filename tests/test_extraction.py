@@ -10,9 +10,9 @@ from numpy.testing import assert_allclose, assert_array_equal
 from torch import Tensor
 
 from osr.config import BackboneSettings, HeadSettings, ModelSettings, NeckSettings
-from osr.devices import make_fabric
+from osr.devices import make_fabric, pick_device, set_cpu_threads
 from osr.errors import InputError
-from osr.extraction import extract, pick_device
+from osr.extraction import extract
 from osr.models.open_set_model import OpenSetModel
 from osr.models.preprocess import ImageFormat
 from osr.outputs import Outputs
@@ -128,3 +128,14 @@ def test_a_gpu_that_is_not_there() -> None:
             InputError, match=r"^train.accelerator is 'gpu', but PyTorch finds none .*; auto takes"
         ):
             ask("gpu")
+
+
+def test_cpu_threads() -> None:
+    before = torch.get_num_threads()
+    try:
+        set_cpu_threads(1)
+        assert torch.get_num_threads() == 1
+        set_cpu_threads("auto")
+        assert torch.get_num_threads() == 1  # auto leaves what is there
+    finally:
+        torch.set_num_threads(before)

@@ -199,7 +199,7 @@ def test_dvc_shows_metrics_plots_and_experiments(project):
     for command in (["show"], ["diff", "HEAD"]):
         project.dvc("plots", *command, "--out", str(page))
         html = (page / "index.html").read_text()
-        assert "artifacts/curves/oscr/maxlogit.csv" in html
+        assert "artifacts_curves_oscr_maxlogit_csv" in html
         assert "val/loss" in html
         assert "tsne.png" in html
     assert "train.label_smoothing" in project.dvc("exp", "show", "--csv")

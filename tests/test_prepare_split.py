@@ -44,8 +44,8 @@ def test_copies_are_reported_dropped_or_refused() -> None:
     with pytest.raises(InputError) as error:
         divide(copied(), params(duplicates="error"))
     assert str(error.value) == (
-        "split: 1 of the images stand in several parts, the first as rows 3, 13; split.duplicates: drop leaves "
-        "each in one part."
+        "split: 1 of the images stand in several parts, the first as rows 3, 13; split.duplicates: drop "
+        "leaves each in one part."
     )
 
 

@@ -150,9 +150,10 @@ def test_the_learning_rate_of_each_epoch_is_that_of_its_first_step(tmp_path: Pat
     ("script", "best"),
     [
         ([(0.5, 1), (0.9, 1), (0.7, 1)], 2),
-        ([(0.9, 1), (0.9, 1), (0.9, 1)], 1),  # equal in all: the first
-        ([(0.9, 1), (0.9, 2), (0.5, 3)], 2),  # equal accuracy: the lower loss
-        ([(0.9, 2), (0.9, 1), (1.0, 0.1)], 3),  # accuracy counts more than loss
+        ([(0.9, 1), (0.9, 1), (0.9, 1)], 3),  # equal accuracy: the latest, whatever the loss
+        ([(0.9, 1), (0.9, 2), (0.5, 0.1)], 2),
+        ([(0.9, 1), (0.5, 1), (0.9, 3)], 3),
+        ([(1.0, 2), (0.9, 1), (0.9, 0.1)], 1),
         ([(0.5, 1), (0.6, 1), (0.7, 1)], 3),
     ],
 )

@@ -1,0 +1,126 @@
+"""Compare training recipes on the digits without looking at a single test image or unknown class.
+
+    python -m benchmarks.recipe [key=value ...]      for example: python -m benchmarks.recipe train.epochs=40
+
+In each trial two of the six known classes are held out in turn and play the unknowns: the network learns the
+other four from their training images and is judged on their validation images against the held-out classes.
+Five trials times three pairs give 15 trainings; printed are accuracy and the AUROC of `maxlogit`, mean and
+standard error. The default of params.yaml was chosen so: docs/log.md.
+"""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import torch
+from ruamel.yaml import YAML
+from tqdm import tqdm
+
+from osr.config import Params, check_params
+from osr.data.batches import TensorImages, hash_seed
+from osr.data.datasets import digits
+from osr.detectors.logit_scores import MaxLogit
+from osr.devices import set_cpu_threads
+from osr.extraction import extract
+from osr.losses.registry import LOSSES
+from osr.metrics import open_set_metrics
+from osr.models.open_set_model import OpenSetModel
+from osr.models.preprocess import format_for
+from osr.protocols.classes import protocol_classes
+from osr.splits import make_split
+from osr.training import train
+
+TRIALS, PAIRS = 5, 3
+
+
+def settings(overrides: list[str]) -> Params:
+    """params.yaml with some values replaced."""
+    yaml = YAML(typ="safe", pure=True)
+    content = yaml.load(Path("params.yaml").read_text(encoding="utf-8"))
+    for override in overrides:
+        key, _, value = override.partition("=")
+        *sections, last = key.split(".")
+        target = content
+        for section in sections:
+            target = target[section]
+        target[last] = yaml.load(value)
+    return check_params(content, source="params.yaml with overrides")
+
+
+def judge(params: Params, trial: int, pair: int) -> tuple[float, float]:
+    """Validation accuracy of four known classes, and AUROC against the two that were held out."""
+    data = digits()
+    known, _ = protocol_classes("A", "digits", trial, len(data.class_names))
+    held_out = known[2 * pair : 2 * pair + 2]
+    parts = make_split(
+        data.targets,
+        data.class_names,
+        known=[number for number in known if number not in held_out],
+        unknown=held_out,
+        val_fraction=params.split.val_fraction,
+        test_fraction=params.split.test_fraction,
+        seed=params.split.seed,
+    )
+    # The pair's test images stay unseen, too: they are test images of the trial.
+    trial_test = make_split(
+        data.targets,
+        data.class_names,
+        known=known,
+        unknown=[],
+        val_fraction=params.split.val_fraction,
+        test_fraction=params.split.test_fraction,
+        seed=params.split.seed,
+    ).test
+    unknown = np.setdiff1d(parts.test[parts.labels[parts.test] < 0], trial_test)
+    rows = np.concatenate([parts.val, unknown])
+
+    def part(rows: np.ndarray) -> TensorImages:
+        pixels = np.ascontiguousarray(data.images[rows].transpose(0, 3, 1, 2))
+        return TensorImages(torch.from_numpy(pixels), torch.from_numpy(parts.labels[rows]))
+
+    torch.manual_seed(hash_seed(params.train.seed, -1))
+    model = OpenSetModel(params.model, format_for(params.model, data.images[parts.train]), parts.known_names)
+    with tempfile.TemporaryDirectory() as folder:
+        train(
+            model,
+            LOSSES[params.train.loss](params.train),
+            train_data=part(parts.train),
+            val_data=part(parts.val),
+            settings=params.train,
+            checkpoint=Path(folder) / "state.pt",
+            on_epoch=lambda _row, _rate: None,
+        )
+    outputs = extract(
+        model,
+        data.images,
+        rows=rows,
+        labels=parts.labels[rows],
+        batch_size=params.extraction.batch_size,
+        device=torch.device("cpu"),
+        title="judge",
+    )
+    is_known = outputs.labels >= 0
+    scores = MaxLogit().score(outputs)
+    found = open_set_metrics(scores[is_known], outputs.correct[is_known], scores[~is_known])
+    return float(outputs.correct[is_known].mean()), found["auroc"]
+
+
+def main() -> None:
+    """Run all trainings and print one line."""
+    overrides = sys.argv[1:]
+    params = settings(overrides)
+    set_cpu_threads(params.train.cpu_threads)
+    runs = [(trial, pair) for trial in range(TRIALS) for pair in range(PAIRS)]
+    found = np.array([judge(params, *run) for run in tqdm(runs, desc="trainings", disable=None)])
+    (accuracy, auroc), errors = found.mean(axis=0), found.std(axis=0, ddof=1) / len(runs) ** 0.5
+    print(
+        f"{' '.join(overrides) or 'params.yaml'}: accuracy {accuracy:.4f} ± {errors[0]:.4f}, "
+        f"AUROC {auroc:.4f} ± {errors[1]:.4f} (n = {len(runs)} trainings)"
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,273 @@
+"""osr.comparison and osr.multiple_comparisons against brute force, scipy and published numbers."""
+
+import math
+
+import numpy as np
+import pytest
+from matplotlib.image import imread
+from scipy import stats
+from sklearn.metrics import roc_auc_score
+
+from osr.comparison import (
+    auroc_covariance,
+    bootstrap_difference,
+    delong_test,
+    headline,
+    paired_bootstrap,
+    paired_t_test,
+    wilcoxon_test,
+)
+from osr.errors import InputError
+from osr.metrics import open_set_metrics
+from osr.multiple_comparisons import critical_difference, friedman_test, holm
+from osr.plots import critical_difference as figure
+from osr.plots import style
+
+
+def detectors(seed=0, *, num_known=40, num_unknown=30, shift=0.5, tied=False):
+    """Two detectors that see the same images: what they share, and noise of their own."""
+    rng = np.random.default_rng(seed)
+    known, unknown = rng.normal(size=num_known), rng.normal(size=num_unknown) + 1
+    correct = rng.random(num_known) < 0.8
+    second = (known + 0.5 * rng.normal(size=num_known), unknown - shift + 0.5 * rng.normal(size=num_unknown))
+    pair = [(known, correct, unknown), (second[0], correct, second[1])]
+    return [(np.round(k), c, np.round(u)) for k, c, u in pair] if tied else pair
+
+
+# ---- the same images
+
+
+@pytest.mark.parametrize("tied", [False, True])
+@pytest.mark.parametrize("seed", range(5))
+def test_delong_against_every_pair_of_images(seed, tied):
+    pair = detectors(seed, num_known=13, num_unknown=9, tied=tied)
+    areas, covariance = auroc_covariance(np.stack([p[0] for p in pair]), np.stack([p[2] for p in pair]))
+    wins = [(k[:, None] < u) + 0.5 * (k[:, None] == u) for k, _, u in pair]
+    expected = [
+        [np.cov(a.mean(0), b.mean(0))[0, 1] / 9 + np.cov(a.mean(1), b.mean(1))[0, 1] / 13 for b in wins]
+        for a in wins
+    ]
+    np.testing.assert_allclose(areas, [w.mean() for w in wins], atol=1e-14)
+    np.testing.assert_allclose(covariance, expected, atol=1e-14)
+    found = delong_test(*pair, confidence=0.9)
+    error = math.sqrt(expected[0][0] + expected[1][1] - 2 * expected[0][1])
+    difference = wins[0].mean() - wins[1].mean()
+    assert found.estimate == pytest.approx(difference)
+    assert found.p_value == pytest.approx(2 * stats.norm.sf(abs(difference) / error))
+    assert (found.low, found.high) == pytest.approx(stats.norm.interval(0.9, difference, error))
+
+
+def test_delong_by_hand():
+    # each known image against two unknowns: detector 1 wins 1, 1; detector 2 wins 1, 0 and a tie
+    first = ([0.0, 0.0], [True, True], [1.0, 1.0])
+    second = ([0.0, 2.0], [True, True], [1.0, 2.0])
+    found = delong_test(first, second, confidence=0.95)
+    assert found.estimate == pytest.approx(1 - (1 + 1 + 0 + 0.5) / 4)
+    # shares of U above each known: 1, 1/4; of K below each unknown: 1/2, 3/4; variances 9/32 and 1/32, by 2
+    assert found.high - found.estimate == pytest.approx(
+        stats.norm.ppf(0.975) * math.sqrt((9 / 32 + 1 / 32) / 2)
+    )
+    assert found.n == 4
+
+
+def test_delong_of_many_detectors_at_once_and_of_one():
+    rng = np.random.default_rng(0)
+    known, unknown = rng.normal(size=(4, 20)), rng.normal(size=(4, 30))
+    areas, covariance = auroc_covariance(known, unknown)
+    truth = [roc_auc_score(np.arange(50) >= 20, np.append(k, u)) for k, u in zip(known, unknown, strict=True)]
+    np.testing.assert_allclose(areas, truth)
+    one, variance = auroc_covariance(known[2], unknown[2])
+    assert (one[0], variance[0, 0]) == pytest.approx((areas[2], covariance[2, 2]))
+
+
+def test_detectors_that_rank_alike_do_not_differ():
+    (known, correct, unknown), _ = detectors()
+    twin = (np.exp(known), correct, np.exp(unknown))
+    found = delong_test((known, correct, unknown), twin, confidence=0.95)
+    assert (found.estimate, found.low, found.high, found.p_value) == (0, 0, 0, 1)
+    for difference in paired_bootstrap(
+        (known, correct, unknown), twin, replicates=50, confidence=0.95, seed=0
+    ).values():
+        assert (difference.estimate, difference.low, difference.high, difference.p_value) == (0, 0, 0, 1)
+
+
+def test_perfect_against_useless_leaves_no_doubt():
+    perfect, useless = ([0.0, 0.0], [True] * 2, [1.0, 1.0]), ([0.0, 0.0], [True] * 2, [0.0, 0.0])
+    assert delong_test(perfect, useless, confidence=0.95).p_value == 0
+
+
+def test_paired_bootstrap_agrees_with_delong_and_is_sharper_than_two_intervals():
+    first, second = detectors(3, num_known=200, num_unknown=150)
+    found = paired_bootstrap(first, second, replicates=500, confidence=0.95, seed=1)
+    delong = delong_test(first, second, confidence=0.95)
+    assert found["auroc"].estimate == pytest.approx(delong.estimate)
+    assert found["auroc"].high - found["auroc"].low == pytest.approx(delong.high - delong.low, rel=0.15)
+    assert found["auroc"].p_value == pytest.approx(2 / 501)
+    assert delong.p_value < 0.001
+    assert found["accuracy"].p_value == 1  # the same predictions
+    metrics = [open_set_metrics(*scored) for scored in (first, second)]
+    assert found["auoscr"].estimate == pytest.approx(metrics[0]["auoscr"] - metrics[1]["auoscr"])
+    assert set(found) == set(headline(first))
+    areas, covariance = auroc_covariance(np.stack([first[0], second[0]]), np.stack([first[2], second[2]]))
+    unpaired = math.sqrt(covariance[0, 0] + covariance[1, 1])
+    assert delong.high - areas[0] + areas[1] < 0.8 * 1.96 * unpaired
+
+
+def test_bootstrap_p_value_by_hand():
+    # 1 of 9 replicates is not above 0: 2 * (1 + 1) / 10; one that is 0 counts on both sides
+    second = np.zeros(9)
+    first = np.array([-1.0, 1, 1, 1, 1, 1, 1, 1, 1])
+    assert bootstrap_difference(first, second, estimate=1.0, confidence=0.9).p_value == pytest.approx(0.4)
+    first[1] = 0
+    assert bootstrap_difference(first, second, estimate=1.0, confidence=0.9).p_value == pytest.approx(0.6)
+    assert bootstrap_difference(-first, second, estimate=-1.0, confidence=0.9).p_value == pytest.approx(0.6)
+
+
+def test_false_alarms_are_as_rare_as_the_p_value_says():
+    rng = np.random.default_rng(0)
+    equal = []
+    for _ in range(300):
+        shared = [rng.normal(size=40), rng.normal(size=30) + 1]
+        pair = [tuple(part + 0.5 * rng.normal(size=len(part)) for part in shared) for _ in range(2)]
+        correct = np.ones(40, bool)
+        equal.append(
+            delong_test(*[(known, correct, unknown) for known, unknown in pair], confidence=0.95).p_value
+        )
+    assert 0.02 < np.mean(np.array(equal) < 0.05) < 0.09  # three standard errors around 0.05
+
+
+# ---- trials
+
+
+def test_paired_tests_against_scipy():
+    rng = np.random.default_rng(0)
+    first = rng.normal(size=8)
+    second = first - 0.4 + 0.5 * rng.normal(size=8)
+    found = paired_t_test(first, second, confidence=0.9)
+    truth = stats.ttest_rel(first, second)
+    assert found.p_value == pytest.approx(truth.pvalue)
+    assert (found.low, found.high) == pytest.approx(tuple(truth.confidence_interval(0.9)))
+    assert (found.estimate, found.n) == (pytest.approx(np.mean(first - second)), 8)
+    assert wilcoxon_test(first, second) == pytest.approx(stats.wilcoxon(first, second, method="exact").pvalue)
+
+
+def test_trials_without_a_difference_or_without_scatter():
+    assert paired_t_test([0.5, 0.7], [0.5, 0.7], confidence=0.9).p_value == 1
+    assert paired_t_test([0.5, 0.75], [0.25, 0.5], confidence=0.9).p_value == 0
+    assert wilcoxon_test([0.5, 0.7], [0.5, 0.7]) == 1
+    assert wilcoxon_test([1, 2, 3, 4, 5.0], [0.0] * 5) == 2 ** (1 - 5)
+
+
+# ---- several at once
+
+
+def test_holm_by_hand():
+    # 0.01 * 3, 0.03 * 2, 0.04 * 1, which may not fall below the one before
+    np.testing.assert_allclose(holm([0.01, 0.04, 0.03]), [0.03, 0.06, 0.06])
+    np.testing.assert_allclose(holm([0.5, 0.9]), [1.0, 1.0])
+    np.testing.assert_allclose(holm([0.2]), [0.2])
+    assert holm([]).shape == (0,)
+
+
+@pytest.mark.parametrize("decimals", [None, 1])
+def test_friedman_against_scipy(decimals):
+    values = np.random.default_rng(0).normal([0, 0.5, 0, 1], size=(7, 4))
+    values = values if decimals is None else np.round(values, 0)
+    found = friedman_test(values)
+    truth = stats.friedmanchisquare(*values.T)
+    assert (found.statistic, found.p_value) == pytest.approx((truth.statistic, truth.pvalue))
+    assert found.ranks.sum() == pytest.approx(10)
+    assert found.ranks[3] == found.ranks.min()
+
+
+def test_friedman_by_hand():
+    # the first method is best on all three data sets, the others tie once
+    found = friedman_test([[0.9, 0.8, 0.7], [0.9, 0.7, 0.8], [0.9, 0.8, 0.8]])
+    np.testing.assert_allclose(found.ranks, [1, 2.5, 2.5])
+    assert found.statistic == pytest.approx(9 * (1 + 0.25 + 0.25) / ((2 + 2 + 1.5) / 2))
+    assert friedman_test(np.zeros((3, 4))).p_value == 1
+
+
+@pytest.mark.parametrize(
+    ("num_methods", "q05", "q10"),
+    [(2, 1.960, 1.645), (3, 2.343, 2.052), (4, 2.569, 2.291), (5, 2.728, 2.459), (6, 2.850, 2.589)],
+)
+def test_nemenyi_against_the_table_of_demsar(num_methods, q05, q10):
+    unit = math.sqrt(num_methods * (num_methods + 1) / (6 * 10))
+    for significance, quantile in ((0.05, q05), (0.1, q10)):
+        found = critical_difference(num_methods, 10, significance=significance)
+        assert found / unit == pytest.approx(quantile, abs=1.1e-3)
+
+
+def test_nemenyi_example_of_demsar():
+    # four classifiers on 14 data sets: 1.25 at 0.05 and 1.12 at 0.10
+    assert critical_difference(4, 14) == pytest.approx(1.25, abs=0.005)
+    assert critical_difference(4, 14, significance=0.1) == pytest.approx(1.12, abs=0.005)
+
+
+# ---- the figure
+
+
+def draw(ranks, length):
+    with style.styled():
+        axes = style.canvas(3.4, 2).subplots()
+        figure.critical_difference(axes, ranks, critical_difference=length)
+    return axes
+
+
+def test_diagram_joins_what_lies_closer_than_the_critical_difference(tmp_path):
+    ranks = {"b": 2.0, "a": 1.5, "d": 3.5, "c": 3.0}
+    axes = draw(ranks, 1.5)
+    bars = [line.get_xdata() for line in axes.get_lines() if line.get_color() == style.BLUE]
+    np.testing.assert_allclose(
+        bars, [[1.5, 2], [2, 3], [3, 3.5]], atol=0.05
+    )  # 1.5 to 3 is not closer than 1.5
+    ruler = next(line for line in axes.get_lines() if line.get_marker() == "|")
+    assert np.ptp(ruler.get_xdata()) == 1.5
+    labels = [text.get_text() for text in axes.texts]
+    assert [label for label in labels if "  " in label] == ["a  1.50", "b  2.00", "3.00  c", "3.50  d"]
+    assert "critical difference 1.50" in labels
+    with style.styled():
+        style.save(axes.figure, tmp_path / "figure.png", 100)
+    pixels = imread(tmp_path / "figure.png")[..., :3]
+    assert (np.concatenate([pixels[0], pixels[-1], pixels[:, 0], pixels[:, -1]]) == 1).all()
+
+
+def test_diagram_bars_are_the_longest_runs():
+    assert figure.indistinguishable([1, 1.1, 1.2, 3], 0.5) == [(0, 2)]
+    assert figure.indistinguishable([1, 2, 3], 5) == [(0, 2)]
+    assert figure.indistinguishable([1, 2, 3], 1) == []
+
+
+# ---- bad input
+
+FIRST, SECOND = detectors()
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (
+            lambda: delong_test(FIRST, (FIRST[0][1:], FIRST[1][1:], FIRST[2]), confidence=0.9),
+            "39 known and 30",
+        ),
+        (lambda: delong_test(FIRST, SECOND, confidence=1.0), "between 0 and 1, not 1"),
+        (lambda: auroc_covariance(np.zeros((2, 3)), np.zeros((3, 3))), r"\(M, n_K\) and \(M, n_U\)"),
+        (lambda: auroc_covariance(np.zeros((2, 1)), np.zeros((2, 3))), "at least 2 known and 2 unknown"),
+        (lambda: auroc_covariance(np.full((2, 3), np.nan), np.zeros((2, 3))), "NaN"),
+        (lambda: paired_t_test([1.0, 2.0], [1.0], confidence=0.9), "one length"),
+        (lambda: paired_t_test([1.0], [1.0], confidence=0.9), "one length >= 2"),
+        (lambda: wilcoxon_test([1.0, math.nan], [1.0, 2.0]), "NaN or an infinity"),
+        (lambda: holm([0.1, math.nan]), r"in 0\.\.1"),
+        (lambda: holm([0.1, 1.1]), r"in 0\.\.1"),
+        (lambda: friedman_test([[1.0, 2.0]]), "N, M >= 2"),
+        (lambda: critical_difference(1, 5), "at least 2 methods"),
+        (lambda: critical_difference(3, 5, significance=0), "significance"),
+        (lambda: draw({"a": 1.0}, 1.0), "at least 2 methods, not 1"),
+        (lambda: draw({"a": 1.0, "b": 2.5}, 1.0), r"lie in 1\.\.2, but there is \{'b': 2.5\}"),
+        (lambda: draw({"a": 1.0, "b": 2.0}, math.nan), "above 0 and finite"),
+    ],
+)
+def test_bad_input(call, message):
+    with pytest.raises(InputError, match=message):
+        call()
