@@ -94,12 +94,10 @@ def make_split(
 
 def without_duplicates(split: Split) -> Split:
     """The same split with images that stand in several parts left in one: test before val before train."""
-    dropped = [
-        row
-        for rows in split.duplicates
-        for row in rows
-        if split.part_codes[row] < max(split.part_codes[other] for other in rows)
-    ]
+    dropped: list[int] = []
+    for rows in split.duplicates:
+        last = max(split.part_codes[rows])
+        dropped += [row for row in rows if split.part_codes[row] < last]
     kept = {part: np.setdiff1d(split.rows(part), dropped) for part in PARTS}
     return replace(split, train=kept["train"], val=kept["val"], test=kept["test"])
 

@@ -244,7 +244,7 @@ def test_own_code_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
         ({"parts": np.array(["train"])}, "2 images need as many parts, not (1,)."),
         ({"parts": np.array(["train", "dev"])}, "parts must be train, val or test, not 'dev'."),
         ({"groups": np.array([[0, 1]])}, "2 images need as many groups, not (1, 2)."),
-        ({"class_names": ("a", "a")}, "class names must differ, but 'a' stands twice."),
+        ({"class_names": ("a", "a")}, "class names must differ, but 'a' stands 2 times."),
     ],
 )
 def test_what_breaks_the_contract_is_refused(changes: dict, sentence: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 from typing import Any
 
@@ -47,9 +48,9 @@ class ImageSet:
                 raise InputError(f"{len(self.images)} images need as many {name}, not {array.shape}.")
         if len(self.targets) and not 0 <= self.targets.min() <= self.targets.max() < len(self.class_names):
             raise InputError(f"targets must lie in 0..{len(self.class_names) - 1}.")
-        repeated = sorted({name for name in self.class_names if self.class_names.count(name) > 1})
-        if repeated:
-            raise InputError(f"class names must differ, but {repeated[0]!r} stands twice.")
+        name, times = Counter(self.class_names).most_common(1)[0] if self.class_names else ("", 1)
+        if times > 1:
+            raise InputError(f"class names must differ, but {name!r} stands {times} times.")
         self._check_parts()
 
     def _check_parts(self) -> None:
