@@ -31,12 +31,13 @@ def train_stage(params: Params, row: Row) -> Metrics:
     set_cpu_threads(params.train.cpu_threads)
     split, images = Split.load(SPLIT), open_images()
     checkpoint = checkpoint_path(params, split.digest)
+    train_rows = split.known_rows("train")  # no loss of the registry takes background images
     torch.manual_seed(hash_seed(params.train.seed, -1))  # the initial weights
-    model = OpenSetModel(params.model, format_for(params.model, images[split.train]), split.known_names)
+    model = OpenSetModel(params.model, format_for(params.model, images[train_rows]), split.known_names)
     progress = train(
         model,
         LOSSES[params.train.loss](params.train),
-        train_data=load_part(images, split.train, split.labels),
+        train_data=load_part(images, train_rows, split.labels),
         val_data=load_part(images, split.val, split.labels),
         settings=params.train,
         checkpoint=checkpoint,
