@@ -24,13 +24,13 @@ from osr.data.batches import TensorImages, hash_seed
 from osr.data.datasets import digits
 from osr.detectors.logit_scores import MaxLogit
 from osr.devices import set_cpu_threads
+from osr.division import make_split
 from osr.extraction import extract
 from osr.losses.registry import LOSSES
 from osr.metrics import open_set_metrics
 from osr.models.open_set_model import OpenSetModel
 from osr.models.preprocess import format_for
 from osr.protocols.classes import protocol_classes
-from osr.splits import make_split
 from osr.training import train
 
 TRIALS, PAIRS = 5, 3
@@ -52,7 +52,7 @@ def settings(overrides: list[str]) -> Params:
 
 def judge(params: Params, trial: int, pair: int) -> tuple[float, float]:
     """Validation accuracy of four known classes, and AUROC against the two that were held out."""
-    data = digits()
+    data = digits(params.dataset)
     known, _ = protocol_classes("A", "digits", trial, len(data.class_names))
     held_out = known[2 * pair : 2 * pair + 2]
     parts = make_split(

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Self
 
 from pydantic import BaseModel, Field, ValidationError, model_validator
 from ruamel.yaml import YAML
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
+from osr.data.settings import DatasetSettings, SplitSettings
 from osr.detectors.settings import DetectorName, DetectorsSettings
 from osr.errors import InputError
 from osr.losses.settings import LossesSettings
@@ -17,51 +18,6 @@ from osr.sections import Count, Section, Seed, Share
 from osr.sentences import sentences
 from osr.train_settings import AugmentationSettings as AugmentationSettings
 from osr.train_settings import TrainSettings as TrainSettings
-
-DatasetName = Literal["digits"]
-ClassName = Annotated[str | int, Field(union_mode="left_to_right")]
-
-
-class DatasetSettings(Section):
-    """Which images."""
-
-    name: DatasetName
-
-
-class SplitSettings(Section):
-    """Which classes are known and which images train, validate and test."""
-
-    protocol: Literal["A", "explicit"]
-    trial: Annotated[int, Field(ge=0)]
-    known: tuple[ClassName, ...]
-    unknown: tuple[ClassName, ...]
-    val_fraction: Share
-    test_fraction: Share
-    seed: Seed
-
-    @model_validator(mode="after")
-    def _relations(self) -> Self:
-        if self.val_fraction + self.test_fraction >= 1:
-            raise ValueError(
-                f"split.val_fraction is {self.val_fraction} and split.test_fraction is {self.test_fraction}, "
-                "but their sum must be below 1, so that images are left to train on"
-            )
-        lists = {"split.known": self.known, "split.unknown": self.unknown}
-        if self.protocol != "explicit":
-            filled = [f"{key} is {list(classes)}" for key, classes in lists.items() if classes]
-            if filled:
-                raise ValueError(
-                    f"{' and '.join(filled)}, but must be [] while split.protocol is {self.protocol!r}; "
-                    "explicit takes your lists"
-                )
-            return self
-        for (key, classes), fewest in zip(lists.items(), (2, 1), strict=True):
-            if len(classes) < fewest:
-                raise ValueError(
-                    f"{key} is {list(classes)}, but must hold at least {fewest} of the classes when "
-                    "split.protocol is 'explicit'"
-                )
-        return self
 
 
 class ExtractionSettings(Section):

@@ -17,6 +17,8 @@ _RULES = {
     "float_type": "a number",
     "finite_number": "a finite number",
     "string_type": "text",
+    # The one setting with a pattern is dataset.name.
+    "string_pattern_mismatch": "module:function of your own code",
     "bool_type": "true or false",
     "tuple_type": "a list",
     "model_type": "a section of settings",

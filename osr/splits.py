@@ -8,7 +8,7 @@ from __future__ import annotations
 import csv
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -17,6 +17,7 @@ from typing import Any, Self
 import numpy as np
 
 from osr.errors import InputError
+from osr.leaks import HashArray, cut_group, repeated_images
 from osr.outputs import BACKGROUND, UNKNOWN, IntArray
 
 PARTS = ("train", "val", "test")
@@ -33,10 +34,13 @@ class Split:
         background: class ids that may be shown in training as "not known", never tested.
         unknown: class ids that appear only in the test part.
         train, val, test: rows of the data set, sorted.
+        groups: (N,) int64, images of one number (a track, a patient, a video) stay in one part; None where
+            every image stands for itself.
+        hashes: (N,) uint64 of the pixels, see `osr.data.hashes`; None where pixels were not looked at.
 
     Raises:
-        InputError: a class in two groups, a row in two parts, rows that are not sorted, an unknown outside
-            test, or a known class missing from a part.
+        InputError: a class in two places, a row or a group in two parts, rows that are not sorted, an unknown
+            outside test, or a known class missing from a part.
     """
 
     targets: IntArray
@@ -47,12 +51,15 @@ class Split:
     train: IntArray
     val: IntArray
     test: IntArray
+    groups: IntArray | None = None
+    hashes: HashArray | None = None
 
     def __post_init__(self) -> None:
-        self._check_groups()
+        self._check_classes()
         self._check_parts()
+        self._check_groups()
 
-    def _check_groups(self) -> None:
+    def _check_classes(self) -> None:
         groups = {"known": self.known, "background": self.background, "unknown": self.unknown}
         seen: dict[int, str] = {}
         for group, classes in groups.items():
@@ -62,9 +69,8 @@ class Split:
                         f"split.{group}: class id {number} must lie in 0..{len(self.class_names) - 1}."
                     )
                 if number in seen:
-                    where = (
-                        f"twice in {group}" if seen[number] == group else f"in {seen[number]} and in {group}"
-                    )
+                    same = seen[number] == group
+                    where = f"twice in {group}" if same else f"in {seen[number]} and in {group}"
                     raise InputError(
                         f"split: class {self.class_names[number]!r} stands {where}; one place per class."
                     )
@@ -83,6 +89,15 @@ class Split:
         for part in PARTS:
             if (np.diff(self.rows(part)) < 0).any():
                 raise InputError(f"split: the rows of {part} must be sorted.")
+        for name in ("groups", "hashes"):
+            array = getattr(self, name)
+            if array is not None and array.shape != self.targets.shape:
+                raise InputError(
+                    f"split: {name} must have shape {self.targets.shape}, one per image, not {array.shape}."
+                )
+        self._check_parts_hold_their_classes()
+
+    def _check_parts_hold_their_classes(self) -> None:
         allowed = {
             "train": (self.known + self.background),
             "val": self.known,
@@ -98,14 +113,42 @@ class Split:
                         f"split: known class {self.class_names[number]!r} has no image in {part}."
                     )
 
+    def _check_groups(self) -> None:
+        if self.groups is None:
+            return
+        cut = cut_group(self.groups, self.part_codes)
+        if cut is not None:
+            group, first, second = cut
+            raise InputError(
+                f"split: group {group} stands in {PARTS[first]} and in {PARTS[second]}; one part per group."
+            )
+
     def rows(self, part: str) -> IntArray:
         """Rows of one part: train, val or test."""
         return {"train": self.train, "val": self.val, "test": self.test}[part]
+
+    def known_rows(self, part: str) -> IntArray:
+        """Rows of one part whose class is known."""
+        rows = self.rows(part)
+        return rows[self.labels[rows] >= 0]
 
     @property
     def known_names(self) -> tuple[str, ...]:
         """Names of the known classes, in label order."""
         return tuple(self.class_names[number] for number in self.known)
+
+    @cached_property
+    def part_codes(self) -> IntArray:
+        """(N,) int64, position of each image's part in `PARTS`; -1 for an image in no part."""
+        codes = np.full(len(self.targets), -1, dtype=np.int64)
+        for code, part in enumerate(PARTS):
+            codes[self.rows(part)] = code
+        return codes
+
+    @cached_property
+    def duplicates(self) -> list[list[int]]:
+        """Rows of identical images that stand in more than one part: one list per image, in order of rows."""
+        return [] if self.hashes is None else repeated_images(self.hashes, self.part_codes)
 
     @cached_property
     def labels(self) -> IntArray:
@@ -117,41 +160,60 @@ class Split:
 
     @cached_property
     def digest(self) -> str:
-        """16 hex digits over groups, parts and targets: equal digests, equal splits."""
+        """16 hex digits over classes, parts, targets, groups and pixels: equal digests, equal splits."""
         content = hashlib.sha256()
         content.update(json.dumps([self.class_names, self.known, self.background, self.unknown]).encode())
         for rows in (self.targets, self.train, self.val, self.test):
             content.update(
                 len(rows).to_bytes(8, "little") + np.ascontiguousarray(rows, dtype="<i8").tobytes()
             )
+        for name in ("groups", "hashes"):
+            array = getattr(self, name)
+            if array is not None:
+                content.update(name.encode() + np.ascontiguousarray(array, dtype="<u8").tobytes())
         return content.hexdigest()[:16]
 
     def counts(self) -> dict[str, dict[str, int]]:
         """Images per class name and part, known classes first."""
-        order = self.known + self.background + self.unknown
+        sizes = {
+            part: np.bincount(self.targets[self.rows(part)], minlength=len(self.class_names))
+            for part in PARTS
+        }
         return {
-            self.class_names[number]: {
-                part: int((self.targets[self.rows(part)] == number).sum()) for part in PARTS
-            }
-            for number in order
+            self.class_names[number]: {part: int(sizes[part][number]) for part in PARTS}
+            for number in self.known + self.background + self.unknown
         }
 
     def save(self, folder: Path) -> None:
         """Write split.json (groups, counts, digest) and manifest.csv (every image) into `folder`."""
         (folder / "split.json").write_text(json.dumps(self._summary(), indent=2) + "\n", encoding="utf-8")
-        part_of = np.full(len(self.targets), "unused")
-        for part in PARTS:
-            part_of[self.rows(part)] = part
+        part_of = np.array([*PARTS, "unused"])[self.part_codes]  # code -1 is the last
+        columns: dict[str, Iterable[Any]] = {
+            "row": range(len(self.targets)),
+            "class_id": self.targets,
+            "label": self.labels,
+            "part": part_of,
+        }
+        if self.groups is not None:
+            columns["group"] = self.groups
+        if self.hashes is not None:
+            columns["hash"] = (f"{number:016x}" for number in self.hashes.tolist())
         with (folder / "manifest.csv").open("w", newline="", encoding="utf-8") as file:
             writer = csv.writer(file, lineterminator="\n")
-            writer.writerow(["row", "class_id", "label", "part"])
-            writer.writerows(zip(range(len(self.targets)), self.targets, self.labels, part_of, strict=True))
+            writer.writerow(columns)
+            writer.writerows(zip(*columns.values(), strict=True))
 
     def _summary(self) -> dict[str, Any]:
         groups = {
             name: list(getattr(self, name)) for name in ("class_names", "known", "background", "unknown")
         }
-        return {"digest": self.digest, **groups, "counts": self.counts()}
+        leaks = self.duplicates
+        return {
+            "digest": self.digest,
+            **groups,
+            "counts": self.counts(),
+            "duplicates": {"images": len(leaks), "copies": sum(map(len, leaks)), "rows": leaks},
+        }
 
     @classmethod
     def load(cls, folder: Path) -> Self:
@@ -173,6 +235,9 @@ class Split:
                 for name in ("row", "class_id", "label")
             }
             parts = np.array([line["part"] for line in lines])
+            has = lines[0].keys() if lines else ()
+            groups = [int(line["group"]) for line in lines] if "group" in has else None
+            hashes = [int(line["hash"], 16) for line in lines] if "hash" in has else None
             split = cls(
                 targets=numbers["class_id"],
                 class_names=tuple(summary["class_names"]),
@@ -182,8 +247,10 @@ class Split:
                 train=np.flatnonzero(parts == "train"),
                 val=np.flatnonzero(parts == "val"),
                 test=np.flatnonzero(parts == "test"),
+                groups=None if groups is None else np.array(groups, dtype=np.int64),
+                hashes=None if hashes is None else np.array(hashes, dtype=np.uint64),
             )
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, OverflowError) as error:
             raise InputError(f"{changed} ({str(error).rstrip('.')}).") from error
         if split.digest != summary["digest"]:
             raise InputError(f"{changed} (its digest is {split.digest}, not {summary['digest']}).")
@@ -193,62 +260,3 @@ class Split:
                 f"{changed} (its rows, labels or counts do not follow from its classes and parts)."
             )
         return split
-
-
-def make_split(
-    targets: IntArray,
-    class_names: Sequence[str],
-    *,
-    known: Sequence[int],
-    unknown: Sequence[int],
-    background: Sequence[int] = (),
-    val_fraction: float,
-    test_fraction: float,
-    seed: int,
-) -> Split:
-    """Divide the images of each known class at random; unknown classes go to test, background to train.
-
-    Args:
-        targets: (N,) int64 class ids.
-        class_names: the name of each class id.
-        known: class ids in label order.
-        unknown: class ids, all of whose images are tested.
-        background: class ids, all of whose images may be shown in training.
-        val_fraction: share of each known class for validation, rounded, at least one image.
-        test_fraction: share of each known class for the test, rounded, at least one image.
-        seed: of the division.
-
-    Raises:
-        InputError: a class has no or too few images, or `Split` refuses the groups.
-    """
-    generator = np.random.default_rng(seed)
-    parts: dict[str, list[IntArray]] = {part: [] for part in PARTS}
-    # Drawn for every class in order of its id: its division does not depend on the protocol.
-    for number, name in enumerate(class_names):
-        rows = generator.permutation(np.flatnonzero(targets == number))
-        if number in (*known, *unknown, *background) and not len(rows):
-            raise InputError(f"split: class {name!r} has no image in the data set.")
-        if number in unknown:
-            parts["test"].append(rows)
-        elif number in background:
-            parts["train"].append(rows)
-        elif number in known:
-            num_val, num_test = (max(1, round(share * len(rows))) for share in (val_fraction, test_fraction))
-            if num_val + num_test >= len(rows):
-                raise InputError(
-                    f"split: known class {name!r} has {len(rows)} images, too few to train, val and test."
-                )
-            for part, chosen in zip(PARTS[::-1], np.split(rows, [num_test, num_test + num_val]), strict=True):
-                parts[part].append(chosen)
-    empty = [np.empty(0, dtype=np.int64)]
-    train, val, test = (np.sort(np.concatenate(parts[part] or empty)) for part in PARTS)
-    return Split(
-        targets=targets,
-        class_names=tuple(class_names),
-        known=tuple(known),
-        background=tuple(background),
-        unknown=tuple(unknown),
-        train=train,
-        val=val,
-        test=test,
-    )

@@ -22,7 +22,9 @@ Body = Callable[[Params, Row], Metrics]
 logger = logging.getLogger("osr")
 
 
-def run_stage(name: str, body: Body, description: str | None) -> None:
+def run_stage(
+    name: str, body: Body, description: str | None, report: Callable[[], str] | None = None
+) -> None:
     """Run one stage as a command.
 
     Bad input ends with its sentence on stderr and exit status 1. After any failure the outputs that DVC
@@ -32,10 +34,10 @@ def run_stage(name: str, body: Body, description: str | None) -> None:
         name: of the stage, as in dvc.yaml.
         body: does the work and writes the stage's files; returns its metrics, which may be nested.
         description: for --help.
+        report: what --report prints instead of running; None for a stage without that option.
     """
-    parser = argparse.ArgumentParser(prog=f"dvc repro {name}", description=description)
-    parser.epilog = f"Settings come from {PARAMS}; override one with `dvc exp run -S key=value`."
-    parser.parse_args()
+    if _printed_report(name, description, report):
+        return
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
     logging.getLogger("alembic").setLevel(logging.WARNING)
     try:
@@ -48,6 +50,23 @@ def run_stage(name: str, body: Body, description: str | None) -> None:
     except BaseException:
         restore_outputs(name)
         raise
+
+
+def _printed_report(name: str, description: str | None, report: Callable[[], str] | None) -> bool:
+    """Read the command line; whether it asked for the report, which then is printed."""
+    parser = argparse.ArgumentParser(prog=f"dvc repro {name}", description=description)
+    parser.epilog = f"Settings come from {PARAMS}; override one with `dvc exp run -S key=value`."
+    if report is not None:
+        told = "print what this stage made, and run nothing"
+        parser.add_argument("--report", action="store_true", help=told)
+    arguments = parser.parse_args()
+    if report is None or not arguments.report:
+        return False
+    try:
+        sys.stdout.write(report())
+    except InputError as error:
+        sys.exit(f"ERROR: {error}")
+    return True
 
 
 def write_json(path: Path, content: Any) -> None:

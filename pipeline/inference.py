@@ -12,10 +12,10 @@ from pipeline.stages import SPLIT, WEIGHTS, open_images
 
 
 def extract_part(part: str, params: Params) -> Outputs:
-    """Outputs of the images of train, val or test, in the order of their rows."""
+    """Outputs of the images of train (known classes only), val or test, in the order of their rows."""
     set_cpu_threads(params.train.cpu_threads)
     split = Split.load(SPLIT)
-    rows = split.rows(part)
+    rows = split.known_rows(part) if part == "train" else split.rows(part)
     return extract(
         OpenSetModel.load(WEIGHTS),
         open_images(),

@@ -5,44 +5,70 @@ from __future__ import annotations
 import numpy as np
 
 from osr.config import Params
-from osr.data.datasets import DATASETS
+from osr.data.contact_sheet import contact_sheet
+from osr.data.datasets import load_images
+from osr.data.hashes import image_hashes
+from osr.data.images import ImageSet
+from osr.division import make_split, without_duplicates
+from osr.errors import InputError
 from osr.metrics import openness
-from osr.protocols.classes import protocol_classes, resolve_classes
-from osr.splits import PARTS, make_split
+from osr.protocols.classes import choose_classes
+from osr.splits import PARTS, Split
 from pipeline.entry import Metrics, run_stage
-from pipeline.stages import IMAGES, SPLIT
+from pipeline.split_report import split_report
+from pipeline.stages import CONTACT_SHEET, IMAGES, SPLIT
+from pipeline.store import workspace_root
 from pipeline.tracking import Row
 
 
 def prepare_split(params: Params, _row: Row) -> Metrics:
     """Write the images, the manifest and the split; return counts."""
-    data, settings = DATASETS[params.dataset.name](), params.split
-    if settings.protocol == "explicit":
-        known = resolve_classes(settings.known, data.class_names, key="split.known")
-        unknown = resolve_classes(settings.unknown, data.class_names, key="split.unknown")
-    else:
-        num_classes = len(data.class_names)
-        known, unknown = protocol_classes(settings.protocol, params.dataset.name, settings.trial, num_classes)
-    split = make_split(
-        data.targets,
-        data.class_names,
-        known=known,
-        unknown=unknown,
-        val_fraction=settings.val_fraction,
-        test_fraction=settings.test_fraction,
-        seed=settings.seed,
-    )
+    root = workspace_root() / params.dataset.root
+    data = load_images(params.dataset.model_copy(update={"root": str(root)}))
+    split = divide(data, params)
     SPLIT.mkdir(parents=True, exist_ok=True)
     np.save(IMAGES, data.images, allow_pickle=False)
     split.save(SPLIT)
+    contact_sheet(data.images, split).save(CONTACT_SHEET)
     counts = {part: len(split.rows(part)) for part in PARTS}
     unknown_test = int((split.labels[split.test] < 0).sum())
     return {
         "images": {**counts, "test_known": counts["test"] - unknown_test, "test_unknown": unknown_test},
-        "classes": {"known": len(known), "unknown": len(unknown)},
-        "openness": openness(len(known), len(unknown)),
+        "classes": {"known": len(split.known), "unknown": len(split.unknown)},
+        "openness": openness(len(split.known), len(split.unknown)),
+        "duplicates": len(split.duplicates),
     }
 
 
+def divide(data: ImageSet, params: Params) -> Split:
+    """The split of `data` that the settings ask for.
+
+    Raises:
+        InputError: classes or images do not fit the settings, or images stand in two parts where
+            `split.duplicates` is error.
+    """
+    settings = params.split
+    classes = choose_classes(settings, params.dataset.name, data.class_names)
+    split = make_split(
+        data.targets,
+        data.class_names,
+        known=classes.known,
+        background=classes.background,
+        unknown=classes.unknown,
+        val_fraction=settings.val_fraction,
+        test_fraction=settings.test_fraction,
+        seed=settings.seed,
+        parts=data.parts,
+        groups=data.groups,
+        hashes=image_hashes(data.images),
+    )
+    if split.duplicates and settings.duplicates == "error":
+        raise InputError(
+            f"split: {len(split.duplicates)} of the images stand in several parts, the first as rows "
+            f"{', '.join(map(str, split.duplicates[0]))}; split.duplicates: drop leaves each in one part."
+        )
+    return without_duplicates(split) if settings.duplicates == "drop" else split
+
+
 if __name__ == "__main__":
-    run_stage("prepare-split", prepare_split, __doc__)
+    run_stage("prepare-split", prepare_split, __doc__, report=split_report)

@@ -15,6 +15,7 @@ from osr.errors import InputError
 ARTIFACTS = Path("artifacts")
 SPLIT = ARTIFACTS / "split"
 IMAGES = SPLIT / "images.npy"
+CONTACT_SHEET = SPLIT / "contact_sheet.png"
 MODEL = ARTIFACTS / "model"
 WEIGHTS = MODEL / "model.safetensors"
 HISTORY = MODEL / "history.csv"
@@ -59,7 +60,7 @@ class Stage:
 STAGES = {
     stage.name: stage
     for stage in (
-        Stage("prepare-split", artifacts=(SPLIT / "split.json",)),
+        Stage("prepare-split", artifacts=(SPLIT / "split.json", CONTACT_SHEET)),
         Stage("train", artifacts=(HISTORY,), checkpoint=WEIGHTS, history=HISTORY),
         Stage("calibrate", artifacts=(TEMPERATURE,)),
         Stage("fit-openmax", artifacts=(THRESHOLDS,)),

@@ -161,7 +161,9 @@ def _experiment(client: Any, uri: str, root: Path) -> str:
     if found is None:
         folder = None if uri.startswith(("http", "databricks")) else (root / "mlartifacts").as_uri()
         try:
-            return str(client.create_experiment(name, artifact_location=folder))
+            # The kind opens the page on the table of training runs.
+            kind = {"mlflow.experimentKind": "custom_model_development"}
+            return str(client.create_experiment(name, artifact_location=folder, tags=kind))
         except MlflowException:
             # Another machine may have created it on the shared server since we asked.
             found = client.get_experiment_by_name(name)

@@ -8,8 +8,9 @@ from typing import get_args
 import pytest
 from ruamel.yaml import YAML
 
-from osr.config import DatasetName, Params, check_params, flatten, load_params
+from osr.config import Params, check_params, flatten, load_params
 from osr.data.datasets import DATASETS
+from osr.data.settings import DatasetName
 from osr.errors import InputError
 from osr.losses.registry import LOSSES
 from osr.losses.settings import LossName
@@ -133,7 +134,12 @@ def test_no_key_may_be_missing(key: str) -> None:
         ("split.known", [True], "[0] is true, but must be text or a whole number."),
         ("detectors.enabled", "msp", "is 'msp', but must be a list."),
         ("detectors.enabled", [], "is [], but must hold at least one detector."),
-        ("dataset.name", "Digit", "is 'Digit', but must be 'digits'; did you mean 'digits'?"),
+        (
+            "dataset.name",
+            "Digit",
+            f"is 'Digit', but must be one of {', '.join(map(repr, DATASETS))} or module:function of your own "
+            "code; did you mean 'digits'?",
+        ),
         (
             "train.loss",
             "cce",
@@ -233,6 +239,20 @@ def test_whatever_stands_at_a_key_is_accepted_or_named(key: str) -> None:
             "split.unknown is [], but must hold at least 1 of the classes when split.protocol is 'explicit'.",
         ),
         (
+            {"split.protocol": "random", "split.num_known": 1},
+            "split.num_known is 1, but must be at least 2 when split.protocol is 'random'.",
+        ),
+        (
+            {"split.num_known": 3},
+            "split.num_known is 3 and split.num_unknown is all, but must be 0 and all while split.protocol "
+            "is 'A'; first_k and random take numbers.",
+        ),
+        (
+            {"dataset.arrays.test_images": "x_test"},
+            "dataset.arrays.test_images is 'x_test' and dataset.arrays.test_labels is 'none', but must both "
+            "name an array or both be 'none'.",
+        ),
+        (
             {"calibrate.min_temperature": 1.0},
             "calibrate.min_temperature is 1.0 and calibrate.max_temperature is 100.0, but the first must be "
             "below 1 and the second above 1.",
@@ -283,6 +303,9 @@ def test_a_broken_relation_names_keys_and_values(changes: dict, sentence: str) -
         {"model.image_size": 4},
         {"detectors.vim.dimension": 1},
         {"split.protocol": "explicit", "split.known": ["3", 4], "split.unknown": ["cat"]},
+        {"dataset.name": "my_data.loaders:load"},
+        {"dataset.arrays.group": ["y", "track"]},
+        {"split.protocol": "first_k", "split.num_known": 2, "split.num_unknown": 1},
         {"train.lr": 1},
         {"train.warmup_epochs": 0, "train.epochs": 1, "train.label_smoothing": 0, "train.batch_size": 2},
         {"detectors.enabled": ["maxlogit"]},

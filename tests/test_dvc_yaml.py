@@ -54,7 +54,8 @@ def test_code_deps_are_the_import_closure(name):
     listed = {dep for dep in stage["deps"] if dep.endswith(".py")}
     assert listed == import_closure(ROOT / "pipeline" / f"{STAGE_MODULES[name]}.py")
     data_files = {dep for dep in stage["deps"] if dep.startswith("osr/") and not dep.endswith(".py")}
-    assert data_files == ({"osr/protocols/A.json"} if name == "prepare-split" else set())
+    protocols = {path.relative_to(ROOT).as_posix() for path in (ROOT / "osr/protocols").glob("*.json")}
+    assert data_files == (protocols if name == "prepare-split" else set())
 
 
 def test_plot_depends_on_all_code_and_all_params():

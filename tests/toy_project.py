@@ -16,6 +16,8 @@ SCHEMA = tuple(
         "__init__",
         "config",
         "errors",
+        "data/__init__",
+        "data/settings",
         "sections",
         "sentences",
         "train_settings",

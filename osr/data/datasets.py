@@ -1,47 +1,66 @@
-"""Data sets by name: one uint8 array with class ids. A new one is a function and a registry line."""
+"""Data sets by name: uint8 images with class ids. A new one is a function and a registry line."""
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
+from osr.data.arrays import arrays
+from osr.data.images import ImageSet
+from osr.data.settings import DatasetSettings
+from osr.data.traffic_signs import gtsrb
+from osr.data.vision import (
+    cifar10,
+    cifar10_and_100,
+    cifar100,
+    emnist_letters,
+    fashion_mnist,
+    kmnist,
+    mnist,
+    svhn,
+)
 from osr.errors import InputError
-from osr.outputs import IntArray
+
+Load = Callable[[DatasetSettings], ImageSet]
 
 
-@dataclass(frozen=True)
-class ImageSet:
-    """Labelled images.
-
-    Args:
-        images: (N, H, W, C) uint8, C = 1 (grey) or 3 (colour).
-        targets: (N,) int64, class id of each image, 0..number of classes - 1.
-        class_names: the name of each class id.
+def load_images(settings: DatasetSettings) -> ImageSet:
+    """The images that the section `dataset` names.
 
     Raises:
-        InputError: shapes or types disagree.
+        InputError: files are missing or damaged, or the user's function is missing or returns something else.
     """
+    return (DATASETS.get(settings.name) or _own_function(settings.name))(settings)
 
-    images: NDArray[np.uint8]
-    targets: IntArray
-    class_names: tuple[str, ...]
 
-    def __post_init__(self) -> None:
-        if self.images.dtype != np.uint8 or self.images.ndim != 4 or self.images.shape[3] not in (1, 3):
+def _own_function(name: str) -> Load:
+    """A function `module:function` of the user's code: from the section `dataset` to an `ImageSet`."""
+    module_name, _, function_name = name.partition(":")
+    try:
+        module = importlib.import_module(module_name)
+    except ModuleNotFoundError as error:
+        raise InputError(
+            f"dataset.name is {name!r}, but there is no module {error.name!r}; put {module_name}.py where "
+            "you run the pipeline."
+        ) from error
+    function = getattr(module, function_name, None)
+    if not callable(function):
+        raise InputError(f"dataset.name is {name!r}, but {module_name} has no function {function_name!r}.")
+
+    def load(settings: DatasetSettings) -> ImageSet:
+        data = function(settings)
+        if not isinstance(data, ImageSet):
             raise InputError(
-                "images must be uint8 of shape (N, H, W, 1 or 3), "
-                f"not {self.images.dtype} {self.images.shape}."
+                f"dataset.name: {name} must return an osr.data.images.ImageSet, not {type(data).__name__}."
             )
-        if self.targets.shape != (len(self.images),):
-            raise InputError(f"{len(self.images)} images need as many targets, not {self.targets.shape}.")
-        if len(self.targets) and not 0 <= self.targets.min() <= self.targets.max() < len(self.class_names):
-            raise InputError(f"targets must lie in 0..{len(self.class_names) - 1}.")
+        return data
+
+    return load
 
 
-def digits() -> ImageSet:
+def digits(_settings: DatasetSettings) -> ImageSet:
     """1,797 handwritten digits, 8 x 8 grey (Alpaydin and Kaynak 1998, UCI), shipped with scikit-learn."""
     from sklearn.datasets import load_digits
 
@@ -51,4 +70,16 @@ def digits() -> ImageSet:
     return ImageSet(images, bunch.target.astype(np.int64), tuple(str(digit) for digit in range(10)))
 
 
-DATASETS: dict[str, Callable[[], ImageSet]] = {"digits": digits}
+DATASETS: dict[str, Load] = {
+    "digits": digits,
+    "mnist": mnist,
+    "fashion_mnist": fashion_mnist,
+    "kmnist": kmnist,
+    "emnist_letters": emnist_letters,
+    "svhn": svhn,
+    "cifar10": cifar10,
+    "cifar100": cifar100,
+    "cifar10+100": cifar10_and_100,
+    "gtsrb": gtsrb,
+    "arrays": arrays,
+}

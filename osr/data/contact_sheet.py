@@ -1,0 +1,58 @@
+"""A picture to look at before training: a few images of every class in every part."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from osr.splits import PARTS, Split
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+CELL = 40
+NAMES_WIDTH = 240
+GAP = 12
+
+
+def contact_sheet(images: NDArray[np.uint8], split: Split, *, per_part: int = 6) -> Image.Image:
+    """One line per class, known ones first, and one block of columns per part.
+
+    Args:
+        images: (N, H, W, C) uint8, C = 1 or 3; may be memory-mapped, only what is shown is read.
+        split: whose classes and parts are shown.
+        per_part: images per class and part, evenly spread over the rows.
+    """
+    from PIL import Image, ImageDraw, ImageFont
+
+    roles = ("known", "background", "unknown")
+    lines = [(number, role) for role in roles for number in getattr(split, role)]
+    block = per_part * CELL + GAP
+    sheet = Image.new("RGB", (NAMES_WIDTH + len(PARTS) * block, (len(lines) + 1) * CELL), "white")
+    draw, font = ImageDraw.Draw(sheet), ImageFont.load_default(size=13)
+    for column, part in enumerate(PARTS):
+        draw.text((NAMES_WIDTH + column * block, CELL // 3), part, fill="black", font=font)
+    for line, (number, role) in enumerate(lines, start=1):
+        name = split.class_names[number]
+        shown = name if len(name) <= 30 else f"{name[:29]}…"
+        draw.text((6, line * CELL + 4), f"{shown}\n{role}", fill="black", font=font, spacing=2)
+        for column, part in enumerate(PARTS):
+            rows = split.rows(part)
+            rows = rows[split.targets[rows] == number]
+            spread = np.linspace(0, len(rows) - 1, min(per_part, len(rows))).round().astype(int)
+            for place, row in enumerate(rows[spread]):
+                corner = (NAMES_WIDTH + column * block + place * CELL, line * CELL)
+                sheet.paste(_thumbnail(images[row]), corner)
+    return sheet
+
+
+def _thumbnail(image: NDArray[np.uint8]) -> Image.Image:
+    """One image as large as its cell allows; small ones keep their pixels as squares."""
+    from PIL import Image
+
+    picture = Image.fromarray(image[..., 0] if image.shape[-1] == 1 else image).convert("RGB")
+    factor = (CELL - 2) / max(picture.size)
+    size = (max(1, int(picture.width * factor)), max(1, int(picture.height * factor)))
+    return picture.resize(size, Image.Resampling.NEAREST if factor >= 2 else Image.Resampling.BICUBIC)

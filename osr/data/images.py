@@ -1,0 +1,77 @@
+"""Labelled images of one data set, with what is published about their division."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from osr.errors import InputError
+from osr.outputs import IntArray
+from osr.splits import PARTS
+
+
+@dataclass(frozen=True)
+class ImageSet:
+    """Labelled images.
+
+    Args:
+        images: (N, H, W, C) uint8, C = 1 (grey) or 3 (colour).
+        targets: (N,) int64, class id of each image, 0..number of classes - 1.
+        class_names: the name of each class id, each once.
+        parts: (N,) text, the published part of each image: train, val or test; None where none is published.
+        groups: (N,) int64, images of one number (a GTSRB track, a patient, a video) stay in one part; None
+            where every image stands for itself.
+
+    Raises:
+        InputError: shapes, types or values disagree.
+    """
+
+    images: NDArray[np.uint8]
+    targets: IntArray
+    class_names: tuple[str, ...]
+    parts: NDArray[np.str_] | None = None
+    groups: IntArray | None = None
+
+    def __post_init__(self) -> None:
+        if self.images.dtype != np.uint8 or self.images.ndim != 4 or self.images.shape[3] not in (1, 3):
+            raise InputError(
+                "images must be uint8 of shape (N, H, W, 1 or 3), "
+                f"not {self.images.dtype} {self.images.shape}."
+            )
+        for name in ("targets", "parts", "groups"):
+            array = getattr(self, name)
+            if array is not None and array.shape != (len(self.images),):
+                raise InputError(f"{len(self.images)} images need as many {name}, not {array.shape}.")
+        if len(self.targets) and not 0 <= self.targets.min() <= self.targets.max() < len(self.class_names):
+            raise InputError(f"targets must lie in 0..{len(self.class_names) - 1}.")
+        name, times = Counter(self.class_names).most_common(1)[0] if self.class_names else ("", 1)
+        if times > 1:
+            raise InputError(f"class names must differ, but {name!r} stands {times} times.")
+        self._check_parts()
+
+    def _check_parts(self) -> None:
+        if self.parts is None:
+            return
+        others = set(np.unique(self.parts).tolist()) - set(PARTS)
+        if others:
+            raise InputError(f"parts must be train, val or test, not {sorted(map(str, others))[0]!r}.")
+
+
+def numbered(*columns: NDArray[Any]) -> IntArray:
+    """(N,) int64 numbers 0.. that are equal where all `columns`, (N,) each, are equal.
+
+    Raises:
+        InputError: columns of other shapes.
+    """
+    numbers = np.zeros(len(columns[0]), dtype=np.int64)
+    for column in columns:
+        if column.shape != numbers.shape:
+            raise InputError(f"arrays that make groups must have shape {numbers.shape}, not {column.shape}.")
+        values, inverse = np.unique(column, return_inverse=True)
+        # Renumbered after each column, so that products stay small.
+        numbers = np.unique(numbers * len(values) + inverse, return_inverse=True)[1].astype(np.int64)
+    return numbers

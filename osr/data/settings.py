@@ -1,0 +1,134 @@
+"""The sections `dataset` and `split` of params.yaml."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, model_validator
+
+from osr.sections import Count, Section, Seed, Share
+
+DatasetName = Literal[
+    "digits",
+    "mnist",
+    "fashion_mnist",
+    "kmnist",
+    "emnist_letters",
+    "svhn",
+    "cifar10",
+    "cifar100",
+    "cifar10+100",
+    "gtsrb",
+    "arrays",
+]
+OwnFunction = Annotated[str, Field(pattern=r"^\w+(\.\w+)*:\w+$")]
+ProtocolName = Literal[
+    "A",
+    "A+10",
+    "A+50",
+    "B",
+    "B+10",
+    "B+50",
+    "seed_8_2",
+    "seed_9_1",
+    "seed_7_3",
+    "seed_5_5",
+    "seed_40_3",
+    "seed_37_6",
+    "seed_34_9",
+    "first_k",
+    "random",
+    "explicit",
+]
+ClassName = Annotated[str | int, Field(union_mode="left_to_right")]
+
+
+class ArraysSettings(Section):
+    """The user's own .npz, and what its arrays are called; `osr.data.arrays` says what they hold."""
+
+    file: str
+    images: str
+    labels: str
+    test_images: str
+    test_labels: str
+    part: str
+    group: tuple[str, ...]
+    class_names: str
+
+    @model_validator(mode="after")
+    def _relations(self) -> Self:
+        if (self.test_images == "none") != (self.test_labels == "none"):
+            raise ValueError(
+                f"dataset.arrays.test_images is {self.test_images!r} and dataset.arrays.test_labels is "
+                f"{self.test_labels!r}, but must both name an array or both be 'none'"
+            )
+        return self
+
+
+class DatasetSettings(Section):
+    """Which images, and where their files are."""
+
+    name: DatasetName | OwnFunction
+    root: str
+    download: bool
+    arrays: ArraysSettings
+
+
+class SplitSettings(Section):
+    """Which classes are known and which images train, validate and test."""
+
+    protocol: ProtocolName
+    lists_of: str
+    trial: Annotated[int, Field(ge=0)]
+    num_known: Annotated[int, Field(ge=0)]
+    num_unknown: Count | Literal["all"]
+    known: tuple[ClassName, ...]
+    background: tuple[ClassName, ...]
+    unknown: tuple[ClassName, ...]
+    val_fraction: Share
+    test_fraction: Share
+    duplicates: Literal["report", "drop", "error"]
+    seed: Seed
+
+    @model_validator(mode="after")
+    def _fractions(self) -> Self:
+        if self.val_fraction + self.test_fraction >= 1:
+            raise ValueError(
+                f"split.val_fraction is {self.val_fraction} and split.test_fraction is {self.test_fraction}, "
+                "but their sum must be below 1, so that images are left to train on"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _lists(self) -> Self:
+        lists = {"split.known": self.known, "split.unknown": self.unknown}
+        if self.protocol != "explicit":
+            filled = [f"{key} is {list(classes)}" for key, classes in lists.items() if classes]
+            if filled:
+                raise ValueError(
+                    f"{' and '.join(filled)}, but must be [] while split.protocol is {self.protocol!r}; "
+                    "explicit takes your lists"
+                )
+            return self
+        for (key, classes), fewest in zip(lists.items(), (2, 1), strict=True):
+            if len(classes) < fewest:
+                raise ValueError(
+                    f"{key} is {list(classes)}, but must hold at least {fewest} of the classes when "
+                    "split.protocol is 'explicit'"
+                )
+        return self
+
+    @model_validator(mode="after")
+    def _counts(self) -> Self:
+        counted = self.protocol in ("first_k", "random")
+        if counted and self.num_known < 2:
+            raise ValueError(
+                f"split.num_known is {self.num_known}, but must be at least 2 when split.protocol is "
+                f"{self.protocol!r}"
+            )
+        if not counted and (self.num_known, self.num_unknown) != (0, "all"):
+            raise ValueError(
+                f"split.num_known is {self.num_known} and split.num_unknown is {self.num_unknown}, but must "
+                f"be 0 and all while split.protocol is {self.protocol!r}; first_k and random take numbers"
+            )
+        return self

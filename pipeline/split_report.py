@@ -1,0 +1,45 @@
+"""What prepare-split made, as text: `python -m pipeline.prepare_split --report`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import numpy as np
+
+from osr.metrics import openness
+from osr.splits import PARTS, Split
+from pipeline.stages import CONTACT_SHEET, SPLIT
+
+
+def split_report() -> str:
+    """Counts per class and part, groups, duplicates and openness of the split on disk.
+
+    Raises:
+        InputError: there is no split, or it was changed by hand.
+    """
+    split = Split.load(SPLIT)
+    counts = split.counts()
+    width = max(map(len, (*counts, "class")))
+    lines = [f"split {split.digest}", _line("class", "role", PARTS, width)]
+    for role in ("known", "background", "unknown"):
+        for number in getattr(split, role):
+            name = split.class_names[number]
+            lines.append(_line(name, role, [counts[name][part] for part in PARTS], width))
+    lines.append(_line("all", "", [len(split.rows(part)) for part in PARTS], width))
+    if split.groups is not None:
+        groups = [len(np.unique(split.groups[split.rows(part)])) for part in PARTS]
+        lines.append(_line("groups", "", groups, width))
+    lines.append(f"images in no part: {int((split.part_codes < 0).sum())}")
+    lines.append(f"openness: {openness(len(split.known), len(split.unknown)):.3f}")
+    lines.append(f"identical images in several parts: {len(split.duplicates)}")
+    lines += [
+        "  " + ", ".join(f"row {row} ({PARTS[split.part_codes[row]]})" for row in rows)
+        for rows in split.duplicates[:20]
+    ]
+    lines.append(f"images to look at: {CONTACT_SHEET}")
+    return "\n".join(lines) + "\n"
+
+
+def _line(name: str, role: str, numbers: Iterable[object], width: int) -> str:
+    cells = "".join(f"{number!s:>9}" for number in numbers)
+    return f"{name:<{width}}  {role:<10}{cells}"

@@ -1,0 +1,118 @@
+"""Stage prepare-split: what happens to copies of an image, the report, and the contact sheet."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from osr.config import Params, load_params
+from osr.data.contact_sheet import CELL, NAMES_WIDTH, contact_sheet
+from osr.data.images import ImageSet
+from osr.errors import InputError
+from osr.splits import Split
+from pipeline import split_report as report_module
+from pipeline.prepare_split import divide, prepare_split
+from pipeline.stages import CONTACT_SHEET, IMAGES, SPLIT
+
+ROOT = Path(__file__).parents[1]
+
+
+def params(**split: object) -> Params:
+    shipped = load_params(ROOT / "params.yaml")
+    changed = shipped.model_dump()
+    changed["split"] |= {"protocol": "first_k", "num_known": 2} | split
+    return Params.model_validate(changed)
+
+
+def copied() -> ImageSet:
+    """Three classes of 20 images; image 3 stands in the training and in the test part."""
+    images = np.random.default_rng(0).integers(0, 256, (60, 6, 8, 3), dtype=np.uint8)
+    images[13] = images[3]
+    parts = np.tile(np.repeat(["train", "test"], 10), 3)
+    groups = np.arange(60) // 2
+    return ImageSet(images, np.repeat([0, 1, 2], 20), ("cat", "dog", "tree frog"), parts, groups)
+
+
+def test_copies_are_reported_dropped_or_refused() -> None:
+    reported = divide(copied(), params())
+    assert reported.duplicates == [[3, 13]]
+    dropped = divide(copied(), params(duplicates="drop"))
+    assert dropped.duplicates == []
+    assert 13 in dropped.test
+    assert set(reported.train) | set(reported.val) == {3} | set(dropped.train) | set(dropped.val)
+    with pytest.raises(InputError) as error:
+        divide(copied(), params(duplicates="error"))
+    assert str(error.value) == (
+        "split: 1 of the images stand in several parts, the first as rows 3, 13; split.duplicates: drop "
+        "leaves each in one part."
+    )
+
+
+def test_the_stage_and_its_report(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    data = copied()
+    (tmp_path / "data").mkdir()
+    np.savez(
+        tmp_path / "data" / "images.npz",
+        images=data.images,
+        labels=np.array(data.class_names)[data.targets],
+        part=data.parts,
+        group=data.groups,
+    )
+    monkeypatch.chdir(tmp_path)
+    settings = params()
+    settings = settings.model_copy(update={"dataset": settings.dataset.model_copy(update={"name": "arrays"})})
+    metrics = prepare_split(settings, None)
+    assert metrics["images"] == {"train": 16, "val": 4, "test": 30, "test_known": 20, "test_unknown": 10}
+    assert metrics["duplicates"] == 1
+    assert np.load(IMAGES).shape == (60, 6, 8, 3)
+    with Image.open(CONTACT_SHEET) as sheet:
+        assert sheet.size[1] == 4 * CELL
+    split = Split.load(SPLIT)
+    assert report_module.split_report().splitlines() == [
+        f"split {split.digest}",
+        "class      role          train      val     test",
+        "cat        known             8        2       10",
+        "dog        known             8        2       10",
+        "tree frog  unknown           0        0       10",
+        "all                         16        4       30",
+        "groups                       8        2       15",
+        "images in no part: 10",
+        "openness: 0.106",
+        "identical images in several parts: 1",
+        f"  row 3 ({'train' if 3 in split.train else 'val'}), row 13 (test)",
+        "images to look at: artifacts/split/contact_sheet.png",
+    ]
+
+
+def test_the_report_needs_a_split(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(InputError, match=r"split.json is missing: run `dvc repro prepare-split`"):
+        report_module.split_report()
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("size", [(8, 8), (38, 19), (100, 300)])
+def test_the_contact_sheet_shows_each_class_in_its_line(channels: int, size: tuple[int, int]) -> None:
+    images = np.zeros((30, *size, channels), np.uint8)
+    images += (np.arange(30, dtype=np.uint8) * 8)[:, None, None, None]
+    split = Split(
+        targets=np.repeat([0, 1, 2], 10),
+        class_names=("a", "b", "a very long name that does not fit into its cell"),
+        known=(1, 0),
+        background=(),
+        unknown=(2,),
+        train=np.r_[0:4, 10:14],
+        val=np.array([4, 14]),
+        test=np.r_[5:10, 15:30],
+    )
+    sheet = np.asarray(contact_sheet(images, split, per_part=2))
+    block = 2 * CELL + 12
+    assert sheet.shape == (4 * CELL, NAMES_WIDTH + 3 * block, 3)
+    first = {
+        (line, part): sheet[line * CELL, NAMES_WIDTH + part * block, 0]
+        for line in (1, 2, 3)
+        for part in (0, 2)
+    }
+    assert first == {(1, 0): 80, (1, 2): 120, (2, 0): 0, (2, 2): 40, (3, 0): 255, (3, 2): 160}
+    assert sheet[CELL, NAMES_WIDTH + CELL, 0] == 8 * 13  # the last of the training rows, not the second
