@@ -60,6 +60,15 @@ class PlotSettings(Section):
     tsne_perplexity: Annotated[float, Field(gt=1)]
     tsne_seed: Seed
 
+    @model_validator(mode="after")
+    def _relations(self) -> Self:
+        if self.tsne_perplexity >= self.tsne_images:
+            raise ValueError(
+                f"plot.tsne_perplexity is {self.tsne_perplexity:g}, but must be below plot.tsne_images "
+                f"({self.tsne_images})"
+            )
+        return self
+
 
 class Params(Section):
     """The whole of params.yaml."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import logging
+import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -18,6 +19,8 @@ from pipeline.tracking import Row, stage_run
 
 Metrics = dict[str, Any]
 Body = Callable[[Params, Row], Metrics]
+
+INTERRUPTED = 128 + signal.SIGINT
 
 logger = logging.getLogger("osr")
 
@@ -47,6 +50,10 @@ def run_stage(
     except InputError as error:
         restore_outputs(name)
         sys.exit(f"ERROR: {error}")
+    except KeyboardInterrupt:
+        restore_outputs(name)
+        sys.stderr.write(f"ERROR: {name} was interrupted; the next `dvc repro` goes on with it.\n")
+        sys.exit(INTERRUPTED)
     except BaseException:
         restore_outputs(name)
         raise

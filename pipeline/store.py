@@ -61,13 +61,14 @@ def connect(root: Path) -> Store:
         MlflowException, SQLAlchemyError, OSError: the store cannot be reached.
     """
     # MLflow's default of 7 retries would hold a stage for four minutes per call when a server is down.
-    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "3")
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "30")
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     from filelock import FileLock
     from mlflow.tracking import MlflowClient
 
     logging.getLogger("alembic").setLevel(logging.WARNING)
+    logging.getLogger("urllib3.connectionpool").setLevel(logging.ERROR)  # its retries end in our own message
     uri = _tracking_uri(root)
     private = root / ".osr"
     private.mkdir(exist_ok=True)

@@ -21,7 +21,7 @@ from osr.models.preprocess import format_for
 from osr.outputs import BACKGROUND, IntArray
 from osr.splits import Split
 from osr.training import History, train
-from pipeline.entry import Metrics, run_stage
+from pipeline.entry import Metrics, logger, run_stage
 from pipeline.stages import HISTORY, MODEL, SPLIT, WEIGHTS, open_images
 from pipeline.store import workspace_root
 from pipeline.tracking import Row
@@ -33,6 +33,8 @@ def train_stage(params: Params, row: Row) -> Metrics:
     split, images = Split.load(SPLIT), open_images()
     check_background(params.train.loss, int((split.labels[split.train] == BACKGROUND).sum()))
     checkpoint = checkpoint_path(params, split.digest)
+    if checkpoint.is_file():
+        logger.info("train: going on with an interrupted training")
     torch.manual_seed(hash_seed(params.train.seed, -1))  # the initial weights
     model = OpenSetModel(params.model, format_for(params.model, images[split.train]), split.known_names)
     smoothing = params.train.label_smoothing

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import re
 import shutil
 import subprocess
 import sys
@@ -99,7 +100,7 @@ def never(_params: Params, _row: Row) -> Metrics:
 def test_bad_settings_stop_a_stage_before_it_touches_a_file(project: Project) -> None:
     before = contents(project.root)
     text = (project.root / "params.yaml").read_text()
-    (project.root / "params.yaml").write_text(text.replace("epochs: 40", "epochs: many"))
+    (project.root / "params.yaml").write_text(re.sub(r"( epochs:) \d+", r"\1 many", text))
     done = subprocess.run(
         [sys.executable, "toy.py"],
         env=project.environment() | ENVIRONMENT,
@@ -135,8 +136,13 @@ def test_a_crash_keeps_its_traceback_and_earlier_results(project: Project) -> No
     assert contents(project.root) == before
 
 
-@pytest.mark.parametrize("error", [KeyboardInterrupt(), SystemExit(143), MemoryError()])
-def test_whatever_ends_a_stage_earlier_results_stay(project: Project, error: BaseException) -> None:
+@pytest.mark.parametrize(
+    ("error", "seen"),
+    [(KeyboardInterrupt(), SystemExit), (SystemExit(143), SystemExit), (MemoryError(), MemoryError)],
+)
+def test_whatever_ends_a_stage_earlier_results_stay(
+    project: Project, error: BaseException, seen: type[BaseException]
+) -> None:
     before = contents(project.root)
 
     def body(_params: Params, _row: Row) -> Metrics:
@@ -145,9 +151,22 @@ def test_whatever_ends_a_stage_earlier_results_stay(project: Project, error: Bas
         Path("artifacts/split").write_text("half")  # a file where a folder was
         raise error
 
-    with pytest.raises(type(error)):
+    with pytest.raises(seen):
         run_stage(STAGE, body, None)
     assert contents(project.root) == before
+
+
+@pytest.mark.usefixtures("project")
+def test_an_interruption_is_one_sentence(capsys: pytest.CaptureFixture[str]) -> None:
+    def body(_params: Params, _row: Row) -> Metrics:
+        raise KeyboardInterrupt
+
+    with pytest.raises(SystemExit) as ended:
+        run_stage(STAGE, body, None)
+    assert ended.value.code == 130
+    assert capsys.readouterr().err.endswith(
+        f"{STAGE} was interrupted; the next `dvc repro` goes on with it.\n"
+    )
 
 
 def test_a_stage_that_ends_well_restores_nothing(project: Project) -> None:
