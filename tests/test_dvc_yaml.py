@@ -5,43 +5,17 @@ import re
 from pathlib import Path
 
 import pytest
+from code_deps import data_files, import_closure, stage_source
 from ruamel.yaml import YAML
 
 from osr.config import Params
 from pipeline.stages import STAGES
 
 ROOT = Path(__file__).parents[1]
-STAGE_MODULES = {name: name.replace("-", "_") for name in STAGES}
 
 
 def dvc_stages():
     return YAML(typ="safe").load(ROOT / "dvc.yaml")["stages"]
-
-
-def module_file(name):
-    """The source file of one of our modules, None for a package or anything else."""
-    path = ROOT / Path(*name.split("."))
-    return path.with_suffix(".py") if path.with_suffix(".py").is_file() else None
-
-
-def imported_names(source):
-    for node in ast.walk(ast.parse(source.read_text())):
-        if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
-        elif isinstance(node, ast.ImportFrom) and node.level == 0:
-            yield node.module
-            yield from (f"{node.module}.{alias.name}" for alias in node.names)
-
-
-def import_closure(source):
-    """Every file of ours that `source` imports, at its top or inside a function, directly or not."""
-    found, todo = set(), [source]
-    while todo:
-        current = todo.pop()
-        if current not in found:
-            found.add(current)
-            todo += [file for name in imported_names(current) if (file := module_file(name))]
-    return {file.relative_to(ROOT).as_posix() for file in found}
 
 
 def test_the_six_stages_in_order():
@@ -51,11 +25,8 @@ def test_the_six_stages_in_order():
 @pytest.mark.parametrize("name", [name for name in STAGES if name != "plot"])
 def test_code_deps_are_the_import_closure(name):
     stage = dvc_stages()[name]
-    listed = {dep for dep in stage["deps"] if dep.endswith(".py")}
-    assert listed == import_closure(ROOT / "pipeline" / f"{STAGE_MODULES[name]}.py")
-    data_files = {dep for dep in stage["deps"] if dep.startswith("osr/") and not dep.endswith(".py")}
-    protocols = {path.relative_to(ROOT).as_posix() for path in (ROOT / "osr/protocols").glob("*.json")}
-    assert data_files == (protocols if name == "prepare-split" else set())
+    listed = {dep for dep in stage["deps"] if dep.startswith(("osr/", "pipeline/"))}
+    assert listed == import_closure(stage_source(name)) | data_files(name), "run `python tests/code_deps.py`"
 
 
 def test_plot_depends_on_all_code_and_all_params():
@@ -68,7 +39,7 @@ def test_plot_depends_on_all_code_and_all_params():
 @pytest.mark.parametrize("name", STAGES)
 def test_command_and_metrics_file(name):
     stage = dvc_stages()[name]
-    assert stage["cmd"] == f"python -m pipeline.{STAGE_MODULES[name]}"
+    assert stage["cmd"] == f"python -m pipeline.{stage_source(name).stem}"
     assert stage["metrics"] == [{STAGES[name].metrics.as_posix(): {"cache": False}}]
 
 
