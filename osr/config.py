@@ -12,7 +12,7 @@ from ruamel.yaml.error import MarkedYAMLError, YAMLError
 from osr.data.settings import DatasetSettings, SplitSettings
 from osr.detectors.settings import DetectorName, DetectorsSettings
 from osr.errors import InputError
-from osr.losses.settings import LossesSettings
+from osr.losses.settings import EXTRA_CLASS_LOSSES, LossesSettings
 from osr.models.settings import ModelSettings as ModelSettings
 from osr.sections import Count, Section, Seed, Share
 from osr.sentences import sentences
@@ -101,6 +101,12 @@ class Params(Section):
             raise ValueError(
                 f"model.head.name is {self.model.head.name!r}, but must be 'reciprocal' when train.loss is "
                 "'arpl'"
+            )
+        extra, needed = self.model.head.extra_classes, self.train.loss in EXTRA_CLASS_LOSSES
+        if needed != bool(extra):
+            raise ValueError(
+                f"model.head.extra_classes is {extra}, but must be {'at least 1' if needed else '0'} when "
+                f"train.loss is {self.train.loss!r}; {', '.join(EXTRA_CLASS_LOSSES)} learn extra classes"
             )
         return self
 
