@@ -117,15 +117,23 @@ def load_params(path: Path) -> Params:
     Raises:
         InputError: the file is missing, is no YAML, or breaks the schema; one sentence per broken rule.
     """
+    return check_params(read_yaml(path), source=str(path))
+
+
+def read_yaml(path: Path) -> Any:
+    """What a file of settings holds, unchecked, read with the parser that DVC uses.
+
+    Raises:
+        InputError: the file is missing or is no YAML.
+    """
     try:
-        content = YAML(typ="safe", pure=True).load(path.read_text(encoding="utf-8"))
+        return YAML(typ="safe", pure=True).load(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise InputError(f"{path} is missing: every setting of the experiment stands in it.") from None
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"{path} cannot be read as text: {error}.") from None
     except YAMLError as error:
         raise InputError(f"{path} is not valid YAML{_yaml_problem(error)}.") from None
-    return check_params(content, source=str(path))
 
 
 def check_params(content: Any, *, source: str) -> Params:
