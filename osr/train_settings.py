@@ -52,7 +52,7 @@ class TrainSettings(Section):
     compile: bool
     devices: Count | Literal["auto"]
     num_nodes: Count
-    strategy: Literal["auto", "ddp", "fsdp"]
+    strategy: Literal["auto", "ddp"]
 
     @model_validator(mode="after")
     def _relations(self) -> Self:
