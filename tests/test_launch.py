@@ -1,9 +1,12 @@
 import shlex
+from pathlib import Path
 
 import pytest
+from ruamel.yaml import YAML
 
 from osr.errors import InputError
 from pipeline.launch import dvc_command, split_overrides
+from pipeline.stages import STAGES
 
 
 @pytest.mark.parametrize(
@@ -30,3 +33,14 @@ def test_text_that_is_no_override_is_refused() -> None:
 def test_nothing_to_override_is_a_plain_repro() -> None:
     assert dvc_command([])[1:] == ["-m", "dvc", "repro"]
     assert shlex.join(dvc_command(["a=1", "b=2"])[2:]) == "dvc exp run -S a=1 -S b=2"
+    assert shlex.join(dvc_command([], "train")[2:]) == "dvc repro train"
+    assert shlex.join(dvc_command(["a=1"], "train")[2:]) == "dvc exp run -S a=1 train"
+
+
+def test_mlproject_has_the_pipeline_and_each_stage() -> None:
+    content = YAML(typ="safe").load(Path(__file__).parents[1] / "MLproject")
+    assert list(content["entry_points"]) == ["main", *STAGES]
+    for name, entry in content["entry_points"].items():
+        stage = "" if name == "main" else f"--stage {name} "
+        wanted = f"python -m pipeline.launch {stage}--preset {{preset}} --overrides {{overrides}}"
+        assert entry["command"] == wanted
