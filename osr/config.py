@@ -12,7 +12,7 @@ from ruamel.yaml.error import MarkedYAMLError, YAMLError
 from osr.data.settings import DatasetSettings, SplitSettings
 from osr.detectors.settings import DetectorName, DetectorsSettings
 from osr.errors import InputError
-from osr.losses.settings import LossesSettings
+from osr.losses.settings import EXTRA_CLASS_LOSSES, LossesSettings
 from osr.models.settings import ModelSettings as ModelSettings
 from osr.sections import Count, Section, Seed, Share
 from osr.sentences import sentences
@@ -102,6 +102,12 @@ class Params(Section):
                 f"model.head.name is {self.model.head.name!r}, but must be 'reciprocal' when train.loss is "
                 "'arpl'"
             )
+        extra, needed = self.model.head.extra_classes, self.train.loss in EXTRA_CLASS_LOSSES
+        if needed != bool(extra):
+            raise ValueError(
+                f"model.head.extra_classes is {extra}, but must be {'at least 1' if needed else '0'} when "
+                f"train.loss is {self.train.loss!r}; {', '.join(EXTRA_CLASS_LOSSES)} learn extra classes"
+            )
         return self
 
 
@@ -111,15 +117,23 @@ def load_params(path: Path) -> Params:
     Raises:
         InputError: the file is missing, is no YAML, or breaks the schema; one sentence per broken rule.
     """
+    return check_params(read_yaml(path), source=str(path))
+
+
+def read_yaml(path: Path) -> Any:
+    """What a file of settings holds, unchecked, read with the parser that DVC uses.
+
+    Raises:
+        InputError: the file is missing or is no YAML.
+    """
     try:
-        content = YAML(typ="safe", pure=True).load(path.read_text(encoding="utf-8"))
+        return YAML(typ="safe", pure=True).load(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise InputError(f"{path} is missing: every setting of the experiment stands in it.") from None
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"{path} cannot be read as text: {error}.") from None
     except YAMLError as error:
         raise InputError(f"{path} is not valid YAML{_yaml_problem(error)}.") from None
-    return check_params(content, source=str(path))
 
 
 def check_params(content: Any, *, source: str) -> Params:

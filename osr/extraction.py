@@ -34,22 +34,25 @@ def extract(
     """
     model = model.to(device).eval()
     with torch.no_grad():
-        weight, bias = model.head.weight.detach(), model.head.bias
-    num_classes, width = weight.shape
+        weight, bias = model.head.affine()
+    num_classes, (num_logits, width) = model.head.num_classes, weight.shape
     logits = np.empty((len(rows), num_classes), dtype=np.float32)
+    extra_logits = np.empty((len(rows), num_logits - num_classes), dtype=np.float32)
     features = np.empty((len(rows), width), dtype=np.float32)
     with torch.inference_mode():
         for start in tqdm(range(0, len(rows), batch_size), desc=title, unit="batch", disable=None):
             chunk = slice(start, start + batch_size)
             batch = torch.from_numpy(np.ascontiguousarray(images[rows[chunk]].transpose(0, 3, 1, 2)))
             batch_logits, batch_features = model(batch.to(device))
-            logits[chunk] = batch_logits.float().cpu().numpy()
+            both = batch_logits.float().cpu().numpy()
+            logits[chunk], extra_logits[chunk] = both[:, :num_classes], both[:, num_classes:]
             features[chunk] = batch_features.float().cpu().numpy()
     return Outputs(
         logits=logits,
         features=features,
         labels=np.asarray(labels, dtype=np.int64),
         index=np.asarray(rows, dtype=np.int64),
-        weight=weight.float().cpu().numpy(),
-        bias=np.zeros(num_classes, np.float32) if bias is None else bias.detach().float().cpu().numpy(),
+        weight=weight.detach()[:num_classes].float().cpu().numpy(),
+        bias=np.zeros(num_classes, np.float32) if bias is None else bias.detach()[:num_classes].cpu().numpy(),
+        extra_logits=extra_logits,
     )

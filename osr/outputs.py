@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Self
 
@@ -20,7 +20,7 @@ IntArray = NDArray[np.int64]
 
 @dataclass(frozen=True)
 class Outputs:
-    """Logits and features of N images, with the linear head that joins them.
+    """Logits and features of N images, with the linear head that joins them, all of the K known classes.
 
     Args:
         logits: (N, K) float32, `features @ weight.T + bias`.
@@ -29,6 +29,7 @@ class Outputs:
         index: (N,) int64, row of each image in the split.
         weight: (K, D) float32 of the head.
         bias: (K,) float32 of the head; zeros for a head without bias.
+        extra_logits: (N, E) float32 of extra classes that stand for *not known*; none if not given.
 
     Raises:
         InputError: shapes disagree, a label is outside -2..K-1, or a value is NaN or infinite.
@@ -40,21 +41,25 @@ class Outputs:
     index: IntArray
     weight: FloatArray
     bias: FloatArray
+    extra_logits: FloatArray = field(default_factory=lambda: np.empty((0, 0), np.float32))
 
     def __post_init__(self) -> None:
         num_images, num_classes = self.logits.shape
         width = self.features.shape[1]
+        if self.extra_logits.shape == (0, 0):
+            object.__setattr__(self, "extra_logits", np.empty((num_images, 0), np.float32))
         expected = {
             "features": (num_images, width),
             "labels": (num_images,),
             "index": (num_images,),
             "weight": (num_classes, width),
             "bias": (num_classes,),
+            "extra_logits": (num_images, self.extra_logits.shape[1]),
         }
         for name, shape in expected.items():
             if getattr(self, name).shape != shape:
                 raise InputError(f"Outputs.{name} must have shape {shape}, not {getattr(self, name).shape}.")
-        for name in ("logits", "features", "weight", "bias"):
+        for name in ("logits", "features", "weight", "bias", "extra_logits"):
             if not _all_finite(getattr(self, name)):
                 raise InputError(f"Outputs.{name} holds NaN or infinity: the network diverged.")
         if num_images and (self.labels.min() < BACKGROUND or self.labels.max() >= num_classes):
@@ -80,14 +85,14 @@ class Outputs:
 
     def select(self, rows: NDArray[Any]) -> Self:
         """The same head with only `rows` (boolean mask or indices) of the images."""
-        per_image = {name: getattr(self, name)[rows] for name in ("logits", "features", "labels", "index")}
-        return replace(self, **per_image)
+        names = ("logits", "features", "labels", "index", "extra_logits")
+        return replace(self, **{name: getattr(self, name)[rows] for name in names})
 
     def save(self, folder: Path) -> None:
         """Write one .npy file per array into `folder`, which is created."""
         folder.mkdir(parents=True, exist_ok=True)
-        for field in fields(self):
-            np.save(folder / f"{field.name}.npy", getattr(self, field.name), allow_pickle=False)
+        for array in fields(self):
+            np.save(folder / f"{array.name}.npy", getattr(self, array.name), allow_pickle=False)
 
     @classmethod
     def load(cls, folder: Path) -> Self:
@@ -97,11 +102,11 @@ class Outputs:
             InputError: a file is missing.
         """
         arrays = {}
-        for field in fields(cls):
-            path = folder / f"{field.name}.npy"
+        for array in fields(cls):
+            path = folder / f"{array.name}.npy"
             if not path.is_file():
                 raise InputError(f"{path} is missing: run `dvc repro` to make it.")
-            arrays[field.name] = np.load(path, mmap_mode="r", allow_pickle=False)
+            arrays[array.name] = np.load(path, mmap_mode="r", allow_pickle=False)
         return cls(**arrays)
 
 

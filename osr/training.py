@@ -35,6 +35,7 @@ def train(
     settings: TrainSettings,
     checkpoint: Path,
     on_epoch: EpochCallback,
+    num_extra: int = 0,
 ) -> Progress:
     """Fit `model` and leave it in the state of its best epoch.
 
@@ -46,6 +47,7 @@ def train(
         settings: the `train` section of params.yaml.
         checkpoint: where the state after each epoch is kept; an existing file is resumed.
         on_epoch: called after each epoch with its history row and its training images per second.
+        num_extra: how many of the last logits belong to extra classes, which accuracy leaves out.
 
     Raises:
         InputError: the loss became NaN or infinite, or this machine has no such accelerator.
@@ -69,8 +71,10 @@ def train(
                 break
             started, lr = time.perf_counter(), float(state.schedule.get_last_lr()[0])
             row = {"epoch": epoch + 1, "lr": lr}
-            row |= _train_epoch(fabric, fabric_model, fabric_optimizer, state, train_data, settings, epoch)
-            row |= evaluate(judged, loss, val_data, batch_size=settings.batch_size)
+            row |= _train_epoch(
+                fabric, fabric_model, fabric_optimizer, state, train_data, settings, epoch, num_extra
+            )
+            row |= evaluate(judged, loss, val_data, batch_size=settings.batch_size, num_extra=num_extra)
             if not math.isfinite(row["val/loss"]):
                 raise _diverged(f"the validation loss was NaN or infinite after epoch {epoch + 1}", settings)
             progress.add(row, state.judged)
@@ -86,16 +90,19 @@ def train(
     return progress
 
 
-def evaluate(model: nn.Module, loss: nn.Module, data: TensorImages, *, batch_size: int) -> dict[str, float]:
+def evaluate(
+    model: nn.Module, loss: nn.Module, data: TensorImages, *, batch_size: int, num_extra: int = 0
+) -> dict[str, float]:
     """Mean loss and accuracy on `data`, as val/loss and val/accuracy."""
     model.eval()
+    loss.eval()
     total_loss, correct = 0.0, 0
     with torch.no_grad():
         for start in range(0, len(data), batch_size):
             labels = data.labels[start : start + batch_size]
             logits, features = model(data.images[start : start + batch_size])
             total_loss += float(loss(logits, features, labels)) * len(labels)
-            correct += int((logits.argmax(1) == labels).sum())
+            correct += int(_num_right(logits, labels, num_extra))
     return {"val/loss": total_loss / len(data), "val/accuracy": correct / len(data)}
 
 
@@ -115,9 +122,11 @@ def _train_epoch(
     data: TensorImages,
     settings: TrainSettings,
     epoch: int,
+    num_extra: int,
 ) -> dict[str, float]:
     torch.manual_seed(hash_seed(settings.seed, epoch))  # dropout: the same in a resumed run
     model.train()
+    state.loss.train()
     # Summed on the device: asking for a number at each step would make a GPU wait.
     losses, correct = [], torch.zeros((), dtype=torch.int64, device=data.labels.device)
     steps_before = state.schedule.last_epoch
@@ -129,7 +138,7 @@ def _train_epoch(
             value = state.loss(logits, features, labels)
             fabric.backward(value * (len(labels) / num_images))
             losses.append(value.detach() * len(labels))
-            correct += (logits.detach().argmax(1) == labels).sum()
+            correct += _num_right(logits.detach(), labels, num_extra)
         if settings.grad_clip_norm:
             fabric.clip_gradients(
                 model, optimizer, max_norm=settings.grad_clip_norm, error_if_nonfinite=False
@@ -144,6 +153,12 @@ def _train_epoch(
         raise _diverged(f"the loss was NaN or infinite at step {step}, in epoch {epoch + 1}", settings)
     num_known = int((data.labels >= 0).sum())
     return {"train/loss": float(values.sum()) / len(data), "train/accuracy": int(correct) / num_known}
+
+
+def _num_right(logits: Tensor, labels: Tensor, num_extra: int) -> Tensor:
+    """How many images have their class, of a mixed image the larger one, ahead of the other known ones."""
+    classes = labels if labels.ndim == 1 else labels.argmax(dim=1)
+    return (logits[:, : logits.shape[1] - num_extra].argmax(dim=1) == classes).sum()
 
 
 def _groups(batches: Iterator[Batch], size: int) -> Iterator[list[Batch]]:

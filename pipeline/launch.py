@@ -1,7 +1,7 @@
 """What `mlflow run .` starts: the pipeline with DVC, then a sync, so that MLflow's own row is complete.
 
-mlflow run . --env-manager local -P overrides="train.lr=1e-3 split.trial=1"
-python -m pipeline.launch --overrides "train.lr=1e-3"
+mlflow run . --env-manager local -P preset=digits_quick -P overrides="train.lr=1e-3 split.trial=1"
+python -m pipeline.launch --preset digits_quick --overrides "train.lr=1e-3"
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from osr.errors import InputError
+from pipeline.preset import assignments, load_presets
 from pipeline.store import connect, store_may_fail, workspace_root
 from pipeline.tracking import is_off, sync
 
@@ -46,9 +47,9 @@ def dvc_command(overrides: Sequence[str]) -> list[str]:
     return [*dvc, "exp", "run", *(part for override in overrides for part in ("-S", override))]
 
 
-def launch(overrides: str) -> int:
+def launch(overrides: Sequence[str]) -> int:
     """Run the pipeline and complete the row; the status is DVC's, or 1 when the row stays incomplete."""
-    command = dvc_command(split_overrides(overrides))
+    command = dvc_command(overrides)
     logger.info("%s", " ".join(command[2:]))
     # The stages start as `python -m …`: it must be the Python of this environment.
     path = os.pathsep.join((str(Path(sys.executable).parent), os.environ.get("PATH", "")))
@@ -63,13 +64,15 @@ def launch(overrides: str) -> int:
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command line."""
     parser = argparse.ArgumentParser(prog="python -m pipeline.launch", description=launch.__doc__)
+    parser.add_argument("--preset", default="", help="names of files in presets/, separated by blanks")
     parser.add_argument(
         "--overrides", default="", help='settings that differ from params.yaml: "train.lr=1e-3 split.trial=1"'
     )
     options = parser.parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
     try:
-        return launch(options.overrides)
+        preset = assignments(load_presets(options.preset.split())) if options.preset else []
+        return launch([*preset, *split_overrides(options.overrides)])
     except InputError as error:
         logger.error("%s", error)
         return 1

@@ -45,6 +45,7 @@ def train_stage(params: Params, row: Row) -> Metrics:
         val_data=load_part(images, split.val, split.labels),
         settings=params.train,
         checkpoint=checkpoint,
+        num_extra=params.model.head.extra_classes,
         on_epoch=lambda values, images_per_s: row.log_epoch(
             int(values["epoch"]),
             {

@@ -85,7 +85,7 @@ def test_settings_cannot_be_changed_afterwards() -> None:
         ("modle", "did you mean 'model'?"),
         ("train.Epoch", "did you mean 'train.epochs'?"),
         ("detectors.openmax.tail", "did you mean 'detectors.openmax.tail_size'?"),
-        ("model.head.zzz", "known keys here: name, bias, scale."),
+        ("model.head.zzz", "known keys here: name, bias, scale, temperature, extra_classes."),
         # These begin like the names that pydantic gives to the branches of a union.
         ("model.backbone.strategy", "known keys here: name, weights, small_image_stem, frozen, options."),
         ("model.backbone.integers", "known keys here: name, weights, small_image_stem, frozen, options."),
@@ -144,7 +144,8 @@ def test_no_key_may_be_missing(key: str) -> None:
             "train.loss",
             "cce",
             "is 'cce', but must be one of 'ce', 'logitnorm', 'center', 'arpl', 'entropic', 'objectosphere', "
-            "'outlier_exposure', 'energy_reg'; did you mean 'ce'?",
+            "'outlier_exposure', 'energy_reg', 'kplus1', 'proser', 'penalty', 'threshold', 'combined'; "
+            "did you mean 'ce'?",
         ),
         (
             "train.optimizer",
@@ -276,6 +277,16 @@ def test_whatever_stands_at_a_key_is_accepted_or_named(key: str) -> None:
             {"model.backbone.frozen": True},
             "model.backbone.frozen is true, but must be false while model.backbone.weights is 'none': a "
             "frozen backbone never learns.",
+        ),
+        (
+            {"train.loss": "kplus1"},
+            "model.head.extra_classes is 0, but must be at least 1 when train.loss is 'kplus1'; kplus1, "
+            "proser, penalty, threshold, combined learn extra classes.",
+        ),
+        (
+            {"model.head.extra_classes": 2},
+            "model.head.extra_classes is 2, but must be 0 when train.loss is 'ce'; kplus1, proser, penalty, "
+            "threshold, combined learn extra classes.",
         ),
         (
             {"train.loss": "arpl"},

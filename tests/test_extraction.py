@@ -26,7 +26,15 @@ ROWS = np.array([7, 3, 29, 0, 11, 12, 5])
 LABELS = np.array([0, 2, -1, 1, -2, 0, -1])
 
 
-def build(*, neck: str = "linear", bias: bool = True, head: str = "linear", width: int = 5) -> OpenSetModel:
+def build(
+    *,
+    neck: str = "linear",
+    bias: bool = True,
+    head: str = "linear",
+    width: int = 5,
+    extra: int = 0,
+    temperature: float = 1.0,
+) -> OpenSetModel:
     torch.manual_seed(0)
     settings = ModelSettings(
         image_size="auto",
@@ -34,7 +42,7 @@ def build(*, neck: str = "linear", bias: bool = True, head: str = "linear", widt
             name="small_convnet", weights="none", small_image_stem="auto", frozen=False, options={}
         ),
         neck=NeckSettings(name=neck, width=width),
-        head=HeadSettings(name=head, bias=bias, scale=16.0),
+        head=HeadSettings(name=head, bias=bias, scale=16.0, temperature=temperature, extra_classes=extra),
     )
     model = OpenSetModel(settings, ImageFormat(6, 1, (0.4,), (0.3,)), ("a", "b", "c"))
     model.train()
@@ -92,6 +100,19 @@ def test_logits_are_the_head_on_the_features(neck: str, bias: bool) -> None:
     assert_allclose(result.logits, result.features @ result.weight.T + result.bias, rtol=1e-4, atol=1e-5)
     assert_array_equal(result.weight, model.head.weight.detach())
     assert bool(result.bias.any()) == bias
+
+
+@pytest.mark.parametrize("bias", [True, False])
+def test_extra_classes_stand_apart(bias: bool) -> None:
+    model = build(bias=bias, extra=2, temperature=3.0)
+    result = outputs(model, batch_size=3)
+    assert (result.logits.shape, result.extra_logits.shape) == ((7, 3), (7, 2))
+    assert (result.weight.shape, result.bias.shape, result.num_classes) == ((3, 5), (3,), 3)
+    assert_allclose(result.logits, result.features @ result.weight.T + result.bias, rtol=1e-4, atol=1e-5)
+    with torch.no_grad():
+        logits, _ = model(torch.from_numpy(IMAGES[ROWS].transpose(0, 3, 1, 2)))
+    assert_allclose(np.hstack([result.logits, result.extra_logits]), logits, rtol=1e-4, atol=1e-5)
+    assert outputs(build()).extra_logits.shape == (7, 0)
 
 
 @pytest.mark.parametrize("head", sorted(set(HEADS) - {"linear"}))

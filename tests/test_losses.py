@@ -15,10 +15,13 @@ from osr.losses.center import Center
 from osr.losses.cross_entropy import CrossEntropy
 from osr.losses.energy_reg import EnergyReg
 from osr.losses.entropic import Entropic
+from osr.losses.extra_class import Combined, KPlus1, Penalty, Threshold
 from osr.losses.logitnorm import LogitNorm
 from osr.losses.objectosphere import Objectosphere
 from osr.losses.outlier_exposure import OutlierExposure
+from osr.losses.proser import Proser
 from osr.losses.registry import LOSSES, build_loss, check_background
+from osr.losses.settings import EXTRA_CLASS_LOSSES, SOFT_LABEL_LOSSES
 from osr.models.heads import HEADS, Head, ReciprocalHead
 from osr.models.settings import HeadSettings
 
@@ -35,6 +38,11 @@ SETTINGS: dict[str, dict[str, float]] = {
     "objectosphere": {"weight": 0.1, "min_norm": 2.0},
     "outlier_exposure": {"weight": 1.0},
     "energy_reg": {"weight": 0.5, "known_energy": -9.0, "background_energy": -1.0},
+    "kplus1": {},
+    "proser": {"second_weight": 0.5, "mixed_weight": 1.0, "alpha": 5.0},
+    "penalty": {"rho": 3.0},
+    "threshold": {"tau": 0.9},
+    "combined": {"alpha_p": 1.0, "alpha_t": 1.0, "rho": 3.0, "tau": 0.9},
 }
 # Probabilities 1/2, 1/4, 1/4, for a known image of class 0 and a background image.
 THIRDS = torch.tensor([[math.log(2.0), 0.0, 0.0]] * 2, dtype=torch.float64)
@@ -42,10 +50,11 @@ PAIR = torch.tensor([0, -2])
 
 
 def make(name: str, *, label_smoothing: float = 0.0, **changes: float) -> tuple[Loss, Head]:
-    """A loss with changed settings and the head it goes with: four classes, vectors of five numbers."""
+    """A loss with changed settings and the head it goes with: four classes, two extra ones if it has any."""
     torch.manual_seed(0)
-    kind = "reciprocal" if name == "arpl" else "linear"
-    head = HEADS[kind](5, 4, HeadSettings(name=kind, bias=False, scale=1.0)).double()
+    kind, extra = "reciprocal" if name == "arpl" else "linear", 2 * LOSSES[name].needs_extra_class
+    chosen = HeadSettings(name=kind, bias=False, scale=1.0, temperature=1.0, extra_classes=extra)
+    head = HEADS[kind](5, 4, chosen).double()
     settings = SHIPPED
     if changes:
         section = getattr(SHIPPED, name).model_copy(update=changes)
@@ -58,7 +67,7 @@ def batch(name: str, head: Head) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     generator = torch.Generator().manual_seed(0)
     labels = torch.tensor(
         [0, 1, 2, 3, 0, 1, -2, -2, -2] if LOSSES[name].needs_background else [0, 1, 2, 3, 0, 1]
-    )
+    ).repeat(4)
     vectors = torch.randn(len(labels), 5, generator=generator, dtype=torch.float64).requires_grad_()
     features = head.embed(vectors)
     return vectors, head(features), features, labels
@@ -67,6 +76,7 @@ def batch(name: str, head: Head) -> tuple[Tensor, Tensor, Tensor, Tensor]:
 def value(name: str, **changes: float) -> float:
     loss, head = make(name, **changes)
     _, *arguments = batch(name, head)
+    torch.manual_seed(1)
     return loss(*arguments).item()
 
 
@@ -90,7 +100,7 @@ def test_the_gradient_reaches_every_image_and_parameter(name: str) -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_a_right_answer_costs_less_than_a_wrong_one(name: str) -> None:
     loss, head = make(name)
-    labels, right = torch.arange(4), 5 * torch.eye(4, dtype=torch.float64)
+    labels, right = torch.arange(4), 5 * torch.eye(4, head.num_outputs, dtype=torch.float64)
     features = torch.zeros(4, head.weight.shape[1], dtype=torch.float64)
     assert loss(right, features, labels) < loss(right.roll(1, 0), features, labels)
     if name != "energy_reg":  # which also wants long logits
@@ -134,9 +144,10 @@ def test_every_setting_changes_the_value(name: str, key: str, changed: float) ->
 
 @pytest.mark.parametrize("name", WITH_BACKGROUND)
 def test_a_confident_background_image_costs_more(name: str) -> None:
-    loss, _ = make(name)
-    flat, features = torch.zeros(2, 4, dtype=torch.float64), torch.zeros(2, 5, dtype=torch.float64)
-    sure = torch.tensor([[0.0] * 4, [20.0, 0.0, 0.0, 0.0]], dtype=torch.float64)
+    loss, head = make(name)
+    flat = torch.zeros(2, head.num_outputs, dtype=torch.float64)
+    features, sure = torch.zeros(2, 5, dtype=torch.float64), flat.clone()
+    sure[1, 0] = 20.0
     assert loss(flat, features, PAIR) < loss(sure, features, PAIR)
 
 
@@ -145,7 +156,7 @@ def test_a_confident_background_image_costs_more(name: str) -> None:
 def test_a_batch_of_one_kind_is_finite(name: str, label: int) -> None:
     loss, head = make(name)
     vectors, logits, features, _ = batch(name, head)
-    result = loss(logits, features, torch.full((9,), label))
+    result = loss(logits, features, torch.full((len(logits),), label))
     result.backward()
     assert math.isfinite(result.item())
     assert bool(vectors.grad.isfinite().all())
@@ -202,7 +213,8 @@ def test_center_by_hand() -> None:
 
 
 def test_arpl_by_hand() -> None:
-    head = ReciprocalHead(2, 2, HeadSettings(name="reciprocal", bias=False, scale=1.0))
+    chosen = HeadSettings(name="reciprocal", bias=False, scale=1.0, temperature=1.0, extra_classes=0)
+    head = ReciprocalHead(2, 2, chosen)
     head.points.data = torch.tensor([[1.0, 2.0], [-2.0, 0.5]])
     loss = Arpl(head, weight=0.1, margin=1.0, temperature=10.0, label_smoothing=0.0)
     loss.radius.data.fill_(0.5)
@@ -259,11 +271,75 @@ def test_losses_and_background_images_must_go_together() -> None:
         check_background("entropic", 0)
     assert str(missing.value) == (
         "train.loss is 'entropic', which learns from background images, but the split has no background "
-        "class: give it one, or use one of ce, logitnorm, center, arpl."
+        "class: give it one, or use one of ce, logitnorm, center, arpl, proser."
     )
     with pytest.raises(InputError) as ignored:
         check_background("ce", 3)
     assert str(ignored.value) == (
         "train.loss is 'ce', which would ignore the 3 background images of the split: leave its background "
-        "classes out, or use one of entropic, objectosphere, outlier_exposure, energy_reg."
+        "classes out, or use one of entropic, objectosphere, outlier_exposure, energy_reg, kplus1, penalty, "
+        "threshold, combined."
     )
+
+
+def test_the_schema_knows_the_losses() -> None:
+    assert set(SOFT_LABEL_LOSSES) == {name for name in NAMES if LOSSES[name].takes_soft_labels}
+    assert set(EXTRA_CLASS_LOSSES) == {name for name in NAMES if LOSSES[name].needs_extra_class}
+
+
+@pytest.mark.parametrize("name", SOFT_LABEL_LOSSES)
+@pytest.mark.parametrize("smoothing", [0.0, 0.2])
+def test_soft_labels(name: str, smoothing: float) -> None:
+    """Certain shares are the label; a mixed image costs the weighted mean of its two labels."""
+    loss, head = make(name, label_smoothing=smoothing)
+    _, logits, features, labels = batch(name, head)
+    one, other = (torch.nn.functional.one_hot(x, 4).double() for x in (labels, (labels + 1) % 4))
+    torch.testing.assert_close(loss(logits, features, one), loss(logits, features, labels))
+    expected = 0.7 * loss(logits, features, labels) + 0.3 * loss(logits, features, (labels + 1) % 4)
+    torch.testing.assert_close(loss(logits, features, 0.7 * one + 0.3 * other), expected)
+
+
+# Probabilities 1/2, 1/4, 1/4 of two known classes and the extra one; the smaller extra logit does not count.
+EXTRA = torch.tensor([[math.log(2.0), 0.0, -9.0, 0.0]] * 2, dtype=torch.float64)
+ON_EXTRA = (EXTRA, torch.zeros(2, 3, dtype=torch.float64), PAIR)
+
+
+def test_losses_over_the_extra_class_by_hand() -> None:
+    common = {"num_extra": 2, "label_smoothing": 0.0}
+    known, background = math.log(2), math.log(4)
+    assert float(KPlus1(**common)(*ON_EXTRA)) == pytest.approx((known + background) / 2)
+    # A known class wins the background image.
+    penalty = (known + 3 * background) / 2
+    assert float(Penalty(rho=3.0, **common)(*ON_EXTRA)) == pytest.approx(penalty)
+    threshold = (known + (0.8 - 0.5) + background) / 2
+    assert float(Threshold(tau=0.8, **common)(*ON_EXTRA)) == pytest.approx(threshold)
+    assert float(Threshold(tau=0.4, **common)(*ON_EXTRA)) == pytest.approx((known + background) / 2)
+    both = Combined(alpha_p=0.2, alpha_t=3.0, rho=3.0, tau=0.8, **common)
+    assert float(both(*ON_EXTRA)) == pytest.approx(0.2 * penalty + 3 * threshold)
+    # The penalty is for background images that are missed alone.
+    found = EXTRA.clone()
+    found[1, 3] = 1.0
+    rest = (found, *ON_EXTRA[1:])
+    assert float(Penalty(rho=3.0, **common)(*rest)) == float(KPlus1(**common)(*rest))
+
+
+def test_smoothing_over_the_extra_class_spares_background_images() -> None:
+    # The known target 0.3 is 0.8, 0.1, 0.1; the background one stays.
+    loss = KPlus1(num_extra=2, label_smoothing=0.3)(*ON_EXTRA)
+    assert float(loss) == pytest.approx((0.8 * math.log(2) + 0.2 * math.log(4) + math.log(4)) / 2)
+
+
+def test_proser_by_hand() -> None:
+    chosen = HeadSettings(name="linear", bias=False, scale=1.0, temperature=1.0, extra_classes=1)
+    head = HEADS["linear"](2, 2, chosen).double()
+    head.weight.data = torch.tensor([[2.0, 0.0], [0.0, 2.0], [1.0, 1.0]], dtype=torch.float64)
+    features, labels = torch.eye(2, dtype=torch.float64), torch.tensor([0, 1])
+    loss = Proser(head, second_weight=0.5, mixed_weight=3.0, alpha=1e9, num_extra=1, label_smoothing=0.0)
+    # Logits 2, 0, 1 of either image; without its class 0, 1. Mixtures half and half have 1, 1, 1.
+    first, second = math.log(1 + math.exp(-2) + math.exp(-1)), math.log(1 + math.exp(-1))
+    torch.manual_seed(0)
+    values = {round(loss(head(features), features, labels).item(), 3) for _ in range(20)}
+    plain, mixed = first + 0.5 * second, first + 0.5 * second + 3 * math.log(3)
+    assert values == {round(plain, 3), round(mixed, 3)}  # an image drawn as its own partner is no mixture
+    assert loss.eval()(head(features), features, labels).item() == pytest.approx(plain)
+    assert loss.train()(head(features), features, 0 * labels).item() < mixed  # of one class: no mixture

@@ -46,6 +46,8 @@ def model_settings(
     head: str = "linear",
     frozen: bool = False,
     options: dict[str, object] | None = None,
+    temperature: float = 1.0,
+    extra: int = 0,
 ) -> ModelSettings:
     return ModelSettings(
         image_size=size,
@@ -53,7 +55,7 @@ def model_settings(
             name=backbone, weights=weights, small_image_stem=stem, frozen=frozen, options=options or {}
         ),
         neck=NeckSettings(name=neck, width=16),
-        head=HeadSettings(name=head, bias=bias, scale=7.0),
+        head=HeadSettings(name=head, bias=bias, scale=7.0, temperature=temperature, extra_classes=extra),
     )
 
 
@@ -394,9 +396,39 @@ def test_every_head_is_linear_in_its_features(tmp_path: Path, name: str, neck: s
     assert torch.equal(OpenSetModel.load(tmp_path / "model.safetensors")(pictures(5))[0], logits)
 
 
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize("name", sorted(HEADS))
+def test_temperature_divides_the_logits_of_every_head(tmp_path: Path, name: str, bias: bool) -> None:
+    chosen = {"head": name, "bias": bias and name in ("linear", "weight_norm")}
+    logits, features = build(**chosen).eval()(pictures(5))
+    model = build(**chosen, temperature=4.0).eval()
+    cooled, same = model(pictures(5))
+    torch.testing.assert_close(cooled, logits / 4)
+    assert torch.equal(same, features)
+    weight, offset = model.head.affine()
+    torch.testing.assert_close(cooled, features @ weight.T + (0 if offset is None else offset))
+    model.save(tmp_path / "model.safetensors")
+    assert torch.equal(OpenSetModel.load(tmp_path / "model.safetensors")(pictures(5))[0], cooled)
+
+
+@pytest.mark.parametrize("name", sorted(HEADS))
+def test_extra_classes_come_after_the_known_ones(tmp_path: Path, name: str) -> None:
+    model = build(head=name, bias=False, extra=2).eval()
+    logits, features = model(pictures(5))
+    assert logits.shape == (5, 5)
+    assert (model.head.num_classes, model.head.num_outputs) == (3, 5)
+    weight, offset = model.head.affine()
+    torch.testing.assert_close(logits, features @ weight.T + (0 if offset is None else offset))
+    assert unreached(model, (logits * torch.randn_like(logits)).sum()) == []
+    model.save(tmp_path / "model.safetensors")
+    assert torch.equal(OpenSetModel.load(tmp_path / "model.safetensors")(pictures(5))[0], logits)
+
+
 def head(name: str, weight: list[list[float]], **parameters: Tensor) -> nn.Module:
     """A head for two classes over two vectors, with chosen parameters."""
-    made = HEADS[name](2, 2, HeadSettings(name=name, bias=False, scale=10.0))
+    made = HEADS[name](
+        2, 2, HeadSettings(name=name, bias=False, scale=10.0, temperature=1.0, extra_classes=0)
+    )
     for parameter in made.parameters():
         parameter.data = (
             parameters.get("length", torch.tensor(weight)) if parameter.ndim == 1 else torch.tensor(weight)
@@ -429,7 +461,7 @@ def test_a_weight_normalised_head_starts_as_the_linear_one() -> None:
 @pytest.mark.parametrize("name", ["cosine", "reciprocal"])
 def test_a_bias_is_refused_where_there_is_none(name: str) -> None:
     with pytest.raises(ValueError, match=r"model\.head\.bias is true, but must be false when"):
-        HeadSettings(name=name, bias=True, scale=1.0)
+        HeadSettings(name=name, bias=True, scale=1.0, temperature=1.0, extra_classes=0)
 
 
 def test_a_file_rebuilds_the_model(tmp_path: Path) -> None:

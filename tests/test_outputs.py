@@ -29,6 +29,26 @@ def test_derived_numbers(images: Outputs) -> None:
     assert images.correct[:5].tolist() == [True, False, True, False, False]
 
 
+@pytest.fixture
+def with_extra(images: Outputs) -> Outputs:
+    return replace(images, extra_logits=np.arange(12, dtype=np.float32).reshape(6, 2))
+
+
+def test_extra_logits_are_none_unless_given(images: Outputs, with_extra: Outputs) -> None:
+    assert images.extra_logits.shape == (6, 0)
+    assert images.select(np.array([2, 1])).extra_logits.shape == (2, 0)
+    assert with_extra.select(np.array([2, 1])).extra_logits.tolist() == [[4, 5], [2, 3]]
+    assert with_extra.select(np.zeros(6, dtype=bool)).extra_logits.shape == (0, 2)
+    assert with_extra.num_classes == 3
+    with_extra.extra_logits[:] = 1e9
+    assert_array_equal(with_extra.predictions, images.predictions)  # an extra class is never predicted
+    with pytest.raises(InputError, match=r"extra_logits must have shape \(6, 2\), not \(5, 2\)"):
+        replace(images, extra_logits=with_extra.extra_logits[1:])
+    with_extra.extra_logits[3, 1] = np.nan
+    with pytest.raises(InputError, match=r"Outputs.extra_logits holds NaN"):
+        replace(with_extra)
+
+
 @pytest.mark.parametrize("name", ["logits", "features", "weight", "bias"])
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
 def test_values_that_are_no_numbers_are_refused(images: Outputs, name: str, value: float) -> None:
@@ -60,11 +80,12 @@ def test_select_keeps_the_head(images: Outputs) -> None:
     assert len(images.select(np.zeros(6, dtype=bool))) == 0
 
 
-def test_files_give_the_same_arrays(images: Outputs, tmp_path: Path) -> None:
-    images.save(tmp_path / "deep" / "folder")
-    loaded = Outputs.load(tmp_path / "deep" / "folder")
-    for field in fields(Outputs):
-        assert_array_equal(getattr(loaded, field.name), getattr(images, field.name))
+def test_files_give_the_same_arrays(images: Outputs, with_extra: Outputs, tmp_path: Path) -> None:
+    for number, saved in enumerate((images, with_extra)):
+        saved.save(tmp_path / "deep" / str(number))
+        loaded = Outputs.load(tmp_path / "deep" / str(number))
+        for field in fields(Outputs):
+            assert_array_equal(getattr(loaded, field.name), getattr(saved, field.name))
     assert isinstance(loaded.features, np.memmap)
     assert not loaded.features.flags.writeable
 

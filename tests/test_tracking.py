@@ -101,7 +101,9 @@ def test_mlflow_run_fills_its_own_row(project: Project) -> None:
     assert is_complete(idle)
     assert states(idle) == dict.fromkeys(STAGES, "cached")
 
-    project.python(*MLFLOW_RUN, "-P", "overrides=plot.dpi=99 plot.tsne_perplexity=5.0")
+    project.python(
+        *MLFLOW_RUN, "-P", "preset=fine", "-P", "overrides=plot.tsne_seed=1 plot.tsne_perplexity=5.0"
+    )
     _, _, changed = project.rows()
     assert is_complete(changed)
     assert (changed.data.params["plot.dpi"], changed.data.params["plot.tsne_perplexity"]) == ("99", "5.0")

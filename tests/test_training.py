@@ -64,6 +64,7 @@ def run(
     network: nn.Module | None = None,
     loss: nn.Module | None = None,
     on_epoch: Callable[[dict[str, float], float], None] = lambda _row, _rate: None,
+    num_extra: int = 0,
     **changes: object,
 ) -> tuple[nn.Module, Progress]:
     network = network or Network()
@@ -75,6 +76,7 @@ def run(
         settings=settings(**changes),
         checkpoint=checkpoint,
         on_epoch=on_epoch,
+        num_extra=num_extra,
     )
     return network, progress
 
@@ -413,6 +415,30 @@ def test_background_images_are_learned_from_but_not_counted(tmp_path: Path) -> N
     assert 0.8 <= max(row["train/accuracy"] for row in progress.history) <= 1
     dark = network((data.images // 9).to(torch.uint8))[0].softmax(1).amax(1)
     assert dark[40:].mean() < network(data.images)[0].softmax(1).amax(1)[:40].mean()
+
+
+OFF = AugmentationSettings(shift_pixels=0, rotation_degrees=0, scale=0, shear=0)
+
+
+class Biased(nn.Module):
+    """Right about the halves, with an extra class that always wins."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.shift = nn.Parameter(torch.tensor(10.0))
+
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        right = images[:, 0, 0, 3].ge(120).long()
+        known = nn.functional.one_hot(right, 2).float()
+        return torch.cat([known, self.shift.expand(len(images), 1)], dim=1), known
+
+
+def test_accuracy_is_over_the_known_classes(tmp_path: Path) -> None:
+    data, loss = halves(20, 2), CrossEntropy(label_smoothing=0.0)
+    assert evaluate(Biased(), loss, data, batch_size=7, num_extra=1)["val/accuracy"] == 1
+    assert evaluate(Biased(), loss, data, batch_size=7)["val/accuracy"] == 0
+    _, progress = run(tmp_path / "c.pt", network=Biased(), epochs=2, lr=1e-9, num_extra=1, augmentation=OFF)
+    assert [row["train/accuracy"] for row in progress.history] == [1, 1]
 
 
 def test_a_finished_run_is_not_trained_again(tmp_path: Path) -> None:

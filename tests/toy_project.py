@@ -29,7 +29,7 @@ SCHEMA = tuple(
         "models/settings",
     )
 )
-LIBRARY = ("__init__", "stages", "tracking", "store", "rows", "graph", "mirror", "launch")
+LIBRARY = ("__init__", "stages", "tracking", "store", "rows", "graph", "mirror", "launch", "preset")
 
 
 def is_complete(row) -> bool:

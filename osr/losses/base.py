@@ -15,13 +15,17 @@ class Loss(nn.Module, ABC):
     """A scalar of one batch. Its own parameters, if any, are trained with the network's and kept with them.
 
     `needs_background` says whether batches hold background images (label -2); the others never see one.
+    `needs_extra_class` says whether the last E >= 1 logits are of extra classes that stand for *not known*.
+    `takes_soft_labels` says whether labels may also be (B, K) shares of the classes, which mixed images have.
     """
 
     needs_background: ClassVar[bool] = False
+    needs_extra_class: ClassVar[bool] = False
+    takes_soft_labels: ClassVar[bool] = False
 
     @abstractmethod
     def forward(self, logits: Tensor, features: Tensor, labels: Tensor) -> Tensor:
-        """Scalar loss of (B, K) logits, (B, D) features and (B,) int64 labels."""
+        """Scalar loss of (B, K + E) logits, (B, D) features and (B,) int64 labels."""
 
 
 def known_cross_entropy(logits: Tensor, labels: Tensor, label_smoothing: float) -> Tensor:

@@ -17,11 +17,13 @@ class CrossEntropy(Loss):
         label_smoothing: share in 0..1 of each target spread evenly over all K classes, also the right one.
     """
 
+    takes_soft_labels = True
+
     def __init__(self, *, label_smoothing: float) -> None:
         super().__init__()
         self.loss = nn.CrossEntropyLoss(label_smoothing=label_smoothing)
 
     def forward(self, logits: Tensor, features: Tensor, labels: Tensor) -> Tensor:  # noqa: ARG002 (losses share it)
-        """Scalar loss of (B, K) logits and (B,) int64 labels in 0..K-1."""
+        """Scalar loss of (B, K) logits and (B,) int64 labels in 0..K-1 or (B, K) shares."""
         loss: Tensor = self.loss(logits, labels)
         return loss

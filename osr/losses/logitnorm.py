@@ -20,12 +20,14 @@ class LogitNorm(Loss):
         label_smoothing: of the cross-entropy.
     """
 
+    takes_soft_labels = True
+
     def __init__(self, *, temperature: float, label_smoothing: float) -> None:
         super().__init__()
         self.temperature, self.label_smoothing = temperature, label_smoothing
 
     def forward(self, logits: Tensor, features: Tensor, labels: Tensor) -> Tensor:  # noqa: ARG002 (losses share it)
-        """Scalar loss of (B, K) logits and (B,) int64 labels in 0..K-1."""
+        """Scalar loss of (B, K) logits and (B,) int64 labels in 0..K-1 or (B, K) shares."""
         length = logits.norm(dim=1, keepdim=True) + EPSILON
         return cross_entropy(
             logits / (self.temperature * length), labels, label_smoothing=self.label_smoothing

@@ -9,9 +9,11 @@ from osr.losses.center import Center
 from osr.losses.cross_entropy import CrossEntropy
 from osr.losses.energy_reg import EnergyReg
 from osr.losses.entropic import Entropic
+from osr.losses.extra_class import Combined, KPlus1, Penalty, Threshold
 from osr.losses.logitnorm import LogitNorm
 from osr.losses.objectosphere import Objectosphere
 from osr.losses.outlier_exposure import OutlierExposure
+from osr.losses.proser import Proser
 from osr.losses.settings import LossesSettings, LossName
 from osr.models.heads import Head
 
@@ -32,6 +34,10 @@ def build_loss(name: LossName, settings: LossesSettings, *, label_smoothing: flo
     values = {"label_smoothing": label_smoothing, **(section.model_dump() if section else {})}
     if name == "arpl":
         return Arpl(head, **values)
+    if LOSSES[name].needs_extra_class:
+        values["num_extra"] = head.num_outputs - head.num_classes
+    if name == "proser":
+        return Proser(head, **values)
     if name == "center":
         num_classes, num_features = head.weight.shape
         return Center(num_classes=num_classes, num_features=num_features, **values)
@@ -67,4 +73,9 @@ LOSSES: dict[str, type[Loss]] = {
     "objectosphere": Objectosphere,
     "outlier_exposure": OutlierExposure,
     "energy_reg": EnergyReg,
+    "kplus1": KPlus1,
+    "proser": Proser,
+    "penalty": Penalty,
+    "threshold": Threshold,
+    "combined": Combined,
 }

@@ -17,10 +17,20 @@ LossName = Literal[
     "objectosphere",
     "outlier_exposure",
     "energy_reg",
+    "kplus1",
+    "proser",
+    "penalty",
+    "threshold",
+    "combined",
 ]
+# What the schema must know of the losses without importing them; a test compares.
+SOFT_LABEL_LOSSES: tuple[LossName, ...] = ("ce", "logitnorm")
+EXTRA_CLASS_LOSSES: tuple[LossName, ...] = ("kplus1", "proser", "penalty", "threshold", "combined")
 
 Weight = Annotated[float, Field(ge=0)]
 Positive = Annotated[float, Field(gt=0)]
+Rho = Annotated[float, Field(ge=1)]
+Tau = Annotated[float, Field(ge=0, le=1)]
 
 
 class LogitNormSettings(Section):
@@ -73,6 +83,35 @@ class EnergyRegSettings(Section):
         return self
 
 
+class ProserSettings(Section):
+    """Placeholders for unknowns (Zhou et al. 2021)."""
+
+    second_weight: Weight
+    mixed_weight: Weight
+    alpha: Positive
+
+
+class PenaltySettings(Section):
+    """The seed's penalty on images of the extra class that a known class wins."""
+
+    rho: Rho
+
+
+class ThresholdSettings(Section):
+    """The seed's margin below a known probability."""
+
+    tau: Tau
+
+
+class CombinedSettings(Section):
+    """The seed's penalty and threshold, weighted."""
+
+    alpha_p: Weight
+    alpha_t: Weight
+    rho: Rho
+    tau: Tau
+
+
 class LossesSettings(Section):
     """The settings of each loss; `train.loss` chooses one."""
 
@@ -82,3 +121,7 @@ class LossesSettings(Section):
     objectosphere: ObjectosphereSettings
     outlier_exposure: OutlierExposureSettings
     energy_reg: EnergyRegSettings
+    proser: ProserSettings
+    penalty: PenaltySettings
+    threshold: ThresholdSettings
+    combined: CombinedSettings

@@ -1,4 +1,4 @@
-"""Classifier heads. All keep `logits = features @ weight.T + bias` exactly, so that every detector works.
+"""Classifier heads. All keep `logits = features @ W.T + b` exactly, so that every detector works.
 
 A head that is no linear layer on the neck's vectors first maps them to the features on which it is one
 (`embed`): the cosine head scales them to length one, the reciprocal head appends their mean square.
@@ -16,7 +16,11 @@ from osr.models.settings import HeadSettings
 
 
 class Head(nn.Module):
-    """(B, D) neck vectors to (B, D') features, and those to (B, K) logits.
+    """(B, D) neck vectors to (B, D') features, and those to (B, K + E) logits, extra classes last.
+
+    Extra classes stand for *not known* (`osr.losses.extra_class`). The temperature T divides the logits, in
+    training and after: the loss sees z / T, as in the seed of this project (alobo01/mai-dl2, `cls_head`), and
+    so do the detectors, because W and b are divided alike. `calibrate` fits another one on top.
 
     Args:
         num_inputs: D, width of the neck.
@@ -30,14 +34,22 @@ class Head(nn.Module):
     def __init__(self, num_inputs: int, num_classes: int, settings: HeadSettings) -> None:
         super().__init__()
         self.num_inputs, self.num_classes, self.settings = num_inputs, num_classes, settings
+        self.num_outputs = num_classes + settings.extra_classes
 
     def embed(self, vectors: Tensor) -> Tensor:
         """(B, D') features: what the logits are linear in; the vectors themselves unless a head says more."""
         return vectors
 
     def forward(self, features: Tensor) -> Tensor:
-        """(B, K) logits of (B, D') features."""
-        return linear(features, self.weight, self.bias)
+        """(B, K + E) logits of (B, D') features."""
+        return linear(features, *self.affine())
+
+    def affine(self) -> tuple[Tensor, Tensor | None]:
+        """W (K + E, D') and b (K + E,), or None for a head without bias: weight and bias over temperature."""
+        weight, bias, temperature = self.weight, self.bias, self.settings.temperature
+        if temperature == 1:
+            return weight, bias
+        return weight / temperature, None if bias is None else bias / temperature
 
 
 class LinearHead(Head):
@@ -45,7 +57,7 @@ class LinearHead(Head):
 
     def __init__(self, num_inputs: int, num_classes: int, settings: HeadSettings) -> None:
         super().__init__(num_inputs, num_classes, settings)
-        layer = nn.Linear(num_inputs, num_classes, bias=settings.bias)
+        layer = nn.Linear(num_inputs, self.num_outputs, bias=settings.bias)
         self.weight, self.bias = layer.weight, layer.bias
 
 
@@ -57,13 +69,13 @@ class WeightNormHead(Head):
 
     def __init__(self, num_inputs: int, num_classes: int, settings: HeadSettings) -> None:
         super().__init__(num_inputs, num_classes, settings)
-        layer = nn.Linear(num_inputs, num_classes, bias=settings.bias)
+        layer = nn.Linear(num_inputs, self.num_outputs, bias=settings.bias)
         self.direction, self.bias = layer.weight, layer.bias
         self.length = nn.Parameter(layer.weight.detach().norm(dim=1))
 
     @property
     def weight(self) -> Tensor:  # type: ignore[override]
-        """(K, D)."""
+        """(K + E, D)."""
         return normalize(self.direction, dim=1) * self.length[:, None]
 
 
@@ -76,11 +88,11 @@ class CosineHead(Head):
 
     def __init__(self, num_inputs: int, num_classes: int, settings: HeadSettings) -> None:
         super().__init__(num_inputs, num_classes, settings)
-        self.direction, self.bias = nn.Linear(num_inputs, num_classes, bias=False).weight, None
+        self.direction, self.bias = nn.Linear(num_inputs, self.num_outputs, bias=False).weight, None
 
     @property
     def weight(self) -> Tensor:  # type: ignore[override]
-        """(K, D), rows of length `scale`."""
+        """(K + E, D), rows of length `scale`."""
         return self.settings.scale * normalize(self.direction, dim=1)
 
     def embed(self, vectors: Tensor) -> Tensor:
@@ -99,17 +111,17 @@ class ReciprocalHead(Head):
 
     def __init__(self, num_inputs: int, num_classes: int, settings: HeadSettings) -> None:
         super().__init__(num_inputs, num_classes, settings)
-        self.points = nn.Parameter(0.1 * torch.randn(num_classes, num_inputs))
+        self.points = nn.Parameter(0.1 * torch.randn(self.num_outputs, num_inputs))
 
     @property
     def weight(self) -> Tensor:  # type: ignore[override]
-        """(K, D + 1)."""
-        ones = self.points.new_ones(self.num_classes, 1)
+        """(K + E, D + 1)."""
+        ones = self.points.new_ones(self.num_outputs, 1)
         return torch.cat([-(1 + 2 / self.num_inputs) * self.points, ones], dim=1)
 
     @property
     def bias(self) -> Tensor:  # type: ignore[override]
-        """(K,), mean square of each point."""
+        """(K + E,), mean square of each point."""
         return self.points.square().mean(dim=1)
 
     def embed(self, vectors: Tensor) -> Tensor:

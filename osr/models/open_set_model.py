@@ -54,7 +54,7 @@ class OpenSetModel(nn.Module):
         self.head = HEADS[settings.head.name](width, len(class_names), settings.head)
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """(B, K) logits and (B, D) features of (B, C, H, W) uint8 images."""
+        """(B, K + E) logits, extra classes last, and (B, D) features of (B, C, H, W) uint8 images."""
         features = self.head.embed(self.neck(self.backbone(self.preprocess(images))))
         return self.head(features), features
 

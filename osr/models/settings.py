@@ -32,6 +32,8 @@ class HeadSettings(Section):
     name: Literal["linear", "weight_norm", "cosine", "reciprocal"]
     bias: bool
     scale: Annotated[float, Field(gt=0)]
+    temperature: Annotated[float, Field(gt=0)]
+    extra_classes: Annotated[int, Field(ge=0)]
 
     @model_validator(mode="after")
     def _relations(self) -> Self:

@@ -1,0 +1,186 @@
+"""Presets: named sets of settings, presets/NAME.yaml, that hold only what differs from params.yaml.
+
+dvc exp run $(python -m pipeline.preset NAME) -S split.trial=1     # an experiment, or with --queue a sweep
+python -m pipeline.preset NAME --apply                             # write it into params.yaml
+python -m pipeline.preset --list
+"""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+import json
+import re
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from ruamel.yaml import YAML
+from ruamel.yaml.comments import CommentedSeq
+
+from osr.config import check_params, flatten, read_yaml
+from osr.errors import InputError
+from pipeline.stages import PARAMS
+
+FOLDER = Path("presets")
+
+# Printed when something is wrong: `dvc exp run $(…)` must then stop, not run without the preset.
+REFUSED = "--refused-preset"
+
+Settings = dict[str, Any]
+
+# What DVC's parser of overrides reads back as the same text; anything else is quoted for it.
+_PLAIN_TEXT = re.compile(r"[A-Za-z_][\w./\-]*(?::[\w./\-]+)?")
+_WORDS_OF_YAML = ("null", "none", "true", "false", "yes", "no", "on", "off", "nan", "inf")
+
+
+def preset_names() -> list[str]:
+    """The presets in this folder, in alphabetical order."""
+    return sorted(path.stem for path in FOLDER.glob("*.yaml"))
+
+
+def load_presets(names: Sequence[str]) -> Settings:
+    """What presets change together, nested like params.yaml; of two that set one key the later counts.
+
+    Raises:
+        InputError: no such preset, no settings in it, or they break the schema together with params.yaml.
+    """
+    merged: Settings = {}
+    for name in names:
+        merged = merge(merged, _read(name))
+    ours = read_yaml(PARAMS)
+    check_params(ours, source=str(PARAMS))
+    check_params(merge(ours, merged), source=f"{PARAMS} with preset {' '.join(names)}")
+    return merged
+
+
+def merge(base: Mapping[str, Any], changes: Mapping[str, Any]) -> Settings:
+    """`base` with `changes`: sections are merged, everything else is replaced."""
+    merged = dict(base)
+    for key, value in changes.items():
+        held = merged.get(key)
+        if isinstance(held, Mapping) and isinstance(value, Mapping):
+            value = merge(held, value)
+        merged[key] = value
+    return merged
+
+
+def assignments(changes: Settings) -> list[str]:
+    """Settings as `dvc exp run -S` takes them, without blanks: `split.trial=1`, `++new.key=1`.
+
+    Raises:
+        InputError: a text with a blank, at which a shell would split it.
+    """
+    known = flatten(read_yaml(PARAMS))
+    found = []
+    for key, value in flatten(changes).items():
+        text = _override_text(value)
+        if re.search(r"\s", text):
+            raise InputError(f"{key} is {value!r}: a flag cannot hold a blank; use --apply instead.")
+        found.append(f"{'' if key in known else '++'}{key}={text}")
+    return found
+
+
+def apply(changes: Settings) -> list[str]:
+    """Write settings into params.yaml, whose comments stay; return one line per key whose value changed."""
+    yaml = YAML()
+    yaml.preserve_quotes = True
+    yaml.width = 4096
+    content = yaml.load(PARAMS.read_text(encoding="utf-8"))
+    before = flatten(read_yaml(PARAMS))
+    lines = []
+    for key, value in flatten(changes).items():
+        *sections, last = key.split(".")
+        section = content
+        for name in sections:
+            section = section.setdefault(name, {})
+        if key not in before or before[key] != value:
+            lines.append(f"{key}: {_shown(before, key)} -> {json.dumps(value)}")
+            section[last] = _flow(value) if isinstance(value, list) else value
+    aside = PARAMS.with_suffix(".part")
+    with aside.open("w", encoding="utf-8") as file:
+        yaml.dump(content, file)
+    aside.replace(PARAMS)
+    return lines
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The command line."""
+    parser = argparse.ArgumentParser(
+        prog="python -m pipeline.preset", description="Print presets as flags for `dvc exp run`."
+    )
+    parser.add_argument("names", nargs="*", metavar="NAME", help="a file in presets/; a later one wins")
+    parser.add_argument("--apply", action="store_true", help="write them into params.yaml instead")
+    parser.add_argument("--list", action="store_true", help="print the presets there are")
+    options = parser.parse_args(arguments)
+    if not options.list and not options.names:
+        parser.error("name a preset, or ask for --list")
+    try:
+        sys.stdout.write(_answer(options))
+    except InputError as error:
+        if not (options.list or options.apply or sys.stdout.isatty()):
+            sys.stdout.write(f"{REFUSED}\n")
+        sys.stderr.write(f"ERROR: {error}\n")
+        return 1
+    return 0
+
+
+def _answer(options: argparse.Namespace) -> str:
+    if options.list:
+        return "".join(f"{name}: {_purpose(name)}\n" for name in preset_names())
+    changes = load_presets(options.names)
+    if not options.apply:
+        return " ".join(f"-S {text}" for text in assignments(changes)) + "\n"
+    lines = apply(changes)
+    return "\n".join([f"{PARAMS}: {len(lines)} settings changed", *lines]) + "\n"
+
+
+def _read(name: str) -> Settings:
+    path = FOLDER / f"{name}.yaml"
+    if name not in preset_names():
+        guesses = difflib.get_close_matches(name, preset_names(), n=1)
+        hint = f"did you mean {guesses[0]!r}?" if guesses else f"there are: {', '.join(preset_names())}."
+        raise InputError(f"There is no preset {name!r} in {FOLDER}/; {hint}")
+    content = read_yaml(path)
+    if not isinstance(content, dict) or not flatten(content):
+        raise InputError(f"{path} must hold settings, in sections as in {PARAMS}.")
+    return content
+
+
+def _purpose(name: str) -> str:
+    """The comment in the first line of a preset."""
+    first = (FOLDER / f"{name}.yaml").read_text(encoding="utf-8").partition("\n")[0]
+    return first.lstrip("# ") if first.startswith("#") else ""
+
+
+def _override_text(value: Any) -> str:
+    """A value as DVC's parser of overrides reads it."""
+    match value:
+        case None:
+            return "null"
+        case bool():
+            return str(value).lower()
+        case list():
+            return f"[{','.join(map(_override_text, value))}]"
+        case dict():
+            return "{" + ",".join(f"{key}:{_override_text(inner)}" for key, inner in value.items()) + "}"
+        case str():
+            plain = _PLAIN_TEXT.fullmatch(value) and value.lower() not in _WORDS_OF_YAML
+            return value if plain else json.dumps(value, ensure_ascii=False)
+    return str(value)
+
+
+def _shown(settings: Mapping[str, Any], key: str) -> str:
+    return json.dumps(settings[key]) if key in settings else "not there"
+
+
+def _flow(values: list[Any]) -> CommentedSeq:
+    """A list that is written in one line."""
+    sequence = CommentedSeq(values)
+    sequence.fa.set_flow_style()
+    return sequence
+
+
+if __name__ == "__main__":
+    sys.exit(main())
