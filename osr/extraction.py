@@ -7,6 +7,7 @@ import torch
 from numpy.typing import NDArray
 from tqdm import tqdm
 
+from osr.devices import memory_advice
 from osr.models.open_set_model import OpenSetModel
 from osr.outputs import IntArray, Outputs
 
@@ -39,7 +40,8 @@ def extract(
     logits = np.empty((len(rows), num_classes), dtype=np.float32)
     extra_logits = np.empty((len(rows), num_logits - num_classes), dtype=np.float32)
     features = np.empty((len(rows), width), dtype=np.float32)
-    with torch.inference_mode():
+    advice = f"extraction.batch_size is {batch_size}: try {max(1, batch_size // 2)}"
+    with torch.inference_mode(), memory_advice(advice):
         for start in tqdm(range(0, len(rows), batch_size), desc=title, unit="batch", disable=None):
             chunk = slice(start, start + batch_size)
             batch = torch.from_numpy(np.ascontiguousarray(images[rows[chunk]].transpose(0, 3, 1, 2)))

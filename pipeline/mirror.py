@@ -91,8 +91,14 @@ def agrees(client: Any, run_id: str, stage: Stage) -> bool:
     expected = {(point.name, point.step): point.value for point in curves(stage)}
     if not expected:
         return False
-    logged = _logged(client, run_id, {name for name, _ in expected})
-    return all(repr(expected.get(place)) == repr(value) for place, value in logged.items())
+    held = logged(client, run_id, {name for name, _ in expected})
+    return all(repr(expected.get(place)) == repr(value) for place, value in held.items())
+
+
+def logged(client: Any, run_id: str, names: Iterable[str]) -> dict[tuple[str, int], float]:
+    """What a row holds of some curves, by name and step."""
+    held = set(names) & set(client.get_run(run_id).data.metrics)
+    return {(name, m.step): m.value for name in held for m in client.get_metric_history(run_id, name)}
 
 
 def log_points(
@@ -124,13 +130,8 @@ def _leaves(content: Mapping[str, Any], prefix: str = "") -> Iterable[tuple[str,
             yield f"{prefix}{key}", value
 
 
-def _logged(client: Any, run_id: str, names: set[str]) -> dict[tuple[str, int], float]:
-    held = names & set(client.get_run(run_id).data.metrics)
-    return {(name, m.step): m.value for name in held for m in client.get_metric_history(run_id, name)}
-
-
 def _not_yet_logged(client: Any, run_id: str, points: list[Point]) -> list[Point]:
-    held = _logged(client, run_id, {point.name for point in points})
+    held = logged(client, run_id, {point.name for point in points})
     return [point for point in points if (point.name, point.step) not in held]
 
 

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import getpass
 import hashlib
 import json
 import os
-import subprocess
+import tempfile
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from pipeline.mirror import METRICS_DIGEST, agrees, metrics_digest, set_tags
+from pipeline.provenance import CHANGES, provenance, user
 from pipeline.stages import STAGES
 from pipeline.store import OWNER, STAGE, Store, owner
 
@@ -21,7 +21,7 @@ FINISHED_STATES = ("done", "cached")
 _MAX_PARAM_LENGTH = 6000
 _PARAMS_PER_CALL = 100
 _SYNC_CANDIDATES = 50
-_NOT_CODE = (":(exclude)dvc.lock", ":(exclude)params.yaml", ":(exclude)metrics")
+_CHANGES_DIGEST = "osr.changes"
 
 
 def find_for_stage(
@@ -30,8 +30,8 @@ def find_for_stage(
     """The row that a stage joins, or None when it needs a new one.
 
     Under `mlflow run` it is MLflow's own row; else the newest row with the same params, experiment name and
-    workspace, when it fits. A row fits when the stage can still be logged in it once, and what it holds of
-    the stages below agrees with the files here.
+    workspace, when it fits. A row fits when it holds no result of the stage yet, and what it holds of the
+    stages below agrees with the files here.
 
     Args:
         store: the connection.
@@ -62,15 +62,18 @@ def find_for_sync(store: Store, params: Mapping[str, Any], *, present: Iterable[
 
 def enter(store: Store, params: Mapping[str, Any], row: Any | None) -> str:
     """Make a found row, or a new one, RUNNING, owned by this process, with all params; return its id."""
-    key = row_key(store, params, _experiment_name())
+    experiment = _experiment_name()
+    key, origin = row_key(store, params, experiment), provenance(experiment)
     if row is None:
-        run_id = _create(store, key)
+        run_id = _create(store, key, origin.tags)
     else:
         run_id = str(row.info.run_id)
         # The owner comes first: a RUNNING row without a living owner is how dead ones are recognised.
-        set_tags(store.client, run_id, {OWNER: owner(), KEY: row.data.tags.get(KEY, key), **_git_tags()})
+        set_tags(store.client, run_id, {OWNER: owner(), KEY: row.data.tags.get(KEY, key), **origin.tags})
         store.client.update_run(run_id, status="RUNNING")
     _log_params(store.client, run_id, params)
+    if origin.patch:
+        _log_changes(store.client, run_id, origin.patch, row)
     return run_id
 
 
@@ -112,11 +115,11 @@ def _mlflow_run(store: Store) -> Any | None:
 
 
 def _accepts(row: Any, params: Mapping[str, Any], running: str) -> bool:
-    """Whether the stage can be logged in the row: same params, and no result or half a curve of it yet."""
-    held, tags = row.data.params, row.data.tags
+    """Whether the stage can be logged in the row: same params, and no result of it yet."""
+    held = row.data.params
     if any(held.get(name, _text(value)) != _text(value) for name, value in params.items()):
         return False
-    return tags.get(STAGE + running) not in FINISHED_STATES and LIVE + running not in tags
+    return row.data.tags.get(STAGE + running) not in FINISHED_STATES
 
 
 def _fits(store: Store, row: Any, present: Iterable[str]) -> bool:
@@ -131,46 +134,33 @@ def _fits(store: Store, row: Any, present: Iterable[str]) -> bool:
     return True
 
 
-def _create(store: Store, key: str) -> str:
+def _log_changes(client: Any, run_id: str, patch: bytes, row: Any | None) -> None:
+    """Keep what differs from the commit as an artifact; sent again only when it has changed."""
+    digest = hashlib.sha256(patch).hexdigest()[:16]
+    if row is not None and row.data.tags.get(_CHANGES_DIGEST) == digest:
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / CHANGES
+        path.write_bytes(patch)
+        client.log_artifact(run_id, str(path))
+    set_tags(client, run_id, {_CHANGES_DIGEST: digest})
+
+
+def _create(store: Store, key: str, origin: Mapping[str, str]) -> str:
     name = _experiment_name()
     tags = {
         OWNER: owner(),
         KEY: key,
-        "mlflow.user": _user(),
+        "mlflow.user": user(),
         "mlflow.source.name": str(store.root),
         "mlflow.source.type": "PROJECT",
-        **_git_tags(),
+        **origin,
     }
     if name:
         tags["osr.experiment"] = name
     if parent := os.environ.get("MLFLOW_RUN_ID"):
         tags["mlflow.parentRunId"] = parent
     return str(store.client.create_run(store.experiment, tags=tags, run_name=name or None).info.run_id)
-
-
-def _git_tags() -> dict[str, str]:
-    """Commit, and whether the code differs from it (params are in the row, results follow from both)."""
-    commit = _git("rev-parse", "HEAD")
-    if commit is None:
-        return {}
-    status = _git("status", "--porcelain", "--", ".", *_NOT_CODE)
-    return {"mlflow.source.git.commit": commit, "osr.git.dirty": "true" if status else "false"}
-
-
-def _git(*arguments: str) -> str | None:
-    """Git's answer, or None where there is no git, no repository or no commit."""
-    try:
-        answer = subprocess.run(["git", *arguments], capture_output=True, text=True, check=False)
-    except FileNotFoundError:
-        return None
-    return answer.stdout.strip() if answer.returncode == 0 else None
-
-
-def _user() -> str:
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError):  # a container whose user id has no name
-        return str(os.getuid())
 
 
 def _text(value: Any) -> str:

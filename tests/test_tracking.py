@@ -1,6 +1,7 @@
 """Whole executions of a DVC project that computes nothing (tests/tracking_project), and their rows."""
 
 import os
+import shlex
 import shutil
 import signal
 import sys
@@ -36,6 +37,8 @@ def test_first_execution_is_one_complete_row(finished: Project) -> None:
     assert row.data.params["detectors.energy.temperature"] == "1.0"
     assert row.data.params["split.known"] == "[]"
     tags = row.data.tags
+    assert "torch " in tags["osr.versions"]
+    assert "cores" in tags["osr.hardware"]
     assert tags["mlflow.source.git.commit"] == finished.run("git", "rev-parse", "HEAD").strip()
     assert tags["osr.git.dirty"] == "false"
     assert float(tags["osr.split.digest"]) == pytest.approx(
@@ -61,6 +64,7 @@ def test_only_what_changed_runs_and_the_new_row_is_complete_all_the_same(project
     assert second.data.metrics["number/train"] == first.data.metrics["number/train"]
     assert second.data.metrics["number/evaluate"] != first.data.metrics["number/evaluate"]
     assert second.data.tags["osr.git.dirty"] == "true"
+    assert second.data.tags["osr.git.dirty_files"] == "knobs/evaluate"
     assert second.data.tags["osr.checkpoint"] == first.data.tags["osr.checkpoint"]
     assert project.artifacts(second, "artifacts/model") == ["artifacts/model/history.csv"]
 
@@ -72,6 +76,30 @@ def test_forced_execution_is_a_new_row(project: Project) -> None:
     assert project.curve(second) == [0, 1, 2]
 
 
+def test_a_row_says_how_its_files_come_back_and_that_works(project: Project) -> None:
+    project.knob("evaluate", "edited")
+    (project.root / "new.py").write_text("a new file")
+    project.dvc("repro")
+    wanted = (project.root / "metrics/evaluate.json").read_text()
+    _, row = project.rows()
+    commit = project.run("git", "rev-parse", "HEAD").strip()
+    way = row.data.tags["osr.restore"]
+    assert way.startswith(
+        f"git checkout {commit}, then git apply changes.patch (an artifact of this row), then "
+    )
+    patch = project.client.download_artifacts(row.info.run_id, "changes.patch", str(project.root.parent))
+
+    project.run("git", "checkout", "-q", "-f", commit)
+    (project.root / "new.py").unlink()
+    project.dvc("repro", "-q")
+    assert (project.root / "metrics/evaluate.json").read_text() != wanted
+    project.run("git", "checkout", "-q", "-f", commit)
+    project.run("git", "apply", patch)
+    assert "Running stage" not in project.dvc("repro")
+    assert (project.root / "metrics/evaluate.json").read_text() == wanted
+    assert (project.root / "new.py").read_text() == "a new file"
+
+
 def test_experiment_is_a_row_with_its_name_and_sync_adds_none(project: Project) -> None:
     project.dvc("exp", "run", "-n", "sharp", "-S", "plot.dpi=99")
     assert "already holds" in project.python("pipeline.tracking", "sync")
@@ -79,6 +107,15 @@ def test_experiment_is_a_row_with_its_name_and_sync_adds_none(project: Project) 
     assert is_complete(second)
     assert second.info.run_name == second.data.tags["osr.experiment"] == "sharp"
     assert second.data.params["plot.dpi"] == "99"
+    assert second.data.tags["osr.restore"] == "dvc exp apply sharp"
+
+    made = (project.root / "metrics/plot.json").read_text()
+    project.run("git", "checkout", "-q", "-f", "HEAD")
+    project.dvc("checkout", "-q")
+    project.dvc("repro", "-q")
+    assert (project.root / "metrics/plot.json").read_text() != made
+    project.run(*shlex.split(second.data.tags["osr.restore"]))
+    assert (project.root / "metrics/plot.json").read_text() == made
 
 
 def test_queue_with_two_workers_that_start_on_no_database(project: Project) -> None:
@@ -132,16 +169,31 @@ def test_failed_stage_continues_its_row_when_it_is_repaired(project: Project) ->
     assert states(again)["plot"] == "done"
 
 
-def test_killed_training_is_closed_by_the_next_execution(project: Project) -> None:
-    project.knob("train", "late-hang")
-    process, stage = hang(project, "dvc", "repro")
+def kill_training(project: Project, **env: str) -> None:
+    process, stage = hang(project, "dvc", "repro", **env)
     os.kill(stage, signal.SIGKILL)
     assert process.wait(TIMEOUT_S) != 0
 
+
+def test_killed_training_continues_its_row(project: Project) -> None:
+    project.knob("train", "edited")
+    kill_training(project, TOY_HANG="late-train")
+    project.dvc("repro", "calibrate")
+    _, row = project.rows()
+    assert row.info.status == "FINISHED"
+    assert states(row) == {"prepare-split": "cached", "train": "done", "calibrate": "done"}
+    history = project.client.get_metric_history(row.info.run_id, "train/loss")
+    assert [point.step for point in history] == [0, 1, 2], "no epoch stands in the curve twice"
+
+
+def test_killed_training_that_begins_anew_with_other_numbers_is_a_new_row(project: Project) -> None:
+    project.knob("train", "late-hang")
+    kill_training(project)
     project.knob("train", "repaired")
     project.dvc("repro", "calibrate")
     _, killed, retried = project.rows()
-    assert killed.info.status == states(killed)["train"] == "KILLED"
+    assert killed.info.status == "KILLED"
+    assert states(killed)["train"] == f"KILLED: begun anew in row {retried.info.run_id}"
     assert project.curve(killed) == project.curve(retried) == [0, 1, 2]
     assert retried.info.status == "FINISHED"
     assert states(retried) == {"prepare-split": "cached", "train": "done", "calibrate": "done"}

@@ -29,19 +29,30 @@ SCHEMA = tuple(
         "models/settings",
     )
 )
-LIBRARY = ("__init__", "stages", "tracking", "store", "rows", "graph", "mirror", "launch", "preset")
+LIBRARY = (
+    "__init__",
+    "stages",
+    "tracking",
+    "store",
+    "rows",
+    "graph",
+    "mirror",
+    "launch",
+    "preset",
+    "provenance",
+)
 
 
 def is_complete(row) -> bool:
     return row.info.status == "FINISHED" and {f"number/{name}" for name in STAGES} <= set(row.data.metrics)
 
 
-def hang(project: Project, *arguments: str) -> tuple[subprocess.Popen, int]:
+def hang(project: Project, *arguments: str, **env: str) -> tuple[subprocess.Popen, int]:
     """Start a Python module whose stage hangs; returns the process, and the process id of the stage."""
     process = subprocess.Popen(
         [sys.executable, "-m", *arguments],
         cwd=project.root,
-        env=project.environment(),
+        env=project.environment() | env,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )

@@ -1,4 +1,7 @@
-"""Six stages that compute nothing; a word in knobs/<stage> makes one of them differ or misbehave."""
+"""Six stages that compute nothing; a word in knobs/<stage> makes one of them differ or misbehave.
+
+TOY_HANG=<stage> or late-<stage> makes a stage hang as well, and leaves its results as they would have been.
+"""
 
 import csv
 import json
@@ -20,14 +23,15 @@ def run(name: str) -> None:
     knob = Path("knobs", name).read_text().strip()
     if knob == "crash":
         sys.exit("the stage cannot start")
+    hang = os.environ.get("TOY_HANG", "")
     with stage_run(name, params) as row:
-        misbehave(knob)
+        misbehave("hang" if hang == name else knob)
         number = zlib.crc32(repr((knob, getattr(params, SECTION[name]))).encode()) / 2**32
         history = [{"epoch": epoch, "train/loss": number / (epoch + 1)} for epoch in range(EPOCHS)]
         if stage.history is not None:
             for values in history:
                 row.log_epoch(values["epoch"], {"train/loss": values["train/loss"]})
-            misbehave(knob.removeprefix("late-"))
+        misbehave("hang" if hang == f"late-{name}" else knob.removeprefix("late-"))
         for path in [*stage.artifacts, *filter(None, [stage.checkpoint])]:
             file = path if path.suffix else path / "one.txt"
             file.parent.mkdir(parents=True, exist_ok=True)
