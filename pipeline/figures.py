@@ -21,6 +21,7 @@ from osr.plots.reliability import reliability
 from osr.plots.scores import score_histogram
 from osr.plots.style import COLUMN_WIDTH, PAGE_WIDTH, canvas, save
 from osr.plots.training import training_curves
+from osr.statistics import oscr_band
 from pipeline.galleries import accepted_unknowns, rejected_knowns, tiles
 from pipeline.run_files import RunFiles
 from pipeline.stages import CONFUSION, FIGURES, HISTORY, STAGES, TEMPERATURE, VECTOR, read_json
@@ -29,6 +30,7 @@ Array = NDArray[Any]
 Pair = tuple[Array, Array]
 Points = Mapping[str, Mapping[str, Pair]]
 
+BAND_POINTS = 200
 MAX_CURVES = 6  # in one plane, besides that of the detector that judges new images
 CURVE_HEIGHT, LEGEND_LINE = 2.6, 0.13  # inches of the plane with its labels, and of a line of its legend
 
@@ -61,12 +63,30 @@ def _save(run: RunFiles, figure: Figure, name: str) -> None:
 def _draw_curves(run: RunFiles, points: Points) -> None:
     """OSCR on both axes, ROC, precision-recall."""
     prevalence = next(iter(run.metrics["prevalence"].values()))
-    for suffix, log_x in (("", False), ("_log", True)):
-        _draw_curve(run, points, "oscr", "auoscr", partial(oscr, log_x=log_x), suffix=suffix)
+    for suffix, log_x, band in (("", False, _band(run, log_x=False)), ("_log", True, _band(run, log_x=True))):
+        _draw_curve(run, points, "oscr", "auoscr", partial(oscr, log_x=log_x, band=band), suffix=suffix)
     _draw_curve(run, points, "roc", "auroc", roc)
     _draw_curve(
         run, points, "precision_recall", "aupr_unknown", partial(precision_recall, prevalence=prevalence)
     )
+
+
+def _band(run: RunFiles, *, log_x: bool) -> tuple[str, Array, Array, Array]:
+    """The bootstrap band of OSCR of `plot.detector`, at points that are evenly spread on the axis."""
+    known, score, settings = run.outputs.labels >= 0, run.scores[f"score_{run.detector}"], run.params.evaluate
+    least = 1 / int((~known).sum())
+    fpr = np.geomspace(least, 1, BAND_POINTS) if log_x else np.linspace(0, 1, BAND_POINTS)
+    low, high = oscr_band(
+        score[known],
+        run.outputs.correct[known],
+        score[~known],
+        fpr=np.minimum(fpr, 1),
+        replicates=settings.bootstrap_replicates,
+        confidence=settings.confidence,
+        seed=settings.seed,
+        num_threads=2,
+    )
+    return run.detector, fpr, low, high
 
 
 def _draw_curve(

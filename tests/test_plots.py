@@ -92,6 +92,20 @@ def test_oscr_log_axis_starts_at_the_smallest_positive_fpr(oscr_curves):
     assert legend(axes) == ["msp", "energy", "closed-set accuracy 0.950"]  # no areas: the order given
 
 
+def test_oscr_shades_the_band_of_one_curve(oscr_curves):
+    axes = blank()
+    fpr = np.array([0.01, 0.1, 1.0])
+    band = ("energy", fpr, np.array([0.1, 0.2, 0.9]), np.array([0.3, 0.5, 0.97]))
+    oscr(axes, oscr_curves, log_x=True, band=band, confidence=0.9)
+    (shade,) = axes.collections
+    corners = shade.get_paths()[0].vertices
+    assert {0.1, 0.2, 0.3, 0.5} <= {round(float(y), 6) for y in corners[:, 1]}
+    assert to_hex(shade.get_facecolor()[0]) == to_hex(lines(axes)["energy"].get_color())
+    assert legend(axes)[-1] == "90 % band of energy"
+    with pytest.raises(InputError, match="The band is of 'knn', but the curves are msp, energy"):
+        oscr(blank(), oscr_curves, log_x=True, band=("knn", *band[1:]))
+
+
 def test_oscr_of_a_single_unknown_has_a_log_axis(tmp_path):
     axes = blank()
     oscr(axes, {"msp": oscr_points(np.array([0.1, 0.2, 0.9]), np.array([0.5]), np.ones(3))}, log_x=True)
