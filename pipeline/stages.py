@@ -30,6 +30,7 @@ TEST_OUTPUTS = EVALUATION / "test"
 CONFUSION = EVALUATION / "confusion.json"
 SCORES = EVALUATION / "scores.npz"
 CURVES = ARTIFACTS / "curves"
+LEADERBOARD = ARTIFACTS / "leaderboard"
 FIGURES = Path("figures")
 METRICS = Path("metrics")
 PARAMS = Path("params.yaml")
@@ -65,7 +66,7 @@ STAGES = {
         Stage("calibrate", artifacts=(TEMPERATURE,)),
         Stage("fit-openmax", artifacts=(THRESHOLDS,)),
         Stage("evaluate", artifacts=(CONFUSION,)),
-        Stage("plot", artifacts=(CURVES, FIGURES)),
+        Stage("plot", artifacts=(CURVES, LEADERBOARD, FIGURES)),
     )
 }
 
