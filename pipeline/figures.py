@@ -22,9 +22,10 @@ from osr.plots.scores import score_histogram
 from osr.plots.style import COLUMN_WIDTH, PAGE_WIDTH, canvas, save
 from osr.plots.training import training_curves
 from osr.statistics import oscr_band
+from pipeline import leaderboard
 from pipeline.galleries import accepted_unknowns, rejected_knowns, tiles
 from pipeline.run_files import RunFiles
-from pipeline.stages import CONFUSION, FIGURES, HISTORY, STAGES, TEMPERATURE, VECTOR, read_json
+from pipeline.stages import CONFUSION, FIGURES, HISTORY, LEADERBOARD, STAGES, TEMPERATURE, VECTOR, read_json
 
 Array = NDArray[Any]
 Pair = tuple[Array, Array]
@@ -50,6 +51,7 @@ def draw_figures(run: RunFiles, points: Points) -> None:
     _draw_embedding(run)
     _draw_classes(run)
     _draw_galleries(run)
+    _draw_leaderboard(run)
 
 
 def _save(run: RunFiles, figure: Figure, name: str) -> None:
@@ -96,10 +98,9 @@ def _draw_curve(
 
     The same detectors in every figure, so that each has one colour.
     """
-    best = sorted(points, key=lambda name: -run.metrics["auroc"][name])[:MAX_CURVES]
+    best = leaderboard.order(leaderboard.columns(run.metrics))[:MAX_CURVES]
     shown = [name for name in points if name in best or name == run.detector]
-    ends = ("", "_low", "_high")
-    areas = {name: tuple(run.metrics[f"{metric}{end}"][name] for end in ends) for name in shown}
+    areas = leaderboard.intervals(run.metrics, metric, shown)
     figure = canvas(COLUMN_WIDTH, CURVE_HEIGHT + LEGEND_LINE * (len(shown) + 2))
     axes = figure.subplots()
     curves = {name: points[name][kind] for name in shown}
@@ -230,3 +231,12 @@ def _draw_galleries(run: RunFiles) -> None:
     ):
         if picks:
             _save(run, gallery(tiles(picks), title=f"{title} ({run.detector})"), name)
+
+
+def _draw_leaderboard(run: RunFiles) -> None:
+    """All detectors with their headline metrics, as tables and as a figure."""
+    board, settings = leaderboard.columns(run.metrics), run.params.plot
+    leaderboard.write_tables(board, LEADERBOARD / "leaderboard")
+    leaderboard.draw(board, FIGURES / "leaderboard.png", settings.dpi)
+    if settings.vector != "none":
+        leaderboard.draw(board, VECTOR / f"leaderboard.{settings.vector}", settings.dpi)

@@ -14,6 +14,7 @@ import numpy as np
 from osr.config import flatten
 from osr.metrics import openness
 from osr.plots.gallery import Tile
+from pipeline import leaderboard
 from pipeline.cautions import cautions
 from pipeline.code_state import CodeState, code_state
 from pipeline.figure_texts import FigureText, figure_text
@@ -131,7 +132,6 @@ def _plain(value: Any) -> Any:
 
 def _headline(run: RunFiles) -> list[dict[str, Any]]:
     """One row per detector, the largest AUROC first."""
-    ranked = sorted(run.params.detectors.enabled, key=lambda name: (-run.metrics["auroc"][name], name))
     return [
         {
             "name": name,
@@ -141,7 +141,7 @@ def _headline(run: RunFiles) -> list[dict[str, Any]]:
             ],
             "at_threshold": [run.metrics[metric][name] for metric in AT_THRESHOLD],
         }
-        for name in ranked
+        for name in leaderboard.order(leaderboard.columns(run.metrics))
     ]
 
 

@@ -70,7 +70,9 @@ def test_every_figure_has_a_vector_file_and_words(drawn):
     galleries = {"gallery_accepted_unknowns", "gallery_rejected_knowns"}
     scores = {"scores_maxlogit", "scores_energy"}
     assert pictures - galleries - scores <= set(TEXTS)
-    assert galleries | scores | {"classes_known", "classes_unknown", "class_scores"} <= pictures
+    assert (
+        galleries | scores | {"classes_known", "classes_unknown", "class_scores", "leaderboard"} <= pictures
+    )
 
 
 def test_the_page_stands_alone(page):
