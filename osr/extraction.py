@@ -39,7 +39,11 @@ def extract(
     features = np.empty((len(data), width), dtype=np.float32)
     with torch.inference_mode():
         batches = tqdm(
-            data.batches(batch_size), desc=title, unit="batch", disable=None, total=-(-len(data) // batch_size)
+            data.batches(batch_size),
+            desc=title,
+            unit="batch",
+            disable=None,
+            total=-(-len(data) // batch_size),
         )
         for number, (images, _) in enumerate(batches):
             chunk = slice(number * batch_size, (number + 1) * batch_size)

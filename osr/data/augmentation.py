@@ -31,9 +31,7 @@ def augment(images: Tensor, draws: Draws, settings: AugmentationSettings) -> Ten
         images = affine(images, angle=amounts[:, 0], scale=1 + amounts[:, 1], shear=amounts[:, 2])
     if settings.flip:
         images = flip(images, draws.flip)
-    images = rand_augment(
-        images, draws.operation, draws.negative, magnitude=settings.randaugment_magnitude
-    )
+    images = rand_augment(images, draws.operation, draws.negative, magnitude=settings.randaugment_magnitude)
     return cutout(images, draws.cutout, pixels=settings.cutout_pixels)
 
 

@@ -42,8 +42,8 @@ class Images(Protocol):
     ) -> Iterator[Batch]:
         """One pass in random order, augmented; this process's share of every batch.
 
-        Order and draws depend on seed and epoch alone: a resumed run sees what an uninterrupted one would, and
-        all processes together what one alone would. Batches differ in size by at most one image.
+        Order and draws depend on seed and epoch alone: a resumed run sees what an uninterrupted one would,
+        and all processes together what one alone would. Batches differ in size by at most one image.
 
         Args:
             settings: the `train` section; batch_size counts the images of all processes together.

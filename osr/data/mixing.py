@@ -31,7 +31,7 @@ class Mix:
 
     @classmethod
     def make(cls, num_images: int, settings: AugmentationSettings, generator: torch.Generator) -> Self | None:
-        """Draw for `num_images`; shares from Beta(alpha, alpha); with both alphas, either with even chance."""
+        """Draw for `num_images`; shares from Beta(alpha, alpha); with both alphas, either, at even chance."""
         alphas = (settings.mixup_alpha, settings.cutmix_alpha)
         if not any(alphas):
             return None

@@ -1,7 +1,7 @@
 """Which images make each batch and what is drawn for them, before any pixel is read.
 
-Everything is drawn for the whole batch of all processes; each process takes its slice. So neither the number of
-processes nor that of workers changes what an image looks like.
+Everything is drawn for the whole batch of all processes; each process takes its slice. So neither the number
+of processes nor that of workers changes what an image looks like.
 """
 
 from __future__ import annotations
@@ -105,7 +105,7 @@ def epoch_plans(
 
 
 def num_batches(num_images: int, batch_size: int, world_size: int = 1) -> int:
-    """Batches per epoch, as few as `batch_size` allows; no process gets a single image: it breaks batch norm."""
+    """Batches per epoch, as few as `batch_size` allows; a single image per process breaks batch norm."""
     return max(1, min(-(-num_images // batch_size), num_images // (2 * world_size)))
 
 

@@ -1,4 +1,4 @@
-"""RandAugment on whole batches (Cubuk et al. 2020): the 14 operations and magnitudes of torchvision's transform."""
+"""RandAugment on whole batches (Cubuk et al. 2020): operations and magnitudes of torchvision's transform."""
 
 from __future__ import annotations
 
