@@ -33,9 +33,10 @@ class TrainSettings(Section):
     batch_size: Annotated[int, Field(ge=2)]
     loss: LossName
     label_smoothing: Annotated[float, Field(ge=0, lt=1)]
-    optimizer: Literal["adamw", "adam", "sgd"]
+    optimizer: Literal["adamw", "adam", "sgd", "nadamw", "lion", "lamb"]
     lr: Annotated[float, Field(gt=0)]
     backbone_lr_factor: Annotated[float, Field(gt=0)]
+    layer_decay: Annotated[float, Field(gt=0, le=1)]
     momentum: Annotated[float, Field(ge=0, lt=1)]
     nesterov: bool
     weight_decay: Annotated[float, Field(ge=0)]
@@ -54,6 +55,10 @@ class TrainSettings(Section):
     cpu_threads: Count | Literal["auto"]
     precision: Literal["32-true", "bf16-mixed", "16-mixed"]
     channels_last: bool
+    compile: bool
+    devices: Count | Literal["auto"]
+    num_nodes: Count
+    strategy: Literal["auto", "ddp"]
 
     @model_validator(mode="after")
     def _relations(self) -> Self:

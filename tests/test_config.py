@@ -150,7 +150,8 @@ def test_no_key_may_be_missing(key: str) -> None:
         (
             "train.optimizer",
             "adamm",
-            "is 'adamm', but must be one of 'adamw', 'adam', 'sgd'; did you mean 'adam'?",
+            "is 'adamm', but must be one of 'adamw', 'adam', 'sgd', 'nadamw', 'lion', 'lamb'; did you mean "
+            "'adam'?",
         ),
         ("detectors.ash.variant", "s", "is 's', but must be one of 'S', 'B', 'P'; did you mean 'S'?"),
     ],

@@ -91,6 +91,22 @@ def test_every_backbone_gives_features_and_learns(name: str, channels: int, size
     assert unreached(backbone, (features * torch.randn_like(features)).sum()) == []
 
 
+@pytest.mark.parametrize("name", ["mobilenetv3_small_050", "vgg11"])
+def test_the_width_is_that_of_the_classifier(name: str) -> None:
+    """Where timm's `num_features` is another number."""
+    shape = {"channels": 3, "image_size": 32}
+    backbone = build_backbone(name, weights="none", **shape)
+    width = feature_width(backbone, name=name, **shape)
+    assert width == backbone.head_hidden_size != backbone.num_features
+
+
+@pytest.mark.parametrize("name", ["deit_tiny_distilled_patch16_224", "levit_128s", "repvit_m0_9"])
+def test_several_classifiers_are_refused_by_name(name: str) -> None:
+    size = 224 if name == "levit_128s" else 32
+    with pytest.raises(InputError, match=f"^model.backbone.name '{name}' has several classifiers"):
+        build_backbone(name, weights="none", channels=3, image_size=size)
+
+
 def test_small_convnet_is_what_it_says() -> None:
     backbone = build_backbone("small_convnet", weights="none", channels=3, image_size=32)
     shapes = [tuple(m.weight.shape) for m in backbone.modules() if isinstance(m, nn.Conv2d)]

@@ -3,10 +3,12 @@
 from pathlib import Path
 
 import pytest
+import timm
 import torch
 from torch import nn
 
 from osr.config import TrainSettings, load_params
+from osr.errors import InputError
 from osr.optimization import make_optimizer, make_schedule
 from osr.schedules import lr_factor
 
@@ -140,6 +142,69 @@ def test_the_parameters_of_a_loss_are_not_decayed() -> None:
     assert [id(p) for p in optimizer.param_groups[-1]["params"]] == [id(loss.weight)]
     assert optimizer.param_groups[-1]["weight_decay"] == 0.0
     assert len(make_optimizer(network, settings(), loss=nn.CrossEntropyLoss()).param_groups) == 2
+
+
+@pytest.mark.parametrize("name", ["nadamw", "lion", "lamb"])
+def test_the_optimisers_of_timm_step_and_decay(name: str) -> None:
+    free = two_steps(settings(optimizer=name, lr=0.1, weight_decay=0.0))
+    decayed = two_steps(settings(optimizer=name, lr=0.1, weight_decay=0.5))
+    assert 0 < free[1] < free[0] < 1
+    if name != "lamb":  # whose steps are as long as the weight, whatever the gradient
+        assert decayed[0] == pytest.approx(1 * (1 - 0.1 * 0.5) - (1 - free[0]), abs=1e-6)
+    network = Network()
+    groups = make_optimizer(network, settings(optimizer=name, weight_decay=0.3)).param_groups
+    assert {group["weight_decay"] for group in groups for p in group["params"] if p.ndim > 1} == {0.3}
+    assert {group["weight_decay"] for group in groups for p in group["params"] if p.ndim <= 1} == {0.0}
+
+
+class Tuned(nn.Module):
+    """A small vision transformer of timm with a head of our own."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        shape = {"num_classes": 0, "img_size": 32, "embed_dim": 12, "depth": 3, "num_heads": 2}
+        self.backbone = timm.create_model("vit_tiny_patch16_224", **shape)
+        self.head = nn.Linear(12, 2)
+
+
+def rates_of(model: nn.Module, chosen: TrainSettings) -> dict[str, tuple[float, float]]:
+    """Learning rate and decay of each parameter, by name."""
+    names = {id(parameter): name for name, parameter in model.named_parameters()}
+    groups = make_optimizer(model, chosen).param_groups
+    return {names[id(p)]: (group["lr"], group["weight_decay"]) for group in groups for p in group["params"]}
+
+
+def test_earlier_layers_learn_more_slowly() -> None:
+    model = Tuned()
+    chosen = settings(lr=0.8, layer_decay=0.5, backbone_lr_factor=0.1, weight_decay=0.3)
+    rates = rates_of(model, chosen)
+    assert set(rates) == {name for name, _ in model.named_parameters()}
+    # For timm the last norm belongs to block 2; blocks 1 and 0 and the patches come before.
+    expected = {
+        "head.weight": (0.8, 0.3),
+        "head.bias": (0.8, 0.0),
+        "backbone.norm.weight": (0.08, 0.0),
+        "backbone.blocks.2.mlp.fc1.weight": (0.08, 0.3),
+        "backbone.blocks.1.norm1.bias": (0.04, 0.0),
+        "backbone.blocks.0.attn.qkv.weight": (0.02, 0.3),
+        "backbone.patch_embed.proj.weight": (0.01, 0.3),
+        "backbone.pos_embed": (0.01, 0.0),
+    }
+    for name, (rate, decay) in expected.items():
+        assert rates[name] == (pytest.approx(rate), decay), name
+
+
+def test_class_token_and_positions_are_not_decayed() -> None:
+    rates = rates_of(Tuned(), settings(lr=0.8, weight_decay=0.3))
+    assert rates["backbone.cls_token"] == rates["backbone.pos_embed"] == (0.8, 0.0)
+    assert rates["backbone.patch_embed.proj.weight"] == (0.8, 0.3)
+
+
+def test_layer_decay_without_ordered_layers_is_refused() -> None:
+    model = nn.Module()
+    model.backbone = Network()
+    with pytest.raises(InputError, match=r"^train.layer_decay .* but Network has no group_matcher"):
+        make_optimizer(model, settings(layer_decay=0.5))
 
 
 def test_frozen_parameters_stay() -> None:

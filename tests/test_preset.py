@@ -155,4 +155,4 @@ def test_an_unknown_preset_stops_the_command_it_stands_in(
     assert done.returncode != 0
     assert f"unrecognized arguments: {preset.REFUSED}" in done.stdout + done.stderr
     assert main(["qqq"]) == 1
-    assert "there are: digits_quick" in capsys.readouterr().err
+    assert f"there are: {', '.join(preset.preset_names())}." in capsys.readouterr().err

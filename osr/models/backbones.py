@@ -125,6 +125,7 @@ def _timm_backbone(name: str, *, pretrained: bool, channels: int, image_size: in
             f"model.backbone.name {name!r}: {what} ({_first_line(error)}); "
             "model.backbone.weights may also name a local file."
         ) from error
+    _check_classifier(model, name)
     _check_patches(model, name, image_size)
     return model
 
@@ -138,6 +139,16 @@ def _set_stem(backbone: nn.Module, name: str, wanted: bool | Literal["auto"], *,
         raise InputError(
             f"model.backbone.small_image_stem is true, but model.backbone.name {name!r} has no stem that can "
             f"be exchanged; timm's networks with {', '.join(STEMS)} have."
+        )
+
+
+def _check_classifier(model: Any, name: str) -> None:
+    """Refuse networks that end in several classifiers: no single vector stands before one linear layer."""
+    classifier = model.get_classifier()
+    if isinstance(classifier, tuple | list | nn.ModuleList) or hasattr(classifier, "head_dist"):
+        raise InputError(
+            f"model.backbone.name {name!r} has several classifiers (of branches or for distillation), not "
+            "one linear layer on one feature vector; use another model of its family."
         )
 
 
