@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from tqdm import tqdm
 
-from osr.data.batches import TensorImages, epoch_batches, hash_seed, num_batches
+from osr.data.batches import Images, hash_seed, num_batches
 from osr.devices import make_fabric
 from osr.errors import InputError
 from osr.optimization import make_optimizer, make_schedule
@@ -30,8 +30,8 @@ def train(
     model: nn.Module,
     loss: nn.Module,
     *,
-    train_data: TensorImages,
-    val_data: TensorImages,
+    train_data: Images,
+    val_data: Images,
     settings: TrainSettings,
     checkpoint: Path,
     on_epoch: EpochCallback,
@@ -60,10 +60,7 @@ def train(
     progress = state.resume(checkpoint)
     fabric_model, fabric_optimizer = fabric.setup(model, state.optimizer)
     judged = fabric_model if state.average is None else state.judged
-    train_data, val_data = (
-        TensorImages(fabric.to_device(data.images), fabric.to_device(data.labels))
-        for data in (train_data, val_data)
-    )
+    train_data, val_data = train_data.to(fabric.device), val_data.to(fabric.device)
     done = len(progress.history)
     with tqdm(total=settings.epochs, initial=done, desc="train", unit="epoch", disable=None) as bar:
         for epoch in range(done, settings.epochs):
@@ -91,16 +88,15 @@ def train(
 
 
 def evaluate(
-    model: nn.Module, loss: nn.Module, data: TensorImages, *, batch_size: int, num_extra: int = 0
+    model: nn.Module, loss: nn.Module, data: Images, *, batch_size: int, num_extra: int = 0
 ) -> dict[str, float]:
     """Mean loss and accuracy on `data`, as val/loss and val/accuracy."""
     model.eval()
     loss.eval()
     total_loss, correct = 0.0, 0
     with torch.no_grad():
-        for start in range(0, len(data), batch_size):
-            labels = data.labels[start : start + batch_size]
-            logits, features = model(data.images[start : start + batch_size])
+        for images, labels in data.batches(batch_size):
+            logits, features = model(images)
             total_loss += float(loss(logits, features, labels)) * len(labels)
             correct += int(_num_right(logits, labels, num_extra))
     return {"val/loss": total_loss / len(data), "val/accuracy": correct / len(data)}
@@ -119,7 +115,7 @@ def _train_epoch(
     model: nn.Module,
     optimizer: Optimizer,
     state: TrainingState,
-    data: TensorImages,
+    data: Images,
     settings: TrainSettings,
     epoch: int,
     num_extra: int,
@@ -130,7 +126,7 @@ def _train_epoch(
     # Summed on the device: asking for a number at each step would make a GPU wait.
     losses, correct = [], torch.zeros((), dtype=torch.int64, device=data.labels.device)
     steps_before = state.schedule.last_epoch
-    for batches in _groups(epoch_batches(data, settings, epoch=epoch), settings.accumulate_batches):
+    for batches in _groups(data.epoch_batches(settings, epoch=epoch), settings.accumulate_batches):
         num_images = sum(len(labels) for _, labels in batches)
         optimizer.zero_grad()
         for images, labels in batches:

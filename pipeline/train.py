@@ -7,21 +7,20 @@ import hashlib
 import json
 from pathlib import Path
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from osr.config import Params
-from osr.data.batches import TensorImages, hash_seed
+from osr.data.plans import hash_seed
 from osr.devices import set_cpu_threads
 from osr.losses.registry import build_loss, check_background
 from osr.models.custom import source_of
 from osr.models.open_set_model import OpenSetModel
 from osr.models.preprocess import format_for
-from osr.outputs import BACKGROUND, IntArray
+from osr.outputs import BACKGROUND
 from osr.splits import Split
 from osr.training import History, train
 from pipeline.entry import Metrics, logger, run_stage
+from pipeline.images import open_part
 from pipeline.stages import HISTORY, MODEL, SPLIT, WEIGHTS, open_images
 from pipeline.store import workspace_root
 from pipeline.tracking import Row
@@ -41,8 +40,8 @@ def train_stage(params: Params, row: Row) -> Metrics:
     progress = train(
         model,
         build_loss(params.train.loss, params.losses, label_smoothing=smoothing, head=model.head),
-        train_data=load_part(images, split.train, split.labels),
-        val_data=load_part(images, split.val, split.labels),
+        train_data=open_part(split, split.train),
+        val_data=open_part(split, split.val),
         settings=params.train,
         checkpoint=checkpoint,
         num_extra=params.model.head.extra_classes,
@@ -67,12 +66,6 @@ def train_stage(params: Params, row: Row) -> Metrics:
         },
         "parameters": sum(parameter.numel() for parameter in model.parameters()),
     }
-
-
-def load_part(images: NDArray[np.uint8], rows: IntArray, labels: IntArray) -> TensorImages:
-    """Images of some rows as one (N, C, H, W) tensor."""
-    pixels = np.ascontiguousarray(images[rows].transpose(0, 3, 1, 2))
-    return TensorImages(torch.from_numpy(pixels), torch.from_numpy(labels[rows]))
 
 
 def checkpoint_path(params: Params, split_digest: str) -> Path:
