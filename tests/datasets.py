@@ -19,4 +19,4 @@ def dataset(name: str, root: Path | str = "data", **arrays: object) -> DatasetSe
         "group": ("auto",),
         "class_names": "auto",
     }
-    return DatasetSettings(name=name, root=str(root), download=False, arrays=names | arrays)
+    return DatasetSettings(name=name, root=str(root), download=False, flip_safe="auto", arrays=names | arrays)
