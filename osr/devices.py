@@ -110,6 +110,27 @@ def memory_advice(advice: str) -> Iterator[None]:
         raise
 
 
+@contextmanager
+def compile_advice(*, is_compiled: bool) -> Iterator[None]:
+    """Turn a network that cannot be compiled into one sentence.
+
+    Raises:
+        InputError: `torch.compile` failed at the first batch.
+    """
+    if not is_compiled:
+        yield
+        return
+    from torch._dynamo.exc import TorchDynamoException  # a second that others need not wait
+
+    try:
+        yield
+    except TorchDynamoException as error:
+        reason = " ".join(str(error).split()[:20])
+        raise InputError(
+            f"train.compile is true, but PyTorch cannot compile this network here ({reason}); use false."
+        ) from error
+
+
 def pick_device(accelerator: str) -> torch.device:
     """The device that Fabric takes for `auto`, `cpu` or `gpu`.
 

@@ -1,9 +1,14 @@
-"""What happens to one batch: network and loss as one module, which processes can share."""
+"""What happens to one batch: network and loss as one module, which processes can share; batches in steps."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from itertools import islice
+
 import torch
 from torch import Tensor, nn
+
+from osr.data.batches import Batch
 
 
 class Step(nn.Module):
@@ -36,6 +41,18 @@ def num_right(logits: Tensor, labels: Tensor, num_extra: int) -> Tensor:
     """
     classes = labels if labels.ndim == 1 else labels.argmax(dim=1)
     return (logits[:, : logits.shape[1] - num_extra].argmax(dim=1) == classes).sum()
+
+
+def groups_of(batches: Iterator[Batch], size: int) -> Iterator[list[Batch]]:
+    """Lists of `size` batches in a row; the last may be shorter."""
+    while group := list(islice(batches, size)):
+        yield group
+
+
+def batch_sizes(num_images: int, num_batches: int) -> Iterator[int]:
+    """Images in each batch of all processes together."""
+    size, larger = divmod(num_images, num_batches)
+    yield from (size + (number < larger) for number in range(num_batches))
 
 
 def _full(values: Tensor) -> Tensor:

@@ -16,11 +16,11 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from osr.data.batches import Batch, Images, hash_seed, num_batches
-from osr.devices import make_fabric, memory_advice, processes_of
+from osr.devices import compile_advice, make_fabric, memory_advice, processes_of
 from osr.errors import InputError
 from osr.optimization import make_optimizer, make_schedule
 from osr.progress import ProgressBar
-from osr.steps import Step, num_right
+from osr.steps import Step, batch_sizes, groups_of, num_right
 from osr.train_settings import TrainSettings
 from osr.training_state import History as History
 from osr.training_state import Progress, TrainingState, average_of, scaler_of
@@ -149,7 +149,7 @@ class _Run:
             f"{2 * batches}, which makes the same steps"
         )
         row = {"epoch": epoch + 1, "lr": float(self.state.schedule.get_last_lr()[0])}
-        with memory_advice(advice):
+        with memory_advice(advice), compile_advice(is_compiled=self.settings.compile):
             row |= self._train(epoch, train_data, bar)
             row |= self._validate(val_data)
         if not math.isfinite(row["val/loss"]):
@@ -167,8 +167,8 @@ class _Run:
         batches = data.epoch_batches(
             settings, epoch=epoch, rank=fabric.global_rank, world_size=fabric.world_size
         )
-        sizes = _sizes(len(data), self.num_batches(fabric, settings, len(data)))
-        for group in _groups(batches, settings.accumulate_batches):
+        sizes = batch_sizes(len(data), self.num_batches(fabric, settings, len(data)))
+        for group in groups_of(batches, settings.accumulate_batches):
             num_images = sum(islice(sizes, len(group)))
             self.optimizer.zero_grad()
             for position, (images, labels) in enumerate(group):
@@ -236,15 +236,3 @@ def _totals(step: Step, batches: Iterator[Batch], num_extra: int) -> tuple[float
             total_loss += float(value) * len(labels)
             correct += int(num_right(logits, labels, num_extra))
     return total_loss, correct
-
-
-def _groups(batches: Iterator[Batch], size: int) -> Iterator[list[Batch]]:
-    """Lists of `size` batches in a row; the last may be shorter."""
-    while group := list(islice(batches, size)):
-        yield group
-
-
-def _sizes(num_images: int, num_batches: int) -> Iterator[int]:
-    """Images in each batch of all processes together."""
-    size, larger = divmod(num_images, num_batches)
-    yield from (size + (number < larger) for number in range(num_batches))
