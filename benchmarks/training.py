@@ -167,7 +167,7 @@ def main(num_images: int, folder: Path) -> None:
         "bare, bf16-mixed, channels_last": bare(images, labels, **FAST),
         "ours, bf16-mixed, channels_last": ours(images, labels, **FAST),
     }
-    rates = {name: 0.0 for name in loops}
+    rates = dict.fromkeys(loops, 0.0)
     for _ in range(EPOCHS):
         for name, epoch in loops.items():
             rates[name] = max(rates[name], epoch())

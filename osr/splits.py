@@ -173,6 +173,19 @@ class Split:
                 content.update(name.encode() + np.ascontiguousarray(array, dtype="<u8").tobytes())
         return content.hexdigest()[:16]
 
+    @cached_property
+    def test_digest(self) -> str:
+        """16 hex digits over known and unknown classes, test images and their pixels.
+
+        Equal digests, equal tests: splits that differ in training or validation images alone share it.
+        """
+        content = hashlib.sha256(json.dumps([self.class_names, self.known, self.unknown]).encode())
+        for values in (self.test, self.targets[self.test]):
+            content.update(np.ascontiguousarray(values, dtype="<i8").tobytes())
+        if self.hashes is not None:
+            content.update(np.ascontiguousarray(self.hashes[self.test], dtype="<u8").tobytes())
+        return content.hexdigest()[:16]
+
     def counts(self) -> dict[str, dict[str, int]]:
         """Images per class name and part, known classes first."""
         sizes = {
@@ -210,6 +223,7 @@ class Split:
         leaks = self.duplicates
         return {
             "digest": self.digest,
+            "test_digest": self.test_digest,
             **groups,
             "counts": self.counts(),
             "duplicates": {"images": len(leaks), "copies": sum(map(len, leaks)), "rows": leaks},

@@ -12,12 +12,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from osr.errors import InputError
-from pipeline.results import COMMIT, DIGEST, Result
+from pipeline.results import COMMIT, DIGEST, SPLIT_DIGEST, Result
 
 REPEATS = ("split.trial", "split.seed", "train.seed")
 TASK = ("dataset.name", "split.protocol", "split.known", "split.unknown")
 # These change how results are shown, or how sure they are, but not the results.
-NOT_SETTINGS = ("plot.", "evaluate.", "extraction.", "detectors.enabled", DIGEST, COMMIT)
+NOT_SETTINGS = ("plot.", "evaluate.", "extraction.", "detectors.enabled", DIGEST, SPLIT_DIGEST, COMMIT)
 DETECTORS_OF = "auroc/"  # evaluate writes this metric for every detector
 
 Repeat = tuple[str, ...]

@@ -28,6 +28,8 @@ TRAIN_OUTPUTS = DETECTORS / "train"
 EVALUATION = ARTIFACTS / "evaluation"
 TEST_OUTPUTS = EVALUATION / "test"
 CONFUSION = EVALUATION / "confusion.json"
+PER_CLASS = EVALUATION / "per_class.json"
+PER_CLASS_TABLE = EVALUATION / "per_class.csv"
 SCORES = EVALUATION / "scores.npz"
 CURVES = ARTIFACTS / "curves"
 FIGURES = Path("figures")
@@ -64,7 +66,7 @@ STAGES = {
         Stage("train", artifacts=(HISTORY,), checkpoint=WEIGHTS, history=HISTORY),
         Stage("calibrate", artifacts=(TEMPERATURE,)),
         Stage("fit-openmax", artifacts=(THRESHOLDS,)),
-        Stage("evaluate", artifacts=(CONFUSION,)),
+        Stage("evaluate", artifacts=(CONFUSION, PER_CLASS, PER_CLASS_TABLE)),
         Stage("plot", artifacts=(CURVES, FIGURES)),
     )
 }

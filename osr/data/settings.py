@@ -21,6 +21,19 @@ DatasetName = Literal[
     "gtsrb",
     "arrays",
 ]
+# Whether a mirrored image keeps its class. Digits, letters and traffic signs do not.
+FLIP_SAFE: dict[str, bool] = {
+    "digits": False,
+    "mnist": False,
+    "fashion_mnist": True,
+    "kmnist": False,
+    "emnist_letters": False,
+    "svhn": False,
+    "cifar10": True,
+    "cifar100": True,
+    "cifar10+100": True,
+    "gtsrb": False,
+}
 OwnFunction = Annotated[str, Field(pattern=r"^\w+(\.\w+)*:\w+$")]
 ProtocolName = Literal[
     "A",
@@ -71,6 +84,7 @@ class DatasetSettings(Section):
     name: DatasetName | OwnFunction
     root: str
     download: bool
+    flip_safe: bool | Literal["auto"]
     arrays: ArraysSettings
 
 
