@@ -7,6 +7,7 @@ import torch
 from tqdm import tqdm
 
 from osr.data.batches import Images
+from osr.devices import memory_advice
 from osr.models.open_set_model import OpenSetModel
 from osr.outputs import IntArray, Outputs
 
@@ -37,7 +38,8 @@ def extract(
     logits = np.empty((len(data), num_classes), dtype=np.float32)
     extra_logits = np.empty((len(data), num_logits - num_classes), dtype=np.float32)
     features = np.empty((len(data), width), dtype=np.float32)
-    with torch.inference_mode():
+    advice = f"extraction.batch_size is {batch_size}: try {max(1, batch_size // 2)}"
+    with torch.inference_mode(), memory_advice(advice):
         batches = tqdm(
             data.batches(batch_size),
             desc=title,

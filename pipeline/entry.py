@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import errno
 import json
 import logging
 import signal
@@ -54,6 +55,13 @@ def run_stage(
         restore_outputs(name)
         sys.stderr.write(f"ERROR: {name} was interrupted; the next `dvc repro` goes on with it.\n")
         sys.exit(INTERRUPTED)
+    except OSError as error:
+        restore_outputs(name)
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        sys.exit(
+            f"ERROR: the disk is full ({error}); make room, and the next `dvc repro` goes on with {name}."
+        )
     except BaseException:
         restore_outputs(name)
         raise

@@ -90,6 +90,7 @@ def project(tmp_path_factory):
 def test_first_run_leaves_results_figures_and_one_row(project):
     (row,) = project.rows()
     assert_complete(row)
+    assert {"speed/images_per_s", "system/cpu_utilization_percentage"} <= set(row.data.metrics)
     figures = {"oscr", "oscr_log", "roc", "precision_recall", "reliability", "confusion", "tsne", "training"}
     figures |= {f"scores_{name}" for name in ("msp", "maxlogit", "energy", "mav", "openmax")}
     assert {f"figures/{name}.png" for name in figures} <= set(project.artifacts(row, "figures"))

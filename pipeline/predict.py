@@ -1,0 +1,125 @@
+"""Judge new images with the files of the present run: a known class, or unknown.
+
+python -m pipeline.predict photo.png folder/ --output verdicts.csv
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import io
+import json
+import logging
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from osr.config import Params, load_params
+from osr.devices import pick_device, set_cpu_threads
+from osr.errors import InputError
+from osr.image_files import find_images, read_image
+from osr.predictor import Predictor
+from pipeline.stages import DETECTORS, PARAMS, TEMPERATURE, THRESHOLDS, WEIGHTS
+
+logger = logging.getLogger("osr.predict")
+
+Record = dict[str, Any]
+
+
+def load_predictor(params: Params, detector: str | None = None) -> Predictor:
+    """The classifier of the files in the working directory.
+
+    Args:
+        params: of the run.
+        detector: one of detectors.enabled; None means plot.detector.
+
+    Raises:
+        InputError: no such detector, or a file is missing.
+    """
+    name = detector or params.plot.detector
+    if name not in params.detectors.enabled:
+        raise InputError(
+            f"--detector {name}: must be one of detectors.enabled: {', '.join(params.detectors.enabled)}."
+        )
+    return Predictor.load(
+        weights=WEIGHTS,
+        temperature=TEMPERATURE,
+        detector=DETECTORS / f"{name}.safetensors",
+        thresholds=THRESHOLDS,
+        batch_size=params.extraction.batch_size,
+        device=pick_device(params.train.accelerator),
+    )
+
+
+def judge(predictor: Predictor, paths: Sequence[Path], threshold: float | None) -> Iterator[Record]:
+    """One record per readable image; the others are named in a warning."""
+    with tqdm(total=len(paths), desc="predict", unit="image", disable=None) as bar:
+        for start in range(0, len(paths), predictor.batch_size):
+            names, images = [], []
+            for path in paths[start : start + predictor.batch_size]:
+                bar.update()
+                try:
+                    images.append(read_image(path, channels=predictor.channels))
+                    names.append(path)
+                except InputError as error:
+                    logger.warning("%s", error)
+            if images:
+                yield from _records(predictor, names, predictor.predict(images, threshold=threshold))
+
+
+def _records(predictor: Predictor, names: Sequence[Path], verdict: Any) -> Iterator[Record]:
+    for row, path in enumerate(names):
+        probabilities = verdict.probabilities[row]
+        yield {
+            "file": str(path),
+            "label": verdict.labels[row],
+            "score": float(verdict.scores[row]),
+            "nearest": predictor.class_names[verdict.predictions[row]],
+            **{f"p/{name}": float(p) for name, p in zip(predictor.class_names, probabilities, strict=True)},
+        }
+
+
+def formatted(records: Sequence[Record], form: str) -> str:
+    """The records as csv or json."""
+    if form == "json":
+        return json.dumps(records, indent=2) + "\n"
+    text = io.StringIO()
+    writer = csv.DictWriter(text, list(records[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(records)
+    return text.getvalue()
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The command line; the status is 1 when an image could not be read."""
+    parser = argparse.ArgumentParser(prog="python -m pipeline.predict", description=__doc__.splitlines()[0])
+    parser.add_argument("paths", nargs="+", type=Path, metavar="PATH", help="an image, or a folder of images")
+    parser.add_argument("--detector", help="one of detectors.enabled; otherwise plot.detector")
+    parser.add_argument("--threshold", type=float, help="scores above are unknown; otherwise the fitted one")
+    parser.add_argument("--format", choices=("csv", "json"), default="csv")
+    parser.add_argument("--output", type=Path, help="a file; otherwise the terminal")
+    options = parser.parse_args(arguments)
+    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
+    try:
+        params, paths = load_params(PARAMS), find_images(options.paths)
+        set_cpu_threads(params.train.cpu_threads)
+        predictor = load_predictor(params, options.detector)
+        records = list(judge(predictor, paths, options.threshold))
+        if not records:
+            raise InputError("None of the images can be read.")
+    except InputError as error:
+        sys.stderr.write(f"ERROR: {error}\n")
+        return 1
+    text = formatted(records, options.format)
+    if options.output is None:
+        sys.stdout.write(text)
+    else:
+        options.output.write_text(text, encoding="utf-8")
+    return 0 if len(records) == len(paths) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

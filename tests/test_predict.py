@@ -1,0 +1,198 @@
+"""New images through the predictor and its command: what the stages would have said, for any file."""
+
+import csv
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from numpy.testing import assert_allclose, assert_array_equal
+from PIL import Image
+from test_extraction import CPU, IMAGES, build
+
+from osr.config import load_params
+from osr.detectors.registry import build_detectors
+from osr.errors import InputError
+from osr.extraction import extract
+from osr.image_files import find_images, read_image
+from osr.predictor import Predictor
+from pipeline.predict import main
+from pipeline.stages import DETECTORS, PARAMS, TEMPERATURE, THRESHOLDS, WEIGHTS
+
+ROOT = Path(__file__).parents[1]
+LABELS = np.arange(30) % 3
+
+
+def known_outputs(model):
+    rows = np.arange(30)
+    return extract(model, IMAGES, rows=rows, labels=LABELS, batch_size=8, device=CPU, title="test")
+
+
+def fitted(train):
+    settings = load_params(ROOT / "params.yaml").detectors
+    detectors = build_detectors(settings.model_copy(update={"enabled": ("maxlogit", "mahalanobis")}))
+    return {name: detector.fit(train) for name, detector in detectors.items()}
+
+
+@pytest.fixture(scope="module")
+def model():
+    torch.set_num_threads(1)
+    return build()
+
+
+@pytest.fixture
+def run(model, tmp_path, monkeypatch):
+    """The files of a finished run in the working directory; the threshold accepts two thirds."""
+    monkeypatch.chdir(tmp_path)
+    shutil.copy(ROOT / "params.yaml", tmp_path)
+    for path in (WEIGHTS, TEMPERATURE, THRESHOLDS):
+        path.parent.mkdir(parents=True, exist_ok=True)
+    model.save(WEIGHTS)
+    TEMPERATURE.write_text('{"temperature": 2.0}')
+    train, thresholds = known_outputs(model), {}
+    for name, detector in fitted(train).items():
+        detector.save(DETECTORS / f"{name}.safetensors")
+        thresholds[name] = {"value": float(np.sort(detector.score(train))[19])}
+    THRESHOLDS.write_text(json.dumps(thresholds))
+    return tmp_path
+
+
+def load(name="maxlogit", batch_size=7):
+    detector = DETECTORS / f"{name}.safetensors"
+    return Predictor.load(
+        weights=WEIGHTS,
+        temperature=TEMPERATURE,
+        detector=detector,
+        thresholds=THRESHOLDS,
+        batch_size=batch_size,
+    )
+
+
+@pytest.mark.parametrize("name", ["maxlogit", "mahalanobis"])
+@pytest.mark.usefixtures("run")
+def test_the_verdict_is_what_the_stages_compute(model, name):
+    outputs = known_outputs(model)
+    scores = fitted(outputs)[name].score(outputs)
+    verdict = load(name).predict(IMAGES)
+    assert_allclose(verdict.scores, scores, rtol=1e-5, atol=1e-6)
+    assert_array_equal(verdict.predictions, outputs.predictions)
+    assert sum(label == "unknown" for label in verdict.labels) == 10
+    for label, prediction, score in zip(verdict.labels, verdict.predictions, scores, strict=True):
+        assert label in ("unknown", "abc"[prediction])
+        assert (label == "unknown") == (score > np.sort(scores)[19])
+    assert_allclose(verdict.probabilities, torch.softmax(torch.from_numpy(outputs.logits) / 2, 1), rtol=1e-5)
+
+
+@pytest.mark.usefixtures("run")
+def test_images_of_many_sizes_are_judged_one_by_one_alike():
+    predictor = load(batch_size=2)
+    images = [IMAGES[0], IMAGES[1, :4], IMAGES[2].repeat(3, axis=0), IMAGES[3], IMAGES[4, :4], IMAGES[5]]
+    together = predictor.predict(images)
+    for row, image in enumerate(images):
+        alone = predictor.predict([image])
+        assert_allclose(alone.scores, together.scores[row : row + 1], rtol=1e-5)
+        assert alone.labels == together.labels[row : row + 1]
+
+
+@pytest.mark.usefixtures("run")
+def test_threshold_can_be_another_one():
+    predictor = load()
+    assert set(predictor.predict(IMAGES, threshold=-np.inf).labels) == {"unknown"}
+    assert "unknown" not in predictor.predict(IMAGES, threshold=np.inf).labels
+
+
+@pytest.mark.usefixtures("run")
+@pytest.mark.parametrize(
+    "image",
+    [IMAGES[0, ..., 0], IMAGES[0].astype(float), np.zeros((0, 6, 1), np.uint8), IMAGES[0].repeat(3, 2)],
+)
+def test_arrays_of_another_kind_are_refused(image):
+    with pytest.raises(InputError, match=r"image 1 must be \(H, W, 1\) uint8, not "):
+        load().predict([IMAGES[0], image])
+
+
+@pytest.mark.usefixtures("run")
+def test_a_detector_without_threshold_is_refused():
+    THRESHOLDS.write_text('{"mahalanobis": {"value": 1.0}}')
+    with pytest.raises(InputError, match="no threshold for maxlogit; there are: mahalanobis"):
+        load()
+
+
+def test_command_judges_files_and_names_the_bad_ones(run, caplog, capsys):
+    folder = run / "new" / "deep"
+    folder.mkdir(parents=True)
+    Image.fromarray(IMAGES[0, ..., 0]).save(folder / "a.png")
+    Image.fromarray(IMAGES[1, ..., 0]).convert("RGB").resize((40, 30)).save(folder / "b.jpg")
+    (folder / "c.png").write_text("no image")
+    (folder / "notes.txt").write_text("passed over")
+    assert main(["new", "--output", "verdicts.csv"]) == 1
+    assert "new/deep/c.png is no image that can be read" in caplog.text
+    first, second = csv.DictReader(Path("verdicts.csv").read_text().splitlines())
+    assert [first["file"], second["file"]] == ["new/deep/a.png", "new/deep/b.jpg"]
+    expected = load().predict([IMAGES[0]])
+    assert first["label"] == expected.labels[0]
+    assert float(first["score"]) == pytest.approx(expected.scores[0])
+    assert sum(float(first[f"p/{name}"]) for name in "abc") == pytest.approx(1)
+
+    assert main(["new/deep/a.png", "--format", "json", "--threshold", "1e9", "--detector", "maxlogit"]) == 0
+    (record,) = json.loads(capsys.readouterr().out)
+    assert record["label"] == record["nearest"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["missing"], "missing does not exist."),
+        (["empty"], "empty holds no image: names must end in one of .png"),
+        (["params.yaml"], "None of the images can be read."),
+        (["params.yaml", "--detector", "vim"], "--detector vim: must be one of detectors.enabled: msp"),
+    ],
+)
+def test_mistakes_are_one_sentence(run, capsys, arguments, sentence):
+    (run / "empty").mkdir()
+    assert main(arguments) == 1
+    assert sentence in capsys.readouterr().err
+    assert load_params(PARAMS)
+
+
+def test_files_of_every_mode_become_pixels(tmp_path):
+    grey = np.arange(0, 240, dtype=np.uint8).reshape(12, 20)
+    made = {
+        mode: Image.fromarray(grey).convert(mode) for mode in ("1", "L", "P", "RGB", "CMYK", "LA", "RGBA")
+    }
+    made["I;16"] = Image.fromarray(grey.astype(np.uint16) * 257)
+    for mode, image in made.items():
+        path = tmp_path / f"x.{'tif' if mode == 'CMYK' else 'png'}"
+        image.save(path)
+        for channels in (1, 3):
+            pixels = read_image(path, channels=channels)
+            assert (pixels.shape, pixels.dtype) == ((12, 20, channels), np.uint8)
+            if mode != "1":
+                assert np.abs(pixels[..., 0].astype(int) - grey).max() <= 1, mode
+    assert find_images([tmp_path]) == [tmp_path / "x.png", tmp_path / "x.tif"]
+
+
+def test_transparency_is_white_and_orientation_is_upright(tmp_path):
+    clear = np.zeros((4, 6, 4), np.uint8)
+    clear[0, 0] = [10, 20, 30, 255]
+    Image.fromarray(clear).save(tmp_path / "clear.png")
+    pixels = read_image(tmp_path / "clear.png", channels=3)
+    assert_array_equal(pixels[0, 0], [10, 20, 30])
+    assert (pixels[1:] == 255).all()
+
+    exif = Image.Exif()
+    exif[0x0112] = 6  # turned by a quarter
+    Image.fromarray(clear[..., :3]).save(tmp_path / "turned.png", exif=exif)
+    assert read_image(tmp_path / "turned.png", channels=1).shape == (6, 4, 1)
+
+
+@pytest.mark.parametrize(
+    ("pixels", "sentence"),
+    [(np.full((2, 2), 70000, np.int32), "beyond 16 bits"), (np.ones((2, 2), np.float32), "floating-point")],
+)
+def test_pixels_without_a_range_are_refused(tmp_path, pixels, sentence):
+    Image.fromarray(pixels).save(tmp_path / "x.tif")
+    with pytest.raises(InputError, match=sentence):
+        read_image(tmp_path / "x.tif", channels=1)
