@@ -23,12 +23,14 @@ from osr.plots.style import COLUMN_WIDTH, PAGE_WIDTH, canvas, save, styled
 from osr.plots.training import training_curves
 from osr.splits import Split
 from osr.thresholds import count_accepted
+from pipeline import leaderboard
 from pipeline.entry import Metrics, run_stage
 from pipeline.stages import (
     CONFUSION,
     CURVES,
     FIGURES,
     HISTORY,
+    LEADERBOARD,
     SCORES,
     SPLIT,
     STAGES,
@@ -59,6 +61,7 @@ def plot(params: Params, _row: Row) -> Metrics:
         draw_confusion(params)
         draw_training(params)
         draw_embedding(params)
+    draw_leaderboard(params)
     write_curves(points)
     return {"figures": len(list(FIGURES.glob("*.png")))}
 
@@ -84,8 +87,7 @@ def detector_curves(scores: Mapping[str, Array], name: str) -> dict[str, Pair]:
 
 def areas(metric: str, names: tuple[str, ...]) -> dict[str, tuple[float, float, float]]:
     """Estimate and interval of a headline metric per detector, as evaluate wrote them."""
-    metrics = read_json(STAGES["evaluate"].metrics)
-    return {name: tuple(metrics[f"{metric}{end}"][name] for end in ("", "_low", "_high")) for name in names}
+    return leaderboard.intervals(read_json(STAGES["evaluate"].metrics), metric, names)
 
 
 def draw_curves(points: Mapping[str, Mapping[str, Pair]], params: Params) -> None:
@@ -188,6 +190,13 @@ def draw_embedding(params: Params) -> None:
         figure.subplots(), points, labels=shown.labels, names=Split.load(SPLIT).known_names, title=title
     )
     save(figure, FIGURES / "tsne.png", settings.dpi)
+
+
+def draw_leaderboard(params: Params) -> None:
+    """All detectors with their headline metrics, as a table and as a figure."""
+    board = leaderboard.columns(read_json(STAGES["evaluate"].metrics))
+    leaderboard.write_tables(board, LEADERBOARD / "leaderboard")
+    leaderboard.draw(board, FIGURES / "leaderboard.png", params.plot.dpi)
 
 
 def write_curves(points: Mapping[str, Mapping[str, Pair]]) -> None:

@@ -94,6 +94,9 @@ def test_first_run_leaves_results_figures_and_one_row(project):
     figures = {"oscr", "oscr_log", "roc", "precision_recall", "reliability", "confusion", "tsne", "training"}
     figures |= {f"scores_{name}" for name in ("msp", "maxlogit", "energy", "mav", "openmax")}
     assert {f"figures/{name}.png" for name in figures} <= set(project.artifacts(row, "figures"))
+    assert "figures/leaderboard.png" in project.artifacts(row, "figures")
+    tables = {f"artifacts/leaderboard/leaderboard.{end}" for end in ("csv", "md")}
+    assert tables == set(project.artifacts(row, "artifacts/leaderboard"))
     assert "artifacts/model/model.safetensors" in project.artifacts(row, "artifacts/model")
     metrics = project.metric("evaluate")
     assert metrics["auroc_low"]["maxlogit"] < metrics["auroc"]["maxlogit"] < metrics["auroc_high"]["maxlogit"]

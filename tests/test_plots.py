@@ -638,7 +638,7 @@ def test_inputs_stay_untouched():
 
 
 def test_figures_import_neither_pyplot_nor_torch_nor_sklearn():
-    modules = "confusion, curves, embedding, reliability, scores, style, training"
+    modules = "confusion, curves, embedding, leaderboard, reliability, scores, style, training"
     heavy = "{'matplotlib.pyplot', 'torch', 'sklearn'}"
     code = f"import sys; from osr.plots import {modules}; print(sorted({heavy} & set(sys.modules)))"
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
