@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, Field, ValidationError, model_validator
 from ruamel.yaml import YAML
@@ -59,6 +59,8 @@ class PlotSettings(Section):
     tsne_images: Annotated[int, Field(ge=10)]
     tsne_perplexity: Annotated[float, Field(gt=1)]
     tsne_seed: Seed
+    gallery_images: Annotated[int, Field(ge=1, le=200)]
+    vector: Literal["pdf", "svg", "none"]
 
     @model_validator(mode="after")
     def _relations(self) -> Self:

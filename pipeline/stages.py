@@ -34,6 +34,8 @@ SCORES = EVALUATION / "scores.npz"
 CURVES = ARTIFACTS / "curves"
 LEADERBOARD = ARTIFACTS / "leaderboard"
 FIGURES = Path("figures")
+VECTOR = ARTIFACTS / "vector"
+REPORT = ARTIFACTS / "report.html"
 METRICS = Path("metrics")
 PARAMS = Path("params.yaml")
 
@@ -68,7 +70,7 @@ STAGES = {
         Stage("calibrate", artifacts=(TEMPERATURE,)),
         Stage("fit-openmax", artifacts=(THRESHOLDS,)),
         Stage("evaluate", artifacts=(CONFUSION, PER_CLASS, PER_CLASS_TABLE)),
-        Stage("plot", artifacts=(CURVES, LEADERBOARD, FIGURES)),
+        Stage("plot", artifacts=(CURVES, LEADERBOARD, FIGURES, VECTOR, REPORT)),
     )
 }
 
