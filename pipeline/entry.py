@@ -43,7 +43,8 @@ def run_stage(
     if _printed_report(name, description, report):
         return
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
-    logging.getLogger("alembic").setLevel(logging.WARNING)
+    for chatty in ("alembic", "fontTools"):  # of MLflow, and of matplotlib's PDFs
+        logging.getLogger(chatty).setLevel(logging.WARNING)
     try:
         params = load_params(PARAMS)
         with stage_run(name, params) as row:

@@ -32,7 +32,10 @@ PER_CLASS = EVALUATION / "per_class.json"
 PER_CLASS_TABLE = EVALUATION / "per_class.csv"
 SCORES = EVALUATION / "scores.npz"
 CURVES = ARTIFACTS / "curves"
+LEADERBOARD = ARTIFACTS / "leaderboard"
 FIGURES = Path("figures")
+VECTOR = ARTIFACTS / "vector"
+REPORT = ARTIFACTS / "report.html"
 METRICS = Path("metrics")
 PARAMS = Path("params.yaml")
 
@@ -67,7 +70,7 @@ STAGES = {
         Stage("calibrate", artifacts=(TEMPERATURE,)),
         Stage("fit-openmax", artifacts=(THRESHOLDS,)),
         Stage("evaluate", artifacts=(CONFUSION, PER_CLASS, PER_CLASS_TABLE)),
-        Stage("plot", artifacts=(CURVES, FIGURES)),
+        Stage("plot", artifacts=(CURVES, LEADERBOARD, FIGURES, VECTOR, REPORT)),
     )
 }
 

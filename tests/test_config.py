@@ -238,7 +238,8 @@ def test_whatever_stands_at_a_key_is_accepted_or_named(key: str) -> None:
         ),
         (
             {"split.protocol": "explicit", "split.known": [1, 2]},
-            "split.unknown is [], but must hold at least 1 of the classes when split.protocol is 'explicit'.",
+            "split.unknown is [], but must hold at least 1 of the classes when split.protocol is 'explicit' "
+            "and dataset.unknown_sources is [].",
         ),
         (
             {"split.protocol": "random", "split.num_known": 1},

@@ -82,7 +82,7 @@ def affine(images: Tensor, *, angle: Tensor, scale: Tensor, shear: Tensor) -> Te
 def flip(images: Tensor, chosen: Tensor) -> Tensor:
     """Mirror left and right the images that are `chosen`, (B,) bool."""
     rows = chosen.nonzero()[:, 0].to(images.device)
-    return images.index_copy(0, rows, images[rows].flip(3))
+    return images.index_copy(0, rows, images.index_select(0, rows).flip(3))
 
 
 def cutout(images: Tensor, places: Tensor, *, pixels: int) -> Tensor:

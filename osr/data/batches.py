@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import islice
 from typing import Protocol
 
 import numpy as np
@@ -13,13 +14,14 @@ from torch import Tensor
 
 from osr.data.augmentation import augment
 from osr.data.mixing import mix_images
-from osr.data.plans import epoch_plans
+from osr.data.plans import Draws, epoch_plans
 from osr.data.plans import hash_seed as hash_seed
 from osr.data.plans import num_batches as num_batches
 from osr.outputs import IntArray
 from osr.train_settings import TrainSettings
 
 Batch = tuple[Tensor, Tensor]
+TOGETHER = 4  # batches that are augmented at once: small operations cost as much as large ones
 
 
 class Images(Protocol):
@@ -88,13 +90,18 @@ class TensorImages:
     ) -> Iterator[Batch]:
         """See `Images`."""
         num_classes = int(self.labels.max()) + 1
-        for plan in epoch_plans(len(self), settings, epoch=epoch, rank=rank, world_size=world_size):
-            rows = plan.rows.to(self.labels.device)
-            images = augment(self.images[rows], plan.draws, settings.augmentation)
-            labels = self.labels[rows]
-            if plan.mix is not None:
-                images, labels = mix_images(images, labels, plan.mix, num_classes=num_classes)
-            yield images, labels
+        plans = epoch_plans(len(self), settings, epoch=epoch, rank=rank, world_size=world_size)
+        while together := list(islice(plans, TOGETHER)):
+            rows = torch.cat([plan.rows for plan in together]).to(self.labels.device)
+            draws = Draws.cat([plan.draws for plan in together])
+            changed = augment(self.images.index_select(0, rows), draws, settings.augmentation)
+            sizes = [len(plan.rows) for plan in together]
+            batches = zip(torch.split(changed, sizes), torch.split(self.labels[rows], sizes), strict=True)
+            for plan, (images, labels) in zip(together, batches, strict=True):
+                if plan.mix is None:
+                    yield images, labels
+                else:
+                    yield mix_images(images, labels, plan.mix, num_classes=num_classes)
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ of processes nor that of workers changes what an image looks like.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Self
 
@@ -54,6 +54,11 @@ class Draws:
             operation=torch.randint(0, NUM_OPERATIONS, (num_images, num_ops), generator=generator),
             negative=torch.rand(num_images, num_ops, generator=generator) < 0.5,
         )
+
+    @classmethod
+    def cat(cls, parts: Sequence[Draws]) -> Self:
+        """The draws of several batches, one after the other."""
+        return cls(*(torch.cat([getattr(part, field.name) for part in parts]) for field in fields(cls)))
 
     def __getitem__(self, positions: Tensor) -> Draws:
         return Draws(*(getattr(self, field.name)[positions] for field in fields(self)))

@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable
 from typing import Any
 
+import torch
 from torch import Tensor
 
 LARGEST = 30  # torchvision counts magnitudes in 31 bins
@@ -28,15 +29,23 @@ def rand_augment(images: Tensor, operation: Tensor, negative: Tensor, *, magnitu
         return images
     from torchvision.transforms.v2 import functional
 
-    images, share = images.clone(), magnitude / LARGEST
-    for step in range(operation.shape[1]):
-        for number, (apply, is_signed) in enumerate(OPERATIONS.values()):
-            chosen = operation[:, step] == number
-            for sign in (1, -1) if is_signed else (1,):
-                same_sign = negative[:, step] == (sign < 0) if is_signed else True
-                rows = (chosen & same_sign).nonzero()[:, 0].to(images.device)
-                if len(rows):
-                    images[rows] = apply(functional, images[rows], sign * share)
+    share = magnitude / LARGEST
+    kernels = [
+        (apply, sign * share if is_signed else share)
+        for apply, is_signed in OPERATIONS.values()
+        for sign in (1, -1)
+    ]
+    for codes in (2 * operation + negative).unbind(dim=1):
+        # Images of one kernel lie side by side while it works on them.
+        order = codes.argsort()
+        sizes = torch.bincount(codes, minlength=len(kernels)).tolist()
+        groups = torch.split(images.index_select(0, order.to(images.device)), sizes)
+        changed = [
+            apply(functional, group, strength)
+            for (apply, strength), group in zip(kernels, groups, strict=True)
+            if len(group)
+        ]
+        images = torch.cat(changed).index_select(0, order.argsort().to(images.device))
     return images
 
 
