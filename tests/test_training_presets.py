@@ -23,7 +23,7 @@ from osr.training import train
 from pipeline.preset import load_presets, merge, preset_names
 
 ROOT = Path(__file__).parents[1]
-# Too large for these tests at its own size: patches of 16 and 14 pixels, and networks without strides in their stem.
+# Sizes in pixels for networks that cannot take 16: patches of 16 and 14 pixels; classifier32 is small as it is.
 SIZES = {"vit_tiny_patch16_224": 32, "vit_small_patch14_dinov2": 28, "classifier32": "auto"}
 IMAGES, EPOCHS = 72, 2
 CIFAR10 = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
@@ -57,7 +57,7 @@ def mnist() -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
 
 
 def small(params: Params, tmp_path: Path) -> Params:
-    """The same training of fewer epochs and images, smaller ones if the network allows, weights from a file."""
+    """The same training with fewer epochs and images, smaller if the network allows, weights from a file."""
     backbone = params.model.backbone
     size = SIZES.get(backbone.name, 16)
     if backbone.weights == "pretrained":
