@@ -23,7 +23,7 @@ from osr.training import train
 from pipeline.preset import load_presets, merge, preset_names
 
 ROOT = Path(__file__).parents[1]
-# Sizes in pixels for networks that cannot take 16: patches of 16 and 14 pixels; classifier32 is small as it is.
+# Pixels for networks that cannot take 16: patches of 16 and 14 pixels; classifier32 is small as it is.
 SIZES = {"vit_tiny_patch16_224": 32, "vit_small_patch14_dinov2": 28, "classifier32": "auto"}
 IMAGES, EPOCHS = 72, 2
 CIFAR10 = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
