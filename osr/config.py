@@ -9,7 +9,7 @@ from pydantic import BaseModel, Field, ValidationError, model_validator
 from ruamel.yaml import YAML
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
-from osr.data.settings import DatasetSettings, SplitSettings
+from osr.data.settings import FLIP_SAFE, DatasetSettings, SplitSettings
 from osr.detectors.settings import DetectorName, DetectorsSettings
 from osr.errors import InputError
 from osr.losses.settings import EXTRA_CLASS_LOSSES, LossesSettings
@@ -104,6 +104,9 @@ class Params(Section):
                 f"model.head.name is {self.model.head.name!r}, but must be 'reciprocal' when train.loss is "
                 "'arpl'"
             )
+        self._check_unknowns()
+        if self.train.augmentation.flip:
+            self._check_flip()
         extra, needed = self.model.head.extra_classes, self.train.loss in EXTRA_CLASS_LOSSES
         if needed != bool(extra):
             raise ValueError(
@@ -111,6 +114,35 @@ class Params(Section):
                 f"train.loss is {self.train.loss!r}; {', '.join(EXTRA_CLASS_LOSSES)} learn extra classes"
             )
         return self
+
+    def _check_unknowns(self) -> None:
+        """Refuse a test without unknown images, as far as the settings say so."""
+        if self.dataset.unknown_sources:
+            return
+        if self.split.protocol == "explicit" and not self.split.unknown:
+            raise ValueError(
+                "split.unknown is [], but must hold at least 1 of the classes when split.protocol is "
+                "'explicit' and dataset.unknown_sources is []"
+            )
+        if self.split.num_unknown == 0:
+            raise ValueError(
+                "split.num_unknown is 0, but must be at least 1 or 'all' while dataset.unknown_sources is []"
+            )
+
+    def _check_flip(self) -> None:
+        """Refuse to mirror images of named sets whose classes it changes, and of others by default."""
+        names = {self.dataset.name, self.split.lists_of}
+        never = sorted(name for name in names if FLIP_SAFE.get(name) is False)
+        if never:
+            raise ValueError(
+                f"train.augmentation.flip is true, but must be false for {never[0]}: a mirrored image is no "
+                "longer of its class"
+            )
+        if self.dataset.name not in FLIP_SAFE and self.dataset.flip_safe is not True:
+            raise ValueError(
+                "train.augmentation.flip is true, but must be false unless dataset.flip_safe is true, which "
+                f"says that mirrored images of {self.dataset.name} keep their class"
+            )
 
 
 def load_params(path: Path) -> Params:

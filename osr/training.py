@@ -15,7 +15,8 @@ from lightning_fabric import Fabric
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from osr.data.batches import Batch, Images, hash_seed, num_batches
+from osr.data.batches import Batch, Images
+from osr.data.plans import hash_seed, num_batches
 from osr.devices import compile_advice, make_fabric, memory_advice, processes_of
 from osr.errors import InputError
 from osr.optimization import make_optimizer, make_schedule

@@ -18,8 +18,6 @@ from osr.thresholds import count_accepted
 from pipeline.entry import write_json
 from pipeline.stages import PER_CLASS, PER_CLASS_TABLE
 
-HELD_OUT = "held_out"  # unknown classes of the main data set
-
 Scores = NDArray[np.float64]
 Tables = tuple[list[KnownClass], list[UnknownClass]]
 
@@ -29,8 +27,13 @@ def unknowns_of(split: Split, outputs: Outputs) -> Unknowns:
     numbers = np.array(split.unknown, dtype=np.int64)
     order = np.argsort(numbers)
     targets = split.targets[outputs.index[outputs.labels < 0]]
-    names = tuple((HELD_OUT, split.class_names[number]) for number in split.unknown)
+    names = tuple(_source_and_name(split, number) for number in split.unknown)
     return Unknowns(order[np.searchsorted(numbers[order], targets)], names)
+
+
+def _source_and_name(split: Split, number: int) -> tuple[str, str]:
+    source = split.source_of(number)
+    return source, split.class_names[number].removeprefix(f"{source}/")
 
 
 def class_tables(

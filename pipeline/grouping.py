@@ -15,7 +15,7 @@ from osr.errors import InputError
 from pipeline.results import COMMIT, DIGEST, SPLIT_DIGEST, Result
 
 REPEATS = ("split.trial", "split.seed", "train.seed")
-TASK = ("dataset.name", "split.protocol", "split.known", "split.unknown")
+TASK = ("dataset.name", "split.protocol", "split.known", "split.unknown", "dataset.unknown_sources")
 # These change how results are shown, or how sure they are, but not the results.
 NOT_SETTINGS = ("plot.", "evaluate.", "extraction.", "detectors.enabled", DIGEST, SPLIT_DIGEST, COMMIT)
 DETECTORS_OF = "auroc/"  # evaluate writes this metric for every detector
@@ -39,9 +39,10 @@ def by_task(results: Sequence[Result]) -> dict[str, list[Result]]:
     """The results of each data set and protocol; other explicit class lists are another protocol."""
     tasks: dict[str, list[Result]] = {}
     for result in results:
-        dataset, protocol, known, unknown = (result.params.get(key, "?") for key in TASK)
+        dataset, protocol, known, unknown, sources = (result.params.get(key, "?") for key in TASK)
         lists = f" {known} / {unknown}" if protocol == "explicit" else ""
-        tasks.setdefault(f"{dataset}, protocol {protocol}{lists}", []).append(result)
+        others = "" if sources in ("?", "[]") else f", unknown sources {sources}"
+        tasks.setdefault(f"{dataset}, protocol {protocol}{lists}{others}", []).append(result)
     return tasks
 
 

@@ -11,23 +11,22 @@ import json
 import sys
 from pathlib import Path
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from osr.config import Params, load_params
-from osr.data.batches import TensorImages, hash_seed
+from osr.data.plans import hash_seed
 from osr.devices import set_cpu_threads
 from osr.errors import InputError
 from osr.losses.registry import build_loss, check_background
 from osr.models.custom import source_of
 from osr.models.open_set_model import OpenSetModel
 from osr.models.preprocess import format_for
-from osr.outputs import BACKGROUND, IntArray
+from osr.outputs import BACKGROUND
 from osr.splits import Split
 from osr.training import EpochCallback, History, train
 from osr.training_state import Progress
 from pipeline.entry import Metrics, logger, run_stage
+from pipeline.images import open_part
 from pipeline.stages import HISTORY, MODEL, PARAMS, SPLIT, WEIGHTS, open_images
 from pipeline.store import workspace_root
 from pipeline.system_metrics import system_metrics
@@ -73,8 +72,8 @@ def fit(params: Params, on_epoch: EpochCallback) -> tuple[OpenSetModel, Progress
     progress = train(
         model,
         build_loss(params.train.loss, params.losses, label_smoothing=smoothing, head=model.head),
-        train_data=load_part(images, split.train, split.labels),
-        val_data=load_part(images, split.val, split.labels),
+        train_data=open_part(split, split.train),
+        val_data=open_part(split, split.val),
         settings=params.train,
         checkpoint=checkpoint,
         num_extra=params.model.head.extra_classes,
@@ -89,12 +88,6 @@ def help_training() -> None:
         fit(load_params(PARAMS), lambda _row, _rate: None)
     except InputError as error:
         sys.exit(f"ERROR: {error}")
-
-
-def load_part(images: NDArray[np.uint8], rows: IntArray, labels: IntArray) -> TensorImages:
-    """Images of some rows as one (N, C, H, W) tensor."""
-    pixels = np.ascontiguousarray(images[rows].transpose(0, 3, 1, 2))
-    return TensorImages(torch.from_numpy(pixels), torch.from_numpy(labels[rows]))
 
 
 def checkpoint_path(params: Params, split_digest: str) -> Path:

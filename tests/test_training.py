@@ -13,7 +13,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from osr.config import AugmentationSettings, TrainSettings, load_params
+from osr.config import TrainSettings, load_params
 from osr.data.batches import TensorImages
 from osr.devices import memory_advice
 from osr.errors import InputError
@@ -24,6 +24,9 @@ from osr.schedules import lr_factor
 from osr.training import Progress, evaluate, train
 
 TRAIN = load_params(Path(__file__).parents[1] / "params.yaml").train
+STILL = TRAIN.augmentation.model_copy(
+    update={"shift_pixels": 0, "rotation_degrees": 0.0, "scale": 0.0, "shear": 0.0}
+)
 
 
 def settings(**changes: object) -> TrainSettings:
@@ -33,7 +36,7 @@ def settings(**changes: object) -> TrainSettings:
         "warmup_epochs": 1,
         "lr": 0.05,
         "accelerator": "cpu",
-        "augmentation": AugmentationSettings(shift_pixels=1, rotation_degrees=0, scale=0, shear=0),
+        "augmentation": STILL.model_copy(update={"shift_pixels": 1}),
     }
     return TRAIN.model_copy(update=small | changes)
 
@@ -270,7 +273,7 @@ class Plain(nn.Module):
 def test_accumulated_batches_are_one_large_batch(tmp_path: Path) -> None:
     still = {
         "epochs": 3,
-        "augmentation": AugmentationSettings(shift_pixels=0, rotation_degrees=0, scale=0, shear=0),
+        "augmentation": STILL,
     }
     small = {"batch_size": 5, "accumulate_batches": 2}
     one, one_progress = run(tmp_path / "one.pt", network=Plain(), batch_size=10, **still)
@@ -423,9 +426,6 @@ def test_background_images_are_learned_from_but_not_counted(tmp_path: Path) -> N
     assert dark[40:].mean() < network(data.images)[0].softmax(1).amax(1)[:40].mean()
 
 
-OFF = AugmentationSettings(shift_pixels=0, rotation_degrees=0, scale=0, shear=0)
-
-
 class Biased(nn.Module):
     """Right about the halves, with an extra class that always wins."""
 
@@ -443,7 +443,7 @@ def test_accuracy_is_over_the_known_classes(tmp_path: Path) -> None:
     data, loss = halves(20, 2), CrossEntropy(label_smoothing=0.0)
     assert evaluate(Biased(), loss, data, batch_size=7, num_extra=1)["val/accuracy"] == 1
     assert evaluate(Biased(), loss, data, batch_size=7)["val/accuracy"] == 0
-    _, progress = run(tmp_path / "c.pt", network=Biased(), epochs=2, lr=1e-9, num_extra=1, augmentation=OFF)
+    _, progress = run(tmp_path / "c.pt", network=Biased(), epochs=2, lr=1e-9, num_extra=1, augmentation=STILL)
     assert [row["train/accuracy"] for row in progress.history] == [1, 1]
 
 

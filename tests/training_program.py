@@ -69,7 +69,8 @@ def data(num_images: int, seed: int) -> Watched:
 def main(folder: Path, changes: dict[str, object]) -> None:
     """Train; the first process leaves weights and history, each one what it saw."""
     torch.set_num_threads(1)
-    still = AugmentationSettings.model_validate(dict.fromkeys(TRAIN.augmentation.model_dump(), 0) | MOVED)
+    off = {key: False if value is False else 0 for key, value in TRAIN.augmentation.model_dump().items()}
+    still = AugmentationSettings.model_validate(off | MOVED)
     network = Network(with_state=changes.pop("with_state", False))
     DEATH["epoch"] = changes.pop("dies_in", None)
     settings = TRAIN.model_copy(
