@@ -20,7 +20,7 @@ from ruamel.yaml import YAML
 from tqdm import tqdm
 
 from osr.config import Params, check_params
-from osr.data.batches import TensorImages, hash_seed
+from osr.data.batches import ArrayImages, hash_seed
 from osr.data.datasets import digits
 from osr.detectors.logit_scores import MaxLogit
 from osr.devices import set_cpu_threads
@@ -77,9 +77,8 @@ def judge(params: Params, trial: int, pair: int) -> tuple[float, float]:
     unknown = np.setdiff1d(parts.test[parts.labels[parts.test] < 0], trial_test)
     rows = np.concatenate([parts.val, unknown])
 
-    def part(rows: np.ndarray) -> TensorImages:
-        pixels = np.ascontiguousarray(data.images[rows].transpose(0, 3, 1, 2))
-        return TensorImages(torch.from_numpy(pixels), torch.from_numpy(parts.labels[rows]))
+    def part(rows: np.ndarray) -> ArrayImages:
+        return ArrayImages(data.images, rows, torch.from_numpy(parts.labels[rows]))
 
     torch.manual_seed(hash_seed(params.train.seed, -1))
     model = OpenSetModel(params.model, format_for(params.model, data.images[parts.train]), parts.known_names)
@@ -95,9 +94,8 @@ def judge(params: Params, trial: int, pair: int) -> tuple[float, float]:
         )
     outputs = extract(
         model,
-        data.images,
-        rows=rows,
-        labels=parts.labels[rows],
+        part(rows),
+        index=rows,
         batch_size=params.extraction.batch_size,
         device=torch.device("cpu"),
         title="judge",

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, Field, ValidationError, model_validator
 from ruamel.yaml import YAML
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
-from osr.data.settings import DatasetSettings, SplitSettings
+from osr.data.settings import FLIP_SAFE, DatasetSettings, SplitSettings
 from osr.detectors.settings import DetectorName, DetectorsSettings
 from osr.errors import InputError
 from osr.losses.settings import EXTRA_CLASS_LOSSES, LossesSettings
@@ -59,6 +59,8 @@ class PlotSettings(Section):
     tsne_images: Annotated[int, Field(ge=10)]
     tsne_perplexity: Annotated[float, Field(gt=1)]
     tsne_seed: Seed
+    gallery_images: Annotated[int, Field(ge=1, le=200)]
+    vector: Literal["pdf", "svg", "none"]
 
     @model_validator(mode="after")
     def _relations(self) -> Self:
@@ -102,6 +104,9 @@ class Params(Section):
                 f"model.head.name is {self.model.head.name!r}, but must be 'reciprocal' when train.loss is "
                 "'arpl'"
             )
+        self._check_unknowns()
+        if self.train.augmentation.flip:
+            self._check_flip()
         extra, needed = self.model.head.extra_classes, self.train.loss in EXTRA_CLASS_LOSSES
         if needed != bool(extra):
             raise ValueError(
@@ -109,6 +114,35 @@ class Params(Section):
                 f"train.loss is {self.train.loss!r}; {', '.join(EXTRA_CLASS_LOSSES)} learn extra classes"
             )
         return self
+
+    def _check_unknowns(self) -> None:
+        """Refuse a test without unknown images, as far as the settings say so."""
+        if self.dataset.unknown_sources:
+            return
+        if self.split.protocol == "explicit" and not self.split.unknown:
+            raise ValueError(
+                "split.unknown is [], but must hold at least 1 of the classes when split.protocol is "
+                "'explicit' and dataset.unknown_sources is []"
+            )
+        if self.split.num_unknown == 0:
+            raise ValueError(
+                "split.num_unknown is 0, but must be at least 1 or 'all' while dataset.unknown_sources is []"
+            )
+
+    def _check_flip(self) -> None:
+        """Refuse to mirror images of named sets whose classes it changes, and of others by default."""
+        names = {self.dataset.name, self.split.lists_of}
+        never = sorted(name for name in names if FLIP_SAFE.get(name) is False)
+        if never:
+            raise ValueError(
+                f"train.augmentation.flip is true, but must be false for {never[0]}: a mirrored image is no "
+                "longer of its class"
+            )
+        if self.dataset.name not in FLIP_SAFE and self.dataset.flip_safe is not True:
+            raise ValueError(
+                "train.augmentation.flip is true, but must be false unless dataset.flip_safe is true, which "
+                f"says that mirrored images of {self.dataset.name} keep their class"
+            )
 
 
 def load_params(path: Path) -> Params:

@@ -1,7 +1,10 @@
-"""Where a network runs, in which precision, on how many threads."""
+"""Where a network runs, in which precision, on how many threads and processes."""
 
 from __future__ import annotations
 
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Literal
 
 import torch
@@ -14,21 +17,117 @@ if TYPE_CHECKING:
 CpuThreads = int | Literal["auto"]
 Precision = Literal["32-true", "bf16-mixed", "16-mixed"]
 
+_PATIENCE_S = 5.0  # for a process that closed its connections to end
+_OUT_OF_MEMORY = ("can't allocate memory", "not enough memory")  # PyTorch's CPU allocator has no error type
 
-def make_fabric(accelerator: str, *, precision: Precision = "32-true") -> Fabric:
-    """One device of the kind `auto`, `cpu` or `gpu`.
+
+def make_fabric(
+    accelerator: str,
+    *,
+    precision: Precision = "32-true",
+    devices: int | Literal["auto"] = 1,
+    num_nodes: int = 1,
+    strategy: str = "auto",
+) -> Fabric:
+    """Devices of the kind `auto`, `cpu` or `gpu`.
 
     Raises:
-        InputError: this machine has no such device.
+        InputError: this machine has no such devices, or the launcher started another number of processes.
     """
     from lightning_fabric import Fabric  # two seconds that a forward pass on the CPU need not wait
 
     try:
-        return Fabric(accelerator=accelerator, devices=1, precision=precision)
-    except RuntimeError as error:
+        return Fabric(
+            accelerator=accelerator,
+            devices=devices,
+            num_nodes=num_nodes,
+            strategy=strategy,
+            precision=precision,
+        )
+    except (RuntimeError, ValueError) as error:
         raise InputError(
-            f"train.accelerator is {accelerator!r}, but PyTorch finds none on this machine ({error}); "
-            "auto takes what there is."
+            f"train.accelerator is {accelerator!r}, but PyTorch finds none on this machine, or fewer than "
+            f"train.devices, {devices} ({error}); auto takes what there is."
+        ) from error
+
+
+@contextmanager
+def processes_of(fabric: Fabric) -> Iterator[None]:
+    """Start the other processes of a training, and end them when this one fails.
+
+    Each runs this program's command line from its start and arrives here, too. torchrun and Slurm have
+    started them already.
+
+    Raises:
+        InputError: another process ended, or the launcher started another number of them.
+    """
+    threads = torch.get_num_threads()
+    try:
+        fabric.launch()
+    except (RuntimeError, ValueError) as error:
+        raise InputError(
+            f"train.devices and train.num_nodes do not fit what was launched ({error})."
+        ) from error
+    torch.set_num_threads(threads)  # Fabric shares the cores out, which would change the last bits
+    started: list[subprocess.Popen[bytes]] = getattr(fabric.strategy.launcher, "procs", [])
+    try:
+        yield
+    except BaseException as error:
+        ended = isinstance(error, RuntimeError) and any(map(_ended, started))
+        for process in started:
+            process.kill()
+        started.clear()  # Fabric's observer kills this process, too, when it finds one that failed
+        if ended:
+            raise InputError(
+                "Another process of this training ended; its own message stands above."
+            ) from error
+        raise
+
+
+def _ended(process: subprocess.Popen[bytes]) -> bool:
+    try:
+        return process.wait(_PATIENCE_S) != 0
+    except subprocess.TimeoutExpired:
+        return False
+
+
+@contextmanager
+def memory_advice(advice: str) -> Iterator[None]:
+    """Turn running out of memory into one sentence.
+
+    Args:
+        advice: which setting to change, and to what.
+
+    Raises:
+        InputError: memory ran out, of a GPU or of this machine.
+    """
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        told = any(text in str(error) for text in _OUT_OF_MEMORY)
+        if told or isinstance(error, MemoryError | torch.OutOfMemoryError):
+            raise InputError(f"Out of memory: {advice}.") from error
+        raise
+
+
+@contextmanager
+def compile_advice(*, is_compiled: bool) -> Iterator[None]:
+    """Turn a network that cannot be compiled into one sentence.
+
+    Raises:
+        InputError: `torch.compile` failed at the first batch.
+    """
+    if not is_compiled:
+        yield
+        return
+    from torch._dynamo.exc import TorchDynamoException  # a second that others need not wait
+
+    try:
+        yield
+    except TorchDynamoException as error:
+        reason = " ".join(str(error).split()[:20])
+        raise InputError(
+            f"train.compile is true, but PyTorch cannot compile this network here ({reason}); use false."
         ) from error
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, get_args, get_origin
 
 from pydantic import ValidationError
 
@@ -89,17 +89,26 @@ def _shown(value: Any) -> str:
 
 def _place(location: tuple[int | str, ...], model: type[Section]) -> tuple[str, type[Section]]:
     """The key as its user writes it, and the section it stands in."""
-    key = ""
+    key, in_list = "", False
     section = model
     for depth, part in enumerate(location):
+        if in_list:
+            key, in_list = f"{key}[{part}]", False
+            continue
         key = _dotted(key, str(part))
         field = section.model_fields.get(str(part))
-        inner = field.annotation if field else None
+        annotation = field.annotation if field else None
+        inner = _inner(annotation)
         if not (isinstance(inner, type) and issubclass(inner, Section) and location[depth + 1 :]):
             # What follows are positions in a list, and pydantic's names for the branches of a union.
             return key + "".join(f"[{i}]" for i in location[depth + 1 :] if isinstance(i, int)), section
-        section = inner
+        section, in_list = inner, get_origin(annotation) is tuple
     return key, section
+
+
+def _inner(annotation: Any) -> Any:
+    """What a list holds, or else the annotation itself."""
+    return get_args(annotation)[0] if get_origin(annotation) is tuple else annotation
 
 
 def _dotted(prefix: str, name: str) -> str:

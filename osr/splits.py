@@ -5,22 +5,23 @@ Labels: 0..K-1 known, -1 unknown, -2 background.
 
 from __future__ import annotations
 
-import csv
 import hashlib
 import json
-from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
+from numpy.typing import NDArray
 
 from osr.errors import InputError
 from osr.leaks import HashArray, cut_group, repeated_images
+from osr.manifest import read_manifest, write_manifest
 from osr.outputs import BACKGROUND, UNKNOWN, IntArray
 
 PARTS = ("train", "val", "test")
+HELD_OUT = "held_out"  # where the classes of the main data set come from
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,6 +38,8 @@ class Split:
         groups: (N,) int64, images of one number (a track, a patient, a video) stay in one part; None where
             every image stands for itself.
         hashes: (N,) uint64 of the pixels, see `osr.data.hashes`; None where pixels were not looked at.
+        sources: the data set that each class id comes from, by the name of its unknown set; `HELD_OUT` for
+            the main one. None where there is no other.
 
     Raises:
         InputError: a class in two places, a row or a group in two parts, rows that are not sorted, an unknown
@@ -53,6 +56,7 @@ class Split:
     test: IntArray
     groups: IntArray | None = None
     hashes: HashArray | None = None
+    sources: tuple[str, ...] | None = None
 
     def __post_init__(self) -> None:
         self._check_classes()
@@ -75,6 +79,16 @@ class Split:
                         f"split: class {self.class_names[number]!r} stands {where}; one place per class."
                     )
                 seen[number] = group
+        self._check_sources()
+
+    def _check_sources(self) -> None:
+        if self.sources is None:
+            return
+        if len(self.sources) != len(self.class_names):
+            raise InputError(f"split: {len(self.class_names)} classes need as many sources.")
+        for number, source in enumerate(self.sources):
+            if source != HELD_OUT and number not in self.unknown:
+                raise InputError(f"split: class {self.class_names[number]!r} of {source} must be unknown.")
 
     def _check_parts(self) -> None:
         if len(self.targets) and not 0 <= self.targets.min() <= self.targets.max() < len(self.class_names):
@@ -137,6 +151,10 @@ class Split:
         """Names of the known classes, in label order."""
         return tuple(self.class_names[number] for number in self.known)
 
+    def source_of(self, number: int) -> str:
+        """Name of the unknown set that a class id belongs to."""
+        return HELD_OUT if self.sources is None else self.sources[number]
+
     @cached_property
     def part_codes(self) -> IntArray:
         """(N,) int64, position of each image's part in `PARTS`; -1 for an image in no part."""
@@ -171,6 +189,21 @@ class Split:
             array = getattr(self, name)
             if array is not None:
                 content.update(name.encode() + np.ascontiguousarray(array, dtype="<u8").tobytes())
+        if self.sources is not None:
+            content.update(json.dumps(self.sources).encode())
+        return content.hexdigest()[:16]
+
+    @cached_property
+    def test_digest(self) -> str:
+        """16 hex digits over known and unknown classes, test images and their pixels.
+
+        Equal digests, equal tests: splits that differ in training or validation images alone share it.
+        """
+        content = hashlib.sha256(json.dumps([self.class_names, self.known, self.unknown]).encode())
+        for values in (self.test, self.targets[self.test]):
+            content.update(np.ascontiguousarray(values, dtype="<i8").tobytes())
+        if self.hashes is not None:
+            content.update(np.ascontiguousarray(self.hashes[self.test], dtype="<u8").tobytes())
         return content.hexdigest()[:16]
 
     def counts(self) -> dict[str, dict[str, int]]:
@@ -184,24 +217,30 @@ class Split:
             for number in self.known + self.background + self.unknown
         }
 
+    def source_counts(self) -> dict[str, int]:
+        """Unknown test images per unknown set; empty where there is none beside the held-out classes."""
+        if self.sources is None:
+            return {}
+        sizes = np.bincount(self.targets[self.test], minlength=len(self.class_names))
+        counts = dict.fromkeys(self.sources, 0)
+        for number in self.unknown:
+            counts[self.sources[number]] += int(sizes[number])
+        return {source: count for source, count in counts.items() if count}
+
     def save(self, folder: Path) -> None:
         """Write split.json (groups, counts, digest) and manifest.csv (every image) into `folder`."""
         (folder / "split.json").write_text(json.dumps(self._summary(), indent=2) + "\n", encoding="utf-8")
-        part_of = np.array([*PARTS, "unused"])[self.part_codes]  # code -1 is the last
-        columns: dict[str, Iterable[Any]] = {
-            "row": range(len(self.targets)),
+        columns: dict[str, NDArray[Any]] = {
+            "row": np.arange(len(self.targets)),
             "class_id": self.targets,
             "label": self.labels,
-            "part": part_of,
+            "part": np.array([*PARTS, "unused"])[self.part_codes],  # code -1 is the last
         }
         if self.groups is not None:
             columns["group"] = self.groups
         if self.hashes is not None:
-            columns["hash"] = (f"{number:016x}" for number in self.hashes.tolist())
-        with (folder / "manifest.csv").open("w", newline="", encoding="utf-8") as file:
-            writer = csv.writer(file, lineterminator="\n")
-            writer.writerow(columns)
-            writer.writerows(zip(*columns.values(), strict=True))
+            columns["hash"] = self.hashes
+        write_manifest(folder / "manifest.csv", columns)
 
     def _summary(self) -> dict[str, Any]:
         groups = {
@@ -210,7 +249,9 @@ class Split:
         leaks = self.duplicates
         return {
             "digest": self.digest,
+            "test_digest": self.test_digest,
             **groups,
+            **({} if self.sources is None else {"sources": list(self.sources)}),
             "counts": self.counts(),
             "duplicates": {"images": len(leaks), "copies": sum(map(len, leaks)), "rows": leaks},
         }
@@ -228,34 +269,24 @@ class Split:
         changed = f"{folder} was changed by hand, or is not whole: run `dvc repro --force prepare-split`"
         try:
             summary: dict[str, Any] = json.loads((folder / "split.json").read_text(encoding="utf-8"))
-            with (folder / "manifest.csv").open(newline="", encoding="utf-8") as file:
-                lines = list(csv.DictReader(file))
-            numbers = {
-                name: np.array([int(line[name]) for line in lines], dtype=np.int64)
-                for name in ("row", "class_id", "label")
-            }
-            parts = np.array([line["part"] for line in lines])
-            has = lines[0].keys() if lines else ()
-            groups = [int(line["group"]) for line in lines] if "group" in has else None
-            hashes = [int(line["hash"], 16) for line in lines] if "hash" in has else None
+            columns = read_manifest(folder / "manifest.csv")
             split = cls(
-                targets=numbers["class_id"],
+                targets=columns["class_id"],
                 class_names=tuple(summary["class_names"]),
                 known=tuple(summary["known"]),
                 background=tuple(summary["background"]),
                 unknown=tuple(summary["unknown"]),
-                train=np.flatnonzero(parts == "train"),
-                val=np.flatnonzero(parts == "val"),
-                test=np.flatnonzero(parts == "test"),
-                groups=None if groups is None else np.array(groups, dtype=np.int64),
-                hashes=None if hashes is None else np.array(hashes, dtype=np.uint64),
+                **{part: np.flatnonzero(columns["part"] == part.encode()) for part in PARTS},
+                groups=columns.get("group"),
+                hashes=columns.get("hash"),
+                sources=tuple(summary["sources"]) if "sources" in summary else None,
             )
         except (ValueError, KeyError, TypeError, OverflowError) as error:
             raise InputError(f"{changed} ({str(error).rstrip('.')}).") from error
         if split.digest != summary["digest"]:
             raise InputError(f"{changed} (its digest is {split.digest}, not {summary['digest']}).")
-        is_whole = split._summary() == summary and (numbers["label"] == split.labels).all()
-        if not (is_whole and (numbers["row"] == np.arange(len(lines))).all()):
+        is_whole = split._summary() == summary and (columns["label"] == split.labels).all()
+        if not (is_whole and (columns["row"] == np.arange(len(split.targets))).all()):
             raise InputError(
                 f"{changed} (its rows, labels or counts do not follow from its classes and parts)."
             )

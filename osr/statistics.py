@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
@@ -16,6 +17,8 @@ from osr.thresholds import Acceptance, count_accepted
 
 Array = NDArray[Any]
 FloatArray = NDArray[np.float64]
+
+ACCURACY = "accuracy"
 
 
 @dataclass(frozen=True)
@@ -90,29 +93,104 @@ def bootstrap_replicates(
 
     Args and errors are those of `bootstrap_intervals`.
     """
+    table = _replicate(
+        known_scores,
+        known_correct,
+        unknown_scores,
+        statistic=lambda accepted: list(_headline(accepted).values()),
+        replicates=replicates,
+        seed=seed,
+        num_threads=num_threads,
+    )
+    return dict(zip((*HEADLINE, ACCURACY), table.T, strict=True))
+
+
+def oscr_band(
+    known_scores: ArrayLike,
+    known_correct: ArrayLike,
+    unknown_scores: ArrayLike,
+    *,
+    fpr: ArrayLike,
+    replicates: int,
+    confidence: float,
+    seed: int,
+    num_threads: int = 1,
+) -> tuple[FloatArray, FloatArray]:
+    """Ends of the percentile interval of CCR at each FPR: a band around OSCR, point by point.
+
+    The replicates are those of `bootstrap_intervals` of the same seed.
+
+    Args:
+        known_scores: (n_K,) real; higher = more unknown.
+        known_correct: (n_K,) bool, whether the predicted known class is right.
+        unknown_scores: (n_U,) real.
+        fpr: (P,) in 0..1; CCR is the largest with at most this share of U accepted.
+        replicates: how many resamples, at least 2.
+        confidence: share of replicates inside at each point, in 0..1 without the ends.
+        seed: of the draws, at least 0.
+        num_threads: at least 1; changes the time, never the result.
+
+    Returns:
+        Two (P,) float64, low and high.
+
+    Raises:
+        InputError: as `bootstrap_intervals` does, or an fpr outside 0..1.
+    """
+    shares = np.asarray(fpr, dtype=np.float64)
+    if shares.ndim != 1 or not ((shares >= 0) & (shares <= 1)).all():
+        raise InputError("A band needs a vector of FPRs in 0..1.")
+    if not 0 < confidence < 1:
+        raise InputError(f"confidence must lie between 0 and 1, not {confidence}.")
+
+    def rates(accepted: Acceptance) -> FloatArray:
+        allowed = np.floor(shares * accepted.num_unknown * (1 + 1e-12))
+        rows = np.searchsorted(accepted.unknown, allowed, side="right") - 1
+        return np.asarray(accepted.correct[rows] / accepted.num_known)
+
+    table = _replicate(
+        known_scores,
+        known_correct,
+        unknown_scores,
+        statistic=rates,
+        replicates=replicates,
+        seed=seed,
+        num_threads=num_threads,
+    )
+    low, high = np.quantile(table, [(1 - confidence) / 2, (1 + confidence) / 2], axis=0)
+    return low, high
+
+
+def _replicate(
+    known_scores: ArrayLike,
+    known_correct: ArrayLike,
+    unknown_scores: ArrayLike,
+    *,
+    statistic: Callable[[Acceptance], ArrayLike],
+    replicates: int,
+    seed: int,
+    num_threads: int,
+) -> FloatArray:
+    """(replicates, P) float64: a statistic of P numbers of each resampled test set."""
     if replicates < 2 or seed < 0 or num_threads < 1:
         raise InputError(
             "A bootstrap needs at least 2 replicates, a seed of at least 0 and at least 1 thread, "
             f"not {replicates}, {seed} and {num_threads}."
         )
-    accepted = count_accepted(known_scores, known_correct, unknown_scores)
-    thresholds = accepted.thresholds
+    thresholds = count_accepted(known_scores, known_correct, unknown_scores).thresholds
     unknown_group = np.searchsorted(thresholds, unknown_scores)
     # Known images of the upper half are the ones predicted right: one count gives both kinds.
     known_group = np.searchsorted(thresholds, known_scores) + len(thresholds) * np.asarray(known_correct)
 
-    def replicate(child: np.random.SeedSequence) -> list[float]:
+    def replicate(child: np.random.SeedSequence) -> ArrayLike:
         known_draw, unknown_draw = draw(child, len(known_group), len(unknown_group))
         known = np.bincount(known_group[known_draw], minlength=2 * len(thresholds))
         wrong, right = known.reshape(2, -1)
         unknown = np.bincount(unknown_group[unknown_draw], minlength=len(thresholds))
-        resampled = Acceptance(thresholds, _rising(wrong + right), _rising(right), _rising(unknown))
-        return list(_headline(resampled).values())
+        return statistic(Acceptance(thresholds, _rising(wrong + right), _rising(right), _rising(unknown)))
 
     children = np.random.SeedSequence(seed).spawn(replicates)
     with ThreadPoolExecutor(num_threads) as pool:
-        table = np.array(list(pool.map(replicate, children)))
-    return dict(zip(_headline(accepted), table.T, strict=True))
+        return np.array(list(pool.map(replicate, children)))
 
 
 def draw(seed: np.random.SeedSequence, num_known: int, num_unknown: int) -> tuple[Array, Array]:
@@ -154,7 +232,7 @@ def t_interval(values: ArrayLike, *, confidence: float) -> Interval:
 
 def _headline(accepted: Acceptance) -> dict[str, float]:
     accuracy = int(accepted.correct[-1]) / accepted.num_known
-    return {**{name: metric(accepted) for name, metric in HEADLINE.items()}, "accuracy": accuracy}
+    return {**{name: metric(accepted) for name, metric in HEADLINE.items()}, ACCURACY: accuracy}
 
 
 def _rising(counts: Array) -> Array:

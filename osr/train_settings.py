@@ -6,17 +6,23 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from osr.losses.settings import LossName
+from osr.losses.settings import SOFT_LABEL_LOSSES, LossName
 from osr.sections import Count, Section, Seed
 
 
 class AugmentationSettings(Section):
-    """How far training images are moved at random; zeros switch a part off."""
+    """How training images are changed at random; zeros and false switch a part off."""
 
     shift_pixels: Annotated[int, Field(ge=0)]
     rotation_degrees: Annotated[float, Field(ge=0, le=180)]
     scale: Annotated[float, Field(ge=0, lt=1)]
     shear: Annotated[float, Field(ge=0, lt=1)]
+    flip: bool
+    randaugment_num_ops: Annotated[int, Field(ge=0)]
+    randaugment_magnitude: Annotated[int, Field(ge=0, le=30)]
+    cutout_pixels: Annotated[int, Field(ge=0)]
+    mixup_alpha: Annotated[float, Field(ge=0)]
+    cutmix_alpha: Annotated[float, Field(ge=0)]
 
 
 class TrainSettings(Section):
@@ -64,5 +70,11 @@ class TrainSettings(Section):
             raise ValueError(
                 "train.warmup_epochs is 0, but must be at least 1 when train.schedule is 'one_cycle', "
                 "which rises over these epochs"
+            )
+        mixing = max(self.augmentation.mixup_alpha, self.augmentation.cutmix_alpha)
+        if mixing and self.loss not in SOFT_LABEL_LOSSES:
+            raise ValueError(
+                f"train.loss is {self.loss!r}, but must be one of {', '.join(SOFT_LABEL_LOSSES)} when "
+                "train.augmentation.mixup_alpha or cutmix_alpha is above 0: they mix labels, too"
             )
         return self

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import os
+import platform
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import psutil
 import torch
+from lightning_fabric import Fabric
 from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
+from osr.errors import InputError
 from osr.train_settings import TrainSettings
 
 History = list[dict[str, float]]
@@ -63,6 +67,9 @@ class TrainingState:
         optimizer: of both.
         schedule: of the optimiser.
         average: moving average of the model's weights; None where there is none.
+        scaler: of the loss, in 16-mixed precision alone.
+
+    What is drawn at random, and the place in the data, follow from seed and epoch (`osr.data.plans`).
     """
 
     model: nn.Module
@@ -70,6 +77,7 @@ class TrainingState:
     optimizer: Optimizer
     schedule: LambdaLR
     average: AveragedModel | None
+    scaler: torch.amp.GradScaler | None
 
     def take_in_step(self) -> None:
         """Let the average follow a step of the optimiser."""
@@ -85,15 +93,32 @@ class TrainingState:
         return averaged
 
     def save(self, path: Path, progress: Progress) -> None:
-        """Keep this state and `progress`, whole or not at all."""
+        """Keep this state and `progress`, whole or not at all.
+
+        Raises:
+            InputError: it cannot be written; the state of the epoch before stays.
+        """
         state = {**vars(progress), **{name: part.state_dict() for name, part in self._parts().items()}}
         path.parent.mkdir(parents=True, exist_ok=True)
-        aside = path.with_suffix(f".{os.getpid()}.part")  # two experiments may train the same network at once
-        torch.save(state, aside)
-        aside.replace(path)
+        # Two experiments may train the same network at once.
+        aside = path.with_suffix(f".{platform.node()}.{os.getpid()}.part")
+        try:
+            with aside.open("wb") as file:
+                torch.save(state, file)
+                file.flush()
+                os.fsync(file.fileno())
+            aside.replace(path)
+        except (OSError, RuntimeError) as error:
+            aside.unlink(missing_ok=True)
+            reason = " ".join(str(error).split()[:20])
+            raise InputError(
+                f"The training could not be kept after epoch {len(progress.history)} in {path.parent} "
+                f"({reason}): make room there; the next run goes on after the last kept epoch."
+            ) from error
 
     def resume(self, path: Path) -> Progress:
         """Take up a kept state; a fresh `Progress` where there is none."""
+        _clear_abandoned(path)
         if not path.is_file():
             return Progress()
         state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
@@ -103,6 +128,20 @@ class TrainingState:
 
     def _parts(self) -> dict[str, Any]:
         return {name: part for name, part in vars(self).items() if part is not None}
+
+
+def _clear_abandoned(path: Path) -> None:
+    """Remove what processes of this machine that were killed while saving have left."""
+    for aside in path.parent.glob(f"{path.stem}.{platform.node()}.*.part"):
+        pid = aside.suffixes[-2].removeprefix(".")
+        if pid.isdigit() and not psutil.pid_exists(int(pid)):
+            aside.unlink(missing_ok=True)
+
+
+def scaler_of(fabric: Fabric) -> torch.amp.GradScaler | None:
+    """The scaler of the loss that Fabric keeps in 16-mixed precision."""
+    scaler: torch.amp.GradScaler | None = getattr(fabric.strategy.precision, "scaler", None)
+    return scaler
 
 
 def average_of(model: nn.Module, decay: float) -> AveragedModel | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import errno
 import json
 import logging
 import signal
@@ -42,7 +43,8 @@ def run_stage(
     if _printed_report(name, description, report):
         return
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
-    logging.getLogger("alembic").setLevel(logging.WARNING)
+    for chatty in ("alembic", "fontTools"):  # of MLflow, and of matplotlib's PDFs
+        logging.getLogger(chatty).setLevel(logging.WARNING)
     try:
         params = load_params(PARAMS)
         with stage_run(name, params) as row:
@@ -54,6 +56,13 @@ def run_stage(
         restore_outputs(name)
         sys.stderr.write(f"ERROR: {name} was interrupted; the next `dvc repro` goes on with it.\n")
         sys.exit(INTERRUPTED)
+    except OSError as error:
+        restore_outputs(name)
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        sys.exit(
+            f"ERROR: the disk is full ({error}); make room, and the next `dvc repro` goes on with {name}."
+        )
     except BaseException:
         restore_outputs(name)
         raise

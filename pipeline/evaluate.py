@@ -18,8 +18,10 @@ from osr.metrics import (
     oracle_threshold,
 )
 from osr.outputs import Outputs
+from osr.splits import Split
 from osr.statistics import bootstrap_intervals
 from osr.thresholds import Acceptance, count_accepted
+from pipeline.class_tables import class_tables, source_metrics
 from pipeline.entry import Metrics, run_stage, write_json
 from pipeline.inference import extract_part
 from pipeline.stages import (
@@ -27,6 +29,7 @@ from pipeline.stages import (
     DETECTORS,
     EVALUATION,
     SCORES,
+    SPLIT,
     TEMPERATURE,
     TEST_OUTPUTS,
     THRESHOLDS,
@@ -74,7 +77,7 @@ def evaluate(params: Params, _row: Row) -> Metrics:
     outputs = extract_part("test", params)
     outputs.save(TEST_OUTPUTS)
     thresholds = {name: float(fit["value"]) for name, fit in read_json(THRESHOLDS).items()}
-    judged = {
+    judged: dict[str, Judged] = {
         name: Judged(outputs, load_detector(DETECTORS / f"{name}.safetensors").score(outputs))
         for name in params.detectors.enabled
     }
@@ -87,7 +90,9 @@ def evaluate(params: Params, _row: Row) -> Metrics:
         prediction=outputs.predictions,
         **{f"score_{name}": test.scores for name, test in judged.items()},
     )
-    confusions = {name: test.confusion(thresholds[name]) for name, test in judged.items()}
+    confusions: dict[str, NDArray[np.int64]] = {
+        name: test.confusion(thresholds[name]) for name, test in judged.items()
+    }
     write_json(CONFUSION, {name: matrix.tolist() for name, matrix in confusions.items()})
     per_detector: dict[str, dict[str, float]] = {
         name: detector_metrics(test, confusions[name], params) for name, test in judged.items()
@@ -97,7 +102,16 @@ def evaluate(params: Params, _row: Row) -> Metrics:
     accuracy = {
         end: metrics.pop(end)[params.detectors.enabled[0]] for end in ("accuracy_low", "accuracy_high")
     }
-    return {**metrics, "closed_set": {**closed_set(outputs, params), **accuracy}}
+    split = Split.load(SPLIT)
+    scores: dict[str, Scores] = {name: test.scores for name, test in judged.items()}
+    by_class = class_tables(outputs, scores, confusions=confusions, thresholds=thresholds, split=split)
+    by_source = source_metrics(outputs, scores, thresholds=thresholds, split=split)
+    return {
+        **metrics,
+        "closed_set": {**closed_set(outputs, params), **accuracy},
+        "per_class": by_class,
+        **({"sources": by_source} if by_source else {}),
+    }
 
 
 def detector_metrics(test: Judged, confusion: NDArray[np.int64], params: Params) -> dict[str, float]:

@@ -12,12 +12,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from osr.errors import InputError
-from pipeline.results import COMMIT, DIGEST, Result
+from pipeline.results import COMMIT, DIGEST, SPLIT_DIGEST, Result
 
 REPEATS = ("split.trial", "split.seed", "train.seed")
-TASK = ("dataset.name", "split.protocol", "split.known", "split.unknown")
+TASK = ("dataset.name", "split.protocol", "split.known", "split.unknown", "dataset.unknown_sources")
 # These change how results are shown, or how sure they are, but not the results.
-NOT_SETTINGS = ("plot.", "evaluate.", "extraction.", "detectors.enabled", DIGEST, COMMIT)
+NOT_SETTINGS = ("plot.", "evaluate.", "extraction.", "detectors.enabled", DIGEST, SPLIT_DIGEST, COMMIT)
 DETECTORS_OF = "auroc/"  # evaluate writes this metric for every detector
 
 Repeat = tuple[str, ...]
@@ -39,9 +39,10 @@ def by_task(results: Sequence[Result]) -> dict[str, list[Result]]:
     """The results of each data set and protocol; other explicit class lists are another protocol."""
     tasks: dict[str, list[Result]] = {}
     for result in results:
-        dataset, protocol, known, unknown = (result.params.get(key, "?") for key in TASK)
+        dataset, protocol, known, unknown, sources = (result.params.get(key, "?") for key in TASK)
         lists = f" {known} / {unknown}" if protocol == "explicit" else ""
-        tasks.setdefault(f"{dataset}, protocol {protocol}{lists}", []).append(result)
+        others = "" if sources in ("?", "[]") else f", unknown sources {sources}"
+        tasks.setdefault(f"{dataset}, protocol {protocol}{lists}{others}", []).append(result)
     return tasks
 
 
@@ -74,7 +75,7 @@ def check_metrics(results: Sequence[Result], metrics: Sequence[str]) -> None:
     """Refuse a metric that no result has.
 
     Raises:
-        InputError: there is one; the sentence names the nearest or all.
+        InputError: there is one; the sentence names the nearest, or all, without detectors and interval ends.
     """
     known = {key for result in results for key in result.metrics}
     detectors = {key.removeprefix(DETECTORS_OF) for key in known if key.startswith(DETECTORS_OF)}
@@ -82,7 +83,9 @@ def check_metrics(results: Sequence[Result], metrics: Sequence[str]) -> None:
     for metric in metrics:
         if metric not in known:
             guess = difflib.get_close_matches(metric, known, n=1)
-            hint = f"did you mean {guess[0]!r}?" if guess else f"there are: {', '.join(sorted(known))}."
+            short = [key for key in sorted(known) if key.rpartition("/")[2] not in detectors]
+            names = [key for key in short if not key.endswith(("_low", "_high"))]
+            hint = f"did you mean {guess[0]!r}?" if guess else f"there are: {', '.join(names)}."
             raise InputError(f"--metrics {metric}: no run has this metric; {hint}")
 
 

@@ -8,7 +8,8 @@ from osr.extraction import extract
 from osr.models.open_set_model import OpenSetModel
 from osr.outputs import Outputs
 from osr.splits import Split
-from pipeline.stages import SPLIT, WEIGHTS, open_images
+from pipeline.images import open_part
+from pipeline.stages import SPLIT, WEIGHTS
 
 
 def extract_part(part: str, params: Params) -> Outputs:
@@ -18,9 +19,8 @@ def extract_part(part: str, params: Params) -> Outputs:
     rows = split.known_rows(part) if part == "train" else split.rows(part)
     return extract(
         OpenSetModel.load(WEIGHTS),
-        open_images(),
-        rows=rows,
-        labels=split.labels[rows],
+        open_part(split, rows),
+        index=rows,
         batch_size=params.extraction.batch_size,
         device=pick_device(params.train.accelerator),
         title=f"forward pass, {part}",

@@ -48,7 +48,9 @@ def mirror(client: Any, run_id: str, stage: Stage, *, state: str) -> None:
         tags[CHECKPOINT] = _checkpoint(client, run_id, stage.checkpoint)
     split = SPLIT / "split.json"
     if split in stage.artifacts and split.exists():
-        tags["osr.split.digest"] = str(json.loads(split.read_text(encoding="utf-8")).get("digest", ""))
+        digests = json.loads(split.read_text(encoding="utf-8"))
+        tags["osr.split.digest"] = str(digests.get("digest", ""))
+        tags["osr.test.digest"] = str(digests.get("test_digest", ""))
     set_tags(client, run_id, tags)
 
 
@@ -138,7 +140,8 @@ def _upload(client: Any, run_id: str, path: Path) -> None:
     if path.is_dir():
         client.log_artifacts(run_id, str(path), path.as_posix())
     elif path.exists():
-        client.log_artifact(run_id, str(path), path.parent.as_posix())
+        folder = path.parent.as_posix()
+        client.log_artifact(run_id, str(path), None if folder == "." else folder)
     else:
         logger.warning("%s does not exist, so it is not in MLflow", path)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 
 from osr.config import Params
@@ -9,6 +11,7 @@ from osr.data.contact_sheet import contact_sheet
 from osr.data.datasets import load_images
 from osr.data.hashes import image_hashes
 from osr.data.images import ImageSet
+from osr.data.unknown_sources import add_sources, load_sources
 from osr.division import make_split, without_duplicates
 from osr.errors import InputError
 from osr.metrics import openness
@@ -24,31 +27,37 @@ from pipeline.tracking import Row
 def prepare_split(params: Params, _row: Row) -> Metrics:
     """Write the images, the manifest and the split; return counts."""
     root = workspace_root() / params.dataset.root
-    data = load_images(params.dataset.model_copy(update={"root": str(root)}))
-    split = divide(data, params)
+    dataset = params.dataset.model_copy(update={"root": str(root)})
+    data = load_images(dataset)
+    sources = load_sources(dataset, load_images, like=data)
+    split = divide(data, params, sources)
     SPLIT.mkdir(parents=True, exist_ok=True)
-    np.save(IMAGES, data.images, allow_pickle=False)
+    images = np.concatenate([data.images, *(source.images for source in sources.values())])
+    np.save(IMAGES, images, allow_pickle=False)
     split.save(SPLIT)
-    contact_sheet(data.images, split).save(CONTACT_SHEET)
+    contact_sheet(images, split).save(CONTACT_SHEET)
     counts = {part: len(split.rows(part)) for part in PARTS}
     unknown_test = int((split.labels[split.test] < 0).sum())
     return {
         "images": {**counts, "test_known": counts["test"] - unknown_test, "test_unknown": unknown_test},
+        **({"unknown_sources": split.source_counts()} if sources else {}),
         "classes": {"known": len(split.known), "unknown": len(split.unknown)},
         "openness": openness(len(split.known), len(split.unknown)),
         "duplicates": len(split.duplicates),
     }
 
 
-def divide(data: ImageSet, params: Params) -> Split:
-    """The split of `data` that the settings ask for.
+def divide(data: ImageSet, params: Params, sources: Mapping[str, ImageSet] | None = None) -> Split:
+    """The split of `data` that the settings ask for, and the unknown images of other data sets behind it.
 
     Raises:
         InputError: classes or images do not fit the settings, or images stand in two parts where
             `split.duplicates` is error.
     """
     settings = params.split
-    classes = choose_classes(settings, params.dataset.name, data.class_names)
+    classes = choose_classes(
+        settings, params.dataset.name, data.class_names, has_other_unknowns=bool(sources)
+    )
     split = make_split(
         data.targets,
         data.class_names,
@@ -62,6 +71,7 @@ def divide(data: ImageSet, params: Params) -> Split:
         groups=data.groups,
         hashes=image_hashes(data.images),
     )
+    split = add_sources(split, sources or {})
     if split.duplicates and settings.duplicates == "error":
         raise InputError(
             f"split: {len(split.duplicates)} of the images stand in several parts, the first as rows "

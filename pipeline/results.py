@@ -17,7 +17,8 @@ from pipeline.rows import FINISHED_STATES
 from pipeline.stages import PARAMS, SCORES, SPLIT, STAGES, read_json
 from pipeline.store import STAGE, Store
 
-DIGEST = "osr.split.digest"
+DIGEST = "osr.test.digest"
+SPLIT_DIGEST = "osr.split.digest"
 COMMIT = "mlflow.source.git.commit"
 
 
@@ -28,7 +29,7 @@ class Result:
     Args:
         name: how messages call it.
         started: milliseconds since 1970; of two equal executions the newer counts.
-        params: dotted key -> value as text, with the split's digest and the git commit among them.
+        params: dotted key -> value as text, with the digests of split and test set and the git commit.
         metrics: by their names in MLflow; NaN where a metric is not defined.
     """
 
@@ -39,8 +40,8 @@ class Result:
 
     @property
     def digest(self) -> str:
-        """Of the split: equal digests, equal test images."""
-        return self.params.get(DIGEST, "")
+        """Of the test set: equal digests, equal test images. Older rows have that of the whole split only."""
+        return self.params.get(DIGEST) or self.params.get(SPLIT_DIGEST, "")
 
 
 def read_store(store: Store) -> list[Result]:
@@ -52,7 +53,7 @@ def read_store(store: Store) -> list[Result]:
     results = []
     for row in finished_rows(store):
         if row.tags.get(f"{STAGE}evaluate") in FINISHED_STATES:
-            marks = {key: row.tags[key] for key in (DIGEST, COMMIT) if key in row.tags}
+            marks = {key: row.tags[key] for key in (DIGEST, SPLIT_DIGEST, COMMIT) if key in row.tags}
             name = f"{row.name} ({row.run_id[:8]})"
             results.append(Result(name, row.started, {**row.params, **marks}, row.metrics))
     return results
@@ -69,8 +70,9 @@ def read_files() -> Result:
     if STAGES["evaluate"] not in stages:
         raise InputError(f"{STAGES['evaluate'].metrics} is missing: run `dvc repro` to make it.")
     metrics = {point.name: point.value for stage in stages for point in final_metrics(stage)}
-    digest = str(read_json(SPLIT / "split.json").get("digest", ""))
-    return Result("the files here", 0, {**params, DIGEST: digest}, metrics)
+    digests = read_json(SPLIT / "split.json")
+    params[DIGEST], params[SPLIT_DIGEST] = (str(digests.get(name, "")) for name in ("test_digest", "digest"))
+    return Result("the files here", 0, params, metrics)
 
 
 def read_scores() -> dict[str, Scored]:
@@ -90,7 +92,7 @@ def read_scores() -> dict[str, Scored]:
 
 
 def select(results: Sequence[Result], conditions: Iterable[str]) -> list[Result]:
-    """The results that meet every condition `key=value`; a key is a param, the digest or the commit.
+    """The results that meet every condition `key=value`; a key is a param, a digest or the commit.
 
     Raises:
         InputError: a condition of another form, or one that leaves no result.

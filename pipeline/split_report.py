@@ -26,6 +26,7 @@ def split_report() -> str:
             name = split.class_names[number]
             lines.append(_line(name, role, [counts[name][part] for part in PARTS], width))
     lines.append(_line("all", "", [len(split.rows(part)) for part in PARTS], width))
+    lines += [f"unknown set {name}: {size} images" for name, size in split.source_counts().items()]
     if split.groups is not None:
         groups = [len(np.unique(split.groups[split.rows(part)])) for part in PARTS]
         lines.append(_line("groups", "", groups, width))

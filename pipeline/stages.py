@@ -28,9 +28,14 @@ TRAIN_OUTPUTS = DETECTORS / "train"
 EVALUATION = ARTIFACTS / "evaluation"
 TEST_OUTPUTS = EVALUATION / "test"
 CONFUSION = EVALUATION / "confusion.json"
+PER_CLASS = EVALUATION / "per_class.json"
+PER_CLASS_TABLE = EVALUATION / "per_class.csv"
 SCORES = EVALUATION / "scores.npz"
 CURVES = ARTIFACTS / "curves"
+LEADERBOARD = ARTIFACTS / "leaderboard"
 FIGURES = Path("figures")
+VECTOR = ARTIFACTS / "vector"
+REPORT = ARTIFACTS / "report.html"
 METRICS = Path("metrics")
 PARAMS = Path("params.yaml")
 
@@ -64,8 +69,8 @@ STAGES = {
         Stage("train", artifacts=(HISTORY,), checkpoint=WEIGHTS, history=HISTORY),
         Stage("calibrate", artifacts=(TEMPERATURE,)),
         Stage("fit-openmax", artifacts=(THRESHOLDS,)),
-        Stage("evaluate", artifacts=(CONFUSION,)),
-        Stage("plot", artifacts=(CURVES, FIGURES)),
+        Stage("evaluate", artifacts=(CONFUSION, PER_CLASS, PER_CLASS_TABLE)),
+        Stage("plot", artifacts=(CURVES, LEADERBOARD, FIGURES, VECTOR, REPORT)),
     )
 }
 

@@ -27,6 +27,7 @@ from pipeline.store import KILLED, STAGE, Store, connect, store_may_fail, worksp
 
 logger = logging.getLogger("osr.tracking")
 
+_RANKS = ("RANK", "LOCAL_RANK", "NODE_RANK", "SLURM_PROCID")  # of torchrun, Fabric and Slurm
 _EXIT_SIGTERM = 128 + signal.SIGTERM
 _MAX_REASON_LENGTH = 500
 _VARYING = "speed/"
@@ -223,9 +224,12 @@ def _mirror_missing(store: Store, run_id: str, names: Sequence[str]) -> list[str
 
 def is_off() -> bool:
     """Whether this process has no row: switched off, or one of the helpers of a distributed training."""
-    if os.environ.get("OSR_TRACKING", "").lower() == "off":
-        return True
-    return any(os.environ.get(rank, "0") != "0" for rank in ("RANK", "LOCAL_RANK", "NODE_RANK"))
+    return os.environ.get("OSR_TRACKING", "").lower() == "off" or is_helper()
+
+
+def is_helper() -> bool:
+    """Whether this process is one of a distributed training, and not its first."""
+    return any(os.environ.get(rank, "0") != "0" for rank in _RANKS)
 
 
 @contextmanager

@@ -1,59 +1,48 @@
-"""Stage train: fit backbone, neck and head on the training images; keep the best epoch."""
+"""Stage train: fit backbone, neck and head on the training images; keep the best epoch.
+
+With several devices each process runs this module; the first alone writes files and the MLflow row.
+"""
 
 from __future__ import annotations
 
 import csv
 import hashlib
 import json
+import sys
 from pathlib import Path
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 
-from osr.config import Params
-from osr.data.batches import TensorImages, hash_seed
+from osr.config import Params, load_params
+from osr.data.plans import hash_seed
 from osr.devices import set_cpu_threads
+from osr.errors import InputError
 from osr.losses.registry import build_loss, check_background
 from osr.models.custom import source_of
 from osr.models.open_set_model import OpenSetModel
 from osr.models.preprocess import format_for
-from osr.outputs import BACKGROUND, IntArray
+from osr.outputs import BACKGROUND
 from osr.splits import Split
-from osr.training import History, train
+from osr.training import EpochCallback, History, train
+from osr.training_state import Progress
 from pipeline.entry import Metrics, logger, run_stage
-from pipeline.stages import HISTORY, MODEL, SPLIT, WEIGHTS, open_images
+from pipeline.images import open_part
+from pipeline.stages import HISTORY, MODEL, PARAMS, SPLIT, WEIGHTS, open_images
 from pipeline.store import workspace_root
-from pipeline.tracking import Row
+from pipeline.system_metrics import system_metrics
+from pipeline.tracking import Row, is_helper
 
 
 def train_stage(params: Params, row: Row) -> Metrics:
     """Write weights and history; return the numbers of the best epoch."""
-    set_cpu_threads(params.train.cpu_threads)
-    split, images = Split.load(SPLIT), open_images()
-    check_background(params.train.loss, int((split.labels[split.train] == BACKGROUND).sum()))
-    checkpoint = checkpoint_path(params, split.digest)
-    if checkpoint.is_file():
-        logger.info("train: going on with an interrupted training")
-    torch.manual_seed(hash_seed(params.train.seed, -1))  # the initial weights
-    model = OpenSetModel(params.model, format_for(params.model, images[split.train]), split.known_names)
-    smoothing = params.train.label_smoothing
-    progress = train(
-        model,
-        build_loss(params.train.loss, params.losses, label_smoothing=smoothing, head=model.head),
-        train_data=load_part(images, split.train, split.labels),
-        val_data=load_part(images, split.val, split.labels),
-        settings=params.train,
-        checkpoint=checkpoint,
-        num_extra=params.model.head.extra_classes,
-        on_epoch=lambda values, images_per_s: row.log_epoch(
-            int(values["epoch"]),
-            {
-                **{name: value for name, value in values.items() if name != "epoch"},
-                "speed/images_per_s": images_per_s,
-            },
-        ),
-    )
+
+    def log_epoch(values: dict[str, float], images_per_s: float) -> None:
+        curves = {name: value for name, value in values.items() if name != "epoch"}
+        row.log_epoch(
+            int(values["epoch"]), {**curves, "speed/images_per_s": images_per_s, **system_metrics()}
+        )
+
+    model, progress, checkpoint = fit(params, log_epoch)
     MODEL.mkdir(parents=True, exist_ok=True)
     model.save(WEIGHTS)
     write_history(progress.history)
@@ -69,10 +58,36 @@ def train_stage(params: Params, row: Row) -> Metrics:
     }
 
 
-def load_part(images: NDArray[np.uint8], rows: IntArray, labels: IntArray) -> TensorImages:
-    """Images of some rows as one (N, C, H, W) tensor."""
-    pixels = np.ascontiguousarray(images[rows].transpose(0, 3, 1, 2))
-    return TensorImages(torch.from_numpy(pixels), torch.from_numpy(labels[rows]))
+def fit(params: Params, on_epoch: EpochCallback) -> tuple[OpenSetModel, Progress, Path]:
+    """The trained model, how its training went, and where its state is kept."""
+    set_cpu_threads(params.train.cpu_threads)
+    split, images = Split.load(SPLIT), open_images()
+    check_background(params.train.loss, int((split.labels[split.train] == BACKGROUND).sum()))
+    checkpoint = checkpoint_path(params, split.digest)
+    if checkpoint.is_file():
+        logger.info("train: going on with an interrupted training")
+    torch.manual_seed(hash_seed(params.train.seed, -1))  # the initial weights
+    model = OpenSetModel(params.model, format_for(params.model, images[split.train]), split.known_names)
+    smoothing = params.train.label_smoothing
+    progress = train(
+        model,
+        build_loss(params.train.loss, params.losses, label_smoothing=smoothing, head=model.head),
+        train_data=open_part(split, split.train),
+        val_data=open_part(split, split.val),
+        settings=params.train,
+        checkpoint=checkpoint,
+        num_extra=params.model.head.extra_classes,
+        on_epoch=on_epoch,
+    )
+    return model, progress, checkpoint
+
+
+def help_training() -> None:
+    """Take part in a training that another process leads, and leave no trace."""
+    try:
+        fit(load_params(PARAMS), lambda _row, _rate: None)
+    except InputError as error:
+        sys.exit(f"ERROR: {error}")
 
 
 def checkpoint_path(params: Params, split_digest: str) -> Path:
@@ -95,4 +110,7 @@ def write_history(history: History) -> None:
 
 
 if __name__ == "__main__":
-    run_stage("train", train_stage, __doc__)
+    if is_helper():
+        help_training()
+    else:
+        run_stage("train", train_stage, __doc__)

@@ -2,21 +2,15 @@
 
 from pathlib import Path
 
+from osr.config import load_params
 from osr.data.settings import DatasetSettings
 
-SHARED = Path(__file__).parents[2] / "shared"
+ROOT = Path(__file__).parents[1]
+SHARED = ROOT.parent / "shared"
+SHIPPED = load_params(ROOT / "params.yaml").dataset.model_dump()
 
 
 def dataset(name: str, root: Path | str = "data", **arrays: object) -> DatasetSettings:
     """The shipped section with another name and root, without download."""
-    names = {
-        "file": "images.npz",
-        "images": "images",
-        "labels": "labels",
-        "test_images": "none",
-        "test_labels": "none",
-        "part": "auto",
-        "group": ("auto",),
-        "class_names": "auto",
-    }
-    return DatasetSettings(name=name, root=str(root), download=False, arrays=names | arrays)
+    changes = {"name": name, "root": str(root), "download": False, "arrays": SHIPPED["arrays"] | arrays}
+    return DatasetSettings(**SHIPPED | changes)

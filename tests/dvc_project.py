@@ -73,9 +73,13 @@ def states(row) -> dict[str, str]:
 
 
 def commit_all(project: Project, message: str) -> None:
-    """Commit everything in the project's folder, in a new repository if there is none."""
+    """Commit everything in the project's folder, in a new repository if there is none.
+
+    The date is fixed, so that the same files make the same commit.
+    """
+    when = "2026-01-01T00:00:00Z"
     project.run("git", "init", "-q", "-b", "main")
     project.run("git", "config", "user.name", "Tester")
     project.run("git", "config", "user.email", "tester@example.org")
     project.run("git", "add", "-A")
-    project.run("git", "commit", "-q", "-m", message)
+    project.run("git", "commit", "-q", "-m", message, GIT_AUTHOR_DATE=when, GIT_COMMITTER_DATE=when)

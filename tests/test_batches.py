@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given
@@ -9,15 +10,20 @@ from hypothesis import strategies as st
 from scipy.stats import chisquare
 from torch import Tensor
 
-from osr.config import AugmentationSettings, TrainSettings, load_params
-from osr.data.batches import TensorImages, epoch_batches, hash_seed, num_batches
+from osr.config import TrainSettings, load_params
+from osr.data.batches import ArrayImages, TensorImages, hash_seed, num_batches
 
 TRAIN = load_params(Path(__file__).parents[1] / "params.yaml").train
+STILL = TRAIN.augmentation.model_copy(
+    update={"shift_pixels": 0, "rotation_degrees": 0.0, "scale": 0.0, "shear": 0.0}
+)
 
 
-def settings(*, shift_pixels: int = 0, **changes: object) -> TrainSettings:
-    still = AugmentationSettings(shift_pixels=shift_pixels, rotation_degrees=0, scale=0, shear=0)
-    return TRAIN.model_copy(update={"augmentation": still, **changes})
+def settings(
+    *, shift_pixels: int = 0, on: dict[str, object] | None = None, **changes: object
+) -> TrainSettings:
+    chosen = STILL.model_copy(update={"shift_pixels": shift_pixels, **(on or {})})
+    return TRAIN.model_copy(update={"augmentation": chosen, **changes})
 
 
 def numbered(num_images: int) -> TensorImages:
@@ -30,7 +36,7 @@ def numbered(num_images: int) -> TensorImages:
 @given(st.integers(2, 600), st.integers(2, 70), st.integers(0, 5))
 def test_every_image_once_per_epoch(num_images: int, batch_size: int, epoch: int) -> None:
     data = numbered(num_images)
-    batches = list(epoch_batches(data, settings(batch_size=batch_size), epoch=epoch))
+    batches = list(data.epoch_batches(settings(batch_size=batch_size), epoch=epoch))
     sizes = [len(labels) for _, labels in batches]
     assert min(sizes) >= 2
     assert max(sizes) <= max(batch_size, 3)
@@ -55,7 +61,7 @@ def test_seed_and_epoch_decide() -> None:
 
     def content(**arguments: int) -> tuple[list[int], Tensor]:
         chosen = settings(seed=arguments["seed"], batch_size=16, shift_pixels=2)
-        batches = list(epoch_batches(data, chosen, epoch=arguments["epoch"]))
+        batches = list(data.epoch_batches(chosen, epoch=arguments["epoch"]))
         return torch.cat([labels for _, labels in batches]).tolist(), torch.cat(
             [images for images, _ in batches]
         )
@@ -73,7 +79,7 @@ def test_draws_differ_between_epochs_for_the_same_image() -> None:
     data = TensorImages(torch.full((30, 1, 5, 5), 255, dtype=torch.uint8), torch.arange(30))
     shifted = []
     for epoch in (0, 1):
-        (images, labels), *_ = epoch_batches(data, settings(batch_size=30, shift_pixels=2), epoch=epoch)
+        (images, labels), *_ = data.epoch_batches(settings(batch_size=30, shift_pixels=2), epoch=epoch)
         shifted.append(images[labels.argsort()])
     differ = (shifted[0] != shifted[1]).flatten(1).any(dim=1)
     assert differ.sum() >= 20  # 1 of 25 agrees by chance
@@ -82,7 +88,7 @@ def test_draws_differ_between_epochs_for_the_same_image() -> None:
 def test_order_is_uniform() -> None:
     data = numbered(4)
     firsts = [
-        int(next(epoch_batches(data, settings(batch_size=4), epoch=epoch))[1][0]) for epoch in range(800)
+        int(next(data.epoch_batches(settings(batch_size=4), epoch=epoch))[1][0]) for epoch in range(800)
     ]
     assert chisquare([firsts.count(number) for number in range(4)]).pvalue > 1e-3
 
@@ -95,3 +101,56 @@ def test_seeds_of_neighbours_differ() -> None:
     # splitmix64's first outputs, halved; from Vigna's reference implementation with state 0.
     assert hash_seed(1, -1) == 0xE220A8397B1DCDAF >> 1
     assert hash_seed(2, -1) == 0x6E789E6AA1B965F4 >> 1
+
+
+AUGMENTED = {"rotation_degrees": 10.0, "flip": True, "randaugment_num_ops": 2, "cutout_pixels": 3}
+MIXED = {**AUGMENTED, "mixup_alpha": 0.4, "cutmix_alpha": 1.0}
+
+
+def noise(num_images: int) -> TensorImages:
+    generator = torch.Generator().manual_seed(1)
+    pixels = torch.randint(0, 256, (num_images, 3, 8, 8), dtype=torch.uint8, generator=generator)
+    return TensorImages(pixels, torch.arange(num_images) % 5)
+
+
+@pytest.mark.parametrize("on", [AUGMENTED, MIXED], ids=["augmented", "mixed"])
+@pytest.mark.parametrize("world_size", [2, 3])
+def test_processes_together_make_the_batches_of_one(on: dict[str, object], world_size: int) -> None:
+    chosen, data = settings(on=on, batch_size=16, shift_pixels=1), noise(50)
+    alone = list(data.epoch_batches(chosen, epoch=2))
+    shares = [
+        list(data.epoch_batches(chosen, epoch=2, rank=rank, world_size=world_size))
+        for rank in range(world_size)
+    ]
+    for number, (images, labels) in enumerate(alone):
+        assert torch.equal(torch.cat([share[number][0] for share in shares]), images)
+        assert torch.equal(torch.cat([share[number][1] for share in shares]), labels)
+
+
+def test_no_process_gets_a_single_image() -> None:
+    assert num_batches(50, 4, 2) == 12
+    for rank in range(2):
+        batches = noise(51).epoch_batches(settings(batch_size=2), epoch=0, rank=rank, world_size=2)
+        assert min(len(labels) for _, labels in batches) >= 2
+
+
+def test_mixed_labels_are_shares_of_the_classes() -> None:
+    for images, labels in noise(50).epoch_batches(settings(on=MIXED, batch_size=16), epoch=0):
+        assert (images.dtype, labels.dtype, labels.shape) == (torch.uint8, torch.float32, (len(images), 5))
+        assert torch.allclose(labels.sum(dim=1), torch.ones(len(labels)))
+        assert (labels >= 0).all()
+
+
+def test_an_array_gives_the_batches_of_the_tensor_it_becomes() -> None:
+    array = np.random.default_rng(0).integers(0, 256, (20, 4, 6, 3), dtype=np.uint8)
+    rows = np.array([3, 19, 4, 0, 7, 8, 11])
+    data = ArrayImages(array, rows, torch.arange(7))
+    whole, chosen = data.to(torch.device("cpu")), settings(batch_size=4)
+    assert torch.equal(whole.images[1], torch.from_numpy(array[19].transpose(2, 0, 1)))
+    pairs = [
+        *zip(data.batches(3), whole.batches(3), strict=True),
+        *zip(data.epoch_batches(chosen, epoch=1), whole.epoch_batches(chosen, epoch=1), strict=True),
+    ]
+    for ours, theirs in pairs:
+        assert torch.equal(ours[0], theirs[0])
+        assert torch.equal(ours[1], theirs[1])

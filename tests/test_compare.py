@@ -6,6 +6,7 @@ import json
 import math
 import shlex
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -213,7 +214,7 @@ def test_other_test_images_under_the_same_trial_are_refused():
         table(results)
     assert str(refused.value) == (
         "digits, protocol A: run 1 and run 2 both say split.trial 0 and split.seed 0, but their test sets "
-        "differ (osr.split.digest digest digits 0 0 and another): choose one with "
+        "differ (osr.test.digest digest digits 0 0 and another): choose one with "
         "--where split.test_fraction=0.25."
     )
     assert len(table(select(results, ["split.test_fraction=0.5"]))) == 1
@@ -225,7 +226,7 @@ def test_other_test_images_under_the_same_trial_are_refused():
     ("metric", "sentence"),
     [
         ("aurok", "did you mean 'auroc'"),
-        ("xyz", "there are: auroc, auroc/energy, auroc/msp, closed_set/accuracy"),
+        ("xyz", r"no run has this metric; there are: auroc, closed_set/accuracy\.$"),
     ],
 )
 def test_unknown_metrics_are_refused(metric, sentence):
@@ -338,6 +339,23 @@ def test_latex():
     assert latex_escape(r"\~^&%$#_{}") == (
         r"\textbackslash{}\textasciitilde{}\textasciicircum{}\&\%\$\#\_\{\}"
     )
+
+
+def test_runs_that_differ_in_training_images_alone_are_compared():
+    """Same test digest, other split digest: `split.val_fraction` is a setting like any other."""
+    runs = [
+        replace(run, params={**run.params, "osr.split.digest": f"split {number} {run.started}"})
+        for number, share in enumerate((0.15, 0.3))
+        for run in trials(0.9 - 0.1 * number, split__val_fraction=share)
+    ]
+    (section,) = table(runs)
+    assert section.keys == ("split.val_fraction",)
+    assert {line.n for line in section.lines} == {5}
+
+
+def test_a_row_without_a_test_digest_is_known_by_its_split():
+    old = Result("old", 1, {"osr.split.digest": "abc"}, {})
+    assert old.digest == "abc"
 
 
 # ---- the command, with a store and with files

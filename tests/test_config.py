@@ -10,7 +10,7 @@ from ruamel.yaml import YAML
 
 from osr.config import Params, check_params, flatten, load_params
 from osr.data.datasets import DATASETS
-from osr.data.settings import DatasetName
+from osr.data.settings import FLIP_SAFE, DatasetName
 from osr.errors import InputError
 from osr.losses.registry import LOSSES
 from osr.losses.settings import LossName
@@ -238,7 +238,8 @@ def test_whatever_stands_at_a_key_is_accepted_or_named(key: str) -> None:
         ),
         (
             {"split.protocol": "explicit", "split.known": [1, 2]},
-            "split.unknown is [], but must hold at least 1 of the classes when split.protocol is 'explicit'.",
+            "split.unknown is [], but must hold at least 1 of the classes when split.protocol is 'explicit' "
+            "and dataset.unknown_sources is [].",
         ),
         (
             {"split.protocol": "random", "split.num_known": 1},
@@ -376,3 +377,27 @@ def test_a_file_that_is_missing_or_no_text(tmp_path: Path) -> None:
     (tmp_path / "params.yaml").write_bytes(b"a: \xff\xfe\n")
     with pytest.raises(InputError, match=r"cannot be read as text: .*utf-8.*\.$"):
         load_params(tmp_path / "params.yaml")
+
+
+def test_flips_are_refused_where_they_change_the_class() -> None:
+    flip, own = {"train.augmentation.flip": True}, {"dataset.name": "arrays"}
+    for name in ("digits", "mnist", "kmnist", "emnist_letters", "svhn", "gtsrb"):
+        for safe in ("auto", True):
+            text = complaint({**flip, "dataset.name": name, "dataset.flip_safe": safe})
+            assert f"train.augmentation.flip is true, but must be false for {name}" in text
+    assert "must be false unless dataset.flip_safe is true" in complaint({**flip, **own})
+    assert "must be false for gtsrb" in complaint(
+        {**flip, **own, "dataset.flip_safe": True, "split.lists_of": "gtsrb"}
+    )
+    for allowed in ({"dataset.name": "cifar10"}, {**own, "dataset.flip_safe": True}):
+        check_params(changed({**flip, **allowed}), source="params.yaml")
+    assert set(FLIP_SAFE) == set(DATASETS) - {"arrays"}
+
+
+@pytest.mark.parametrize("key", ["mixup_alpha", "cutmix_alpha"])
+def test_mixed_labels_need_a_loss_that_takes_them(key: str) -> None:
+    mixed = {f"train.augmentation.{key}": 0.2}
+    check_params(changed({**mixed, "train.loss": "ce"}), source="params.yaml")
+    assert "train.loss is 'center', but must be one of ce, logitnorm" in complaint(
+        {**mixed, "train.loss": "center"}
+    )

@@ -1,5 +1,6 @@
 """How a stage ends: bad input is one sentence and status 1, and earlier results stay whatever happens."""
 
+import errno
 import json
 import logging
 import re
@@ -186,6 +187,20 @@ def test_bad_input_is_the_exit_message(project: Project) -> None:
     with pytest.raises(SystemExit) as ended:
         run_stage(STAGE, body, None)
     assert ended.value.code == "ERROR: No such thing."
+    assert contents(project.root)["artifacts/one.txt"] == "good"
+
+
+def test_a_full_disk_is_the_exit_message(project: Project) -> None:
+    def body(_params: Params, _row: Row) -> Metrics:
+        Path("artifacts/one.txt").write_text("half")
+        raise OSError(errno.ENOSPC, "No space left on device", "artifacts/model")
+
+    with pytest.raises(SystemExit) as ended:
+        run_stage(STAGE, body, None)
+    assert ended.value.code == (
+        "ERROR: the disk is full ([Errno 28] No space left on device: 'artifacts/model'); make room, and the "
+        f"next `dvc repro` goes on with {STAGE}."
+    )
     assert contents(project.root)["artifacts/one.txt"] == "good"
 
 

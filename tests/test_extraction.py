@@ -10,6 +10,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 from torch import Tensor
 
 from osr.config import load_params
+from osr.data.batches import ArrayImages
 from osr.detectors.registry import DETECTORS, build_detectors
 from osr.devices import make_fabric, pick_device, set_cpu_threads
 from osr.errors import InputError
@@ -51,11 +52,20 @@ def build(
     return model
 
 
+def data_of(images: np.ndarray, rows: np.ndarray, labels: np.ndarray) -> ArrayImages:
+    return ArrayImages(images, rows, torch.from_numpy(labels))
+
+
 def outputs(
     model: OpenSetModel, *, rows: np.ndarray = ROWS, batch_size: int = 512, images: np.ndarray = IMAGES
 ) -> Outputs:
     return extract(
-        model, images, rows=rows, labels=LABELS[: len(rows)], batch_size=batch_size, device=CPU, title="test"
+        model,
+        data_of(images, rows, LABELS[: len(rows)]),
+        index=rows,
+        batch_size=batch_size,
+        device=CPU,
+        title="test",
     )
 
 
@@ -125,7 +135,9 @@ def test_every_head_is_linear_in_the_stored_features_and_every_detector_takes_it
         logits, _features = model(torch.from_numpy(images.transpose(0, 3, 1, 2)))
         torch.nn.functional.cross_entropy(logits, torch.from_numpy(rows % 3)).backward()
         optimizer.step()
-    result = extract(model, images, rows=rows, labels=rows % 3, batch_size=8, device=CPU, title="test")
+    result = extract(
+        model, data_of(images, rows, rows % 3), index=rows, batch_size=8, device=CPU, title="test"
+    )
     assert_allclose(result.logits, result.features @ result.weight.T + result.bias, rtol=1e-4, atol=1e-4)
     shipped = load_params(Path(__file__).parents[1] / "params.yaml").detectors
     chosen = shipped.model_copy(

@@ -90,10 +90,17 @@ def project(tmp_path_factory):
 def test_first_run_leaves_results_figures_and_one_row(project):
     (row,) = project.rows()
     assert_complete(row)
+    assert {"speed/images_per_s", "system/cpu_utilization_percentage"} <= set(row.data.metrics)
     figures = {"oscr", "oscr_log", "roc", "precision_recall", "reliability", "confusion", "tsne", "training"}
+    figures |= {"classes_known", "classes_unknown", "class_scores", "gallery_accepted_unknowns"}
     figures |= {f"scores_{name}" for name in ("msp", "maxlogit", "energy", "mav", "openmax")}
     assert {f"figures/{name}.png" for name in figures} <= set(project.artifacts(row, "figures"))
+    assert "figures/leaderboard.png" in project.artifacts(row, "figures")
+    tables = {f"artifacts/leaderboard/leaderboard.{end}" for end in ("csv", "md")}
+    assert tables == set(project.artifacts(row, "artifacts/leaderboard"))
     assert "artifacts/model/model.safetensors" in project.artifacts(row, "artifacts/model")
+    assert "artifacts/report.html" in project.artifacts(row, "artifacts")
+    assert "artifacts/vector/oscr.pdf" in project.artifacts(row, "artifacts/vector")
     metrics = project.metric("evaluate")
     assert metrics["auroc_low"]["maxlogit"] < metrics["auroc"]["maxlogit"] < metrics["auroc_high"]["maxlogit"]
     assert metrics["auroc"]["maxlogit"] > 0.6

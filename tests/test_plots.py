@@ -12,9 +12,11 @@ from sklearn.metrics import precision_recall_curve, roc_auc_score, roc_curve
 
 from osr.errors import InputError
 from osr.plots import style
+from osr.plots.classes import class_bars, class_scores
 from osr.plots.confusion import confusion
 from osr.plots.curves import MAX_POINTS, oscr, precision_recall, roc, thin
 from osr.plots.embedding import embed, embedding
+from osr.plots.gallery import Tile, gallery
 from osr.plots.reliability import reliability
 from osr.plots.scores import score_histogram
 from osr.plots.training import training_curves
@@ -88,6 +90,20 @@ def test_oscr_log_axis_starts_at_the_smallest_positive_fpr(oscr_curves):
     assert drawn[:, 0].min() > 0
     np.testing.assert_allclose(drawn[1:], np.c_[fpr, ccr][fpr > 0])
     assert legend(axes) == ["msp", "energy", "closed-set accuracy 0.950"]  # no areas: the order given
+
+
+def test_oscr_shades_the_band_of_one_curve(oscr_curves):
+    axes = blank()
+    fpr = np.array([0.01, 0.1, 1.0])
+    band = ("energy", fpr, np.array([0.1, 0.2, 0.9]), np.array([0.3, 0.5, 0.97]))
+    oscr(axes, oscr_curves, log_x=True, band=band, confidence=0.9)
+    (shade,) = axes.collections
+    corners = shade.get_paths()[0].vertices
+    assert {0.1, 0.2, 0.3, 0.5} <= {round(float(y), 6) for y in corners[:, 1]}
+    assert to_hex(shade.get_facecolor()[0]) == to_hex(lines(axes)["energy"].get_color())
+    assert legend(axes)[-1] == "90 % band of energy"
+    with pytest.raises(InputError, match="The band is of 'knn', but the curves are msp, energy"):
+        oscr(blank(), oscr_curves, log_x=True, band=("knn", *band[1:]))
 
 
 def test_oscr_of_a_single_unknown_has_a_log_axis(tmp_path):
@@ -618,9 +634,114 @@ def test_files_are_byte_identical_and_nothing_is_cut_off(tmp_path):
 def test_saving_a_figure_again_gives_the_same_bytes(tmp_path):
     axes = blank()
     confusion(axes, np.eye(3, dtype=int), names=["cat", "dog"])
-    for name in ("first", "second"):
+    for name in ("first.png", "second.png"):
         style.save(axes.figure, tmp_path / name, 80)
-    assert (tmp_path / "first").read_bytes() == (tmp_path / "second").read_bytes()
+    assert (tmp_path / "first.png").read_bytes() == (tmp_path / "second.png").read_bytes()
+
+
+@pytest.mark.parametrize(("ending", "start"), [("pdf", b"%PDF"), ("svg", b"<?xml")])
+def test_vector_files_say_neither_when_nor_by_what_they_were_made(tmp_path, ending, start):
+    for name in ("first", "second"):
+        axes = blank()
+        oscr(axes, {"msp": oscr_points(*scores_of(1.0), np.ones(300))}, log_x=True)
+        style.save(axes.figure, tmp_path / f"{name}.{ending}", 80)
+    content = (tmp_path / f"first.{ending}").read_bytes()
+    assert content == (tmp_path / f"second.{ending}").read_bytes()
+    assert content.startswith(start)
+    for word in (b"CreationDate", b"Creator", b"Producer", b"<dc:date>"):
+        assert word not in content
+
+
+def test_other_formats_are_refused(tmp_path):
+    with pytest.raises(InputError, match=r"must end in .png, .pdf, .svg"):
+        style.save(blank().figure, tmp_path / "figure.jpg", 80)
+
+
+# ---- one line per class
+
+
+def test_class_bars_have_the_length_of_their_share():
+    axes = blank()
+    shares = {"right": np.array([0.2, 0.9]), "accepted": np.array([0.5, np.nan])}
+    class_bars(axes, shares, names=["cat", "a very long name of a class"])
+    widths = [[bar.get_width() for bar in group] for group in axes.containers]
+    assert widths == [[0.2, 0.9], [0.5, 0.0]]
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["cat", "a very long name …"]
+    assert legend(axes) == ["right", "accepted"]
+    first, second = (group[0] for group in axes.containers)
+    assert first.get_y() < second.get_y()  # the y axis points down
+    assert axes.get_ylim()[0] > axes.get_ylim()[1]
+
+
+def test_class_scores_draw_each_class_on_its_line_with_the_threshold():
+    axes = blank()
+    known, unknown = scores_of(2.0)
+    class_scores(
+        axes,
+        [known, unknown, np.array([-np.inf, np.inf])],
+        names=["cat", "owl", "fox"],
+        num_known=1,
+        threshold=1.25,
+        detector="msp",
+    )
+    for line, patch in enumerate(axes.patches):
+        values, edges, baseline = patch.get_data()
+        assert baseline == line + 0.45
+        assert values.min() == pytest.approx(line - 0.45)  # each class has its own height
+        assert edges[0] < 1.25 < edges[-1]
+    colours = [to_hex(patch.get_facecolor()) for patch in axes.patches]
+    assert colours == [style.KNOWN_COLOUR.lower(), *2 * [style.UNKNOWN_COLOUR.lower()]]
+    assert legend(axes) == ["known", "unknown", "threshold 1.25: accepted up to here"]
+    np.testing.assert_array_equal(lines(axes)["threshold 1.25: accepted up to here"].get_xdata(), 1.25)
+
+
+def test_class_scores_of_one_value_and_an_infinite_threshold_can_be_drawn(tmp_path):
+    axes = blank()
+    class_scores(axes, [np.zeros(3)], names=["cat"], num_known=1, threshold=np.inf, detector="msp")
+    style.save(axes.figure, tmp_path / "figure.png", 60)
+    assert legend(axes) == ["known", "unknown"]
+
+
+def test_figures_by_class_refuse_what_they_cannot_show():
+    with pytest.raises(InputError, match="1 to 60 classes, not 61"):
+        class_bars(blank(), {"right": np.zeros(61)}, names=["x"] * 61)
+    with pytest.raises(InputError, match=r"right must be 2 shares in 0\.\.1"):
+        class_bars(blank(), {"right": np.array([0.5, 1.5])}, names=["cat", "dog"])
+    with pytest.raises(InputError, match="1 to 3 quantities, not 0"):
+        class_bars(blank(), {}, names=["cat"])
+    place = {"num_known": 1, "threshold": 0.0, "detector": "msp"}
+    with pytest.raises(InputError, match="2 classes need as many vectors of scores, not 1"):
+        class_scores(blank(), [np.zeros(1)], names=["cat", "dog"], **place)
+    with pytest.raises(InputError, match="at least one score, and none may be NaN"):
+        class_scores(blank(), [np.array([np.nan])], names=["cat"], **place)
+
+
+# ---- galleries
+
+
+def test_a_gallery_shows_the_pixels_and_the_words(tmp_path):
+    grey = rng.integers(0, 256, (8, 8, 1), dtype=np.uint8)
+    colour = rng.integers(0, 256, (90, 60, 3), dtype=np.uint8)
+    figure = gallery([Tile(grey, ("cat", "score 1")), *[Tile(colour, ("dog",))] * 8], title="All")
+    planes = [axes for axes in figure.axes if axes.images]
+    assert len(planes) == 9
+    assert len(figure.axes) == 16  # two lines of eight
+    np.testing.assert_array_equal(planes[0].images[0].get_array(), grey[..., 0])
+    assert planes[0].images[0].get_clim() == (0, 255)
+    assert planes[0].images[0].get_interpolation() == "nearest"
+    np.testing.assert_array_equal(planes[8].images[0].get_array(), colour)
+    assert planes[8].images[0].get_interpolation() == "antialiased"
+    assert planes[0].texts[0].get_text() == "cat\nscore 1"
+    style.save(figure, tmp_path / "figure.png", 60)
+    pixels = imread(tmp_path / "figure.png")[..., :3]
+    assert (np.concatenate([pixels[0], pixels[-1], pixels[:, 0], pixels[:, -1]]) == 1).all()
+
+
+def test_a_gallery_refuses_nothing_and_what_is_no_image():
+    with pytest.raises(InputError, match="at least one image"):
+        gallery([], title="")
+    with pytest.raises(InputError, match=r"not \(8, 8\) float64"):
+        gallery([Tile(np.zeros((8, 8)), ())], title="")
 
 
 def test_legends_stay_clear_of_axes_and_labels(oscr_curves):
@@ -638,7 +759,9 @@ def test_inputs_stay_untouched():
 
 
 def test_figures_import_neither_pyplot_nor_torch_nor_sklearn():
-    modules = "confusion, curves, embedding, reliability, scores, style, training"
+    modules = (
+        "classes, confusion, curves, embedding, gallery, leaderboard, reliability, scores, style, training"
+    )
     heavy = "{'matplotlib.pyplot', 'torch', 'sklearn'}"
     code = f"import sys; from osr.plots import {modules}; print(sorted({heavy} & set(sys.modules)))"
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -325,3 +325,13 @@ def test_a_split_is_what_it_was(tmp_path: Path) -> None:
     assert split.digest == "c7d39be01e6b59a0"
     split.save(tmp_path)
     assert json.loads((tmp_path / "split.json").read_text())["digest"] == split.digest
+
+
+def test_the_test_digest_looks_at_test_images_alone():
+    targets = np.arange(300) % 3
+    split = make_split(targets, "abc", known=[0, 1], unknown=[2], val_fraction=0.2, test_fraction=0.2, seed=0)
+    fewer = replace(split, train=split.train[:-2])
+    assert fewer.digest != split.digest
+    assert fewer.test_digest == split.test_digest
+    assert replace(split, test=split.test[:-2]).test_digest != split.test_digest
+    assert replace(split, known=(1, 0)).test_digest != split.test_digest

@@ -10,7 +10,14 @@ from scipy import stats
 
 from osr.errors import InputError
 from osr.metrics import HEADLINE, open_set_metrics
-from osr.statistics import bootstrap_intervals, bootstrap_replicates, draw, percentile_interval, t_interval
+from osr.statistics import (
+    bootstrap_intervals,
+    bootstrap_replicates,
+    draw,
+    oscr_band,
+    percentile_interval,
+    t_interval,
+)
 
 
 def sample(kind, num_known=60, num_unknown=45, seed=0):
@@ -38,6 +45,26 @@ def test_every_replicate_equals_a_resample_sorted_anew(kind, size):
         assert ours["auroc"][number] == direct["auroc"]
         assert ours["auoscr"][number] == direct["auoscr"]
     assert set(ours) == {*HEADLINE, "accuracy"}
+
+
+@pytest.mark.parametrize("kind", ["continuous", "tied"])
+def test_a_band_is_the_quantiles_of_replicates_sorted_anew(kind):
+    known, correct, unknown = sample(kind)
+    fpr = np.array([0.0, 0.01, 0.1, 1 / 3, 0.5, 1.0])
+    low, high = oscr_band(known, correct, unknown, fpr=fpr, replicates=25, confidence=0.8, seed=4)
+    rates = []
+    for child in np.random.SeedSequence(4).spawn(25):
+        k, u = draw(child, len(known), len(unknown))
+        thetas = np.concatenate(([-np.inf], known, unknown))
+        accepted = np.array([(unknown[u] <= theta).mean() for theta in thetas])
+        right = np.array([(correct[k] & (known[k] <= theta)).mean() for theta in thetas])
+        rates.append([right[accepted <= share + 1e-12].max() for share in fpr])
+    np.testing.assert_allclose(low, np.quantile(rates, 0.1, axis=0))
+    np.testing.assert_allclose(high, np.quantile(rates, 0.9, axis=0))
+    with pytest.raises(InputError, match=r"FPRs in 0\.\.1"):
+        oscr_band(known, correct, unknown, fpr=[1.5], replicates=25, confidence=0.8, seed=4)
+    with pytest.raises(InputError, match="confidence must lie between"):
+        oscr_band(known, correct, unknown, fpr=fpr, replicates=25, confidence=1.0, seed=4)
 
 
 def test_seed_decides_and_threads_do_not():

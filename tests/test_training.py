@@ -1,15 +1,21 @@
 """Training: it learns, keeps the best epoch, survives being killed at any point, stops when it diverges."""
 
 import math
+import os
+import platform
+import resource
+import subprocess
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
 import torch
 from torch import Tensor, nn
 
-from osr.config import AugmentationSettings, TrainSettings, load_params
+from osr.config import TrainSettings, load_params
 from osr.data.batches import TensorImages
+from osr.devices import memory_advice
 from osr.errors import InputError
 from osr.losses.center import Center
 from osr.losses.cross_entropy import CrossEntropy
@@ -18,6 +24,9 @@ from osr.schedules import lr_factor
 from osr.training import Progress, evaluate, train
 
 TRAIN = load_params(Path(__file__).parents[1] / "params.yaml").train
+STILL = TRAIN.augmentation.model_copy(
+    update={"shift_pixels": 0, "rotation_degrees": 0.0, "scale": 0.0, "shear": 0.0}
+)
 
 
 def settings(**changes: object) -> TrainSettings:
@@ -27,7 +36,7 @@ def settings(**changes: object) -> TrainSettings:
         "warmup_epochs": 1,
         "lr": 0.05,
         "accelerator": "cpu",
-        "augmentation": AugmentationSettings(shift_pixels=1, rotation_degrees=0, scale=0, shear=0),
+        "augmentation": STILL.model_copy(update={"shift_pixels": 1}),
     }
     return TRAIN.model_copy(update=small | changes)
 
@@ -264,7 +273,7 @@ class Plain(nn.Module):
 def test_accumulated_batches_are_one_large_batch(tmp_path: Path) -> None:
     still = {
         "epochs": 3,
-        "augmentation": AugmentationSettings(shift_pixels=0, rotation_degrees=0, scale=0, shear=0),
+        "augmentation": STILL,
     }
     small = {"batch_size": 5, "accumulate_batches": 2}
     one, one_progress = run(tmp_path / "one.pt", network=Plain(), batch_size=10, **still)
@@ -417,9 +426,6 @@ def test_background_images_are_learned_from_but_not_counted(tmp_path: Path) -> N
     assert dark[40:].mean() < network(data.images)[0].softmax(1).amax(1)[:40].mean()
 
 
-OFF = AugmentationSettings(shift_pixels=0, rotation_degrees=0, scale=0, shear=0)
-
-
 class Biased(nn.Module):
     """Right about the halves, with an extra class that always wins."""
 
@@ -437,7 +443,7 @@ def test_accuracy_is_over_the_known_classes(tmp_path: Path) -> None:
     data, loss = halves(20, 2), CrossEntropy(label_smoothing=0.0)
     assert evaluate(Biased(), loss, data, batch_size=7, num_extra=1)["val/accuracy"] == 1
     assert evaluate(Biased(), loss, data, batch_size=7)["val/accuracy"] == 0
-    _, progress = run(tmp_path / "c.pt", network=Biased(), epochs=2, lr=1e-9, num_extra=1, augmentation=OFF)
+    _, progress = run(tmp_path / "c.pt", network=Biased(), epochs=2, lr=1e-9, num_extra=1, augmentation=STILL)
     assert [row["train/accuracy"] for row in progress.history] == [1, 1]
 
 
@@ -502,6 +508,89 @@ def test_half_precision_learns_too(tmp_path: Path) -> None:
     network, progress = run(tmp_path / "c.pt", precision="bf16-mixed", epochs=12)
     assert progress.history[progress.best_epoch - 1]["val/accuracy"] >= 0.95
     assert all(parameter.dtype == torch.float32 for parameter in network.parameters())
+
+
+class Hungry(Plain):
+    """Asks for more memory than there is, from its second epoch on."""
+
+    def train(self, mode: bool = True) -> "Hungry":
+        self.epochs = getattr(self, "epochs", 0) + mode
+        return super().train(mode)
+
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        if self.training and self.epochs > 1:
+            torch.empty(1 << 60, dtype=torch.uint8)
+        return super().forward(images)
+
+
+def test_out_of_memory_says_which_batch_size_to_try(tmp_path: Path) -> None:
+    with pytest.raises(InputError) as error:
+        run(tmp_path / "c.pt", network=Hungry(), accumulate_batches=2)
+    assert str(error.value) == (
+        "Out of memory: train.batch_size is 16: try 8 with train.accumulate_batches 4, which makes the same "
+        "steps."
+    )
+    assert (tmp_path / "c.pt").is_file()
+
+
+@pytest.mark.parametrize("error", [MemoryError(), torch.OutOfMemoryError("CUDA out of memory")])
+def test_kinds_of_memory(error: Exception) -> None:
+    with pytest.raises(InputError, match=r"^Out of memory: buy some\.$"), memory_advice("buy some"):
+        raise error
+    with pytest.raises(RuntimeError, match="shapes"), memory_advice("buy some"):
+        raise RuntimeError("shapes differ")
+
+
+def test_a_full_disk_keeps_the_epoch_before(tmp_path: Path) -> None:
+    """A limit on the size of files stands for the disk: the write fails in its middle."""
+    limit = resource.getrlimit(resource.RLIMIT_FSIZE)
+
+    def fill(_row: dict[str, float], _rate: float) -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (2000, limit[1]))
+
+    try:
+        with pytest.raises(
+            InputError, match=r"could not be kept after epoch 2 in .*make room there; the next"
+        ):
+            run(tmp_path / "state" / "c.pt", on_epoch=fill)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limit)
+    assert [path.name for path in (tmp_path / "state").iterdir()] == ["c.pt"]
+    resumed, progress = run(tmp_path / "state" / "c.pt")
+    network, whole = run(tmp_path / "whole.pt")
+    assert progress.history == whole.history
+    assert same(resumed, network)
+
+
+def test_what_a_killed_process_left_is_cleared(tmp_path: Path) -> None:
+    gone = subprocess.Popen(["true"])
+    gone.wait()
+    names = {f"c.{platform.node()}.{pid}.part" for pid in (gone.pid, os.getpid())} | {"c.elsewhere.1.part"}
+    for name in names:
+        (tmp_path / name).touch()
+    run(tmp_path / "c.pt", epochs=2)
+    kept = names - {f"c.{platform.node()}.{gone.pid}.part", f"c.{platform.node()}.{os.getpid()}.part"}
+    assert {path.name for path in tmp_path.iterdir()} == {"c.pt"} | kept
+
+
+@pytest.mark.slow
+def test_a_compiled_network_learns_the_same(tmp_path: Path) -> None:
+    usual, _ = run(tmp_path / "a.pt", network=Convolution(), epochs=2, lr=1e-3)
+    compiled, _ = run(tmp_path / "b.pt", network=Convolution(), epochs=2, lr=1e-3, compile=True)
+    torch.testing.assert_close(compiled.state_dict(), usual.state_dict(), atol=1e-5, rtol=1e-4)
+    again, _ = run(tmp_path / "b.pt", network=Convolution(), epochs=2, lr=1e-3, compile=True)
+    assert same(again, compiled)
+
+
+def test_a_network_that_cannot_be_compiled_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_arguments: object) -> None:
+        raise OSError("no compiler")
+
+    monkeypatch.setattr("torch.compile", partial(torch.compile, backend=fail))
+    with pytest.raises(InputError, match=r"^train.compile is true, but .*no compiler.*; use false\.$"):
+        run(tmp_path / "c.pt", network=Plain(), compile=True)
 
 
 def test_rates_are_reported(tmp_path: Path) -> None:

@@ -1,20 +1,68 @@
-"""Batches of small images that live as one uint8 tensor on the device; each image gets its own draw."""
+"""Images in batches: the one interface of training and extraction, and small images that live in memory."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import islice
+from typing import Protocol
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
-from osr.config import TrainSettings
 from osr.data.augmentation import augment
+from osr.data.mixing import mix_images
+from osr.data.plans import Draws, epoch_plans
+from osr.data.plans import hash_seed as hash_seed
+from osr.data.plans import num_batches as num_batches
+from osr.outputs import IntArray
+from osr.train_settings import TrainSettings
+
+Batch = tuple[Tensor, Tensor]
+TOGETHER = 4  # batches that are augmented at once: small operations cost as much as large ones
+
+
+class Images(Protocol):
+    """Labelled images that come in batches, from memory or from files."""
+
+    @property
+    def labels(self) -> Tensor:
+        """(N,) int64: 0..K-1 known, -1 unknown, -2 background."""
+
+    def __len__(self) -> int: ...
+
+    def to(self, device: torch.device) -> Images:
+        """The same images, whose batches appear on `device`."""
+
+    def batches(self, batch_size: int) -> Iterator[Batch]:
+        """All images in order, as they are: (B, C, H, W) uint8 and (B,) int64 labels."""
+
+    def epoch_batches(
+        self, settings: TrainSettings, *, epoch: int, rank: int = 0, world_size: int = 1
+    ) -> Iterator[Batch]:
+        """One pass in random order, augmented; this process's share of every batch.
+
+        Order and draws depend on seed and epoch alone: a resumed run sees what an uninterrupted one would,
+        and all processes together what one alone would. Batches differ in size by at most one image.
+
+        Args:
+            settings: the `train` section; batch_size counts the images of all processes together.
+            epoch: from 0.
+            rank: which of the processes.
+            world_size: how many processes take part.
+
+        Yields:
+            (B, C, H, W) uint8 images, B >= 2, and (B,) int64 labels; with mixup or cutmix (B, K) float32
+            shares of the classes. Without processes beside this one, B is at most batch_size, but 3 once
+            where batches of 2 would leave one image over.
+        """
 
 
 @dataclass(frozen=True)
 class TensorImages:
-    """Images and labels on one device.
+    """Small images on one device.
 
     Args:
         images: (N, C, H, W) uint8.
@@ -27,35 +75,68 @@ class TensorImages:
     def __len__(self) -> int:
         return len(self.labels)
 
+    def to(self, device: torch.device) -> TensorImages:
+        """The same images on `device`."""
+        return TensorImages(self.images.to(device), self.labels.to(device))
 
-def epoch_batches(
-    data: TensorImages, settings: TrainSettings, *, epoch: int
-) -> Iterator[tuple[Tensor, Tensor]]:
-    """One pass over `data` in random order, augmented.
+    def batches(self, batch_size: int) -> Iterator[Batch]:
+        """See `Images`."""
+        for start in range(0, len(self), batch_size):
+            rows = slice(start, start + batch_size)
+            yield self.images[rows], self.labels[rows]
 
-    The order and the draws depend on seed and epoch alone, so a resumed run sees what an uninterrupted one
-    would. Batches differ in size by at most one image.
+    def epoch_batches(
+        self, settings: TrainSettings, *, epoch: int, rank: int = 0, world_size: int = 1
+    ) -> Iterator[Batch]:
+        """See `Images`."""
+        num_classes = int(self.labels.max()) + 1
+        plans = epoch_plans(len(self), settings, epoch=epoch, rank=rank, world_size=world_size)
+        while together := list(islice(plans, TOGETHER)):
+            rows = torch.cat([plan.rows for plan in together]).to(self.labels.device)
+            draws = Draws.cat([plan.draws for plan in together])
+            changed = augment(self.images.index_select(0, rows), draws, settings.augmentation)
+            sizes = [len(plan.rows) for plan in together]
+            batches = zip(torch.split(changed, sizes), torch.split(self.labels[rows], sizes), strict=True)
+            for plan, (images, labels) in zip(together, batches, strict=True):
+                if plan.mix is None:
+                    yield images, labels
+                else:
+                    yield mix_images(images, labels, plan.mix, num_classes=num_classes)
 
-    Yields:
-        (B, C, H, W) uint8 images and (B,) int64 labels, 2 <= B <= batch_size; B is 3 once where batches of 2
-        would leave one image over.
+
+@dataclass(frozen=True)
+class ArrayImages:
+    """Some rows of an array on disk, read batch by batch; `to` reads all of them at once, for training.
+
+    Args:
+        array: (M, H, W, C) uint8, may be memory-mapped.
+        rows: (N,) int64, which images, in this order.
+        labels: (N,) int64, their labels.
     """
-    generator = torch.Generator().manual_seed(hash_seed(settings.seed, epoch))
-    order = torch.randperm(len(data), generator=generator)
-    for rows in order.tensor_split(num_batches(len(data), settings.batch_size)):
-        rows = rows.to(data.labels.device)
-        yield augment(data.images[rows], settings.augmentation, generator), data.labels[rows]
 
+    array: NDArray[np.uint8]
+    rows: IntArray
+    labels: Tensor
 
-def num_batches(num_images: int, batch_size: int) -> int:
-    """Batches per epoch, as few as `batch_size` allows; none of a single image, which breaks batch norm."""
-    return max(1, min(-(-num_images // batch_size), num_images // 2))
+    def __len__(self) -> int:
+        return len(self.rows)
 
+    def to(self, device: torch.device) -> TensorImages:
+        """All images in the memory of `device`."""
+        return TensorImages(self._read(self.rows), self.labels).to(device)
 
-def hash_seed(seed: int, epoch: int) -> int:
-    """A seed for one epoch of one run; neighbours share no stream (finaliser of splitmix64)."""
-    mask = (1 << 64) - 1
-    mixed = (seed * 0x9E3779B97F4A7C15 + epoch + 1) & mask
-    mixed = ((mixed ^ (mixed >> 30)) * 0xBF58476D1CE4E5B9) & mask
-    mixed = ((mixed ^ (mixed >> 27)) * 0x94D049BB133111EB) & mask
-    return (mixed ^ (mixed >> 31)) >> 1
+    def batches(self, batch_size: int) -> Iterator[Batch]:
+        """See `Images`."""
+        for start in range(0, len(self), batch_size):
+            chunk = slice(start, start + batch_size)
+            yield self._read(self.rows[chunk]), self.labels[chunk]
+
+    def epoch_batches(
+        self, settings: TrainSettings, *, epoch: int, rank: int = 0, world_size: int = 1
+    ) -> Iterator[Batch]:
+        """See `Images`; reads all images: call `to` once instead for several epochs."""
+        whole = self.to(self.labels.device)
+        yield from whole.epoch_batches(settings, epoch=epoch, rank=rank, world_size=world_size)
+
+    def _read(self, rows: IntArray) -> Tensor:
+        return torch.from_numpy(np.ascontiguousarray(self.array[rows].transpose(0, 3, 1, 2)))

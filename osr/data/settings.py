@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from osr.sections import Count, Section, Seed, Share
+from osr.sections import Section, Seed, Share
 
 DatasetName = Literal[
     "digits",
@@ -21,6 +22,19 @@ DatasetName = Literal[
     "gtsrb",
     "arrays",
 ]
+# Whether a mirrored image keeps its class. Digits, letters and traffic signs do not.
+FLIP_SAFE: dict[str, bool] = {
+    "digits": False,
+    "mnist": False,
+    "fashion_mnist": True,
+    "kmnist": False,
+    "emnist_letters": False,
+    "svhn": False,
+    "cifar10": True,
+    "cifar100": True,
+    "cifar10+100": True,
+    "gtsrb": False,
+}
 OwnFunction = Annotated[str, Field(pattern=r"^\w+(\.\w+)*:\w+$")]
 ProtocolName = Literal[
     "A",
@@ -65,13 +79,54 @@ class ArraysSettings(Section):
         return self
 
 
+class SourceArraysSettings(Section):
+    """`ArraysSettings` of an unknown source; what is left out is as in `dataset.arrays`."""
+
+    file: str | None = None
+    images: str | None = None
+    labels: str | None = None
+    test_images: str | None = None
+    test_labels: str | None = None
+    part: str | None = None
+    group: tuple[str, ...] | None = None
+    class_names: str | None = None
+
+
+class UnknownSourceSettings(Section):
+    """A data set whose images are all unknown; what is left out is as in `dataset`."""
+
+    source: str
+    name: DatasetName | OwnFunction
+    root: str | None = None
+    arrays: SourceArraysSettings = SourceArraysSettings()
+
+
 class DatasetSettings(Section):
     """Which images, and where their files are."""
 
     name: DatasetName | OwnFunction
     root: str
     download: bool
+    flip_safe: bool | Literal["auto"]
     arrays: ArraysSettings
+    unknown_sources: tuple[UnknownSourceSettings, ...]
+
+    @model_validator(mode="after")
+    def _names_of_sources(self) -> Self:
+        names = [section.source for section in self.unknown_sources]
+        for name in names:
+            if name == "held_out" or names.count(name) > 1 or not re.fullmatch(r"[A-Za-z0-9_+-]+", name):
+                raise ValueError(
+                    f"dataset.unknown_sources: source is {name!r}, but must be a name of letters, digits, _, "
+                    "+ and - that no other source has; 'held_out' are the unknown classes of dataset.name"
+                )
+        return self
+
+    def of_source(self, section: UnknownSourceSettings) -> DatasetSettings:
+        """The settings that read an unknown source."""
+        own = section.model_dump(include={"name", "root"}, exclude_none=True)
+        arrays = self.arrays.model_copy(update=section.arrays.model_dump(exclude_none=True))
+        return self.model_copy(update={**own, "arrays": arrays, "unknown_sources": ()})
 
 
 class SplitSettings(Section):
@@ -81,7 +136,7 @@ class SplitSettings(Section):
     lists_of: str
     trial: Annotated[int, Field(ge=0)]
     num_known: Annotated[int, Field(ge=0)]
-    num_unknown: Count | Literal["all"]
+    num_unknown: Annotated[int, Field(ge=0)] | Literal["all"]
     known: tuple[ClassName, ...]
     background: tuple[ClassName, ...]
     unknown: tuple[ClassName, ...]
@@ -101,21 +156,19 @@ class SplitSettings(Section):
 
     @model_validator(mode="after")
     def _lists(self) -> Self:
-        lists = {"split.known": self.known, "split.unknown": self.unknown}
         if self.protocol != "explicit":
+            lists = {"split.known": self.known, "split.unknown": self.unknown}
             filled = [f"{key} is {list(classes)}" for key, classes in lists.items() if classes]
             if filled:
                 raise ValueError(
                     f"{' and '.join(filled)}, but must be [] while split.protocol is {self.protocol!r}; "
                     "explicit takes your lists"
                 )
-            return self
-        for (key, classes), fewest in zip(lists.items(), (2, 1), strict=True):
-            if len(classes) < fewest:
-                raise ValueError(
-                    f"{key} is {list(classes)}, but must hold at least {fewest} of the classes when "
-                    "split.protocol is 'explicit'"
-                )
+        elif len(self.known) < 2:
+            raise ValueError(
+                f"split.known is {list(self.known)}, but must hold at least 2 of the classes when "
+                "split.protocol is 'explicit'"
+            )
         return self
 
     @model_validator(mode="after")

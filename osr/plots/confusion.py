@@ -77,7 +77,7 @@ def _draw_cells(axes: Axes, shares: Array, *, edges: Array) -> None:
 def _write_counts(axes: Axes, matrix: Array, *, shares: Array, centres: Array, cell: float) -> None:
     """The counts that are not zero, dark on light and light on dark, if they can be read."""
     longest = len(f"{matrix.max():g}")
-    size = min(LARGEST_FONT, 0.7 * cell, 0.84 * cell / (0.62 * longest))
+    size = min(LARGEST_FONT, 0.7 * cell, 0.72 * cell / (0.62 * longest))
     if size < SMALLEST_FONT:
         return
     for row, column in zip(*np.nonzero(matrix), strict=True):

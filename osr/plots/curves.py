@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any, Literal
 
 import numpy as np
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 from numpy.typing import NDArray
@@ -27,6 +28,7 @@ def oscr(
     log_x: bool,
     areas: Mapping[str, Area] | None = None,
     confidence: float = 0.95,
+    band: tuple[str, Array, Array, Array] | None = None,
 ) -> None:
     """Correct classification rate of knowns against the false positive rate of unknowns.
 
@@ -37,17 +39,22 @@ def oscr(
         curves: name -> (fpr, ccr), each (n,) in 0..1, fpr rising.
         log_x: draw log10 of fpr; the axis starts at the smallest positive fpr.
         areas: name -> AUOSCR, or (AUOSCR, low, high); the legend lists the best first.
-        confidence: of the intervals in `areas`.
+        confidence: of the intervals in `areas` and of the band.
+        band: name of a curve, and (n,) fpr rising, low and high of its ccr, for example from `oscr_band`.
 
     Raises:
-        InputError: no curve, a curve that is not monotone in x or not finite, or a name without area.
+        InputError: no curve, one that is not monotone in x or not finite, a name without its area or curve.
     """
     checked = _check(curves, areas)
+    if band is not None and band[0] not in checked:
+        raise InputError(f"The band is of {band[0]!r}, but the curves are {', '.join(checked)}.")
     left = _log_start(checked) if log_x else 0.0
     drawn = {name: _after(curve, left) if log_x else curve for name, curve in checked.items()}
-    lines = _draw(axes, drawn, areas, log_x=log_x)
+    lines: list[Artist] = [*_draw(axes, drawn, areas, log_x=log_x)]
     accuracies = {name: float(y[-1]) for name, (_, y) in checked.items()}
     lines += _accuracy_lines(axes, accuracies)
+    if band is not None:
+        lines.append(_draw_band(axes, band, list(checked).index(band[0]), confidence))
     axes.set(xlabel="unknowns accepted (FPR)", ylabel="correct classification rate", ylim=(0, 1.02))
     if log_x:
         axes.set_xscale("log")
@@ -197,6 +204,16 @@ def _draw(
     for depth, name in enumerate(ranked):
         lines[name].set_zorder(3 - depth / len(ranked))  # the best stays visible where curves meet
     return [lines[name] for name in ranked]
+
+
+def _draw_band(axes: Axes, band: tuple[str, Array, Array, Array], position: int, confidence: float) -> Artist:
+    """The shaded range of one curve, in its colour."""
+    name, fpr, low, high = band
+    colour = line_style(position)["color"]
+    label = f"{100 * confidence:g} % band of {name}"
+    return axes.fill_between(
+        fpr, low, high, step="post", color=colour, alpha=0.18, linewidth=0, zorder=1.5, label=label
+    )
 
 
 def _accuracy_lines(axes: Axes, accuracies: Mapping[str, float]) -> list[Line2D]:

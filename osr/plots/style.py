@@ -1,4 +1,4 @@
-"""How every figure looks: fonts, colour-blind safe colours, legends outside the data, repeatable PNGs.
+"""How every figure looks: fonts, colour-blind safe colours, legends outside the data, repeatable files.
 
 The global state of pyplot is never touched: draw and save inside `styled()`, on a figure from `canvas`.
 """
@@ -17,6 +17,8 @@ import matplotlib.style
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+
+from osr.errors import InputError
 
 COLUMN_WIDTH = 3.4  # inches, one column of a two-column paper
 PAGE_WIDTH = 7.0  # inches, the whole text width
@@ -61,6 +63,14 @@ RC: dict[str, Any] = {
     "lines.linewidth": 1.3,
     "figure.facecolor": "white",
     "savefig.facecolor": "white",
+    "pdf.fonttype": 42,  # text stays text in a drawing program
+    "svg.hashsalt": "osr",  # names inside the file do not depend on chance
+}
+# What would tell the date or the version of matplotlib is left out.
+METADATA: dict[str, dict[str, None]] = {
+    ".png": {"Software": None},
+    ".pdf": {"CreationDate": None, "Creator": None, "Producer": None},
+    ".svg": {"Date": None, "Creator": None},
 }
 
 
@@ -77,16 +87,21 @@ def canvas(width: float, height: float) -> Figure:
 
 
 def save(figure: Figure, path: Path, dpi: int) -> None:
-    """Write a PNG whose bytes depend on the drawing alone; it appears whole or not at all.
+    """Write a PNG, PDF or SVG whose bytes depend on the drawing alone; it appears whole or not at all.
 
     The layout of the figure is settled here, at this resolution, and then stays.
+
+    Raises:
+        InputError: the file name ends in something else.
     """
+    if path.suffix not in METADATA:
+        raise InputError(f"{path} must end in {', '.join(METADATA)}.")
     figure.set_dpi(dpi)
     for _ in range(LAYOUT_ROUNDS if figure.get_layout_engine() else 0):
         figure.draw_without_rendering()
     figure.set_layout_engine("none")
     buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=dpi, metadata={"Software": None})
+    figure.savefig(buffer, format=path.suffix[1:], dpi=dpi, metadata=METADATA[path.suffix])
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     partial.write_bytes(buffer.getvalue())
     partial.replace(path)

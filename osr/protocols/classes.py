@@ -25,13 +25,16 @@ class Classes:
     unknown: tuple[int, ...]
 
 
-def choose_classes(settings: SplitSettings, dataset: str, class_names: Sequence[str]) -> Classes:
+def choose_classes(
+    settings: SplitSettings, dataset: str, class_names: Sequence[str], *, has_other_unknowns: bool = False
+) -> Classes:
     """The classes that `settings` ask for.
 
     Args:
         settings: the section `split`.
         dataset: name of the data set, whose published lists count unless `lists_of` names another.
         class_names: the name of each class id.
+        has_other_unknowns: whether other data sets are tested, too, so that no class need be unknown.
 
     Raises:
         InputError: no such class, protocol, trial or number of classes. Overlaps are refused by `Split`.
@@ -42,12 +45,12 @@ def choose_classes(settings: SplitSettings, dataset: str, class_names: Sequence[
         unknown = resolve_classes(settings.unknown, class_names, key="split.unknown")
         return Classes(tuple(known), tuple(background), tuple(unknown))
     if settings.protocol in ("first_k", "random"):
-        known, unknown = _counted(settings, class_names, background)
+        known, unknown = _counted(settings, class_names, background, fewest=int(not has_other_unknowns))
     else:
         lists_of = dataset if settings.lists_of == "auto" else settings.lists_of
         known, unknown = protocol_classes(settings.protocol, lists_of, settings.trial, len(class_names))
     remaining = tuple(number for number in unknown if number not in background)
-    if not remaining:
+    if not (remaining or has_other_unknowns):
         raise InputError("split: no unknown class is left to test; take fewer known or background classes.")
     return Classes(tuple(known), tuple(background), remaining)
 
@@ -88,7 +91,7 @@ def protocol_classes(
 
 
 def _counted(
-    settings: SplitSettings, class_names: Sequence[str], background: Sequence[int]
+    settings: SplitSettings, class_names: Sequence[str], background: Sequence[int], *, fewest: int
 ) -> tuple[list[int], list[int]]:
     """The first classes, or random ones in order of their ids; background classes are passed over."""
     numbers = np.arange(len(class_names))
@@ -97,10 +100,10 @@ def _counted(
     free = [int(number) for number in numbers if number not in background]
     most = len(free) - settings.num_known
     num_unknown = most if settings.num_unknown == "all" else settings.num_unknown
-    if not 1 <= num_unknown <= most:
+    if not fewest <= num_unknown <= most:
         raise InputError(
             f"split.num_known is {settings.num_known} and split.num_unknown is {settings.num_unknown}, but "
-            f"{len(free)} classes are free, and at least one must be unknown."
+            f"{len(free)} classes are free, and at least {('none', 'one')[fewest]} must be unknown."
         )
     known, unknown = free[: settings.num_known], free[settings.num_known : settings.num_known + num_unknown]
     return sorted(known), sorted(unknown)

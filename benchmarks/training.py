@@ -1,0 +1,184 @@
+"""How fast ResNet-18 learns CIFAR-10 images on this CPU: our loop, a plain one, and nothing but the steps.
+
+    python -m benchmarks.training [number of images] [folder of cifar10.npz]
+
+All train timm's resnet18 with the stem of presets/openood_resnet18.yaml by SGD on batches of 128 and take
+turns in this process; printed is the best of three epochs of each, in images per second.
+
+plain    PIL images, torchvision's padded crop and mirror, a DataLoader with as many workers as cores,
+         float32, the usual layout: what a tutorial shows.
+bare     forward, backward and step on one batch that is ready, nothing else.
+ours     osr.training.train: the same augmentation on whole batches, validation of 64 images.
+
+Bare and ours run in float32 and in bf16-mixed with channels_last, two settings of the section `train`.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+from lightning_fabric import Fabric
+from torch import Tensor, nn
+
+from osr.config import TrainSettings, load_params
+from osr.data.batches import TensorImages
+from osr.losses.cross_entropy import CrossEntropy
+from osr.models.backbones import build_backbone
+from osr.training import train
+
+BATCH, EPOCHS, CLASSES = 128, 3, 10
+FAST = {"precision": "bf16-mixed", "channels_last": True}
+
+
+class Network(nn.Module):
+    """The network of all loops, without its input's normalisation."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.backbone = build_backbone(
+            "resnet18", weights="none", channels=3, image_size=32, small_image_stem=True
+        )
+        self.head = nn.Linear(512, CLASSES)
+
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Logits and features of uint8 images, or of float ones in 0..1."""
+        pixels = images.float() / 255 if images.dtype == torch.uint8 else images
+        features = self.backbone(pixels)
+        return self.head(features), features
+
+
+def plain(images: np.ndarray, labels: np.ndarray) -> Callable[[], float]:
+    """An epoch of the plain loop, and its images per second."""
+    from PIL import Image
+    from torch.utils.data import DataLoader, Dataset
+    from torchvision import transforms
+
+    class Pictures(Dataset):
+        def __init__(self) -> None:
+            self.transform = transforms.Compose(
+                [
+                    transforms.RandomCrop(32, padding=4),
+                    transforms.RandomHorizontalFlip(),
+                    transforms.ToTensor(),
+                ]
+            )
+
+        def __len__(self) -> int:
+            return len(images)
+
+        def __getitem__(self, index: int) -> tuple[Tensor, int]:
+            return self.transform(Image.fromarray(images[index])), int(labels[index])
+
+    workers = os.cpu_count() or 1
+    loader = DataLoader(Pictures(), BATCH, shuffle=True, num_workers=workers, persistent_workers=True)
+    network, criterion = Network(), nn.CrossEntropyLoss()
+    optimizer = torch.optim.SGD(network.parameters(), lr=0.1, momentum=0.9, nesterov=True, weight_decay=5e-4)
+
+    def epoch() -> float:
+        network.train()
+        started = time.perf_counter()
+        for batch, targets in loader:
+            optimizer.zero_grad()
+            criterion(network(batch)[0], targets).backward()
+            optimizer.step()
+        return len(images) / (time.perf_counter() - started)
+
+    return epoch
+
+
+def bare(images: np.ndarray, labels: np.ndarray, **changes: object) -> Callable[[], float]:
+    """Nothing but steps on the same batch."""
+    network = Network()
+    fabric = Fabric(accelerator="cpu", devices=1, precision=changes.get("precision", "32-true"))
+    if changes.get("channels_last"):
+        network.to(memory_format=torch.channels_last)
+    optimizer = torch.optim.SGD(network.parameters(), lr=0.1, momentum=0.9, nesterov=True, weight_decay=5e-4)
+    model, optimizer = fabric.setup(network, optimizer)
+    batch = torch.from_numpy(np.ascontiguousarray(images[:BATCH].transpose(0, 3, 1, 2)))
+    targets, steps = torch.from_numpy(labels[:BATCH]), len(images) // BATCH
+
+    def epoch() -> float:
+        model.train()
+        started = time.perf_counter()
+        for _ in range(steps):
+            optimizer.zero_grad()
+            fabric.backward(nn.functional.cross_entropy(model(batch)[0], targets))
+            optimizer.step()
+        return steps * BATCH / (time.perf_counter() - started)
+
+    return epoch
+
+
+def ours(images: np.ndarray, labels: np.ndarray, **changes: object) -> Callable[[], float]:
+    """One epoch of `osr.training.train`."""
+    shipped = load_params(Path("params.yaml")).train
+    moved = dict.fromkeys(shipped.augmentation.model_dump(), 0) | {"shift_pixels": 4, "flip": True}
+    known = {name: moved[name] for name in shipped.augmentation.model_dump()}
+    chosen = {
+        "optimizer": "sgd",
+        "lr": 0.1,
+        "weight_decay": 5e-4,
+        "batch_size": BATCH,
+        "accelerator": "cpu",
+        "epochs": 100,
+        "max_time_s": 1e-9,
+        "augmentation": shipped.augmentation.model_copy(update=known),
+    }
+    settings: TrainSettings = shipped.model_copy(update=chosen | changes)
+    data = TensorImages(
+        torch.from_numpy(np.ascontiguousarray(images.transpose(0, 3, 1, 2))), torch.from_numpy(labels)
+    )
+    few = TensorImages(data.images[:64], data.labels[:64])
+
+    def epoch() -> float:
+        rates: list[float] = []
+        with tempfile.TemporaryDirectory() as folder:
+            train(
+                Network(),
+                CrossEntropy(label_smoothing=0.0),
+                train_data=data,
+                val_data=few,
+                settings=settings,
+                checkpoint=Path(folder) / "c.pt",
+                on_epoch=lambda _row, rate: rates.append(rate),
+            )
+        return rates[0]
+
+    return epoch
+
+
+def main(num_images: int, folder: Path) -> None:
+    """Print the table."""
+    with np.load(folder / "cifar10.npz") as arrays:
+        images = arrays["x_train"][:num_images]
+        labels = arrays["y_train"][:num_images].astype(np.int64)
+    loops = {
+        "plain": plain(images, labels),
+        "bare, float32": bare(images, labels),
+        "ours, float32": ours(images, labels),
+        "bare, bf16-mixed, channels_last": bare(images, labels, **FAST),
+        "ours, bf16-mixed, channels_last": ours(images, labels, **FAST),
+    }
+    rates = dict.fromkeys(loops, 0.0)
+    for _ in range(EPOCHS):
+        for name, epoch in loops.items():
+            rates[name] = max(rates[name], epoch())
+    print(f"{num_images} images, {torch.get_num_threads()} threads, torch {torch.__version__}")
+    for name, rate in rates.items():
+        print(f"{name:34s} {rate:7.0f} images/s   {rate / rates['plain']:5.2f} x plain")
+    for setting in ("float32", "bf16-mixed, channels_last"):
+        overhead = rates[f"bare, {setting}"] / rates[f"ours, {setting}"] - 1
+        print(f"overhead of our loop in {setting}: {100 * overhead:.1f} %")
+
+
+if __name__ == "__main__":
+    arguments = sys.argv[1:]
+    main(int(arguments[0]) if arguments else 1024, Path(arguments[1] if len(arguments) > 1 else "data"))

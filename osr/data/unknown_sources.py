@@ -1,0 +1,113 @@
+"""Other data sets whose images are all unknown and only tested: near and far sets beside held-out classes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from osr.data.hashes import image_hashes
+from osr.data.images import ImageSet
+from osr.data.settings import DatasetSettings
+from osr.errors import InputError
+from osr.outputs import IntArray
+from osr.splits import HELD_OUT, Split
+
+GREY = np.array([0.299, 0.587, 0.114])
+
+
+def load_sources(
+    settings: DatasetSettings, load: Callable[[DatasetSettings], ImageSet], *, like: ImageSet
+) -> dict[str, ImageSet]:
+    """The tested images of every unknown source, with the size and channels of `like`.
+
+    Args:
+        settings: the section `dataset`.
+        load: reads the images that such a section names.
+        like: the main data set.
+
+    Raises:
+        InputError: a source cannot be read, or has no image.
+    """
+    shape = like.images.shape[1:]
+    found = {}
+    for section in settings.unknown_sources:
+        tested = part_to_test(load(settings.of_source(section)))
+        if not len(tested.targets):
+            raise InputError(f"dataset.unknown_sources: {section.source} has no image to test.")
+        found[section.source] = replace(tested, images=resized(tested.images, shape))
+    return found
+
+
+def part_to_test(data: ImageSet) -> ImageSet:
+    """The images of the published test part, or all where there is none; without classes that have none."""
+    rows = np.arange(len(data.targets))
+    if data.parts is not None and (data.parts == "test").any():
+        rows = np.flatnonzero(data.parts == "test")
+    present, targets = np.unique(data.targets[rows], return_inverse=True)
+    return ImageSet(
+        data.images[rows],
+        targets.astype(np.int64),
+        tuple(data.class_names[number] for number in present),
+        groups=None if data.groups is None else data.groups[rows],
+    )
+
+
+def resized(images: NDArray[np.uint8], shape: tuple[int, ...]) -> NDArray[np.uint8]:
+    """Images of another set in the height, width and channels of the main one; bilinear, antialiased.
+
+    Args:
+        images: (N, H, W, 1 or 3) uint8.
+        shape: (height, width, channels).
+    """
+    height, width, channels = shape
+    if images.shape[3] > channels:
+        images = (images @ GREY).round().astype(np.uint8)[..., None]
+    elif images.shape[3] < channels:
+        images = np.repeat(images, channels, axis=3)
+    if images.shape[1:] == shape:
+        return images
+    changed = np.empty((len(images), height, width, channels), dtype=np.uint8)
+    for row, image in enumerate(images):
+        picture = Image.fromarray(image[..., 0] if channels == 1 else image)
+        pixels = np.asarray(picture.resize((width, height), Image.Resampling.BILINEAR))
+        changed[row] = pixels.reshape(shape)
+    return changed
+
+
+def add_sources(split: Split, sources: Mapping[str, ImageSet]) -> Split:
+    """The split with the images of every source behind its own, all of them tested and unknown.
+
+    The name of a class becomes `source/class`, so that two sets may share one.
+    """
+    for name, data in sources.items():
+        split = _added(split, name, data)
+    return split
+
+
+def _added(split: Split, name: str, data: ImageSet) -> Split:
+    first_class, first_row = len(split.class_names), len(split.targets)
+    classes = tuple(f"{name}/{class_name}" for class_name in data.class_names)
+    hashes = None if split.hashes is None else np.concatenate([split.hashes, image_hashes(data.images)])
+    return replace(
+        split,
+        targets=np.concatenate([split.targets, data.targets + first_class]),
+        class_names=split.class_names + classes,
+        unknown=split.unknown + tuple(range(first_class, first_class + len(classes))),
+        test=np.concatenate([split.test, np.arange(first_row, first_row + len(data.targets))]),
+        groups=_groups(split, data),
+        hashes=hashes,
+        sources=(split.sources or (HELD_OUT,) * first_class) + (name,) * len(classes),
+    )
+
+
+def _groups(split: Split, data: ImageSet) -> IntArray | None:
+    """Numbers of both sets' groups; an image of a set without groups stands for itself."""
+    if split.groups is None and data.groups is None:
+        return None
+    first = np.arange(len(split.targets)) if split.groups is None else split.groups
+    second = np.arange(len(data.targets)) if data.groups is None else data.groups
+    return np.concatenate([first, second - second.min() + first.max() + 1])

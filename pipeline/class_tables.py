@@ -1,0 +1,119 @@
+"""Results of stage evaluate by class and by unknown set: per_class.json and .csv, its worst classes."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from osr.metrics import HEADLINE
+from osr.outputs import Outputs
+from osr.per_class import KnownClass, UnknownClass, Unknowns, known_classes, unknown_classes
+from osr.splits import Split
+from osr.thresholds import count_accepted
+from pipeline.entry import write_json
+from pipeline.stages import PER_CLASS, PER_CLASS_TABLE
+
+Scores = NDArray[np.float64]
+Tables = tuple[list[KnownClass], list[UnknownClass]]
+
+
+def unknowns_of(split: Split, outputs: Outputs) -> Unknowns:
+    """Class and unknown set of the unknown images among the test outputs, in their order."""
+    numbers = np.array(split.unknown, dtype=np.int64)
+    order = np.argsort(numbers)
+    targets = split.targets[outputs.index[outputs.labels < 0]]
+    names = tuple(_source_and_name(split, number) for number in split.unknown)
+    return Unknowns(order[np.searchsorted(numbers[order], targets)], names)
+
+
+def _source_and_name(split: Split, number: int) -> tuple[str, str]:
+    source = split.source_of(number)
+    return source, split.class_names[number].removeprefix(f"{source}/")
+
+
+def class_tables(
+    outputs: Outputs,
+    scores: Mapping[str, Scores],
+    *,
+    confusions: Mapping[str, NDArray[np.int64]],
+    thresholds: Mapping[str, float],
+    split: Split,
+) -> dict[str, dict[str, float]]:
+    """Write the tables of every detector; return its worst class as numbers, metric -> detector -> value."""
+    known, unknowns = outputs.labels >= 0, unknowns_of(split, outputs)
+    tables: dict[str, Tables] = {}
+    for detector, score in scores.items():
+        tables[detector] = (
+            known_classes(
+                confusions[detector],
+                labels=outputs.labels[known],
+                predictions=outputs.predictions[known],
+                names=split.known_names,
+            ),
+            unknown_classes(
+                thresholds[detector],
+                score[known],
+                score[~known],
+                unknowns=unknowns,
+                predictions=outputs.predictions[~known],
+                known_names=split.known_names,
+            ),
+        )
+    _write(tables)
+    return {
+        "worst_known_recall": {name: min(row.recall for row in rows) for name, (rows, _) in tables.items()},
+        "worst_unknown_auroc": {name: rows[0].auroc for name, (_, rows) in tables.items()},
+        "worst_unknown_rejection": {
+            name: 1 - max(row.accepted for row in rows) for name, (_, rows) in tables.items()
+        },
+    }
+
+
+def source_metrics(
+    outputs: Outputs, scores: Mapping[str, Scores], *, thresholds: Mapping[str, float], split: Split
+) -> dict[str, dict[str, dict[str, float]]]:
+    """The headline metrics against each unknown set alone: set -> metric -> detector; empty for a single set.
+
+    What the stage reports outside this table pools the sets.
+    """
+    known, unknowns = outputs.labels >= 0, unknowns_of(split, outputs)
+    if len(unknowns.sources) < 2:
+        return {}
+    correct = outputs.correct[known]
+    found: dict[str, dict[str, dict[str, float]]] = {}
+    for source in unknowns.sources:
+        chosen = unknowns.of_source(source)
+        metrics: dict[str, dict[str, float]] = {name: {} for name in (*HEADLINE, "unknown_rejection")}
+        for detector, score in scores.items():
+            unknown = score[~known][chosen]
+            accepted = count_accepted(score[known], correct, unknown)
+            for name, metric in HEADLINE.items():
+                metrics[name][detector] = metric(accepted)
+            metrics["unknown_rejection"][detector] = float(np.mean(unknown > thresholds[detector]))
+        found[source] = metrics
+    return found
+
+
+def _write(tables: Mapping[str, Tables]) -> None:
+    """The rows as JSON for the stages that follow and as one CSV for people."""
+    rows = {
+        group: [
+            {"detector": detector, **asdict(row)} for detector in tables for row in tables[detector][position]
+        ]
+        for position, group in enumerate(("known", "unknown"))
+    }
+    write_json(PER_CLASS, rows)
+    columns = dict.fromkeys(key for group in rows.values() for row in group for key in row)
+    with PER_CLASS_TABLE.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, ["group", *columns], lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(_with_group(rows))
+
+
+def _with_group(rows: Mapping[str, Sequence[Mapping[str, Any]]]) -> list[dict[str, Any]]:
+    return [{"group": group, **row} for group, members in rows.items() for row in members]

@@ -1,0 +1,101 @@
+"""What the report says beside each figure: its heading, and how to read it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+FIRST_SCORES = 100  # histograms of single detectors come last
+
+
+@dataclass(frozen=True)
+class FigureText:
+    """The words around a figure.
+
+    Args:
+        place: figures stand in the order of this number.
+        title: its heading.
+        caption: how to read it; also the text in place of the picture.
+    """
+
+    place: int
+    title: str
+    caption: str
+
+
+def figure_text(stem: str) -> FigureText:
+    """The words for a figure, by the stem of its file; plain ones for a figure without any."""
+    if stem.startswith("scores_"):
+        name = stem.removeprefix("scores_")
+        caption = f"Densities of the {name} scores of known and unknown test images, with the threshold."
+        return FigureText(FIRST_SCORES, f"Scores of {name}", caption)
+    if stem not in TEXTS:
+        return FigureText(FIRST_SCORES - 1, stem.replace("_", " ").capitalize(), f"The figure {stem}.")
+    place = list(TEXTS).index(stem)
+    return FigureText(place, *TEXTS[stem])
+
+
+TEXTS = {
+    "leaderboard": (
+        "Detectors compared",
+        "Headline metrics of every detector with their intervals, the best on top.",
+    ),
+    "oscr": (
+        "Open-set classification rate",
+        "Share of knowns accepted and classified right, against the share of unknowns accepted; one curve "
+        "per detector (of many, the six with the largest AUROC and the one that judges new images), the "
+        "upper left corner is best. The legend gives the area under each curve; "
+        "the band holds the bootstrap interval of one curve, point by point.",
+    ),
+    "oscr_log": (
+        "Open-set classification rate, few unknowns accepted",
+        "The same curves with the share of unknowns accepted on a logarithmic axis, which shows strict "
+        "thresholds.",
+    ),
+    "roc": (
+        "Unknowns against knowns",
+        "Share of unknowns rejected, against the share of knowns rejected; the upper left corner is best, "
+        "the dotted diagonal is chance.",
+    ),
+    "precision_recall": (
+        "Precision and recall of unknowns",
+        "Share of unknowns among the rejected images, against the share of unknowns that are rejected; the "
+        "dotted line is chance.",
+    ),
+    "classes_known": (
+        "Known classes",
+        "Bars per known class, the worst on top: images whose class is predicted right, images accepted, and "
+        "images accepted and right. The table of known classes has the numbers.",
+    ),
+    "classes_unknown": (
+        "Unknown classes",
+        "Bars per unknown class, the hardest on top: AUROC against all knowns, and the share of images "
+        "wrongly accepted as known. The table of unknown classes has the numbers.",
+    ),
+    "class_scores": (
+        "Scores of each class",
+        "The density of the scores of every class on a line of its own, knowns first, with the threshold: "
+        "known classes belong left of it, unknown ones right of it.",
+    ),
+    "confusion": (
+        "Decisions",
+        "Images per true class and decision, unknown as last row and column; the diagonal is right.",
+    ),
+    "reliability": (
+        "Calibration",
+        "Accuracy against confidence of known test images, before and after the temperature; on the diagonal "
+        "probabilities mean what they say.",
+    ),
+    "training": (
+        "Training",
+        "Loss and accuracy of training and validation images per epoch, the kept epoch marked.",
+    ),
+    "tsne": (
+        "Features, t-SNE",
+        "Test features in the plane: known classes in colour, unknowns as black crosses. Distances between "
+        "far clusters mean nothing.",
+    ),
+    "umap": (
+        "Features, UMAP",
+        "Test features in the plane by UMAP: known classes in colour, unknowns as black crosses.",
+    ),
+}

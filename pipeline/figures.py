@@ -1,0 +1,242 @@
+"""The figures of a run: what `osr.plots` draws, from the files of the earlier stages, under fixed names."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import Any
+
+import numpy as np
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+from osr.calibration import reliability as reliability_table
+from osr.plots.classes import MAX_CLASSES, class_bars, class_scores, lines_height
+from osr.plots.confusion import confusion
+from osr.plots.curves import oscr, precision_recall, roc
+from osr.plots.embedding import embed, embedding
+from osr.plots.gallery import gallery
+from osr.plots.reliability import reliability
+from osr.plots.scores import score_histogram
+from osr.plots.style import COLUMN_WIDTH, PAGE_WIDTH, canvas, save
+from osr.plots.training import training_curves
+from osr.statistics import oscr_band
+from pipeline import leaderboard
+from pipeline.galleries import accepted_unknowns, rejected_knowns, tiles
+from pipeline.run_files import RunFiles
+from pipeline.stages import CONFUSION, FIGURES, HISTORY, LEADERBOARD, STAGES, TEMPERATURE, VECTOR, read_json
+
+Array = NDArray[Any]
+Pair = tuple[Array, Array]
+Points = Mapping[str, Mapping[str, Pair]]
+
+BAND_POINTS = 200
+MAX_CURVES = 6  # in one plane, besides that of the detector that judges new images
+CURVE_HEIGHT, LEGEND_LINE = 2.6, 0.13  # inches of the plane with its labels, and of a line of its legend
+
+
+def draw_figures(run: RunFiles, points: Points) -> None:
+    """Write every figure of the run, as PNG and, where asked for, as a vector file.
+
+    Args:
+        run: its files.
+        points: detector -> oscr, roc, precision_recall -> x and y.
+    """
+    _draw_curves(run, points)
+    _draw_scores(run)
+    _draw_calibration(run)
+    _draw_confusion(run)
+    _draw_training(run)
+    _draw_embedding(run)
+    _draw_classes(run)
+    _draw_galleries(run)
+    _draw_leaderboard(run)
+
+
+def _save(run: RunFiles, figure: Figure, name: str) -> None:
+    """One figure in the formats that `plot.vector` asks for."""
+    settings = run.params.plot
+    save(figure, FIGURES / f"{name}.png", settings.dpi)
+    if settings.vector != "none":
+        save(figure, VECTOR / f"{name}.{settings.vector}", settings.dpi)
+
+
+def _draw_curves(run: RunFiles, points: Points) -> None:
+    """OSCR on both axes, ROC, precision-recall."""
+    prevalence = next(iter(run.metrics["prevalence"].values()))
+    for suffix, log_x, band in (("", False, _band(run, log_x=False)), ("_log", True, _band(run, log_x=True))):
+        _draw_curve(run, points, "oscr", "auoscr", partial(oscr, log_x=log_x, band=band), suffix=suffix)
+    _draw_curve(run, points, "roc", "auroc", roc)
+    _draw_curve(
+        run, points, "precision_recall", "aupr_unknown", partial(precision_recall, prevalence=prevalence)
+    )
+
+
+def _band(run: RunFiles, *, log_x: bool) -> tuple[str, Array, Array, Array]:
+    """The bootstrap band of OSCR of `plot.detector`, at points that are evenly spread on the axis."""
+    known, score, settings = run.outputs.labels >= 0, run.scores[f"score_{run.detector}"], run.params.evaluate
+    least = 1 / int((~known).sum())
+    fpr = np.geomspace(least, 1, BAND_POINTS) if log_x else np.linspace(0, 1, BAND_POINTS)
+    low, high = oscr_band(
+        score[known],
+        run.outputs.correct[known],
+        score[~known],
+        fpr=np.minimum(fpr, 1),
+        replicates=settings.bootstrap_replicates,
+        confidence=settings.confidence,
+        seed=settings.seed,
+        num_threads=2,
+    )
+    return run.detector, fpr, low, high
+
+
+def _draw_curve(
+    run: RunFiles, points: Points, kind: str, metric: str, draw: Callable[..., None], *, suffix: str = ""
+) -> None:
+    """The curves of the detectors with the largest AUROC, and of the one that judges new images.
+
+    The same detectors in every figure, so that each has one colour.
+    """
+    best = leaderboard.order(leaderboard.columns(run.metrics))[:MAX_CURVES]
+    shown = [name for name in points if name in best or name == run.detector]
+    areas = leaderboard.intervals(run.metrics, metric, shown)
+    figure = canvas(COLUMN_WIDTH, CURVE_HEIGHT + LEGEND_LINE * (len(shown) + 2))
+    axes = figure.subplots()
+    curves = {name: points[name][kind] for name in shown}
+    draw(axes, curves, areas=areas, confidence=run.params.evaluate.confidence)
+    if len(shown) < len(points):
+        axes.set_title(f"{len(shown)} of {len(points)} detectors")
+    _save(run, figure, f"{kind}{suffix}")
+
+
+def _draw_scores(run: RunFiles) -> None:
+    """One histogram per detector with its threshold."""
+    known = run.outputs.labels >= 0
+    for name in run.params.detectors.enabled:
+        score = run.scores[f"score_{name}"]
+        figure = canvas(COLUMN_WIDTH, 2.8)
+        score_histogram(
+            figure.subplots(),
+            score[known],
+            unknown_scores=score[~known],
+            threshold=float(run.thresholds[name]["value"]),
+            name=name,
+        )
+        _save(run, figure, f"scores_{name}")
+
+
+def _draw_calibration(run: RunFiles) -> None:
+    """Reliability of the known test images before and after the temperature."""
+    known = run.outputs.select(run.outputs.labels >= 0)
+    temperature, bins = float(read_json(TEMPERATURE)["temperature"]), run.params.calibrate.ece_bins
+    tables = {
+        name: reliability_table(known.logits, known.labels, temperature=t, bins=bins)
+        for name, t in (("before", 1.0), ("after", temperature))
+    }
+    figure = canvas(COLUMN_WIDTH, 3.4)
+    columns = {name: vars(table) for name, table in tables.items()}
+    reliability(figure.subplots(), columns, ece={name: table.ece() for name, table in tables.items()})
+    _save(run, figure, "reliability")
+
+
+def _draw_confusion(run: RunFiles) -> None:
+    """Known classes and unknown, at the threshold of `plot.detector`."""
+    matrix = np.array(read_json(CONFUSION)[run.detector])
+    figure = canvas(COLUMN_WIDTH, 3.4)
+    axes = figure.subplots()
+    confusion(axes, matrix, names=run.split.known_names)
+    axes.set_title(run.detector)
+    _save(run, figure, "confusion")
+
+
+def _draw_training(run: RunFiles) -> None:
+    """Loss and accuracy per epoch, the kept epoch marked."""
+    with HISTORY.open(newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    history = {column: np.array([float(row[column]) for row in rows]) for column in rows[0]}
+    figure = canvas(PAGE_WIDTH, 2.8)
+    left, right = figure.subplots(1, 2)
+    best = int(read_json(STAGES["train"].metrics)["best"]["epoch"])
+    training_curves((left, right), history, best_epoch=best)
+    _save(run, figure, "training")
+
+
+def _draw_embedding(run: RunFiles) -> None:
+    """t-SNE of the test features; a random subset when there are more than `plot.tsne_images`."""
+    outputs, settings = run.outputs, run.params.plot
+    rows = np.arange(len(outputs))
+    title = f"t-SNE of {len(outputs)} test images"
+    if len(outputs) > settings.tsne_images:
+        generator = np.random.default_rng(settings.tsne_seed)
+        rows = np.sort(generator.choice(rows, settings.tsne_images, replace=False))
+        title = f"t-SNE of {len(rows)} of {len(outputs)} test images"
+    shown = outputs.select(rows)
+    points = embed(shown.features, perplexity=settings.tsne_perplexity, seed=settings.tsne_seed)
+    figure = canvas(COLUMN_WIDTH, 3.6)
+    embedding(figure.subplots(), points, labels=shown.labels, names=run.split.known_names, title=title)
+    _save(run, figure, "tsne")
+
+
+def _draw_classes(run: RunFiles) -> None:
+    """Bars per known and per unknown class, and the scores of every class, for `plot.detector`."""
+    known = sorted(run.known_classes, key=lambda row: row["recall"])
+    bars = {"accuracy": "class predicted right", "acceptance": "accepted", "recall": "accepted and right"}
+    _draw_bars(run, known, bars, name="classes_known", group="known")
+    bars = {"auroc": "AUROC against all knowns", "accepted": "accepted as known (error)"}
+    _draw_bars(run, run.unknown_classes, bars, name="classes_unknown", group="unknown")
+    labels, score = run.outputs.labels, run.scores[f"score_{run.detector}"]
+    codes = {name: code for code, name in enumerate(run.unknowns.names)}
+    half = MAX_CLASSES // 2
+    knowns, unknowns = run.known_classes[:half], run.unknown_classes[:half]
+    vectors = [score[labels == code] for code in range(len(knowns))]
+    vectors += [
+        score[labels < 0][run.unknowns.classes == codes[row["source"], row["name"]]] for row in unknowns
+    ]
+    figure = canvas(COLUMN_WIDTH, lines_height(len(vectors)))
+    class_scores(
+        figure.subplots(),
+        vectors,
+        names=[row["name"] for row in (*knowns, *unknowns)],
+        num_known=len(knowns),
+        threshold=run.threshold,
+        detector=run.detector,
+    )
+    _save(run, figure, "class_scores")
+
+
+def _draw_bars(
+    run: RunFiles, rows: Sequence[Mapping[str, Any]], bars: Mapping[str, str], *, name: str, group: str
+) -> None:
+    """Shares of some classes, the worst first; of many classes the worst alone, which the title says."""
+    shown = rows[:MAX_CLASSES]
+    shares = {
+        label: np.array([np.nan if row[key] is None else row[key] for row in shown], dtype=np.float64)
+        for key, label in bars.items()
+    }
+    figure = canvas(COLUMN_WIDTH, lines_height(1.6 * len(shown)))
+    axes = figure.subplots()
+    class_bars(axes, shares, names=[row["name"] for row in shown])
+    number = f"the {len(shown)} worst of {len(rows)}" if len(shown) < len(rows) else f"{len(rows)}"
+    axes.set_title(f"{number} {group} classes, worst first ({run.detector})")
+    _save(run, figure, name)
+
+
+def _draw_galleries(run: RunFiles) -> None:
+    """The images that `plot.detector` judges most wrongly; no figure where it judges all of them right."""
+    count = run.params.plot.gallery_images
+    for name, picks, title in (
+        ("gallery_accepted_unknowns", accepted_unknowns(run, count), "Unknowns accepted, most known first"),
+        ("gallery_rejected_knowns", rejected_knowns(run, count), "Knowns rejected, most unknown first"),
+    ):
+        if picks:
+            _save(run, gallery(tiles(picks), title=f"{title} ({run.detector})"), name)
+
+
+def _draw_leaderboard(run: RunFiles) -> None:
+    """All detectors with their headline metrics, as tables and as a figure."""
+    board, settings = leaderboard.columns(run.metrics), run.params.plot
+    leaderboard.write_tables(board, LEADERBOARD / "leaderboard")
+    leaderboard.draw(board, FIGURES / "leaderboard.png", settings.dpi)
+    if settings.vector != "none":
+        leaderboard.draw(board, VECTOR / f"leaderboard.{settings.vector}", settings.dpi)

@@ -1,0 +1,80 @@
+"""The test images that the detector judges most wrongly, to look at."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from osr.plots.gallery import Tile
+from pipeline.run_files import RunFiles
+from pipeline.stages import open_images
+
+
+@dataclass(frozen=True)
+class Pick:
+    """A test image and what the detector says of it.
+
+    Args:
+        row: of the image in the split.
+        score: higher = more unknown.
+        predicted: the known class with the largest logit, whatever the score says.
+        truth: the name of its class.
+        known: whether that class is a known one.
+    """
+
+    row: int
+    score: float
+    predicted: str
+    truth: str
+    known: bool
+
+    @property
+    def lines(self) -> tuple[str, ...]:
+        """What stands under the image."""
+        return (self.truth, f"as {self.predicted}", f"score {self.score:.4g}".replace("-", "−"))
+
+
+def accepted_unknowns(run: RunFiles, count: int) -> list[Pick]:
+    """Unknown images that are accepted as known, those with the lowest scores first; at most `count`."""
+    labels, scores = run.outputs.labels, run.scores[f"score_{run.detector}"]
+    chosen = np.flatnonzero((labels < 0) & (scores <= run.threshold))
+    return _picks(run, chosen[np.argsort(scores[chosen], kind="stable")][:count])
+
+
+def rejected_knowns(run: RunFiles, count: int) -> list[Pick]:
+    """Known images that are rejected as unknown, those with the highest scores first; at most `count`."""
+    labels, scores = run.outputs.labels, run.scores[f"score_{run.detector}"]
+    chosen = np.flatnonzero((labels >= 0) & (scores > run.threshold))
+    return _picks(run, chosen[np.argsort(-scores[chosen], kind="stable")][:count])
+
+
+def tiles(picks: list[Pick]) -> list[Tile]:
+    """The images of some picks with their text."""
+    images = open_images()
+    return [Tile(np.asarray(images[pick.row]), pick.lines) for pick in picks]
+
+
+def _picks(run: RunFiles, positions: NDArray[np.int64]) -> list[Pick]:
+    """The test images at some positions of the outputs."""
+    outputs, scores = run.outputs, run.scores[f"score_{run.detector}"]
+    names = run.split.known_names
+    unknown_number = np.cumsum(outputs.labels < 0) - 1  # position of an unknown image among the unknown ones
+    predictions = outputs.predictions
+
+    def truth(position: int) -> str:
+        label = int(outputs.labels[position])
+        return names[label] if label >= 0 else run.unknowns.names[codes[unknown_number[position]]][1]
+
+    codes = run.unknowns.classes
+    return [
+        Pick(
+            row=int(outputs.index[position]),
+            score=float(scores[position]),
+            predicted=names[int(predictions[position])],
+            truth=truth(int(position)),
+            known=bool(outputs.labels[position] >= 0),
+        )
+        for position in positions
+    ]

@@ -1,0 +1,100 @@
+"""A small finished run on disk, of made-up features and images, for tests of what is made from results."""
+
+import numpy as np
+from ruamel.yaml import YAML
+
+from osr.config import check_params
+from osr.outputs import Outputs
+from osr.splits import Split
+from osr.thresholds import fit_threshold
+from pipeline import evaluate, stages
+from pipeline.entry import write_json
+from pipeline.tracking import Row
+
+NAMES = ("cat", 'dog <b>&"', "owl", "fox", "eel")
+PER_CLASS = 40  # in each part; the first three classes are known, the last two unknown
+
+
+class Negative:
+    """A detector: minus the largest logit, or minus the sum of the positive ones."""
+
+    def __init__(self, name):
+        self.name = name
+
+    def score(self, outputs):
+        logits = outputs.logits.astype(np.float64)
+        return -logits.max(axis=1) if self.name == "maxlogit" else -np.maximum(logits, 0).sum(axis=1)
+
+
+def outputs_of(split, rows):
+    generator = np.random.default_rng(int(rows[0]))
+    directions = np.vstack([4 * np.eye(3, 6), [[1.5, 1.5, 0, 2, 0, 0], [0, 2.5, 0, 0, 2, 0]]])
+    noise = generator.normal(size=(len(rows), 6))
+    features = (directions[split.targets[rows]] + noise).astype(np.float32)
+    weight = np.eye(3, 6, dtype=np.float32)
+    return Outputs(
+        logits=features @ weight.T,
+        features=features,
+        labels=split.labels[rows],
+        index=rows,
+        weight=weight,
+        bias=np.zeros(3, np.float32),
+    )
+
+
+def split_of(*, duplicates=False):
+    """Train, validation and test rows of five classes; with a test image that stands in training, too."""
+    targets = np.arange(5).repeat(3 * PER_CLASS)
+    place = np.tile(np.arange(3).repeat(PER_CLASS), 5)
+    known = targets < 3
+    hashes = np.arange(len(targets), dtype=np.uint64)
+    if duplicates:
+        hashes[2 * PER_CLASS] = 0
+    return Split(
+        targets=targets,
+        class_names=NAMES,
+        known=(0, 1, 2),
+        background=(),
+        unknown=(3, 4),
+        train=np.flatnonzero(known & (place == 0)),
+        val=np.flatnonzero(known & (place == 1)),
+        test=np.flatnonzero(place == 2),
+        hashes=hashes,
+    )
+
+
+def make(root, monkeypatch, *, params, duplicates=False):
+    """Write the results of every stage before plot into `root`, which becomes the working directory."""
+    monkeypatch.chdir(root)
+    for folder in (stages.SPLIT, stages.MODEL, stages.CALIBRATION, stages.DETECTORS):
+        folder.mkdir(parents=True)
+    split = split_of(duplicates=duplicates)
+    split.save(stages.SPLIT)
+    images = np.random.default_rng(0).integers(0, 256, (len(split.targets), 8, 8, 1), dtype=np.uint8)
+    np.save(stages.IMAGES, images)
+    stages.HISTORY.write_text(
+        "epoch,train/loss,train/accuracy,val/loss,val/accuracy\n1,1,0.5,1,0.5\n2,0.5,0.7,0.6,0.7\n"
+    )
+    write_json(
+        stages.STAGES["train"].metrics, {"best": {"epoch": 2, "val_accuracy": 0.7}, "parameters": 1234}
+    )
+    write_json(stages.TEMPERATURE, {"temperature": 1.5, "num_images": 120, "search": {"at_bound": False}})
+    validation = outputs_of(split, split.val)
+    fits = {
+        name: vars(fit_threshold(Negative(name).score(validation), target_acceptance=0.95))
+        for name in params.detectors.enabled
+    }
+    write_json(stages.THRESHOLDS, fits)
+    monkeypatch.setattr(evaluate, "extract_part", lambda part, _params: outputs_of(split, split.rows(part)))
+    monkeypatch.setattr(evaluate, "load_detector", lambda path: Negative(path.stem))
+    write_json(stages.STAGES["evaluate"].metrics, evaluate.evaluate(params, Row()))
+
+
+def params_of(root):
+    """The shipped settings with two detectors and little work."""
+
+    content = YAML(typ="safe", pure=True).load((root / "params.yaml").read_text(encoding="utf-8"))
+    content["detectors"]["enabled"] = ["maxlogit", "energy"]
+    content["evaluate"]["bootstrap_replicates"] = 100
+    content["plot"] |= {"detector": "maxlogit", "dpi": 60, "gallery_images": 5}
+    return check_params(content, source="params.yaml")

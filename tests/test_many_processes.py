@@ -1,0 +1,127 @@
+"""Two processes train as one does, and a training that is killed at any moment ends as one that is not."""
+
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from dvc_project import FOREIGN
+from safetensors.torch import load_file
+
+ROOT = Path(__file__).parents[1]
+PROGRAM = str(ROOT / "tests" / "training_program.py")
+TORCHRUN = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2")
+TIMEOUT_S = 300
+
+
+def start(folder: Path, *, launcher: tuple[str, ...] = (), **changes: object) -> subprocess.Popen:
+    """The program in a process whose environment steers no launcher."""
+    folder.mkdir(parents=True, exist_ok=True)
+    clean = {key: value for key, value in os.environ.items() if not key.startswith((*FOREIGN, "SLURM"))}
+    return subprocess.Popen(
+        [sys.executable, *launcher, PROGRAM, str(folder), json.dumps(changes)],
+        env=clean | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+def finish(folder: Path, **changes: object) -> list[dict]:
+    """Run the program to its end; what each process noted."""
+    process = start(folder, **changes)
+    printed, _ = process.communicate(timeout=TIMEOUT_S)
+    assert process.returncode == 0, printed
+    return [json.loads(path.read_text()) for path in sorted(folder.glob("process_*.json"))]
+
+
+SHARED = {"epochs": 4, "batch_size": 16, "lr": 0.02, "accumulate_batches": 2, "grad_clip_norm": 1.0}
+
+
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("alone")
+    assert len(finish(folder, **SHARED)) == 1
+    return folder
+
+
+@pytest.mark.parametrize("launcher", [(), TORCHRUN], ids=["fabric", "torchrun"])
+def test_two_processes_train_as_one(tmp_path: Path, alone: Path, launcher: tuple[str, ...]) -> None:
+    first, second = finish(tmp_path, launcher=launcher, devices=2, strategy="ddp", **SHARED)
+    (one,) = (json.loads(path.read_text()) for path in alone.glob("process_*.json"))
+    assert [a + b for a, b in zip(first["seen"], second["seen"], strict=True)] == one["seen"]
+    assert (first["called"], second["called"]) == ([1, 2, 3, 4], [])
+    assert {path.name for path in tmp_path.iterdir() if path.is_file()} == {
+        *("epoch", "started", "history.json", "weights.safetensors", "process_0.json", "process_1.json")
+    }
+    histories = [json.loads((folder / "history.json").read_text()) for folder in (tmp_path, alone)]
+    for mine, theirs in zip(*histories, strict=True):
+        assert mine == pytest.approx(theirs, rel=1e-3)
+    mine, theirs = (load_file(folder / "weights.safetensors") for folder in (tmp_path, alone))
+    for name, tensor in theirs.items():
+        assert (mine[name] - tensor).abs().max() < 1e-3 * tensor.abs().max(), name
+
+
+def test_a_process_that_dies_ends_the_training(tmp_path: Path) -> None:
+    """The first process says so, and its state stays."""
+    process = start(tmp_path, devices=2, strategy="ddp", dies_in=2, **SHARED)
+    printed, _ = process.communicate(timeout=TIMEOUT_S)
+    assert process.returncode == 1
+    assert "InputError: Another process of this training ended; its own message stands above." in printed
+    assert (tmp_path / "state" / "c.pt").is_file()
+    assert (tmp_path / "epoch").read_text() == "2"
+
+
+def test_another_number_of_processes_than_the_settings_say_is_refused(tmp_path: Path) -> None:
+    process = start(tmp_path, launcher=TORCHRUN, devices=3, strategy="ddp", epochs=2)
+    printed, _ = process.communicate(timeout=TIMEOUT_S)
+    assert process.returncode != 0
+    assert "InputError: train.devices and train.num_nodes do not fit what was launched" in printed
+
+
+LASTING = {"epochs": 40, "batch_size": 16, "lr": 0.02, "ema_decay": 0.9, "with_state": True}
+
+
+def kill_once(folder: Path, seconds: float) -> None:
+    """SIGKILL the training so long after it began; sooner when it came to its end before that."""
+    process = start(folder, **LASTING)
+    while not (folder / "started").exists():
+        assert process.poll() is None
+        time.sleep(0.01)
+    time.sleep(seconds)
+    process.kill()
+    process.communicate()
+    if (folder / "weights.safetensors").exists():
+        shutil.rmtree(folder)
+        return kill_once(folder, seconds / 2)
+    assert process.returncode == -signal.SIGKILL
+    return None
+
+
+def assert_kills_change_nothing(root: Path, kills: int) -> None:
+    finish(root / "whole", **LASTING)
+    files = [root / "whole" / name for name in ("started", "history.json")]
+    duration = files[1].stat().st_mtime - files[0].stat().st_mtime
+    draw = random.Random(0)
+    for number in range(kills):
+        folder = root / str(number)
+        kill_once(folder, draw.uniform(0.05, 0.9) * duration)
+        finish(folder, **LASTING)
+        for name in ("weights.safetensors", "history.json"):
+            assert (folder / name).read_bytes() == (root / "whole" / name).read_bytes()
+        assert [path.name for path in (folder / "state").iterdir()] == ["c.pt"]
+
+
+def test_killed_trainings_end_the_same(tmp_path: Path) -> None:
+    assert_kills_change_nothing(tmp_path, 2)
+
+
+@pytest.mark.slow
+def test_ten_killed_trainings_end_the_same(tmp_path: Path) -> None:
+    assert_kills_change_nothing(tmp_path, 10)

@@ -1,0 +1,238 @@
+"""Stage plot on a small finished run: its figures, its report, and what the report warns of."""
+
+import hashlib
+import json
+import math
+import re
+import subprocess
+from html.parser import HTMLParser
+from itertools import pairwise
+from pathlib import Path
+
+import finished_run
+import numpy as np
+import pytest
+
+from pipeline import cautions, stages
+from pipeline.cautions import acceptance_bounds
+from pipeline.code_state import code_state
+from pipeline.entry import write_json
+from pipeline.figure_texts import TEXTS, figure_text
+from pipeline.galleries import accepted_unknowns, rejected_knowns
+from pipeline.plot import headline, plot
+from pipeline.report import write_report
+from pipeline.run_files import RunFiles
+from pipeline.tracking import Row
+
+ROOT = Path(__file__).parents[1]
+PARAMS = finished_run.params_of(ROOT)
+
+
+class Page(HTMLParser):
+    """The elements of a page, in order: tag, attributes."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.elements = []
+        self.feed(text)
+
+    def handle_starttag(self, tag, attributes):
+        self.elements.append((tag, dict(attributes)))
+
+    def all(self, tag):
+        return [attributes for name, attributes in self.elements if name == tag]
+
+
+@pytest.fixture(scope="module")
+def drawn(tmp_path_factory):
+    """The folder of a run whose stage plot has run."""
+    root = tmp_path_factory.mktemp("run")
+    with pytest.MonkeyPatch.context() as patch:
+        finished_run.make(root, patch, params=PARAMS, duplicates=True)
+        plot(PARAMS, Row())
+    return root
+
+
+@pytest.fixture
+def run(drawn, monkeypatch):
+    monkeypatch.chdir(drawn)
+    return RunFiles(PARAMS)
+
+
+@pytest.fixture
+def page(drawn):
+    return (drawn / stages.REPORT).read_text()
+
+
+def test_every_figure_has_a_vector_file_and_words(drawn):
+    pictures = {path.stem for path in (drawn / stages.FIGURES).glob("*.png")}
+    assert {path.stem for path in (drawn / stages.VECTOR).glob("*.pdf")} == pictures
+    galleries = {"gallery_accepted_unknowns", "gallery_rejected_knowns"}
+    scores = {"scores_maxlogit", "scores_energy"}
+    assert pictures - galleries - scores <= set(TEXTS)
+    assert (
+        galleries | scores | {"classes_known", "classes_unknown", "class_scores", "leaderboard"} <= pictures
+    )
+
+
+def test_the_page_stands_alone(page):
+    parsed = Page(page)
+    assert not parsed.all("script")
+    assert not parsed.all("link")
+    assert not re.search(r"url\(|@import", page)
+    for image in parsed.all("img"):
+        assert image["src"].startswith("data:image/png;base64,")
+    assert all(anchor["href"].startswith("#") for anchor in parsed.all("a"))
+
+
+def test_the_page_can_be_read_without_seeing_it(page):
+    parsed = Page(page)
+    assert parsed.all("html") == [{"lang": "en"}]
+    assert parsed.all("meta")[1]["name"] == "viewport"
+    assert all(len(image["alt"]) > 10 for image in parsed.all("img"))
+    levels = [int(tag[1]) for tag, _ in parsed.elements if re.fullmatch("h[1-6]", tag)]
+    assert levels.count(1) == 1
+    assert all(after - before <= 1 for before, after in pairwise(levels))
+    ids = [attributes["id"] for _, attributes in parsed.elements if "id" in attributes]
+    assert len(ids) == len(set(ids))
+    assert {anchor["href"][1:] for anchor in parsed.all("a")} <= set(ids)
+    named = {attributes.get("aria-labelledby") for _, attributes in parsed.elements} - {None}
+    assert named <= set(ids)
+    assert len(parsed.all("table")) == len(parsed.all("caption")) >= 4
+    assert all(cell.get("scope") in ("col", "row") for cell in parsed.all("th"))
+
+
+def test_names_of_classes_are_text_and_no_markup(page):
+    assert "<b>" not in page
+    assert "dog &lt;b&gt;&amp;&#34;" in page
+
+
+def test_the_page_says_what_was_run_and_the_numbers(page, run):
+    assert run.split.digest in page
+    assert run.split.test_digest in page
+    assert "mostly mistaken for" in page
+    value, low, high = (run.metrics[f"auroc{end}"]["energy"] for end in ("", "_low", "_high"))
+    assert f'{value:.3f} <span class="interval">[{low:.3f}, {high:.3f}]</span>' in page
+    for row in run.unknown_classes:
+        assert f"<td>{row['auroc']:.3f}</td><td>{100 * row['accepted']:.1f} %</td>" in page
+
+
+def test_the_headline_is_that_of_the_detector_that_judges(run):
+    found = headline(run)
+    assert found["auroc"] == run.metrics["auroc"]["maxlogit"]
+    assert found["unknown_rejection"] == run.metrics["unknown_rejection"]["maxlogit"]
+    assert found["accuracy"] == run.metrics["closed_set"]["accuracy"]
+
+
+def test_the_same_run_gives_the_same_bytes(drawn, tmp_path, monkeypatch):
+    finished_run.make(tmp_path, monkeypatch, params=PARAMS, duplicates=True)
+    plot(PARAMS, Row())
+
+    def files(root):
+        folders = (stages.FIGURES, stages.VECTOR, stages.CURVES)
+        found = [path.relative_to(root) for f in folders for path in (root / f).rglob("*.*")]
+        paths = [stages.REPORT, *found]
+        return {path: hashlib.sha256((root / path).read_bytes()).hexdigest() for path in paths}
+
+    assert files(drawn) == files(tmp_path)
+
+
+def test_galleries_hold_the_worst_mistakes_in_order(run):
+    scores, labels = run.scores["score_maxlogit"], run.outputs.labels
+    picks = accepted_unknowns(run, 5)
+    accepted = np.sort(scores[(labels < 0) & (scores <= run.threshold)])
+    assert [pick.score for pick in picks] == accepted[:5].tolist()
+    names = finished_run.NAMES
+    for pick in picks:
+        assert pick.truth == names[run.split.targets[pick.row]]
+        assert pick.truth in ("fox", "eel")
+        (position,) = np.flatnonzero(run.outputs.index == pick.row)
+        assert pick.predicted == names[run.outputs.predictions[position]]
+    rejected = np.sort(scores[(labels >= 0) & (scores > run.threshold)])[::-1]
+    picks = rejected_knowns(run, 1000)
+    assert [pick.score for pick in picks] == rejected.tolist()
+    assert all(pick.known and pick.truth == names[run.split.targets[pick.row]] for pick in picks)
+
+
+def test_a_run_without_mistakes_says_so(run, tmp_path):
+    infinite = {name: {**fit, "value": 1e9} for name, fit in run.thresholds.items()}
+    vars(run)["thresholds"] = infinite
+    assert rejected_knowns(run, 5) == []
+    write_report(run, tmp_path / "report.html")
+    assert "None: every known test image is accepted." in (tmp_path / "report.html").read_text()
+
+
+def test_warnings_name_leaks_and_small_classes(run, monkeypatch):
+    assert [text for text in cautions.cautions(run) if "Identical images in several parts: 1," in text]
+    assert not [text for text in cautions.cautions(run) if "fewer than" in text]
+    monkeypatch.setattr(cautions, "FEW_TEST_IMAGES", 41)
+    monkeypatch.setattr(cautions, "FEW_VALIDATION_IMAGES", 121)
+    found = cautions.cautions(run)
+    assert [text for text in found if "cat (40)" in text and "eel (40)" in text]
+    assert "The thresholds were made from 120 validation images only." in found
+
+
+def test_warnings_name_calibration_thresholds_and_chance(run, monkeypatch, tmp_path):
+    metrics = json.loads(json.dumps(run.metrics))
+    metrics["closed_set"] |= {"ece_before": 0.01, "ece_after": 0.08}
+    metrics["known_acceptance"]["energy"] = 0.7
+    metrics["auroc_high"]["energy"] = 0.4
+    vars(run)["metrics"] = metrics
+    found = " ".join(cautions.cautions(run))
+    assert "0.010 before, 0.080 after" in found
+    assert "energy accepts 70.0%, expected 8" in found
+    assert "maxlogit accepts" not in found
+    assert "(AUROC below 0.5): energy." in found
+    stopped = tmp_path / "temperature.json"
+    write_json(stopped, {"temperature": 1.0, "search": {"at_bound": True}})
+    monkeypatch.setattr(cautions, "TEMPERATURE", stopped)
+    assert "No temperature was fitted" in " ".join(cautions.cautions(run))
+
+
+def test_acceptance_bounds_hold_what_chance_makes():
+    """Of thresholds made from images of the same kind, about as many lie outside as the confidence says."""
+    generator = np.random.default_rng(0)
+    outside = 0
+    for _ in range(2000):
+        validation, test = np.sort(generator.normal(size=300)), generator.normal(size=500)
+        accepted = (test <= validation[284]).mean()  # the 285th of 300: 95 %
+        low, high = acceptance_bounds(0.95, num_validation=300, num_test=500, confidence=0.9)
+        outside += not low <= accepted <= high
+    assert 0.03 < outside / 2000 < 0.1
+    low, high = acceptance_bounds(0.95, num_validation=10**6, num_test=10**4, confidence=0.95)
+    assert low == pytest.approx(0.95 - 1.96 * math.sqrt(0.95 * 0.05 / 1e4), abs=1e-4)
+    assert acceptance_bounds(1.0, num_validation=10, num_test=10, confidence=0.95)[1] == 1
+
+
+def test_words_for_a_figure_without_any():
+    assert figure_text("some_figure").title == "Some figure"
+    assert figure_text("scores_msp").title == "Scores of msp"
+
+
+def test_code_state_is_the_last_commit_that_touched_the_sources(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
+    assert code_state().commit == ""
+    assert code_state().settings is None
+
+    def git(*arguments):
+        identity = ["-c", "user.name=Tester", "-c", "user.email=tester@example.org"]
+        done = subprocess.run(["git", *identity, *arguments], check=True, capture_output=True, text=True)
+        return done.stdout.strip()
+
+    git("init", "-q")
+    for name, text in (("osr/a.py", "1"), ("params.yaml", "train: {lr: 1e-3}"), ("README.md", "x")):
+        path = tmp_path / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(text)
+    git("add", "-A")
+    git("commit", "-qm", "first")
+    first = git("rev-parse", "HEAD")
+    (tmp_path / "README.md").write_text("y")
+    git("commit", "-qam", "words")
+    (tmp_path / "params.yaml").write_text("train: {lr: 2}")
+    assert code_state().commit == first
+    assert code_state().changed == ()
+    assert code_state().settings == {"train": {"lr": 1e-3}}
+    (tmp_path / "osr" / "b.py").write_text("2")
+    assert code_state().changed == ("osr/b.py",)
