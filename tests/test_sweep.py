@@ -120,13 +120,14 @@ def test_unknown_sweeps_and_the_list(capsys: pytest.CaptureFixture[str]) -> None
 
 def test_a_queued_sweep_is_one_row_per_experiment(tmp_path: Path) -> None:
     toy = create(tmp_path / "toy")
+    toy.dvc("repro", "-q")
     (toy.root / "sweeps").mkdir()
     (toy.root / "sweeps" / "figures.yaml").write_text(
         "# Two\nsettings: {plot.tsne_seed: 1}\ngrid: {plot.dpi: [98, 99]}\n"
     )
     toy.python("pipeline.sweep", "figures", "--queue")
     toy.dvc("queue", "start", "-j", "2")
-    rows = toy.rows()
+    _, *rows = toy.rows()
     assert sorted(row.data.params["plot.dpi"] for row in rows) == ["98", "99"]
     assert all(is_complete(row) and set(states(row).values()) <= {"done", "cached"} for row in rows)
     assert "no experiment is missing" in toy.python("pipeline.sweep", "figures", "--missing")

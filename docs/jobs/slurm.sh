@@ -15,20 +15,25 @@ overrides=${overrides//@/${SLURM_ARRAY_TASK_ID:-0}}
 
 # The project and its environment lie on a disk that all nodes see; OSR_HOME names the clone.
 home=${OSR_HOME:-${SLURM_SUBMIT_DIR:?submit from the clone, or set OSR_HOME}}
-# Every job works in a clone of its own, so that jobs on many nodes never wait for one DVC lock. Set
-# MLFLOW_TRACKING_URI to a server: sqlite is for one machine.
+# Every job works in a clone of its own, of the last commit, so that jobs on many nodes never wait for one DVC lock.
+# Set MLFLOW_TRACKING_URI to a server: sqlite is for one machine.
 work=$(mktemp -d "${TMPDIR:-/tmp}/osr.XXXXXX")
 trap 'rm -rf "$work"' EXIT
 git clone --quiet "$home" "$work/osr"
 cd "$work/osr"
 . "$home/.venv/bin/activate"
-[ -d "$home/data" ] && ln -s "$home/data" data
+if [ -d "$home/data" ]; then ln -s "$home/data" data; fi
 # With a DVC remote, what other jobs have computed is taken from it, and what this one computes is sent there.
-if dvc remote default >/dev/null 2>&1; then dvc pull --run-cache --quiet || true; fi
-# In the background and waited for, so that Slurm's warning before the time limit reaches Python as SIGTERM: the
-# row is then KILLED.
-python -m pipeline.launch --preset "$preset" --overrides "$overrides" &
+has_remote=$(dvc remote list)
+if [ -n "$has_remote" ]; then dvc pull --run-cache --quiet || true; fi
+# A process group of its own: Slurm's warning before the time limit must reach the stage, whose row is then KILLED.
+setsid python -m pipeline.launch --preset "$preset" --overrides "$overrides" &
 child=$!
-trap 'kill -TERM "$child"' TERM
-wait "$child"
-if dvc remote default >/dev/null 2>&1; then dvc push --run-cache --quiet; fi
+trap 'kill -TERM -- "-$child"' TERM
+status=0
+wait "$child" || status=$?
+for _ in $(seq 100); do kill -0 -- "-$child" 2>/dev/null && sleep 1 || break; done
+[ "$status" -eq 0 ] || exit "$status"
+if [ -n "$has_remote" ]; then dvc push --run-cache --quiet; fi
+# The experiment comes back to the clone, so that `dvc exp apply`, as the row says, finds it.
+if [ -n "$preset$overrides" ]; then dvc exp push --quiet --no-cache origin; fi
