@@ -103,7 +103,7 @@ def fill(database: Path) -> int:
             )
             for number in range(NUM_ROWS - 1):
                 tables.execute(copy, (f"{number:032x}", model))
-            size += tables.execute(f"SELECT count(*) {ours}", (model,)).fetchone()[0]
+            size += tables.execute(f"SELECT count(*) FROM {table} WHERE run_uuid = ?", (model,)).fetchone()[0]
         tables.commit()
     return size - 1
 
