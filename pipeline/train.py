@@ -73,7 +73,7 @@ def fit(params: Params, on_epoch: EpochCallback) -> tuple[OpenSetModel, Progress
         model,
         build_loss(params.train.loss, params.losses, label_smoothing=smoothing, head=model.head),
         train_data=open_part(split, split.train),
-        val_data=open_part(split, split.val),
+        val_data=open_part(split, split.known_rows("val")),
         settings=params.train,
         checkpoint=checkpoint,
         num_extra=params.model.head.extra_classes,
