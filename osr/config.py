@@ -113,6 +113,11 @@ class Params(Section):
                 f"model.head.extra_classes is {extra}, but must be {'at least 1' if needed else '0'} when "
                 f"train.loss is {self.train.loss!r}; {', '.join(EXTRA_CLASS_LOSSES)} learn extra classes"
             )
+        if "kplus1" in self.detectors.used and not extra:
+            raise ValueError(
+                "detectors.enabled holds 'kplus1', but must not while model.head.extra_classes is 0: it "
+                f"reads the extra class that train.loss {', '.join(EXTRA_CLASS_LOSSES)} learn"
+            )
         return self
 
     def _check_unknowns(self) -> None:

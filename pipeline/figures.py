@@ -106,7 +106,7 @@ def _draw_curve(
     curves = {name: points[name][kind] for name in shown}
     draw(axes, curves, areas=areas, confidence=run.params.evaluate.confidence)
     if len(shown) < len(points):
-        axes.set_title(f"{len(shown)} of {len(points)} detectors: the largest AUROC and {run.detector}")
+        axes.set_title(f"{len(shown)} of {len(points)} detectors")
     _save(run, figure, f"{kind}{suffix}")
 
 

@@ -14,6 +14,7 @@ import numpy as np
 from osr.config import flatten
 from osr.metrics import openness
 from osr.plots.gallery import Tile
+from osr.plots.style import COLUMN_WIDTH
 from pipeline import leaderboard
 from pipeline.cautions import cautions
 from pipeline.code_state import CodeState, code_state
@@ -75,7 +76,7 @@ def _content(run: RunFiles) -> dict[str, Any]:
             "accepted": _gallery(accepted_unknowns(run, count)),
             "rejected": _gallery(rejected_knowns(run, count)),
         },
-        "figures": _figures(),
+        "figures": _figures(run.params.plot.dpi),
     }
 
 
@@ -158,13 +159,17 @@ def _gallery(picks: list[Pick]) -> list[tuple[Pick, str]]:
     return [(pick, _thumbnail(tile)) for pick, tile in zip(picks, tiles(picks), strict=True)]
 
 
-def _figures() -> list[tuple[FigureText, str]]:
-    """Each figure with its text, galleries apart: the page shows their images itself."""
-    found = [
-        (figure_text(path.stem), _inline(path.read_bytes()))
-        for path in sorted(FIGURES.glob("*.png"))
-        if not path.stem.startswith("gallery_")
-    ]
+def _figures(dpi: int) -> list[tuple[FigureText, str, bool]]:
+    """Each figure with its text and whether it is as wide as a page; the page has galleries of its own."""
+    from PIL import Image
+
+    found = []
+    for path in sorted(FIGURES.glob("*.png")):
+        if path.stem.startswith("gallery_"):
+            continue
+        with Image.open(path) as image:
+            is_wide = image.width > 1.5 * COLUMN_WIDTH * dpi
+        found.append((figure_text(path.stem), _inline(path.read_bytes()), is_wide))
     return sorted(found, key=lambda entry: (entry[0].place, entry[0].title))
 
 

@@ -13,6 +13,7 @@ from PIL import Image
 from test_extraction import CPU, IMAGES, build
 
 from osr.config import load_params
+from osr.data.batches import ArrayImages
 from osr.detectors.registry import build_detectors
 from osr.errors import InputError
 from osr.extraction import extract
@@ -27,7 +28,8 @@ LABELS = np.arange(30) % 3
 
 def known_outputs(model):
     rows = np.arange(30)
-    return extract(model, IMAGES, rows=rows, labels=LABELS, batch_size=8, device=CPU, title="test")
+    images = ArrayImages(IMAGES, rows, torch.from_numpy(LABELS))
+    return extract(model, images, index=rows, batch_size=8, device=CPU, title="test")
 
 
 def fitted(train):

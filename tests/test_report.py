@@ -19,7 +19,7 @@ from pipeline.code_state import code_state
 from pipeline.entry import write_json
 from pipeline.figure_texts import TEXTS, figure_text
 from pipeline.galleries import accepted_unknowns, rejected_knowns
-from pipeline.plot import plot
+from pipeline.plot import headline, plot
 from pipeline.report import write_report
 from pipeline.run_files import RunFiles
 from pipeline.tracking import Row
@@ -115,6 +115,13 @@ def test_the_page_says_what_was_run_and_the_numbers(page, run):
     assert f'{value:.3f} <span class="interval">[{low:.3f}, {high:.3f}]</span>' in page
     for row in run.unknown_classes:
         assert f"<td>{row['auroc']:.3f}</td><td>{100 * row['accepted']:.1f} %</td>" in page
+
+
+def test_the_headline_is_that_of_the_detector_that_judges(run):
+    found = headline(run)
+    assert found["auroc"] == run.metrics["auroc"]["maxlogit"]
+    assert found["unknown_rejection"] == run.metrics["unknown_rejection"]["maxlogit"]
+    assert found["accuracy"] == run.metrics["closed_set"]["accuracy"]
 
 
 def test_the_same_run_gives_the_same_bytes(drawn, tmp_path, monkeypatch):
