@@ -19,7 +19,7 @@ MODEL = ARTIFACTS / "model"
 WEIGHTS = MODEL / "model.safetensors"
 HISTORY = MODEL / "history.csv"
 CALIBRATION = ARTIFACTS / "calibration"
-TEMPERATURE = CALIBRATION / "temperature.json"
+CALIBRATOR = CALIBRATION / "calibration.json"
 VAL_OUTPUTS = CALIBRATION / "val"
 DETECTORS = ARTIFACTS / "detectors"
 THRESHOLDS = DETECTORS / "thresholds.json"
@@ -66,7 +66,7 @@ STAGES = {
     for stage in (
         Stage("prepare-split", artifacts=(SPLIT / "split.json", CONTACT_SHEET)),
         Stage("train", artifacts=(HISTORY,), checkpoint=WEIGHTS, history=HISTORY),
-        Stage("calibrate", artifacts=(TEMPERATURE,)),
+        Stage("calibrate", artifacts=(CALIBRATOR,)),
         Stage("fit-openmax", artifacts=(THRESHOLDS,)),
         Stage("evaluate", artifacts=(CONFUSION, PER_CLASS, PER_CLASS_TABLE)),
         Stage("plot", artifacts=(CURVES, LEADERBOARD, FIGURES, VECTOR, REPORT)),
