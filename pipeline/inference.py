@@ -25,9 +25,10 @@ def extract_part(part: str, params: Params) -> Outputs:
         "test": split.test,
         "background": split.val[split.labels[split.val] == BACKGROUND],
     }[part]
+    model = OpenSetModel.load(WEIGHTS)
     return extract(
-        OpenSetModel.load(WEIGHTS),
-        open_part(split, rows),
+        model,
+        open_part(split, rows, size=model.image_format.size, num_workers=params.train.num_workers),
         index=rows,
         batch_size=params.extraction.batch_size,
         device=pick_device(params.train.accelerator),
