@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from osr.calibrators import read_calibration
 from osr.config import Params
 from osr.detectors.registry import load_detector
 from osr.metrics import (
@@ -25,12 +26,12 @@ from pipeline.class_tables import class_tables, source_metrics
 from pipeline.entry import Metrics, run_stage, write_json
 from pipeline.inference import extract_part
 from pipeline.stages import (
+    CALIBRATOR,
     CONFUSION,
     DETECTORS,
     EVALUATION,
     SCORES,
     SPLIT,
-    TEMPERATURE,
     TEST_OUTPUTS,
     THRESHOLDS,
     read_json,
@@ -142,10 +143,10 @@ def oracle_point(test: Judged, accepted: Acceptance) -> dict[str, float]:
 def closed_set(outputs: Outputs, params: Params) -> dict[str, float]:
     """How the known test images are classified, and how calibrated that is before and after calibration."""
     known = outputs.select(outputs.labels >= 0)
-    temperature = float(read_json(TEMPERATURE)["temperature"])
+    calibrated = read_calibration(read_json(CALIBRATOR)).apply(known.logits)
     before, after = (
-        closed_set_metrics(known.logits, known.labels, temperature=t, bins=params.calibrate.ece_bins)
-        for t in (1.0, temperature)
+        closed_set_metrics(logits, known.labels, temperature=1.0, bins=params.calibrate.ece_bins)
+        for logits in (known.logits, calibrated)
     )
     classification = {name: before[name] for name in ("accuracy", "balanced_accuracy", "macro_f1")}
     probabilities = {

@@ -42,7 +42,8 @@ TEXTS = {
     "oscr": (
         "Open-set classification rate",
         "Share of knowns accepted and classified right, against the share of unknowns accepted; one curve "
-        "per detector, the upper left corner is best. The legend gives the area under each curve; "
+        "per detector (of many, the six with the largest AUROC and the one that judges new images), the "
+        "upper left corner is best. The legend gives the area under each curve; "
         "the band holds the bootstrap interval of one curve, point by point.",
     ),
     "oscr_log": (
@@ -81,7 +82,7 @@ TEXTS = {
     ),
     "reliability": (
         "Calibration",
-        "Accuracy against confidence of known test images, before and after the temperature; on the diagonal "
+        "Accuracy against confidence of known test images, before and after calibration; on the diagonal "
         "probabilities mean what they say.",
     ),
     "training": (

@@ -75,7 +75,7 @@ def check_metrics(results: Sequence[Result], metrics: Sequence[str]) -> None:
     """Refuse a metric that no result has.
 
     Raises:
-        InputError: there is one; the sentence names the nearest or all.
+        InputError: there is one; the sentence names the nearest, or all, without detectors and interval ends.
     """
     known = {key for result in results for key in result.metrics}
     detectors = {key.removeprefix(DETECTORS_OF) for key in known if key.startswith(DETECTORS_OF)}
@@ -83,7 +83,9 @@ def check_metrics(results: Sequence[Result], metrics: Sequence[str]) -> None:
     for metric in metrics:
         if metric not in known:
             guess = difflib.get_close_matches(metric, known, n=1)
-            hint = f"did you mean {guess[0]!r}?" if guess else f"there are: {', '.join(sorted(known))}."
+            short = [key for key in sorted(known) if key.rpartition("/")[2] not in detectors]
+            names = [key for key in short if not key.endswith(("_low", "_high"))]
+            hint = f"did you mean {guess[0]!r}?" if guess else f"there are: {', '.join(names)}."
             raise InputError(f"--metrics {metric}: no run has this metric; {hint}")
 
 

@@ -17,9 +17,10 @@ def extract_part(part: str, params: Params) -> Outputs:
     set_cpu_threads(params.train.cpu_threads)
     split = Split.load(SPLIT)
     rows = split.known_rows(part) if part == "train" else split.rows(part)
+    model = OpenSetModel.load(WEIGHTS)
     return extract(
-        OpenSetModel.load(WEIGHTS),
-        open_part(split, rows),
+        model,
+        open_part(split, rows, size=model.image_format.size, num_workers=params.train.num_workers),
         index=rows,
         batch_size=params.extraction.batch_size,
         device=pick_device(params.train.accelerator),

@@ -25,10 +25,11 @@ Array = NDArray[Any]
 Pair = tuple[Array, Array]
 
 MAX_CSV_POINTS = 1000
+HEADLINE = ("auroc", "auoscr", "fpr_at_95tpr_known", "known_acceptance", "unknown_rejection")
 
 
 def plot(params: Params, _row: Row) -> Metrics:
-    """Draw every figure, write the curves and the report; return how many figures there are."""
+    """Draw every figure, write the curves and the report; return their number and the headline."""
     run = RunFiles(params)
     points: dict[str, dict[str, Pair]] = {
         name: detector_curves(run.scores, name) for name in params.detectors.enabled
@@ -39,7 +40,13 @@ def plot(params: Params, _row: Row) -> Metrics:
         draw_figures(run, points)
     write_curves(points)
     write_report(run, REPORT)
-    return {"figures": len(list(FIGURES.glob("*.png")))}
+    return {"figures": len(list(FIGURES.glob("*.png"))), "headline": headline(run)}
+
+
+def headline(run: RunFiles) -> dict[str, float]:
+    """The few numbers of `plot.detector` that two runs are compared by first."""
+    numbers = {name: run.metrics[name][run.detector] for name in HEADLINE}
+    return numbers | {name: run.metrics["closed_set"][name] for name in ("accuracy", "ece_after")}
 
 
 def detector_curves(scores: Mapping[str, Array], name: str) -> dict[str, Pair]:

@@ -14,13 +14,14 @@ import numpy as np
 from osr.config import flatten
 from osr.metrics import openness
 from osr.plots.gallery import Tile
+from osr.plots.style import COLUMN_WIDTH
 from pipeline import leaderboard
 from pipeline.cautions import cautions
 from pipeline.code_state import CodeState, code_state
 from pipeline.figure_texts import FigureText, figure_text
 from pipeline.galleries import Pick, accepted_unknowns, rejected_knowns, tiles
 from pipeline.run_files import RunFiles
-from pipeline.stages import FIGURES, STAGES, TEMPERATURE, read_json
+from pipeline.stages import CALIBRATOR, FIGURES, STAGES, read_json
 
 TEMPLATE = Path(__file__).with_name("report.html.jinja")
 INTERVALS = {"auroc": "AUROC", "auoscr": "AUOSCR", "fpr_at_95tpr_known": "FPR at 95 % TPR"}
@@ -75,7 +76,7 @@ def _content(run: RunFiles) -> dict[str, Any]:
             "accepted": _gallery(accepted_unknowns(run, count)),
             "rejected": _gallery(rejected_knowns(run, count)),
         },
-        "figures": _figures(),
+        "figures": _figures(run.params.plot.dpi),
     }
 
 
@@ -100,10 +101,19 @@ def _facts(run: RunFiles, state: CodeState) -> dict[str, str]:
         "Network": f"{params.model.backbone.name}, {trained['parameters']:,} parameters",
         "Training": f"loss {params.train.loss}, seed {params.train.seed}, "
         f"epoch {trained['best']['epoch']} of at most {params.train.epochs} kept",
-        "Temperature": f"{read_json(TEMPERATURE)['temperature']:.4g}",
+        "Calibration": _calibration(),
         "Judges new images": f"{run.detector}, threshold {run.threshold:.6g}",
         "Code": code,
     }
+
+
+def _calibration() -> str:
+    """The method, or that none is used; the temperature where there is one."""
+    stored = read_json(CALIBRATOR)
+    if stored["asked"] == "none" or stored["not_used"]:
+        return "none" if stored["asked"] == "none" else f"none; {stored['asked']} was not used"
+    temperature = stored["settings"].get("temperature")
+    return f"temperature {temperature:.4g}" if temperature else str(stored["method"])
 
 
 def _data_set(run: RunFiles) -> str:
@@ -158,13 +168,17 @@ def _gallery(picks: list[Pick]) -> list[tuple[Pick, str]]:
     return [(pick, _thumbnail(tile)) for pick, tile in zip(picks, tiles(picks), strict=True)]
 
 
-def _figures() -> list[tuple[FigureText, str]]:
-    """Each figure with its text, galleries apart: the page shows their images itself."""
-    found = [
-        (figure_text(path.stem), _inline(path.read_bytes()))
-        for path in sorted(FIGURES.glob("*.png"))
-        if not path.stem.startswith("gallery_")
-    ]
+def _figures(dpi: int) -> list[tuple[FigureText, str, bool]]:
+    """Each figure with its text and whether it is as wide as a page; the page has galleries of its own."""
+    from PIL import Image
+
+    found = []
+    for path in sorted(FIGURES.glob("*.png")):
+        if path.stem.startswith("gallery_"):
+            continue
+        with Image.open(path) as image:
+            is_wide = image.width > 1.5 * COLUMN_WIDTH * dpi
+        found.append((figure_text(path.stem), _inline(path.read_bytes()), is_wide))
     return sorted(found, key=lambda entry: (entry[0].place, entry[0].title))
 
 

@@ -3,6 +3,7 @@
 import numpy as np
 from ruamel.yaml import YAML
 
+from osr.calibrators import CalibrationFit, Temperature
 from osr.config import check_params
 from osr.outputs import Outputs
 from osr.splits import Split
@@ -78,7 +79,8 @@ def make(root, monkeypatch, *, params, duplicates=False):
     write_json(
         stages.STAGES["train"].metrics, {"best": {"epoch": 2, "val_accuracy": 0.7}, "parameters": 1234}
     )
-    write_json(stages.TEMPERATURE, {"temperature": 1.5, "num_images": 120, "search": {"at_bound": False}})
+    fit = CalibrationFit(Temperature(1.5), "temperature", None, 120, 0.5, 0.4)
+    write_json(stages.CALIBRATOR, fit.to_json())
     validation = outputs_of(split, split.val)
     fits = {
         name: vars(fit_threshold(Negative(name).score(validation), target_acceptance=0.95))

@@ -1,5 +1,6 @@
 """Backbones by name, the open-set model around them, its file, and what stands before it."""
 
+import json
 import os
 import pickle
 import struct
@@ -11,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 from numpy.testing import assert_allclose
+from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
@@ -521,6 +523,27 @@ def test_a_model_from_a_local_file_needs_that_file_no_more(tmp_path: Path) -> No
     weights.unlink()
     loaded = OpenSetModel.load(tmp_path / "model.safetensors")
     assert torch.equal(model(pictures(2))[0], loaded(pictures(2))[0])
+
+
+def test_a_file_of_another_version(tmp_path: Path) -> None:
+    path = tmp_path / "model.safetensors"
+    model = build()
+    model.save(path)
+    with safe_open(path, framework="pt") as file:
+        description = json.loads(file.metadata()["osr"])
+    changes = (
+        (lambda d: d["settings"]["head"].pop("bias"), "other settings: model.head.bias"),
+        (lambda d: d["settings"]["head"].update(odd=1), "other settings: model.head.odd"),
+        (lambda d: d.pop("image_format"), "it lacks 'image_format'"),
+    )
+    for change, sentence in changes:
+        altered = json.loads(json.dumps(description))
+        change(altered)
+        save_file(model.state_dict(), path, metadata={"osr": json.dumps(altered)})
+        with pytest.raises(
+            InputError, match=f"written by another version of osr .{sentence}.: run `dvc repro"
+        ):
+            OpenSetModel.load(path)
 
 
 def test_a_file_that_is_no_model(tmp_path: Path) -> None:

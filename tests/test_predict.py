@@ -13,13 +13,14 @@ from PIL import Image
 from test_extraction import CPU, IMAGES, build
 
 from osr.config import load_params
+from osr.data.batches import ArrayImages
 from osr.detectors.registry import build_detectors
 from osr.errors import InputError
 from osr.extraction import extract
 from osr.image_files import find_images, read_image
 from osr.predictor import Predictor
 from pipeline.predict import main
-from pipeline.stages import DETECTORS, PARAMS, TEMPERATURE, THRESHOLDS, WEIGHTS
+from pipeline.stages import CALIBRATOR, DETECTORS, PARAMS, THRESHOLDS, WEIGHTS
 
 ROOT = Path(__file__).parents[1]
 LABELS = np.arange(30) % 3
@@ -27,7 +28,8 @@ LABELS = np.arange(30) % 3
 
 def known_outputs(model):
     rows = np.arange(30)
-    return extract(model, IMAGES, rows=rows, labels=LABELS, batch_size=8, device=CPU, title="test")
+    images = ArrayImages(IMAGES, rows, torch.from_numpy(LABELS))
+    return extract(model, images, index=rows, batch_size=8, device=CPU, title="test")
 
 
 def fitted(train):
@@ -47,10 +49,10 @@ def run(model, tmp_path, monkeypatch):
     """The files of a finished run in the working directory; the threshold accepts two thirds."""
     monkeypatch.chdir(tmp_path)
     shutil.copy(ROOT / "params.yaml", tmp_path)
-    for path in (WEIGHTS, TEMPERATURE, THRESHOLDS):
+    for path in (WEIGHTS, CALIBRATOR, THRESHOLDS):
         path.parent.mkdir(parents=True, exist_ok=True)
     model.save(WEIGHTS)
-    TEMPERATURE.write_text('{"temperature": 2.0}')
+    CALIBRATOR.write_text('{"method": "temperature", "settings": {"temperature": 2.0}}')
     train, thresholds = known_outputs(model), {}
     for name, detector in fitted(train).items():
         detector.save(DETECTORS / f"{name}.safetensors")
@@ -63,7 +65,7 @@ def load(name="maxlogit", batch_size=7):
     detector = DETECTORS / f"{name}.safetensors"
     return Predictor.load(
         weights=WEIGHTS,
-        temperature=TEMPERATURE,
+        calibration=CALIBRATOR,
         detector=detector,
         thresholds=THRESHOLDS,
         batch_size=batch_size,

@@ -19,7 +19,7 @@ from pipeline.code_state import code_state
 from pipeline.entry import write_json
 from pipeline.figure_texts import TEXTS, figure_text
 from pipeline.galleries import accepted_unknowns, rejected_knowns
-from pipeline.plot import plot
+from pipeline.plot import headline, plot
 from pipeline.report import write_report
 from pipeline.run_files import RunFiles
 from pipeline.tracking import Row
@@ -117,6 +117,13 @@ def test_the_page_says_what_was_run_and_the_numbers(page, run):
         assert f"<td>{row['auroc']:.3f}</td><td>{100 * row['accepted']:.1f} %</td>" in page
 
 
+def test_the_headline_is_that_of_the_detector_that_judges(run):
+    found = headline(run)
+    assert found["auroc"] == run.metrics["auroc"]["maxlogit"]
+    assert found["unknown_rejection"] == run.metrics["unknown_rejection"]["maxlogit"]
+    assert found["accuracy"] == run.metrics["closed_set"]["accuracy"]
+
+
 def test_the_same_run_gives_the_same_bytes(drawn, tmp_path, monkeypatch):
     finished_run.make(tmp_path, monkeypatch, params=PARAMS, duplicates=True)
     plot(PARAMS, Row())
@@ -176,10 +183,10 @@ def test_warnings_name_calibration_thresholds_and_chance(run, monkeypatch, tmp_p
     assert "energy accepts 70.0%, expected 8" in found
     assert "maxlogit accepts" not in found
     assert "(AUROC below 0.5): energy." in found
-    stopped = tmp_path / "temperature.json"
-    write_json(stopped, {"temperature": 1.0, "search": {"at_bound": True}})
-    monkeypatch.setattr(cautions, "TEMPERATURE", stopped)
-    assert "No temperature was fitted" in " ".join(cautions.cautions(run))
+    stopped = tmp_path / "calibration.json"
+    write_json(stopped, {"asked": "temperature", "not_used": "there is one image"})
+    monkeypatch.setattr(cautions, "CALIBRATOR", stopped)
+    assert "temperature scaling is not used, because there is one image." in " ".join(cautions.cautions(run))
 
 
 def test_acceptance_bounds_hold_what_chance_makes():

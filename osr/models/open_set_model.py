@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 from dataclasses import asdict
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
+from pydantic import ValidationError
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
@@ -88,7 +89,7 @@ class OpenSetModel(nn.Module):
         Never runs code from the file; a model with a class of your own imports the module that it names.
 
         Raises:
-            InputError: no such file, or a file that `save` did not write.
+            InputError: no such file, a file that `save` did not write, or that another version wrote.
         """
         if not path.is_file():
             raise InputError(f"{path} is missing: run `dvc repro train` to make it.")
@@ -101,6 +102,18 @@ class OpenSetModel(nn.Module):
         if "osr" not in metadata:
             raise InputError(f"{path} was not written by osr: it does not say how to rebuild the model.")
         description = json.loads(metadata["osr"])
+        try:
+            return cls._rebuilt(description, state)
+        except (ValidationError, KeyError) as error:
+            what = f"it lacks {error}" if isinstance(error, KeyError) else _settings_that_differ(error)
+            raise InputError(
+                f"{path} was written by another version of osr ({what}): "
+                "run `dvc repro --force train` to make it anew."
+            ) from error
+
+    @classmethod
+    def _rebuilt(cls, description: dict[str, Any], state: dict[str, Tensor]) -> Self:
+        """The model that `save` described, with its weights."""
         backbone = description["settings"]["backbone"]
         if backbone["small_image_stem"] == "auto" and backbone["weights"] != "none":
             backbone["small_image_stem"] = False  # what auto meant for weights that the file now replaces
@@ -113,3 +126,9 @@ class OpenSetModel(nn.Module):
         model = cls(settings, image_format, tuple(description["class_names"]))
         model.load_state_dict(state)
         return model.eval()
+
+
+def _settings_that_differ(error: ValidationError) -> str:
+    """The keys of section `model` that are missing, unknown or have no valid value."""
+    keys = ", ".join(".".join(map(str, ("model", *found["loc"]))) for found in error.errors())
+    return f"other settings: {keys}"

@@ -1,0 +1,132 @@
+"""Every shipped preset of a training learns for two epochs on a small slice of real images."""
+
+import gzip
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from datasets import SHARED
+from numpy.typing import NDArray
+from PIL import Image
+
+from osr.config import Params, check_params, read_yaml
+from osr.data.batches import ArrayImages
+from osr.extraction import extract
+from osr.losses.registry import LOSSES, build_loss, check_background
+from osr.models.backbones import build_backbone
+from osr.models.open_set_model import OpenSetModel
+from osr.models.preprocess import format_for
+from osr.outputs import BACKGROUND
+from osr.protocols.classes import choose_classes
+from osr.training import train
+from pipeline.preset import load_presets, merge, preset_names
+
+ROOT = Path(__file__).parents[1]
+# Pixels for networks that cannot take 16: patches of 16 and 14 pixels; classifier32 is small as it is.
+SIZES = {"vit_tiny_patch16_224": 32, "vit_small_patch14_dinov2": 28, "classifier32": "auto"}
+IMAGES, EPOCHS = 72, 2
+CIFAR10 = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
+
+
+def presets_of_trainings() -> list[str]:
+    return [name for name in preset_names() if "train" in read_yaml(ROOT / "presets" / f"{name}.yaml")]
+
+
+@pytest.fixture(scope="module")
+def cifar() -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+    """The first 1,000 images of CIFAR-10's test part."""
+    folder = SHARED / "data" / "cifar10"
+    if not folder.is_dir():
+        pytest.skip(f"{folder} is not here")
+    tiles = np.asarray(Image.open(folder / "test_batch.webp").crop((0, 0, 3200, 320)).convert("RGB"))
+    images = tiles.reshape(10, 32, 100, 32, 3).swapaxes(1, 2).reshape(-1, 32, 32, 3)
+    return images, np.load(folder / "labels.npz")["y_test"][:1000].astype(np.int64)
+
+
+@pytest.fixture(scope="module")
+def mnist() -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+    """The first 1,000 test images of MNIST."""
+    folder = SHARED / "data" / "MNIST" / "raw"
+    if not folder.is_dir():
+        pytest.skip(f"{folder} is not here")
+    with gzip.open(folder / "t10k-images-idx3-ubyte.gz") as file:
+        images = np.frombuffer(file.read(16 + 784 * 1000)[16:], np.uint8).reshape(-1, 28, 28, 1)
+    with gzip.open(folder / "t10k-labels-idx1-ubyte.gz") as file:
+        return images, np.frombuffer(file.read(8 + 1000)[8:], np.uint8).astype(np.int64)
+
+
+def small(params: Params, tmp_path: Path) -> Params:
+    """The same training with fewer epochs and images, smaller if the network allows, weights from a file."""
+    backbone = params.model.backbone
+    size = SIZES.get(backbone.name, 16)
+    if backbone.weights == "pretrained":
+        weights = tmp_path / "weights.pth"
+        made = build_backbone(backbone.name, weights="none", channels=3, image_size=size)
+        torch.save(made.state_dict(), weights)
+        backbone = backbone.model_copy(update={"weights": str(weights)})
+    changes = {"epochs": EPOCHS, "warmup_epochs": min(1, params.train.warmup_epochs), "batch_size": 24}
+    return params.model_copy(
+        update={
+            "model": params.model.model_copy(update={"image_size": size, "backbone": backbone}),
+            "train": params.train.model_copy(update=changes | {"accelerator": "cpu"}),
+        }
+    )
+
+
+@pytest.mark.parametrize("name", presets_of_trainings())
+def test_a_preset_trains_and_its_network_is_extracted(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
+) -> None:
+    monkeypatch.chdir(ROOT)
+    content = merge(read_yaml(Path("params.yaml")), load_presets([name]))
+    params = small(check_params(content, source=name), tmp_path)
+    grey = params.dataset.name in ("digits", "mnist")
+    images, targets = request.getfixturevalue("mnist" if grey else "cifar")
+    names = tuple("0123456789") if grey else CIFAR10
+    classes = choose_classes(params.split, params.dataset.name, names)
+    labels = np.full(len(targets), -3)
+    labels[np.isin(targets, classes.background)] = BACKGROUND
+    for label, number in enumerate(classes.known):
+        labels[targets == number] = label
+    rows = np.flatnonzero(labels > -3)[:IMAGES]
+    val = np.flatnonzero(labels >= 0)[-24:]
+    check_background(params.train.loss, int((labels[rows] == BACKGROUND).sum()))
+
+    torch.manual_seed(0)
+    known = tuple(names[number] for number in classes.known)
+    model = OpenSetModel(params.model, format_for(params.model, images[rows]), known)
+    before = {key: tensor.clone() for key, tensor in model.state_dict().items()}
+    smoothing, head = params.train.label_smoothing, model.head
+    progress = train(
+        model,
+        build_loss(params.train.loss, params.losses, label_smoothing=smoothing, head=head),
+        train_data=ArrayImages(images, rows, torch.from_numpy(labels[rows])),
+        val_data=ArrayImages(images, val, torch.from_numpy(labels[val])),
+        settings=params.train,
+        checkpoint=tmp_path / "c.pt",
+        num_extra=params.model.head.extra_classes,
+        on_epoch=lambda _row, _rate: None,
+    )
+    assert [row["epoch"] for row in progress.history] == [1, 2]
+    learned = {key for key, tensor in model.state_dict().items() if not torch.equal(tensor, before[key])}
+    assert any(key.startswith("head.") for key in learned)
+    assert any(key.startswith("backbone.") for key in learned) != params.model.backbone.frozen
+    data = ArrayImages(images, val, torch.from_numpy(labels[val]))
+    device = torch.device("cpu")
+    outputs = extract(model, data, index=val, batch_size=24, device=device, title="test")
+    assert outputs.logits.shape == (24, len(known))
+    assert outputs.extra_logits.shape == (24, params.model.head.extra_classes)
+    np.testing.assert_allclose(
+        outputs.logits, outputs.features @ outputs.weight.T + outputs.bias, rtol=1e-3, atol=1e-3
+    )
+
+
+def test_every_backbone_family_and_loss_has_a_preset(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+    shipped = read_yaml(Path("params.yaml"))
+    chosen = [merge(shipped, load_presets([name])) for name in presets_of_trainings()]
+    assert {content["train"]["loss"] for content in chosen} == set(LOSSES)
+    backbones = {content["model"]["backbone"]["name"] for content in chosen}
+    for family in ("resnet18", "resnet50", "efficientnet", "vit", "dinov2", "classifier32", "small_convnet"):
+        assert any(family in name for name in backbones), family
