@@ -7,14 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from osr.errors import InputError
 
 ARTIFACTS = Path("artifacts")
 SPLIT = ARTIFACTS / "split"
 IMAGES = SPLIT / "images.npy"
+IMAGE_FILES = SPLIT / "files.jsonl"
+ODD_IMAGES = SPLIT / "odd_images.csv"
 CONTACT_SHEET = SPLIT / "contact_sheet.png"
 MODEL = ARTIFACTS / "model"
 WEIGHTS = MODEL / "model.safetensors"
@@ -25,6 +24,7 @@ VAL_OUTPUTS = CALIBRATION / "val"
 DETECTORS = ARTIFACTS / "detectors"
 THRESHOLDS = DETECTORS / "thresholds.json"
 TRAIN_OUTPUTS = DETECTORS / "train"
+VAL_SCORES = DETECTORS / "validation_scores.npz"
 EVALUATION = ARTIFACTS / "evaluation"
 TEST_OUTPUTS = EVALUATION / "test"
 CONFUSION = EVALUATION / "confusion.json"
@@ -73,18 +73,6 @@ STAGES = {
         Stage("plot", artifacts=(CURVES, LEADERBOARD, FIGURES, VECTOR, REPORT)),
     )
 }
-
-
-def open_images() -> NDArray[np.uint8]:
-    """The (N, H, W, C) uint8 images of the split, memory-mapped.
-
-    Raises:
-        InputError: the file is missing.
-    """
-    if not IMAGES.is_file():
-        raise InputError(f"{IMAGES} is missing: run `dvc repro prepare-split` to make it.")
-    images: NDArray[np.uint8] = np.load(IMAGES, mmap_mode="r", allow_pickle=False)
-    return images
 
 
 def read_json(path: Path) -> dict[str, Any]:
