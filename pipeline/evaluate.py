@@ -21,7 +21,7 @@ from osr.metrics import (
 from osr.outputs import Outputs
 from osr.splits import Split
 from osr.statistics import bootstrap_intervals
-from osr.thresholds import Acceptance, count_accepted
+from osr.thresholds import Acceptance, conformal_p_values, count_accepted
 from pipeline.class_tables import class_tables, source_metrics
 from pipeline.entry import Metrics, run_stage, write_json
 from pipeline.inference import extract_part
@@ -34,6 +34,7 @@ from pipeline.stages import (
     SPLIT,
     TEST_OUTPUTS,
     THRESHOLDS,
+    VAL_SCORES,
     read_json,
 )
 from pipeline.tracking import Row
@@ -90,6 +91,7 @@ def evaluate(params: Params, _row: Row) -> Metrics:
         label=outputs.labels,
         prediction=outputs.predictions,
         **{f"score_{name}": test.scores for name, test in judged.items()},
+        **p_values(judged),
     )
     confusions: dict[str, NDArray[np.int64]] = {
         name: test.confusion(thresholds[name]) for name, test in judged.items()
@@ -113,6 +115,14 @@ def evaluate(params: Params, _row: Row) -> Metrics:
         "per_class": by_class,
         **({"sources": by_source} if by_source else {}),
     }
+
+
+def p_values(judged: Mapping[str, Judged]) -> dict[str, Scores]:
+    """p_value_<detector>: (N,) float64, conformal among the stored scores of the validation knowns."""
+    with np.load(VAL_SCORES, allow_pickle=False) as stored:
+        return {
+            f"p_value_{name}": conformal_p_values(stored[name], test.scores) for name, test in judged.items()
+        }
 
 
 def detector_metrics(test: Judged, confusion: NDArray[np.int64], params: Params) -> dict[str, float]:

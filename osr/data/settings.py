@@ -178,6 +178,7 @@ class SplitSettings(Section):
     unknown: tuple[ClassName, ...]
     val_fraction: Share
     test_fraction: Share
+    background_val_fraction: Annotated[float, Field(ge=0, lt=1)]
     duplicates: Literal["report", "drop", "error"]
     seed: Seed
 
