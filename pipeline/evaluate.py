@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from osr.calibrators import read_calibration
 from osr.config import Params
 from osr.detectors.registry import load_detector
 from osr.metrics import (
@@ -20,19 +21,20 @@ from osr.metrics import (
 from osr.outputs import Outputs
 from osr.splits import Split
 from osr.statistics import bootstrap_intervals
-from osr.thresholds import Acceptance, count_accepted
+from osr.thresholds import Acceptance, conformal_p_values, count_accepted
 from pipeline.class_tables import class_tables, source_metrics
 from pipeline.entry import Metrics, run_stage, write_json
 from pipeline.inference import extract_part
 from pipeline.stages import (
+    CALIBRATOR,
     CONFUSION,
     DETECTORS,
     EVALUATION,
     SCORES,
     SPLIT,
-    TEMPERATURE,
     TEST_OUTPUTS,
     THRESHOLDS,
+    VAL_SCORES,
     read_json,
 )
 from pipeline.tracking import Row
@@ -89,6 +91,7 @@ def evaluate(params: Params, _row: Row) -> Metrics:
         label=outputs.labels,
         prediction=outputs.predictions,
         **{f"score_{name}": test.scores for name, test in judged.items()},
+        **p_values(judged),
     )
     confusions: dict[str, NDArray[np.int64]] = {
         name: test.confusion(thresholds[name]) for name, test in judged.items()
@@ -112,6 +115,14 @@ def evaluate(params: Params, _row: Row) -> Metrics:
         "per_class": by_class,
         **({"sources": by_source} if by_source else {}),
     }
+
+
+def p_values(judged: Mapping[str, Judged]) -> dict[str, Scores]:
+    """p_value_<detector>: (N,) float64, conformal among the stored scores of the validation knowns."""
+    with np.load(VAL_SCORES, allow_pickle=False) as stored:
+        return {
+            f"p_value_{name}": conformal_p_values(stored[name], test.scores) for name, test in judged.items()
+        }
 
 
 def detector_metrics(test: Judged, confusion: NDArray[np.int64], params: Params) -> dict[str, float]:
@@ -142,10 +153,10 @@ def oracle_point(test: Judged, accepted: Acceptance) -> dict[str, float]:
 def closed_set(outputs: Outputs, params: Params) -> dict[str, float]:
     """How the known test images are classified, and how calibrated that is before and after calibration."""
     known = outputs.select(outputs.labels >= 0)
-    temperature = float(read_json(TEMPERATURE)["temperature"])
+    calibrated = read_calibration(read_json(CALIBRATOR)).apply(known.logits)
     before, after = (
-        closed_set_metrics(known.logits, known.labels, temperature=t, bins=params.calibrate.ece_bins)
-        for t in (1.0, temperature)
+        closed_set_metrics(logits, known.labels, temperature=1.0, bins=params.calibrate.ece_bins)
+        for logits in (known.logits, calibrated)
     )
     classification = {name: before[name] for name in ("accuracy", "balanced_accuracy", "macro_f1")}
     probabilities = {

@@ -22,7 +22,7 @@ from osr.devices import pick_device, set_cpu_threads
 from osr.errors import InputError
 from osr.image_files import find_images, read_image
 from osr.predictor import Predictor
-from pipeline.stages import DETECTORS, PARAMS, TEMPERATURE, THRESHOLDS, WEIGHTS
+from pipeline.stages import CALIBRATOR, DETECTORS, PARAMS, THRESHOLDS, WEIGHTS
 
 logger = logging.getLogger("osr.predict")
 
@@ -46,7 +46,7 @@ def load_predictor(params: Params, detector: str | None = None) -> Predictor:
         )
     return Predictor.load(
         weights=WEIGHTS,
-        temperature=TEMPERATURE,
+        calibration=CALIBRATOR,
         detector=DETECTORS / f"{name}.safetensors",
         thresholds=THRESHOLDS,
         batch_size=params.extraction.batch_size,
