@@ -1,23 +1,30 @@
-"""Fit and score time of every detector, beside one matrix product of the same arrays.
+"""Fit and score time of every detector, beside pytorch-ood and OpenOOD's published algorithms.
 
-    python -m benchmarks.detectors                  10,000 x 10 classes x 512 features, 4,000 test images
-    python -m benchmarks.detectors --large          50,000 x 1,000 x 2,048, 100,000 test images (needs 6 GB)
-    python -m benchmarks.detectors --only knn vim
+    python -m benchmarks.detectors            10,000 x 10 classes x 512 features, 4,000 test images
+    python -m benchmarks.detectors --large    50,000 x 1,000 x 2,048, 10,000 test images (needs 12 GB)
+    python -m benchmarks.detectors --clock cpu --threads 1      on a machine that others use, too
+    python -m benchmarks.detectors --large --images 100000 --ours
 
-Times are the best of the repeats. "product" is the time divided by that of test.features @ weight.T, the one
-product that turns features into logits. "extra" is the peak of
-resident memory beyond that before the fit (Linux).
+The same arrays for all, in one process. Each cell: milliseconds of fit and score together, best of the
+repeats each, and the peak of resident memory beyond that before (MB). ~: the scores of a prefix of the test
+images, scaled up, where all of them would take longer than --limit seconds. "ratio" is ours over the fastest
+peer. Needs requirements-dev.txt.
 """
 
 from __future__ import annotations
 
 import argparse
-import time
+import gc
+import math
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
+from benchmarks import peer_openood, peer_pytorch_ood
+from benchmarks.measure import Clock, best, limit_threads, reset_peak, resident, timed
 from osr.config import load_params
 from osr.detectors.registry import DETECTORS, build_detectors
 from osr.detectors.settings import DetectorsSettings
@@ -25,33 +32,96 @@ from osr.outputs import Outputs
 
 ROOT = Path(__file__).parents[1]
 SMALL = {"train": 10_000, "test": 4_000, "classes": 10, "width": 512}
-LARGE = {"train": 50_000, "test": 100_000, "classes": 1000, "width": 2048}
+LARGE = {"train": 50_000, "test": 10_000, "classes": 1000, "width": 2048}
+PREFIX = 200  # images, one batch of OpenOOD
+
+Score = Callable[[Outputs], object]
+Fit = Callable[[Outputs, DetectorsSettings], Score]
+
+
+class Cell(NamedTuple):
+    """Seconds, MB, and whether a part was scaled up."""
+
+    seconds: float
+    megabytes: float
+    scaled: bool
+
+    def __str__(self) -> str:
+        milliseconds = 1e3 * self.seconds
+        digits = 2 if milliseconds < 10 else 1 if milliseconds < 100 else 0
+        return f"{'~' if self.scaled else ''}{milliseconds:,.{digits}f} ({self.megabytes:,.0f})"
+
+
+class Case(NamedTuple):
+    """What every detector is measured on."""
+
+    train: Outputs
+    test: Outputs
+    settings: DetectorsSettings
+    repeats: int
+    clock: Clock
 
 
 def main() -> None:
-    """Print one line per detector."""
+    """Print one line per detector, as Markdown."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--large", action="store_true")
     parser.add_argument("--only", nargs="+", choices=list(DETECTORS), default=list(DETECTORS), metavar="NAME")
+    parser.add_argument("--skip", nargs="+", default=[], metavar="NAME")
+    parser.add_argument("--images", type=int, help="test images")
     parser.add_argument("--repeats", type=int, default=0, help="0: 7 small, 1 large")
+    parser.add_argument("--limit", type=float, default=5.0, help="seconds of a peer's scores (%(default)s)")
+    parser.add_argument("--threads", type=int, default=2, help="(%(default)s)")
+    parser.add_argument("--clock", choices=["wall", "cpu"], default="wall", help="(%(default)s)")
+    parser.add_argument("--ours", action="store_true", help="no peers")
     arguments = parser.parse_args()
-    shape = LARGE if arguments.large else SMALL
+    limit_threads(arguments.threads)
+    shape = dict(LARGE if arguments.large else SMALL)
+    shape["test"] = arguments.images or shape["test"]
     repeats = arguments.repeats or (1 if arguments.large else 7)
     train, test = make_outputs(shape["train"], shape, seed=1), make_outputs(shape["test"], shape, seed=2)
-    settings = load_params(ROOT / "params.yaml").detectors
-    product = best(lambda: test.features @ test.weight.T, max(repeats, 3))
-    print(f"{shape}; test.features @ weight.T: {1e3 * product:.2f} ms; best of {repeats}")
-    print(f"{'detector':12} {'fit ms':>10} {'score ms':>10} {'sum ms':>10} {'x product':>10} {'extra MB':>9}")
-    for name in arguments.only:
-        fit, score, extra = measure(name, settings, train, test, repeats)
-        times = " ".join(f"{1e3 * seconds:10.2f}" for seconds in (fit, score, fit + score))
-        print(f"{name:12} {times} {(fit + score) / product:10.2f} {extra:9.0f}", flush=True)
+    case = Case(train, test, load_params(ROOT / "params.yaml").detectors, repeats, arguments.clock)
+    product = best(lambda: test.features @ test.weight.T, max(repeats, 3), arguments.clock)
+    print(f"{shape}; {arguments.threads} threads, {arguments.clock} time, best of {repeats};")
+    print(f"features @ weight.T of the test images: {1e3 * product:.1f} ms\n")
+    print("| detector | ours: ms (MB) | pytorch-ood | OpenOOD | ratio |\n|---|---:|---:|---:|---:|")
+    for name in (name for name in arguments.only if name not in arguments.skip):
+        ours = measure(partial(our_fit, name), case)
+        peers = [{} if arguments.ours else peer.PEERS for peer in (peer_pytorch_ood, peer_openood)]
+        cells = [measure(peer[name], case, limit=arguments.limit) if name in peer else None for peer in peers]
+        fastest = min((cell.seconds for cell in cells if cell), default=None)
+        texts = [str(ours), *(str(cell) if cell else "–" for cell in cells)]
+        texts.append(f"{ours.seconds / fastest:.2g}" if fastest else "–")
+        print(f"| {name} | {' | '.join(texts)} |", flush=True)
+
+
+def our_fit(name: str, train: Outputs, settings: DetectorsSettings) -> Score:
+    """Our detector, fitted."""
+    (detector,) = build_detectors(settings.model_copy(update={"enabled": (name,)})).values()
+    return detector.fit(train).score
+
+
+def measure(fit: Fit, case: Case, *, limit: float = math.inf) -> Cell:
+    """Fit on train, score test or as many of its images as the limit allows."""
+    train, test, settings, repeats, clock = case
+    gc.collect()
+    before = reset_peak()
+    fit_s, score = timed(lambda: fit(train, settings), clock)
+    sample = test.select(slice(0, PREFIX))
+    sample_s, _ = timed(lambda: score(sample), clock)
+    rows = len(test) if math.isinf(limit) else max(PREFIX, min(len(test), int(PREFIX * limit / sample_s)))
+    part = test.select(slice(0, rows)) if rows < len(test) else test
+    score_s, _ = timed(lambda: score(part), clock)
+    megabytes = (resident("VmHWM") - before) / 1e6
+    fit_s = min(fit_s, best(lambda: fit(train, settings), repeats - 1, clock))
+    score_s = min(score_s, best(lambda: score(part), repeats - 1, clock))
+    return Cell(fit_s + score_s * len(test) / len(part), megabytes, rows < len(test))
 
 
 def make_outputs(count: int, shape: dict[str, int], *, seed: int) -> Outputs:
-    """ReLU features around one direction per class, and the logits of a head that knows the directions."""
+    """ReLU features around one direction per class, logits of a head that knows them, and one extra logit."""
     classes, width = shape["classes"], shape["width"]
     head = np.random.default_rng(0)
     weight = head.normal(size=(classes, width)).astype(np.float32)
@@ -63,40 +133,8 @@ def make_outputs(count: int, shape: dict[str, int], *, seed: int) -> Outputs:
         features[start : start + 4096] += weight[labels[start : start + 4096]]
     np.maximum(features, 0, out=features)
     weight *= 0.05
-    return Outputs(features @ weight.T + bias, features, labels, np.arange(count), weight, bias)
-
-
-def measure(
-    name: str, settings: DetectorsSettings, train: Outputs, test: Outputs, repeats: int
-) -> tuple[float, float, float]:
-    """Best fit and score time in seconds, and extra memory in MB."""
-    (detector,) = build_detectors(settings.model_copy(update={"enabled": (name,)})).values()
-    before = reset_peak()
-    fit = best(lambda: detector.fit(train), repeats)
-    score = best(lambda: detector.score(test), repeats)
-    return fit, score, (resident("VmHWM") - before) / 1e6
-
-
-def best(call: Callable[[], object], repeats: int) -> float:
-    """Seconds of the fastest call."""
-    times = []
-    for _ in range(repeats):
-        start = time.perf_counter()
-        call()
-        times.append(time.perf_counter() - start)
-    return min(times)
-
-
-def reset_peak() -> int:
-    """Forget the peak of resident memory; bytes resident now."""
-    Path("/proc/self/clear_refs").write_text("5")
-    return resident("VmRSS")
-
-
-def resident(key: str) -> int:
-    """Bytes, from /proc: VmRSS now, VmHWM at the peak."""
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return 1024 * int(next(line for line in lines if line.startswith(key)).split()[1])
+    extra = rng.standard_normal((count, 1), dtype=np.float32)
+    return Outputs(features @ weight.T + bias, features, labels, np.arange(count), weight, bias, extra)
 
 
 if __name__ == "__main__":

@@ -66,6 +66,14 @@ def gen(train: Outputs, settings: DetectorsSettings) -> Score:
     )
 
 
+def nnguide(train: Outputs, settings: DetectorsSettings) -> Score:
+    """NNGuide with the first share of the images as its bank."""
+    chosen = settings.nnguide
+    size = max(chosen.num_neighbors, round(chosen.bank_fraction * len(train)))
+    bank = train.select(slice(0, size))
+    return fitted(peer.NNGuide(None, head_of(train), chosen.num_neighbors), bank)
+
+
 def vim(train: Outputs, settings: DetectorsSettings) -> Score:
     """ViM with our number of principal directions."""
     width = train.weight.shape[1]
@@ -140,9 +148,7 @@ PEERS: dict[str, Peer] = {
     "mahalanobis": lambda train, _: fitted(peer.Mahalanobis(None), train),
     "rmds": lambda train, _: fitted(peer.RMD(None), train),
     "knn": lambda train, settings: fitted(peer.KNN(None, k=settings.knn.num_neighbors), train),
-    "nnguide": lambda train, settings: fitted(
-        peer.NNGuide(None, head_of(train), settings.nnguide.num_neighbors), train
-    ),
+    "nnguide": nnguide,
     "vim": vim,
     "klm": klm,
     "she": lambda train, _: fitted(peer.SHE(None, head_of(train)), train),

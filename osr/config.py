@@ -14,7 +14,7 @@ from osr.detectors.settings import DetectorName, DetectorsSettings
 from osr.errors import InputError
 from osr.losses.settings import EXTRA_CLASS_LOSSES, LossesSettings
 from osr.models.settings import ModelSettings as ModelSettings
-from osr.sections import Count, Section, Seed, Share
+from osr.sections import CalibrationMethod, Count, Section, Seed, Share
 from osr.sentences import sentences
 from osr.train_settings import AugmentationSettings as AugmentationSettings
 from osr.train_settings import TrainSettings as TrainSettings
@@ -27,8 +27,11 @@ class ExtractionSettings(Section):
 
 
 class CalibrateSettings(Section):
-    """The bracket of the temperature search, and the bins of the calibration error."""
+    """How probabilities are calibrated, and the bins of the calibration error."""
 
+    method: CalibrationMethod
+    folds: Annotated[int, Field(ge=2)]
+    seed: Seed
     min_temperature: Annotated[float, Field(gt=0)]
     max_temperature: Annotated[float, Field(gt=0)]
     ece_bins: Count
@@ -112,6 +115,17 @@ class Params(Section):
             raise ValueError(
                 f"model.head.extra_classes is {extra}, but must be {'at least 1' if needed else '0'} when "
                 f"train.loss is {self.train.loss!r}; {', '.join(EXTRA_CLASS_LOSSES)} learn extra classes"
+            )
+        held_out = self.split.background and self.split.background_val_fraction
+        if self.detectors.threshold_rule == "background" and not held_out:
+            raise ValueError(
+                "detectors.threshold_rule is 'background', but must be acceptance or conformal unless "
+                "split.background names classes and split.background_val_fraction is above 0"
+            )
+        if "kplus1" in self.detectors.used and not extra:
+            raise ValueError(
+                "detectors.enabled holds 'kplus1', but must not while model.head.extra_classes is 0: it "
+                f"reads the extra class that train.loss {', '.join(EXTRA_CLASS_LOSSES)} learn"
             )
         return self
 

@@ -11,7 +11,9 @@ from typing import Any, Self
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from scipy.special import softmax
 
+from osr.calibrators import Calibration, read_calibration
 from osr.detectors.base import Detector
 from osr.detectors.registry import load_detector
 from osr.errors import InputError
@@ -39,13 +41,13 @@ class Verdict:
 
 
 class Predictor:
-    """Network, temperature, detector and threshold of one run.
+    """Network, calibration, detector and threshold of one run.
 
     Args:
         model: the network.
         detector: fitted on its outputs.
         threshold: an image is accepted as known when its score is at most this.
-        temperature: the logits are divided by it before the softmax; above 0.
+        calibration: turns logits into those of the probabilities.
         batch_size: images per forward pass, at most.
     """
 
@@ -55,13 +57,13 @@ class Predictor:
         detector: Detector,
         *,
         threshold: float,
-        temperature: float,
+        calibration: Calibration,
         batch_size: int,
     ) -> None:
         self.model = model.eval()
         self.detector = detector
         self.threshold = threshold
-        self.temperature = temperature
+        self.calibration = calibration
         self.batch_size = batch_size
 
     @classmethod
@@ -69,7 +71,7 @@ class Predictor:
         cls,
         *,
         weights: Path,
-        temperature: Path,
+        calibration: Path,
         detector: Path,
         thresholds: Path,
         batch_size: int,
@@ -79,7 +81,7 @@ class Predictor:
 
         Args:
             weights: what `OpenSetModel.save` wrote.
-            temperature: JSON with the key `temperature`.
+            calibration: JSON of `CalibrationFit.to_json`.
             detector: what `Detector.save` wrote.
             thresholds: JSON, name of the detector -> {"value": theta, …}.
             batch_size: images per forward pass, at most.
@@ -98,7 +100,7 @@ class Predictor:
             OpenSetModel.load(weights).to(device),
             fitted,
             threshold=float(values[fitted.name]["value"]),
-            temperature=float(_read_json(temperature)["temperature"]),
+            calibration=read_calibration(_read_json(calibration)),
             batch_size=batch_size,
         )
 
@@ -128,8 +130,6 @@ class Predictor:
         scores = self.detector.score(outputs)
         theta = self.threshold if threshold is None else threshold
         predictions = outputs.predictions
-        scaled = outputs.logits.astype(np.float64) / self.temperature
-        exponentials = np.exp(scaled - scaled.max(axis=1, keepdims=True))
         return Verdict(
             labels=tuple(
                 self.class_names[index] if score <= theta else UNKNOWN_NAME
@@ -137,7 +137,7 @@ class Predictor:
             ),
             predictions=predictions,
             scores=scores,
-            probabilities=(exponentials / exponentials.sum(axis=1, keepdims=True)).astype(np.float32),
+            probabilities=softmax(self.calibration.apply(outputs.logits), axis=1).astype(np.float32),
         )
 
     def _outputs(self, images: Sequence[NDArray[np.uint8]] | NDArray[np.uint8]) -> Outputs:

@@ -18,6 +18,7 @@ class AugmentationSettings(Section):
     scale: Annotated[float, Field(ge=0, lt=1)]
     shear: Annotated[float, Field(ge=0, lt=1)]
     flip: bool
+    min_crop_area: Annotated[float, Field(gt=0, le=1)]
     randaugment_num_ops: Annotated[int, Field(ge=0)]
     randaugment_magnitude: Annotated[int, Field(ge=0, le=30)]
     cutout_pixels: Annotated[int, Field(ge=0)]
@@ -53,6 +54,7 @@ class TrainSettings(Section):
     augmentation: AugmentationSettings
     accelerator: Literal["auto", "cpu", "gpu"]
     cpu_threads: Count | Literal["auto"]
+    num_workers: Annotated[int, Field(ge=0)]
     precision: Literal["32-true", "bf16-mixed", "16-mixed"]
     channels_last: bool
     compile: bool

@@ -8,7 +8,7 @@ from statistics import NormalDist
 from typing import Any
 
 from pipeline.run_files import RunFiles
-from pipeline.stages import SPLIT, TEMPERATURE, read_json
+from pipeline.stages import CALIBRATOR, SPLIT, read_json
 
 FEW_TEST_IMAGES = 30  # of a class: one image moves its shares by more than 3 points
 FEW_VALIDATION_IMAGES = 100  # behind a threshold
@@ -69,16 +69,18 @@ def _tiny_classes(run: RunFiles) -> list[str]:
 
 
 def _calibration(run: RunFiles) -> list[str]:
-    fit, found = read_json(TEMPERATURE), []
-    if fit["search"]["at_bound"]:
+    fit, found = read_json(CALIBRATOR), []
+    if fit["asked"] == "none":
+        return ["Probabilities are not calibrated: calibrate.method is none."]
+    if fit["not_used"]:
         found.append(
-            "No temperature was fitted: the search ended at the end of its bracket, as it does when the "
-            "validation images are separated perfectly. Probabilities are not calibrated."
+            f"Probabilities are not calibrated: {fit['asked']} scaling is not used, because "
+            f"{fit['not_used']}."
         )
     quality = run.metrics["closed_set"]
-    if not fit["search"]["at_bound"] and quality["ece_after"] > quality["ece_before"]:
+    if not fit["not_used"] and quality["ece_after"] > quality["ece_before"]:
         found.append(
-            "The temperature made the calibration error of the test images larger: "
+            "Calibration made the calibration error of the test images larger: "
             f"{quality['ece_before']:.3f} before, {quality['ece_after']:.3f} after."
         )
     return found

@@ -82,7 +82,7 @@ TEXTS = {
     ),
     "reliability": (
         "Calibration",
-        "Accuracy against confidence of known test images, before and after the temperature; on the diagonal "
+        "Accuracy against confidence of known test images, before and after calibration; on the diagonal "
         "probabilities mean what they say.",
     ),
     "training": (

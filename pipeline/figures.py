@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from osr.calibration import reliability as reliability_table
+from osr.calibrators import read_calibration
 from osr.plots.classes import MAX_CLASSES, class_bars, class_scores, lines_height
 from osr.plots.confusion import confusion
 from osr.plots.curves import oscr, precision_recall, roc
@@ -25,7 +26,7 @@ from osr.statistics import oscr_band
 from pipeline import leaderboard
 from pipeline.galleries import accepted_unknowns, rejected_knowns, tiles
 from pipeline.run_files import RunFiles
-from pipeline.stages import CONFUSION, FIGURES, HISTORY, LEADERBOARD, STAGES, TEMPERATURE, VECTOR, read_json
+from pipeline.stages import CALIBRATOR, CONFUSION, FIGURES, HISTORY, LEADERBOARD, STAGES, VECTOR, read_json
 
 Array = NDArray[Any]
 Pair = tuple[Array, Array]
@@ -127,12 +128,12 @@ def _draw_scores(run: RunFiles) -> None:
 
 
 def _draw_calibration(run: RunFiles) -> None:
-    """Reliability of the known test images before and after the temperature."""
+    """Reliability of the known test images before and after calibration."""
     known = run.outputs.select(run.outputs.labels >= 0)
-    temperature, bins = float(read_json(TEMPERATURE)["temperature"]), run.params.calibrate.ece_bins
+    after = read_calibration(read_json(CALIBRATOR)).apply(known.logits)
     tables = {
-        name: reliability_table(known.logits, known.labels, temperature=t, bins=bins)
-        for name, t in (("before", 1.0), ("after", temperature))
+        name: reliability_table(logits, known.labels, temperature=1.0, bins=run.params.calibrate.ece_bins)
+        for name, logits in (("before", known.logits), ("after", after))
     }
     figure = canvas(COLUMN_WIDTH, 3.4)
     columns = {name: vars(table) for name, table in tables.items()}

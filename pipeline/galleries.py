@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from osr.plots.gallery import Tile
+from pipeline.images import open_images
 from pipeline.run_files import RunFiles
-from pipeline.stages import open_images
 
 
 @dataclass(frozen=True)

@@ -1,15 +1,119 @@
-"""The images of some rows of the split, in batches, for the stages that run a network."""
+"""The images of the split on disk: as one array, or as a list of files that stay where they are."""
 
 from __future__ import annotations
 
+import csv
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from osr.data.batches import ArrayImages, Images
+from osr.data.file_images import FileImages
+from osr.data.images import ImageFiles, ImageSet
+from osr.errors import InputError
+from osr.models.settings import ModelSettings
 from osr.outputs import IntArray
 from osr.splits import Split
-from pipeline.stages import open_images
+from pipeline.stages import IMAGE_FILES, IMAGES, ODD_IMAGES
+from pipeline.store import workspace_root
+
+CHUNK = 4096  # images that are written at once
+SAMPLE = 1000  # training images whose mean and standard deviation normalise those that stay files
+
+Pixels = NDArray[np.uint8] | ImageFiles
 
 
-def open_part(split: Split, rows: IntArray) -> Images:
-    """The images of `rows` with their labels, read when they are asked for."""
-    return ArrayImages(open_images(), rows, torch.from_numpy(split.labels[rows]))
+def save_images(sets: Sequence[ImageSet], *, root: str) -> None:
+    """Write the images of all sets, one after the other, without holding them in memory.
+
+    Args:
+        sets: the main data set and its unknown sources, all arrays of one shape or all files.
+        root: the setting `dataset.root`, which the names of files are relative to.
+    """
+    if isinstance(sets[0].images, ImageFiles):
+        with IMAGE_FILES.open("w", encoding="utf-8") as file:
+            file.write(json.dumps({"root": root, "channels": sets[0].images.channels}) + "\n")
+            for data in sets:
+                names = data.images.names if isinstance(data.images, ImageFiles) else ()
+                file.writelines(json.dumps(str(name)) + "\n" for name in names)
+        return
+    arrays = [data.images for data in sets if not isinstance(data.images, ImageFiles)]
+    shape = (sum(map(len, arrays)), *arrays[0].shape[1:])
+    header = {"descr": "|u1", "fortran_order": False, "shape": shape}
+    with IMAGES.open("wb") as raw:
+        np.lib.format.write_array_header_1_0(raw, header)
+        for array in arrays:
+            for start in range(0, len(array), CHUNK):
+                raw.write(np.ascontiguousarray(array[start : start + CHUNK]).tobytes())
+
+
+def odd_images(sets: Sequence[ImageSet]) -> dict[str, dict[str, int]]:
+    """Write the table of odd files, and count them for the metrics; neither where there are none."""
+    odd = [image for data in sets for image in data.odd]
+    if not odd:
+        return {}
+    with ODD_IMAGES.open("w", newline="", encoding="utf-8", errors="backslashreplace") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(("file", "what happened", "why"))
+        writer.writerows(
+            (image.name, "skipped" if image.is_bad else "converted", image.problem) for image in odd
+        )
+    skipped = sum(image.is_bad for image in odd)
+    return {"odd_images": {"skipped": skipped, "converted": len(odd) - skipped}}
+
+
+def open_images() -> Pixels:
+    """The images of the split: (N, H, W, C) uint8, memory-mapped, or files.
+
+    Raises:
+        InputError: the file that says so is missing.
+    """
+    if IMAGE_FILES.is_file():
+        with IMAGE_FILES.open(encoding="utf-8") as file:
+            head = json.loads(file.readline())
+            names = np.array([json.loads(line) for line in file])
+        return ImageFiles(workspace_root() / Path(head["root"]), names, head["channels"])
+    if not IMAGES.is_file():
+        raise InputError(f"{IMAGES} is missing: run `dvc repro prepare-split` to make it.")
+    images: NDArray[np.uint8] = np.load(IMAGES, mmap_mode="r", allow_pickle=False)
+    return images
+
+
+def open_part(split: Split, rows: IntArray, *, size: int, num_workers: int) -> Images:
+    """The images of `rows` with their labels, read when they are asked for.
+
+    Args:
+        split: where the labels stand.
+        rows: (N,) int64.
+        size: height and width that files are resized to.
+        num_workers: processes that read files.
+    """
+    images, labels = open_images(), torch.from_numpy(split.labels[rows])
+    if isinstance(images, ImageFiles):
+        return FileImages(images, rows, labels, size, num_workers)
+    return ArrayImages(images, rows, labels)
+
+
+def sample_images(rows: IntArray, settings: ModelSettings) -> NDArray[np.uint8]:
+    """(M, H, W, C) uint8, images that stand for those of `rows`: all, or some of many files.
+
+    Raises:
+        InputError: `image_size: auto` with images that stay files.
+    """
+    images = open_images()
+    if not isinstance(images, ImageFiles):
+        return images[rows]
+    if settings.image_size == "auto":
+        raise InputError(
+            "model.image_size is 'auto', but must be a number of pixels while images stay files; or set "
+            "dataset.pack_size to a number of pixels."
+        )
+    spread = rows[np.linspace(0, len(rows) - 1, min(SAMPLE, len(rows))).round().astype(np.int64)]
+    data = FileImages(images, spread, torch.zeros(len(spread), dtype=torch.int64), settings.image_size, 0)
+    pixels = [batch.permute(0, 2, 3, 1).numpy() for batch, _ in data.batches(64)]
+    sample: NDArray[np.uint8] = np.concatenate(pixels)
+    return sample

@@ -22,7 +22,7 @@ from osr.devices import pick_device, set_cpu_threads
 from osr.errors import InputError
 from osr.image_files import find_images, read_image
 from osr.predictor import Predictor
-from pipeline.stages import DETECTORS, PARAMS, TEMPERATURE, THRESHOLDS, WEIGHTS
+from pipeline.stages import CALIBRATOR, DETECTORS, PARAMS, THRESHOLDS, WEIGHTS
 
 logger = logging.getLogger("osr.predict")
 
@@ -54,7 +54,7 @@ def load_predictor(params: Params, detector: str | None = None) -> Predictor:
 def run_files(detector: str) -> dict[str, Path]:
     """The files of the present run that make its predictor, by the names of `Predictor.load`."""
     fitted = DETECTORS / f"{detector}.safetensors"
-    return {"weights": WEIGHTS, "temperature": TEMPERATURE, "detector": fitted, "thresholds": THRESHOLDS}
+    return {"weights": WEIGHTS, "calibration": CALIBRATOR, "detector": fitted, "thresholds": THRESHOLDS}
 
 
 def judge(predictor: Predictor, paths: Sequence[Path], threshold: float | None) -> Iterator[Record]:

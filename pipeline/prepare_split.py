@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-import numpy as np
-
 from osr.config import Params
 from osr.data.contact_sheet import contact_sheet
 from osr.data.datasets import load_images
-from osr.data.hashes import image_hashes
+from osr.data.hashes import hashes_of
 from osr.data.images import ImageSet
 from osr.data.unknown_sources import add_sources, load_sources
 from osr.division import make_split, without_duplicates
@@ -18,8 +16,9 @@ from osr.metrics import openness
 from osr.protocols.classes import choose_classes
 from osr.splits import PARTS, Split
 from pipeline.entry import Metrics, run_stage
+from pipeline.images import odd_images, open_images, save_images
 from pipeline.split_report import split_report
-from pipeline.stages import CONTACT_SHEET, IMAGES, SPLIT
+from pipeline.stages import CONTACT_SHEET, SPLIT
 from pipeline.store import workspace_root
 from pipeline.tracking import Row
 
@@ -32,10 +31,9 @@ def prepare_split(params: Params, _row: Row) -> Metrics:
     sources = load_sources(dataset, load_images, like=data)
     split = divide(data, params, sources)
     SPLIT.mkdir(parents=True, exist_ok=True)
-    images = np.concatenate([data.images, *(source.images for source in sources.values())])
-    np.save(IMAGES, images, allow_pickle=False)
+    save_images([data, *sources.values()], root=params.dataset.root)
     split.save(SPLIT)
-    contact_sheet(images, split).save(CONTACT_SHEET)
+    contact_sheet(open_images(), split).save(CONTACT_SHEET)
     counts = {part: len(split.rows(part)) for part in PARTS}
     unknown_test = int((split.labels[split.test] < 0).sum())
     return {
@@ -44,6 +42,7 @@ def prepare_split(params: Params, _row: Row) -> Metrics:
         "classes": {"known": len(split.known), "unknown": len(split.unknown)},
         "openness": openness(len(split.known), len(split.unknown)),
         "duplicates": len(split.duplicates),
+        **odd_images([data, *sources.values()]),
     }
 
 
@@ -66,10 +65,11 @@ def divide(data: ImageSet, params: Params, sources: Mapping[str, ImageSet] | Non
         unknown=classes.unknown,
         val_fraction=settings.val_fraction,
         test_fraction=settings.test_fraction,
+        background_val_fraction=settings.background_val_fraction,
         seed=settings.seed,
         parts=data.parts,
         groups=data.groups,
-        hashes=image_hashes(data.images),
+        hashes=hashes_of(data),
     )
     split = add_sources(split, sources or {})
     if split.duplicates and settings.duplicates == "error":

@@ -21,7 +21,7 @@ from pipeline.code_state import CodeState, code_state
 from pipeline.figure_texts import FigureText, figure_text
 from pipeline.galleries import Pick, accepted_unknowns, rejected_knowns, tiles
 from pipeline.run_files import RunFiles
-from pipeline.stages import FIGURES, STAGES, TEMPERATURE, read_json
+from pipeline.stages import CALIBRATOR, FIGURES, STAGES, read_json
 
 TEMPLATE = Path(__file__).with_name("report.html.jinja")
 INTERVALS = {"auroc": "AUROC", "auoscr": "AUOSCR", "fpr_at_95tpr_known": "FPR at 95 % TPR"}
@@ -101,10 +101,19 @@ def _facts(run: RunFiles, state: CodeState) -> dict[str, str]:
         "Network": f"{params.model.backbone.name}, {trained['parameters']:,} parameters",
         "Training": f"loss {params.train.loss}, seed {params.train.seed}, "
         f"epoch {trained['best']['epoch']} of at most {params.train.epochs} kept",
-        "Temperature": f"{read_json(TEMPERATURE)['temperature']:.4g}",
+        "Calibration": _calibration(),
         "Judges new images": f"{run.detector}, threshold {run.threshold:.6g}",
         "Code": code,
     }
+
+
+def _calibration() -> str:
+    """The method, or that none is used; the temperature where there is one."""
+    stored = read_json(CALIBRATOR)
+    if stored["asked"] == "none" or stored["not_used"]:
+        return "none" if stored["asked"] == "none" else f"none; {stored['asked']} was not used"
+    temperature = stored["settings"].get("temperature")
+    return f"temperature {temperature:.4g}" if temperature else str(stored["method"])
 
 
 def _data_set(run: RunFiles) -> str:

@@ -26,7 +26,7 @@ class OpenSetClassifier(PythonModel):  # type: ignore[misc]
         files = {name: Path(path) for name, path in context.artifacts.items()}
         self.predictor = Predictor.load(
             weights=files["weights"],
-            temperature=files["temperature"],
+            calibration=files["calibration"],
             detector=files["detector"],
             thresholds=files["thresholds"],
             batch_size=BATCH_SIZE,

@@ -8,7 +8,7 @@ import numpy as np
 
 from osr.metrics import openness
 from osr.splits import PARTS, Split
-from pipeline.stages import CONTACT_SHEET, SPLIT
+from pipeline.stages import CONTACT_SHEET, ODD_IMAGES, SPLIT
 
 
 def split_report() -> str:
@@ -37,6 +37,8 @@ def split_report() -> str:
         "  " + ", ".join(f"row {row} ({PARTS[split.part_codes[row]]})" for row in rows)
         for rows in split.duplicates[:20]
     ]
+    if ODD_IMAGES.is_file():
+        lines.append(f"files that were converted or skipped: {ODD_IMAGES}")
     lines.append(f"images to look at: {CONTACT_SHEET}")
     return "\n".join(lines) + "\n"
 

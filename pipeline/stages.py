@@ -7,24 +7,24 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from osr.errors import InputError
 
 ARTIFACTS = Path("artifacts")
 SPLIT = ARTIFACTS / "split"
 IMAGES = SPLIT / "images.npy"
+IMAGE_FILES = SPLIT / "files.jsonl"
+ODD_IMAGES = SPLIT / "odd_images.csv"
 CONTACT_SHEET = SPLIT / "contact_sheet.png"
 MODEL = ARTIFACTS / "model"
 WEIGHTS = MODEL / "model.safetensors"
 HISTORY = MODEL / "history.csv"
 CALIBRATION = ARTIFACTS / "calibration"
-TEMPERATURE = CALIBRATION / "temperature.json"
+CALIBRATOR = CALIBRATION / "calibration.json"
 VAL_OUTPUTS = CALIBRATION / "val"
 DETECTORS = ARTIFACTS / "detectors"
 THRESHOLDS = DETECTORS / "thresholds.json"
 TRAIN_OUTPUTS = DETECTORS / "train"
+VAL_SCORES = DETECTORS / "validation_scores.npz"
 EVALUATION = ARTIFACTS / "evaluation"
 TEST_OUTPUTS = EVALUATION / "test"
 CONFUSION = EVALUATION / "confusion.json"
@@ -67,24 +67,12 @@ STAGES = {
     for stage in (
         Stage("prepare-split", artifacts=(SPLIT / "split.json", CONTACT_SHEET)),
         Stage("train", artifacts=(HISTORY,), checkpoint=WEIGHTS, history=HISTORY),
-        Stage("calibrate", artifacts=(TEMPERATURE,)),
+        Stage("calibrate", artifacts=(CALIBRATOR,)),
         Stage("fit-openmax", artifacts=(THRESHOLDS,)),
         Stage("evaluate", artifacts=(CONFUSION, PER_CLASS, PER_CLASS_TABLE)),
         Stage("plot", artifacts=(CURVES, LEADERBOARD, FIGURES, VECTOR, REPORT)),
     )
 }
-
-
-def open_images() -> NDArray[np.uint8]:
-    """The (N, H, W, C) uint8 images of the split, memory-mapped.
-
-    Raises:
-        InputError: the file is missing.
-    """
-    if not IMAGES.is_file():
-        raise InputError(f"{IMAGES} is missing: run `dvc repro prepare-split` to make it.")
-    images: NDArray[np.uint8] = np.load(IMAGES, mmap_mode="r", allow_pickle=False)
-    return images
 
 
 def read_json(path: Path) -> dict[str, Any]:

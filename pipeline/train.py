@@ -14,6 +14,7 @@ from pathlib import Path
 import torch
 
 from osr.config import Params, load_params
+from osr.data.batches import Images
 from osr.data.plans import hash_seed
 from osr.devices import set_cpu_threads
 from osr.errors import InputError
@@ -21,13 +22,13 @@ from osr.losses.registry import build_loss, check_background
 from osr.models.custom import source_of
 from osr.models.open_set_model import OpenSetModel
 from osr.models.preprocess import format_for
-from osr.outputs import BACKGROUND
+from osr.outputs import BACKGROUND, IntArray
 from osr.splits import Split
 from osr.training import EpochCallback, History, train
 from osr.training_state import Progress
 from pipeline.entry import Metrics, logger, run_stage
-from pipeline.images import open_part
-from pipeline.stages import HISTORY, MODEL, PARAMS, SPLIT, WEIGHTS, open_images
+from pipeline.images import open_part, sample_images
+from pipeline.stages import HISTORY, MODEL, PARAMS, SPLIT, WEIGHTS
 from pipeline.store import workspace_root
 from pipeline.system_metrics import system_metrics
 from pipeline.tracking import Row, is_helper
@@ -61,19 +62,24 @@ def train_stage(params: Params, row: Row) -> Metrics:
 def fit(params: Params, on_epoch: EpochCallback) -> tuple[OpenSetModel, Progress, Path]:
     """The trained model, how its training went, and where its state is kept."""
     set_cpu_threads(params.train.cpu_threads)
-    split, images = Split.load(SPLIT), open_images()
+    split = Split.load(SPLIT)
     check_background(params.train.loss, int((split.labels[split.train] == BACKGROUND).sum()))
     checkpoint = checkpoint_path(params, split.digest)
     if checkpoint.is_file():
         logger.info("train: going on with an interrupted training")
     torch.manual_seed(hash_seed(params.train.seed, -1))  # the initial weights
-    model = OpenSetModel(params.model, format_for(params.model, images[split.train]), split.known_names)
+    image_format = format_for(params.model, sample_images(split.train, params.model))
+    model = OpenSetModel(params.model, image_format, split.known_names)
+
+    def part(rows: IntArray) -> Images:
+        return open_part(split, rows, size=image_format.size, num_workers=params.train.num_workers)
+
     smoothing = params.train.label_smoothing
     progress = train(
         model,
         build_loss(params.train.loss, params.losses, label_smoothing=smoothing, head=model.head),
-        train_data=open_part(split, split.train),
-        val_data=open_part(split, split.val),
+        train_data=part(split.train),
+        val_data=part(split.known_rows("val")),
         settings=params.train,
         checkpoint=checkpoint,
         num_extra=params.model.head.extra_classes,

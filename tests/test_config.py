@@ -163,7 +163,7 @@ def test_a_bad_value_is_told_the_rule(key: str, value: object, end: str) -> None
 def test_an_unknown_detector_is_told_the_names() -> None:
     text = complaint({"detectors.enabled": ["msp", "mahalanobs"]})
     assert text.startswith("detectors.enabled[1] is 'mahalanobs', but must be one of 'msp', 'maxlogit', ")
-    assert text.endswith("'fdbd'; did you mean 'mahalanobis'?")
+    assert text.endswith("'ensemble'; did you mean 'mahalanobis'?")
 
 
 def test_a_misspelt_key_is_one_mistake() -> None:
@@ -264,6 +264,21 @@ def test_whatever_stands_at_a_key_is_accepted_or_named(key: str) -> None:
             {"detectors.enabled": ["msp", "mav", "msp"], "plot.detector": "msp"},
             "detectors.enabled is ['msp', 'mav', 'msp'], but must hold each detector once, "
             "not several times msp.",
+        ),
+        (
+            {"detectors.threshold_rule": "background", "split.background_val_fraction": 0.2},
+            "detectors.threshold_rule is 'background', but must be acceptance or conformal unless "
+            "split.background names classes and split.background_val_fraction is above 0.",
+        ),
+        (
+            {"detectors.ensemble.members": ["msp"]},
+            "detectors.ensemble.members is ['msp'], but must hold at least two detectors, and not the "
+            "ensemble itself.",
+        ),
+        (
+            {"detectors.enabled": ["maxlogit", "ensemble"], "detectors.ensemble.members": ["kplus1", "msp"]},
+            "detectors.enabled holds 'kplus1', but must not while model.head.extra_classes is 0: it reads "
+            "the extra class that train.loss kplus1, proser, penalty, threshold, combined learn.",
         ),
         (
             {"model.head.name": "cosine", "model.head.bias": True},
@@ -391,7 +406,7 @@ def test_flips_are_refused_where_they_change_the_class() -> None:
     )
     for allowed in ({"dataset.name": "cifar10"}, {**own, "dataset.flip_safe": True}):
         check_params(changed({**flip, **allowed}), source="params.yaml")
-    assert set(FLIP_SAFE) == set(DATASETS) - {"arrays"}
+    assert set(FLIP_SAFE) == set(DATASETS) - {"arrays", "folder", "csv"}
 
 
 @pytest.mark.parametrize("key", ["mixup_alpha", "cutmix_alpha"])

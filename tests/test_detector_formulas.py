@@ -205,6 +205,29 @@ def test_vim_origin_survives_rows_that_sum_to_0() -> None:
     )
 
 
+def test_vim_matches_float64_where_variances_span_six_decades() -> None:
+    rng = np.random.default_rng(0)
+    width, dimension = 64, 32
+    turn = np.linalg.qr(rng.normal(size=(width, width)))[0]
+    weight, bias = rng.normal(size=(5, width)) + 1, rng.normal(size=5)
+    train, test = (
+        outputs(
+            (rng.normal(size=(count, width)) * np.logspace(0, -3, width)) @ turn.T + 1,
+            weight=weight,
+            bias=bias,
+        )
+        for count in (3000, 50)
+    )
+    origin = -np.linalg.pinv(weight) @ bias
+    x, y = (images.features.astype(float) - origin for images in (train, test))
+    minor = np.linalg.eigh(x.T @ x)[1][:, : width - dimension]
+    alpha = train.logits.max(1).astype(float).mean() / np.linalg.norm(x @ minor, axis=1).mean()
+    expected = alpha * np.linalg.norm(y @ minor, axis=1) - logsumexp(test.logits.astype(float), axis=1)
+    scores = Vim(dimension=dimension).fit(train).score(test)
+    assert np.ptp(expected) > 1
+    assert_allclose(scores, expected, rtol=1e-5, atol=1e-5 * np.ptp(expected))
+
+
 def test_vim_refusals() -> None:
     train = random_outputs(0)
     with pytest.raises(InputError, match=r"only 8 features.*below 8"):

@@ -42,7 +42,8 @@ def outputs_of(features: np.ndarray, labels: np.ndarray, *, scale: float = 1.0) 
     bias = (scale * np.linspace(-0.2, 0.2, CLASSES)).astype(np.float32)
     features = features.astype(np.float32)
     logits = features @ weight.T + bias
-    return Outputs(logits, features, labels.astype(np.int64), np.arange(len(labels)), weight, bias)
+    extra = np.full((len(labels), 1), 6 * scale, np.float32)
+    return Outputs(logits, features, labels.astype(np.int64), np.arange(len(labels)), weight, bias, extra)
 
 
 def known(seed: int, *, scale: float = 1.0) -> Outputs:
@@ -84,7 +85,12 @@ def fitted(request: pytest.FixtureRequest) -> Detector:
 
 def test_one_list_of_names() -> None:
     assert set(DETECTORS) == set(get_args(DetectorName))
-    sections = set(DetectorsSettings.model_fields) - {"enabled", "target_acceptance"}
+    sections = set(DetectorsSettings.model_fields) - {
+        "enabled",
+        "threshold_rule",
+        "target_acceptance",
+        "target_false_acceptance",
+    }
     with_settings = {name for name, cls in DETECTORS.items() if any(entry.init for entry in fields(cls))}
     assert sections == with_settings
     for name, cls in DETECTORS.items():

@@ -215,6 +215,31 @@ def test_vim_with_too_few_features():
     assert not np.isfinite(PEERS["vim"](TRAIN, settings)(TEST)).any()  # 0 residual, alpha infinite
 
 
+# Ours is factor x theirs + offset; for OpenOOD's algorithms as written anew in benchmarks/.
+OPENOOD = {
+    **dict.fromkeys(
+        ["maxlogit", "energy", "gen", "gradnorm", "mahalanobis", "rmds", "nnguide", "vim"], (1, 0)
+    ),
+    **dict.fromkeys(["klm", "she", "react", "ash", "scale", "dice"], (1, 0)),
+    "msp": (1, 1),
+    "fdbd": (1 / (CLASSES - 1), 0),
+    "knn": (1, 0),
+}
+
+
+@pytest.mark.parametrize("name", OPENOOD)
+def test_equal_openood(name):
+    peers = pytest.importorskip(
+        "benchmarks.peer_openood", reason="faiss is not installed", exc_type=ImportError
+    )
+    factor, offset = OPENOOD[name]
+    settings = settings_with(mahalanobis={"ridge": 1e-9}, rmds={"ridge": 1e-9})
+    (ours,) = build_detectors(settings.model_copy(update={"enabled": (name,)})).values()
+    found, theirs = ours.fit(MILD_TRAIN).score(MILD_TEST), peers.PEERS[name](MILD_TRAIN, settings)(MILD_TEST)
+    theirs = np.sqrt(theirs) if name == "knn" else theirs
+    assert_allclose(found, factor * theirs + offset, rtol=2e-5, atol=2e-5 * np.abs(found).max())
+
+
 OPENMAX = {"tail_size": 20, "alpha": 10, "correct_only": False}
 
 

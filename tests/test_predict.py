@@ -20,7 +20,7 @@ from osr.extraction import extract
 from osr.image_files import find_images, read_image
 from osr.predictor import Predictor
 from pipeline.predict import main
-from pipeline.stages import DETECTORS, PARAMS, TEMPERATURE, THRESHOLDS, WEIGHTS
+from pipeline.stages import CALIBRATOR, DETECTORS, PARAMS, THRESHOLDS, WEIGHTS
 
 ROOT = Path(__file__).parents[1]
 LABELS = np.arange(30) % 3
@@ -49,10 +49,10 @@ def run(model, tmp_path, monkeypatch):
     """The files of a finished run in the working directory; the threshold accepts two thirds."""
     monkeypatch.chdir(tmp_path)
     shutil.copy(ROOT / "params.yaml", tmp_path)
-    for path in (WEIGHTS, TEMPERATURE, THRESHOLDS):
+    for path in (WEIGHTS, CALIBRATOR, THRESHOLDS):
         path.parent.mkdir(parents=True, exist_ok=True)
     model.save(WEIGHTS)
-    TEMPERATURE.write_text('{"temperature": 2.0}')
+    CALIBRATOR.write_text('{"method": "temperature", "settings": {"temperature": 2.0}}')
     train, thresholds = known_outputs(model), {}
     for name, detector in fitted(train).items():
         detector.save(DETECTORS / f"{name}.safetensors")
@@ -65,7 +65,7 @@ def load(name="maxlogit", batch_size=7):
     detector = DETECTORS / f"{name}.safetensors"
     return Predictor.load(
         weights=WEIGHTS,
-        temperature=TEMPERATURE,
+        calibration=CALIBRATOR,
         detector=detector,
         thresholds=THRESHOLDS,
         batch_size=batch_size,

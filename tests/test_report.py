@@ -183,10 +183,12 @@ def test_warnings_name_calibration_thresholds_and_chance(run, monkeypatch, tmp_p
     assert "energy accepts 70.0%, expected 8" in found
     assert "maxlogit accepts" not in found
     assert "(AUROC below 0.5): energy." in found
-    stopped = tmp_path / "temperature.json"
-    write_json(stopped, {"temperature": 1.0, "search": {"at_bound": True}})
-    monkeypatch.setattr(cautions, "TEMPERATURE", stopped)
-    assert "No temperature was fitted" in " ".join(cautions.cautions(run))
+    stopped = tmp_path / "calibration.json"
+    write_json(stopped, {"asked": "temperature", "not_used": "there is one image"})
+    monkeypatch.setattr(cautions, "CALIBRATOR", stopped)
+    assert "temperature scaling is not used, because there is one image." in " ".join(cautions.cautions(run))
+    write_json(stopped, {"asked": "none", "not_used": None})
+    assert "Probabilities are not calibrated: calibrate.method is none." in cautions.cautions(run)
 
 
 def test_acceptance_bounds_hold_what_chance_makes():

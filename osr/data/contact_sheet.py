@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from osr.data.images import ImageFiles
 from osr.splits import PARTS, Split
 
 if TYPE_CHECKING:
@@ -17,11 +18,11 @@ NAMES_WIDTH = 240
 GAP = 12
 
 
-def contact_sheet(images: NDArray[np.uint8], split: Split, *, per_part: int = 6) -> Image.Image:
+def contact_sheet(images: NDArray[np.uint8] | ImageFiles, split: Split, *, per_part: int = 6) -> Image.Image:
     """One line per class, known ones first, and one block of columns per part.
 
     Args:
-        images: (N, H, W, C) uint8, C = 1 or 3; may be memory-mapped, only what is shown is read.
+        images: (N, H, W, C) uint8, C = 1 or 3, or files; only what is shown is read.
         split: whose classes and parts are shown.
         per_part: images per class and part, evenly spread over the rows.
     """

@@ -8,6 +8,7 @@ from collections.abc import Callable
 import numpy as np
 
 from osr.data.arrays import arrays
+from osr.data.file_sets import folder, table, textures, tiny_imagenet
 from osr.data.images import ImageSet
 from osr.data.settings import DatasetSettings
 from osr.data.traffic_signs import gtsrb
@@ -81,5 +82,9 @@ DATASETS: dict[str, Load] = {
     "cifar100": cifar100,
     "cifar10+100": cifar10_and_100,
     "gtsrb": gtsrb,
+    "tinyimagenet": tiny_imagenet,
+    "textures": textures,
     "arrays": arrays,
+    "folder": folder,
+    "csv": table,
 }

@@ -7,7 +7,17 @@ import hashlib
 import numpy as np
 from numpy.typing import NDArray
 
+from osr.data.images import ImageFiles, ImageSet
 from osr.leaks import HashArray
+
+
+def hashes_of(data: ImageSet) -> HashArray:
+    """The hashes of a data set, computed where they are not there yet."""
+    if data.hashes is not None:
+        return data.hashes
+    if isinstance(data.images, ImageFiles):
+        raise TypeError("files are hashed when they are read")
+    return image_hashes(data.images)
 
 
 def image_hashes(images: NDArray[np.uint8]) -> HashArray:

@@ -3,15 +3,63 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from osr.errors import InputError
+from osr.image_files import read_image
+from osr.leaks import HashArray
 from osr.outputs import IntArray
 from osr.splits import PARTS
+
+
+@dataclass(frozen=True)
+class ImageFiles:
+    """Images of any sizes that stay in their files.
+
+    Args:
+        root: folder that `names` are relative to.
+        names: (N,) text, a path each.
+        channels: 1 or 3, of every image once it is read.
+    """
+
+    root: Path
+    names: NDArray[np.str_]
+    channels: int
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def __getitem__(self, row: int) -> NDArray[np.uint8]:
+        """(H, W, C) uint8.
+
+        Raises:
+            InputError: the file is missing or damaged.
+        """
+        return read_image(self.root / str(self.names[row]), channels=self.channels)
+
+    def select(self, rows: IntArray) -> ImageFiles:
+        """Some of the images."""
+        return replace(self, names=self.names[rows])
+
+
+@dataclass(frozen=True)
+class OddImage:
+    """A file that had to be converted, or could not be read.
+
+    Args:
+        name: path relative to the root of the data set.
+        problem: what is odd about it.
+        is_bad: whether it was left out.
+    """
+
+    name: str
+    problem: str
+    is_bad: bool
 
 
 @dataclass(frozen=True)
@@ -19,30 +67,31 @@ class ImageSet:
     """Labelled images.
 
     Args:
-        images: (N, H, W, C) uint8, C = 1 (grey) or 3 (colour).
+        images: (N, H, W, C) uint8, C = 1 (grey) or 3 (colour), or the files that hold them.
         targets: (N,) int64, class id of each image, 0..number of classes - 1.
         class_names: the name of each class id, each once.
         parts: (N,) text, the published part of each image: train, val or test; None where none is published.
         groups: (N,) int64, images of one number (a GTSRB track, a patient, a video) stay in one part; None
             where every image stands for itself.
+        hashes: (N,) uint64 of the pixels; None where nobody computed them yet.
+        odd: what was noticed about the files.
 
     Raises:
         InputError: shapes, types or values disagree.
     """
 
-    images: NDArray[np.uint8]
+    images: NDArray[np.uint8] | ImageFiles
     targets: IntArray
     class_names: tuple[str, ...]
     parts: NDArray[np.str_] | None = None
     groups: IntArray | None = None
+    hashes: HashArray | None = None
+    odd: tuple[OddImage, ...] = ()
 
     def __post_init__(self) -> None:
-        if self.images.dtype != np.uint8 or self.images.ndim != 4 or self.images.shape[3] not in (1, 3):
-            raise InputError(
-                "images must be uint8 of shape (N, H, W, 1 or 3), "
-                f"not {self.images.dtype} {self.images.shape}."
-            )
-        for name in ("targets", "parts", "groups"):
+        if not isinstance(self.images, ImageFiles):
+            _check_pixels(self.images)
+        for name in ("targets", "parts", "groups", "hashes"):
             array = getattr(self, name)
             if array is not None and array.shape != (len(self.images),):
                 raise InputError(f"{len(self.images)} images need as many {name}, not {array.shape}.")
@@ -59,6 +108,13 @@ class ImageSet:
         others = set(np.unique(self.parts).tolist()) - set(PARTS)
         if others:
             raise InputError(f"parts must be train, val or test, not {sorted(map(str, others))[0]!r}.")
+
+
+def _check_pixels(images: NDArray[np.uint8]) -> None:
+    if images.dtype != np.uint8 or images.ndim != 4 or images.shape[3] not in (1, 3):
+        raise InputError(
+            f"images must be uint8 of shape (N, H, W, 1 or 3), not {images.dtype} {images.shape}."
+        )
 
 
 def numbered(*columns: NDArray[Any]) -> IntArray:

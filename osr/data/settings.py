@@ -7,7 +7,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from osr.sections import Section, Seed, Share
+from osr.sections import Count, Section, Seed, Share
 
 DatasetName = Literal[
     "digits",
@@ -20,7 +20,11 @@ DatasetName = Literal[
     "cifar100",
     "cifar10+100",
     "gtsrb",
+    "tinyimagenet",
+    "textures",
     "arrays",
+    "folder",
+    "csv",
 ]
 # Whether a mirrored image keeps its class. Digits, letters and traffic signs do not.
 FLIP_SAFE: dict[str, bool] = {
@@ -34,6 +38,8 @@ FLIP_SAFE: dict[str, bool] = {
     "cifar100": True,
     "cifar10+100": True,
     "gtsrb": False,
+    "tinyimagenet": True,
+    "textures": True,
 }
 OwnFunction = Annotated[str, Field(pattern=r"^\w+(\.\w+)*:\w+$")]
 ProtocolName = Literal[
@@ -50,6 +56,9 @@ ProtocolName = Literal[
     "seed_40_3",
     "seed_37_6",
     "seed_34_9",
+    "SSB_easy",
+    "SSB_medium",
+    "SSB_hard",
     "first_k",
     "random",
     "explicit",
@@ -79,6 +88,16 @@ class ArraysSettings(Section):
         return self
 
 
+class CsvSettings(Section):
+    """The user's own CSV, and what its columns are called; `osr.data.files` reads it."""
+
+    file: str
+    path: str
+    label: str
+    part: str
+    group: str
+
+
 class SourceArraysSettings(Section):
     """`ArraysSettings` of an unknown source; what is left out is as in `dataset.arrays`."""
 
@@ -92,13 +111,25 @@ class SourceArraysSettings(Section):
     class_names: str | None = None
 
 
+class SourceCsvSettings(Section):
+    """`CsvSettings` of an unknown source; what is left out is as in `dataset.csv`."""
+
+    file: str | None = None
+    path: str | None = None
+    label: str | None = None
+    part: str | None = None
+    group: str | None = None
+
+
 class UnknownSourceSettings(Section):
     """A data set whose images are all unknown; what is left out is as in `dataset`."""
 
     source: str
     name: DatasetName | OwnFunction
     root: str | None = None
+    folder: str | None = None
     arrays: SourceArraysSettings = SourceArraysSettings()
+    csv: SourceCsvSettings = SourceCsvSettings()
 
 
 class DatasetSettings(Section):
@@ -109,6 +140,10 @@ class DatasetSettings(Section):
     download: bool
     flip_safe: bool | Literal["auto"]
     arrays: ArraysSettings
+    folder: str
+    csv: CsvSettings
+    pack_size: Count | Literal["auto", "none"]
+    on_bad_image: Literal["error", "skip"]
     unknown_sources: tuple[UnknownSourceSettings, ...]
 
     @model_validator(mode="after")
@@ -124,9 +159,10 @@ class DatasetSettings(Section):
 
     def of_source(self, section: UnknownSourceSettings) -> DatasetSettings:
         """The settings that read an unknown source."""
-        own = section.model_dump(include={"name", "root"}, exclude_none=True)
+        own = section.model_dump(include={"name", "root", "folder"}, exclude_none=True)
         arrays = self.arrays.model_copy(update=section.arrays.model_dump(exclude_none=True))
-        return self.model_copy(update={**own, "arrays": arrays, "unknown_sources": ()})
+        csv = self.csv.model_copy(update=section.csv.model_dump(exclude_none=True))
+        return self.model_copy(update={**own, "arrays": arrays, "csv": csv, "unknown_sources": ()})
 
 
 class SplitSettings(Section):
@@ -142,6 +178,7 @@ class SplitSettings(Section):
     unknown: tuple[ClassName, ...]
     val_fraction: Share
     test_fraction: Share
+    background_val_fraction: Annotated[float, Field(ge=0, lt=1)]
     duplicates: Literal["report", "drop", "error"]
     seed: Seed
 

@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from osr.data.hashes import image_hashes
-from osr.data.images import ImageSet
+from osr.data.hashes import hashes_of
+from osr.data.images import ImageFiles, ImageSet
 from osr.data.settings import DatasetSettings
 from osr.errors import InputError
 from osr.outputs import IntArray
@@ -32,14 +32,26 @@ def load_sources(
     Raises:
         InputError: a source cannot be read, or has no image.
     """
-    shape = like.images.shape[1:]
     found = {}
     for section in settings.unknown_sources:
         tested = part_to_test(load(settings.of_source(section)))
         if not len(tested.targets):
             raise InputError(f"dataset.unknown_sources: {section.source} has no image to test.")
-        found[section.source] = replace(tested, images=resized(tested.images, shape))
+        found[section.source] = _matched(tested, like, section.source)
     return found
+
+
+def _matched(data: ImageSet, like: ImageSet, source: str) -> ImageSet:
+    """Images of the kind of the main set: pixels of its shape, or files in its root."""
+    if not isinstance(like.images, ImageFiles):
+        pixels = resized(data.images, like.images.shape[1:])
+        return replace(data, images=pixels, hashes=data.hashes if pixels is data.images else None)
+    if not isinstance(data.images, ImageFiles) or data.images.root != like.images.root:
+        raise InputError(
+            f"dataset.unknown_sources: {source} must be files in {like.images.root}, too, because the images "
+            "of the main set stay files; or set dataset.pack_size to a number of pixels."
+        )
+    return replace(data, images=replace(data.images, channels=like.images.channels))
 
 
 def part_to_test(data: ImageSet) -> ImageSet:
@@ -49,29 +61,33 @@ def part_to_test(data: ImageSet) -> ImageSet:
         rows = np.flatnonzero(data.parts == "test")
     present, targets = np.unique(data.targets[rows], return_inverse=True)
     return ImageSet(
-        data.images[rows],
+        data.images.select(rows) if isinstance(data.images, ImageFiles) else data.images[rows],
         targets.astype(np.int64),
         tuple(data.class_names[number] for number in present),
         groups=None if data.groups is None else data.groups[rows],
+        hashes=None if data.hashes is None else data.hashes[rows],
     )
 
 
-def resized(images: NDArray[np.uint8], shape: tuple[int, ...]) -> NDArray[np.uint8]:
+def resized(images: NDArray[np.uint8] | ImageFiles, shape: tuple[int, ...]) -> NDArray[np.uint8]:
     """Images of another set in the height, width and channels of the main one; bilinear, antialiased.
 
     Args:
-        images: (N, H, W, 1 or 3) uint8.
+        images: (N, H, W, 1 or 3) uint8, or files.
         shape: (height, width, channels).
     """
     height, width, channels = shape
-    if images.shape[3] > channels:
+    if isinstance(images, ImageFiles):
+        images = replace(images, channels=channels)
+    elif images.shape[3] > channels:
         images = (images @ GREY).round().astype(np.uint8)[..., None]
     elif images.shape[3] < channels:
         images = np.repeat(images, channels, axis=3)
-    if images.shape[1:] == shape:
+    if not isinstance(images, ImageFiles) and images.shape[1:] == shape:
         return images
     changed = np.empty((len(images), height, width, channels), dtype=np.uint8)
-    for row, image in enumerate(images):
+    for row in range(len(images)):
+        image = images[row]
         picture = Image.fromarray(image[..., 0] if channels == 1 else image)
         pixels = np.asarray(picture.resize((width, height), Image.Resampling.BILINEAR))
         changed[row] = pixels.reshape(shape)
@@ -91,7 +107,7 @@ def add_sources(split: Split, sources: Mapping[str, ImageSet]) -> Split:
 def _added(split: Split, name: str, data: ImageSet) -> Split:
     first_class, first_row = len(split.class_names), len(split.targets)
     classes = tuple(f"{name}/{class_name}" for class_name in data.class_names)
-    hashes = None if split.hashes is None else np.concatenate([split.hashes, image_hashes(data.images)])
+    hashes = None if split.hashes is None else np.concatenate([split.hashes, hashes_of(data)])
     return replace(
         split,
         targets=np.concatenate([split.targets, data.targets + first_class]),

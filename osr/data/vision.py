@@ -39,14 +39,19 @@ def both_parts(settings: DatasetSettings, make: Make, files: Sequence[str]) -> t
             make(root=settings.root, train=is_train, download=settings.download) for is_train in (True, False)
         )
     except (RuntimeError, OSError, EOFError) as error:
-        tried = "the download failed" if settings.download else "dataset.download is false"
-        cause = " ".join(str(error).split()).rstrip(".")
-        places = ", ".join(str(Path(settings.root) / file) for file in files)
-        raise InputError(
-            f"data set {settings.name!r}: files are missing or damaged, and {tried} ({cause}); put the "
-            f"published files here and set dataset.download to true, which unpacks what is there: {places}."
-        ) from error
+        raise download_failed(settings, files, error) from error
     return train, test
+
+
+def download_failed(settings: DatasetSettings, files: Sequence[str], error: Exception) -> InputError:
+    """The sentence that says which file, as published and relative to root, goes where."""
+    tried = "the download failed" if settings.download else "dataset.download is false"
+    cause = " ".join(str(error).split()).rstrip(".")
+    places = ", ".join(str(Path(settings.root) / file) for file in files)
+    return InputError(
+        f"data set {settings.name!r}: files are missing or damaged, and {tried} ({cause}); put the "
+        f"published files here and set dataset.download to true, which unpacks what is there: {places}."
+    )
 
 
 def mnist(settings: DatasetSettings) -> ImageSet:

@@ -59,6 +59,11 @@ class Batch:
         return self._tensor(self.outputs.features).float()
 
     @cached_property
+    def extra_logits(self) -> Tensor:
+        """(n, E) float32 of the extra classes; E may be 0."""
+        return self._tensor(self.outputs.extra_logits).float()
+
+    @cached_property
     def labels(self) -> Tensor:
         """(n,) int64."""
         return self._tensor(self.outputs.labels).long()

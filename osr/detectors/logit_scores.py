@@ -8,8 +8,9 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from osr.detectors.base import Batch, Detector
+from osr.detectors.base import Batch, Detector, Images
 from osr.detectors.selection import argmax, top_values
+from osr.errors import InputError
 
 # exp of anything lower is 0 in float32; the clamp keeps 0 * -inf out.
 _LOWEST = -104.0
@@ -98,6 +99,27 @@ class Gen(Detector):
 
 
 @dataclass(kw_only=True, eq=False)
+class KPlus1(Detector):
+    """P(extra class), for networks that were trained with one: the softmax over K + 1. Zhou et al. 2021.
+
+    exp(e) / (exp(e) + sum exp(z)), e the largest logit of the extra classes, computed as
+    sigmoid(e - logsumexp(z)).
+
+    `fit` and `score` refuse outputs without an extra class.
+    """
+
+    name: ClassVar[str] = "kplus1"
+
+    def _fit(self, images: Images) -> dict[str, Tensor]:
+        _refuse_no_extra_class(images.outputs.extra_logits.shape[1], self.name)
+        return {}
+
+    def _score(self, batch: Batch) -> Tensor:
+        _refuse_no_extra_class(batch.extra_logits.shape[1], self.name)
+        return (batch.extra_logits.amax(1).double() - batch.logits.double().logsumexp(1)).sigmoid()
+
+
+@dataclass(kw_only=True, eq=False)
 class GradNorm(Detector):
     """-|f|_1 |K p - 1|_1, the L1 norm of a last-layer gradient in closed form. Huang et al. 2021.
 
@@ -134,3 +156,11 @@ def split_exponentials(logits: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 def shifted(logits: Tensor) -> Tensor:
     """The logits minus the largest, clamped where their exponential is 0: (n, K), a fresh tensor."""
     return (logits - logits.amax(1, keepdim=True)).clamp_min_(_LOWEST)
+
+
+def _refuse_no_extra_class(num_extra: int, detector: str) -> None:
+    if not num_extra:
+        raise InputError(
+            f"{detector} reads the extra class of a network, but this one has none (model.head.extra_classes "
+            f"is 0): train with a loss that learns one, or leave {detector} out of detectors.enabled."
+        )

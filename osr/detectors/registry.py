@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import torch
 from pydantic import BaseModel, ValidationError
@@ -13,8 +14,9 @@ from osr.detectors.activations import Ash, Dice, React, Scale
 from osr.detectors.base import Detector
 from osr.detectors.boundaries import Fdbd
 from osr.detectors.distances import Mav
+from osr.detectors.ensemble import Ensemble
 from osr.detectors.gaussian import Mahalanobis, Rmds
-from osr.detectors.logit_scores import Energy, Entropy, Gen, GradNorm, MaxLogit, Msp
+from osr.detectors.logit_scores import Energy, Entropy, Gen, GradNorm, KPlus1, MaxLogit, Msp
 from osr.detectors.neighbors import Knn, NNGuide
 from osr.detectors.openmax import OpenMax
 from osr.detectors.settings import DetectorsSettings
@@ -32,11 +34,7 @@ def build_detectors(
         settings: the `detectors` section of params.yaml.
         device: where they compute.
     """
-    built: dict[str, Detector] = {}
-    for name in settings.enabled:
-        section: BaseModel | None = getattr(settings, name, None)
-        built[name] = DETECTORS[name](**(section.model_dump() if section else {})).to(device)
-    return built
+    return {name: _built(name, settings).to(device) for name in settings.enabled}
 
 
 def load_detector(path: Path, *, device: torch.device | str = "cpu") -> Detector:
@@ -56,7 +54,7 @@ def load_detector(path: Path, *, device: torch.device | str = "cpu") -> Detector
             content = json.loads((file.metadata() or {})["osr"])
             state = {key: file.get_tensor(key) for key in sorted(file.keys())}
         name, shape = content["detector"], content["shape"]
-        detector = DETECTORS[name](**_checked_settings(name, content["settings"]))
+        detector = _restored(name, content["settings"])
     except (SafetensorError, KeyError, TypeError, ValueError, ValidationError) as error:
         raise InputError(
             f"{path} is no detector file of this version ({error}): run `dvc repro` to make it."
@@ -64,11 +62,24 @@ def load_detector(path: Path, *, device: torch.device | str = "cpu") -> Detector
     return detector.restore(state, tuple(shape) if shape else None).to(device)
 
 
-def _checked_settings(name: str, stored: dict[str, object]) -> dict[str, object]:
+def _built(name: str, settings: DetectorsSettings) -> Detector:
+    """One detector with its settings; the members of an ensemble with theirs."""
+    if name == Ensemble.name:
+        return Ensemble(
+            members=tuple(_built(member, settings) for member in sorted(settings.ensemble.members))
+        )
+    section: BaseModel | None = getattr(settings, name, None)
+    return DETECTORS[name](**(section.model_dump() if section else {}))
+
+
+def _restored(name: str, stored: dict[str, Any]) -> Detector:
+    """One detector with the settings of a file, which are checked as those of params.yaml are."""
+    if name == Ensemble.name:
+        return Ensemble(members=tuple(_restored(*member) for member in stored["members"].items()))
     field = DetectorsSettings.model_fields.get(name)
     if field is None or not (isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel)):
-        return stored
-    return field.annotation.model_validate(stored).model_dump()
+        return DETECTORS[name](**stored)
+    return DETECTORS[name](**field.annotation.model_validate(stored).model_dump())
 
 
 DETECTORS: dict[str, type[Detector]] = {
@@ -77,6 +88,7 @@ DETECTORS: dict[str, type[Detector]] = {
     "energy": Energy,
     "entropy": Entropy,
     "gen": Gen,
+    "kplus1": KPlus1,
     "gradnorm": GradNorm,
     "mav": Mav,
     "openmax": OpenMax,
@@ -92,4 +104,5 @@ DETECTORS: dict[str, type[Detector]] = {
     "scale": Scale,
     "dice": Dice,
     "fdbd": Fdbd,
+    "ensemble": Ensemble,
 }

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, field_validator
 
-from osr.sections import Count, Section, Seed, Share, Space
+from osr.sections import Count, Section, Seed, Share, Space, ThresholdRule
 
 DetectorName = Literal[
     "msp",
@@ -14,6 +14,7 @@ DetectorName = Literal[
     "energy",
     "entropy",
     "gen",
+    "kplus1",
     "gradnorm",
     "mav",
     "openmax",
@@ -29,6 +30,7 @@ DetectorName = Literal[
     "scale",
     "dice",
     "fdbd",
+    "ensemble",
 ]
 
 
@@ -113,11 +115,29 @@ class DiceSettings(Section):
     masked_fraction: Share
 
 
+class EnsembleSettings(Section):
+    """Mean rank of several detectors."""
+
+    members: tuple[DetectorName, ...]
+
+    @field_validator("members")
+    @classmethod
+    def _two_or_more(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        if len(names) < 2 or "ensemble" in names:
+            raise ValueError(
+                f"detectors.ensemble.members is {list(names)}, but must hold at least two detectors, and not "
+                "the ensemble itself"
+            )
+        return each_once(names, "detectors.ensemble.members")
+
+
 class DetectorsSettings(Section):
     """Which detectors are fitted, each with its settings, and what their thresholds aim at."""
 
     enabled: tuple[DetectorName, ...]
+    threshold_rule: ThresholdRule
     target_acceptance: Share
+    target_false_acceptance: Share
     energy: EnergySettings
     gen: GenSettings
     mav: MavSettings
@@ -131,16 +151,27 @@ class DetectorsSettings(Section):
     ash: AshSettings
     scale: ScaleSettings
     dice: DiceSettings
+    ensemble: EnsembleSettings
+
+    @property
+    def used(self) -> tuple[str, ...]:
+        """The enabled detectors, and the members of an enabled ensemble."""
+        return self.enabled + (self.ensemble.members if "ensemble" in self.enabled else ())
 
     @field_validator("enabled")
     @classmethod
     def _each_once(cls, names: tuple[str, ...]) -> tuple[str, ...]:
         if not names:
             raise ValueError("detectors.enabled is [], but must hold at least one detector")
-        repeated = sorted({name for name in names if names.count(name) > 1})
-        if repeated:
-            raise ValueError(
-                f"detectors.enabled is {list(names)}, but must hold each detector once, "
-                f"not several times {', '.join(repeated)}"
-            )
-        return names
+        return each_once(names, "detectors.enabled")
+
+
+def each_once(names: tuple[str, ...], key: str) -> tuple[str, ...]:
+    """The names, none of which stands twice; `key` stands in the error."""
+    repeated = sorted({name for name in names if names.count(name) > 1})
+    if repeated:
+        raise ValueError(
+            f"{key} is {list(names)}, but must hold each detector once, "
+            f"not several times {', '.join(repeated)}"
+        )
+    return names

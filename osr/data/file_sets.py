@@ -1,0 +1,73 @@
+"""Data sets whose images are files: the user's folder or CSV, TinyImageNet, Textures."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from osr.data.files import Listing, list_csv, list_folder
+from osr.data.images import ImageSet
+from osr.data.reading import read_listing
+from osr.data.settings import DatasetSettings
+from osr.data.vision import download_failed
+from osr.errors import InputError
+
+
+def folder(settings: DatasetSettings) -> ImageSet:
+    """The user's class sub-folders; see `osr.data.files.list_folder`."""
+    return read_listing(list_folder(settings), settings)
+
+
+def table(settings: DatasetSettings) -> ImageSet:
+    """The images of the user's CSV; see `osr.data.files.list_csv`."""
+    return read_listing(list_csv(settings), settings)
+
+
+def tiny_imagenet(settings: DatasetSettings) -> ImageSet:
+    """110,000 photographs of 200 classes, 64 x 64 colour (Le and Yang 2015).
+
+    The published validation images are the test: those called test have no labels. Class ids follow the
+    sorted WordNet ids, as in the published lists.
+
+    Raises:
+        InputError: the unpacked folder is missing or not whole.
+    """
+    root = Path(settings.root)
+    top = root / "tiny-imagenet-200"
+    annotations, words = top / "val" / "val_annotations.txt", top / "words.txt"
+    train = sorted((top / "train").glob("*/images/*.JPEG"))
+    if not (train and annotations.is_file() and words.is_file()):
+        raise InputError(
+            f"data set 'tinyimagenet': files are missing, and torchvision cannot fetch them; unpack the "
+            f"published tiny-imagenet-200.zip so that {annotations} and {top / 'train'} exist."
+        )
+    lines = [line.split("\t")[:2] for line in annotations.read_text(encoding="utf-8").splitlines()]
+    named = dict(line.split("\t", 1) for line in words.read_text(encoding="utf-8").splitlines())
+    listing = Listing.make(
+        root,
+        [str(path.relative_to(root)) for path in train]
+        + [str((top / "val" / "images" / name).relative_to(root)) for name, _ in lines],
+        [path.parent.parent.name for path in train] + [label for _, label in lines],
+        ["train"] * len(train) + ["test"] * len(lines),
+    )
+    names = tuple(f"{named.get(name, name).split(',')[0]} ({name})" for name in listing.class_names)
+    return read_listing(listing.renamed(names), settings)
+
+
+def textures(settings: DatasetSettings) -> ImageSet:
+    """5,640 photographs of 47 textures of any size: DTD, its first division (Cimpoi et al. 2014)."""
+    from torchvision.datasets import DTD
+
+    root = Path(settings.root)
+    try:
+        divided = {
+            part: DTD(root=settings.root, split=part, download=settings.download)
+            for part in ("train", "val", "test")
+        }
+    except (RuntimeError, OSError, EOFError) as error:
+        raise download_failed(settings, ["dtd/dtd-r1.0.1.tar.gz"], error) from error
+    names, labels, parts = [], [], []
+    for part, data in divided.items():
+        names += [str(Path(file).relative_to(root)) for file in data._image_files]
+        labels += [data.classes[label] for label in data._labels]
+        parts += [part] * len(data)
+    return read_listing(Listing.make(root, names, labels, parts), settings)

@@ -1,0 +1,160 @@
+"""osr.calibrators against scikit-learn, scipy and probabilities worked out by hand."""
+
+import json
+import math
+
+import numpy as np
+import pytest
+from numpy.testing import assert_allclose
+from scipy.special import log_softmax, softmax
+from sklearn.isotonic import IsotonicRegression
+from sklearn.linear_model import LogisticRegression
+
+from osr.calibration import fit_temperature
+from osr.calibrators import Isotonic, Temperature, Vector, fit_calibration, read_calibration
+from osr.errors import InputError
+
+BRACKET = (0.01, 100.0)
+
+
+def sample(seed=0, *, count=3000, classes=4, scale=None, offset=None, temperature=1.0):
+    """Logits after which the right probabilities are softmax(scale * logits / temperature + offset)."""
+    rng = np.random.default_rng(seed)
+    logits = 2 * rng.normal(size=(count, classes))
+    right = softmax(logits * (1 if scale is None else scale) / temperature + (offset or 0), axis=1)
+    return logits, (right.cumsum(axis=1) > rng.random((count, 1))).argmax(axis=1)
+
+
+def fit(logits, labels, method, **changes):
+    settings = {"bracket": BRACKET, "folds": 5, "seed": 0} | changes
+    return fit_calibration(logits, labels, method=method, **settings)
+
+
+def nll(logits, labels):
+    return -log_softmax(logits, axis=1)[np.arange(len(labels)), labels].mean()
+
+
+def test_temperature_is_the_one_that_is_searched():
+    logits, labels = sample(temperature=2.0)
+    found = fit(logits, labels, "temperature")
+    expected = fit_temperature(logits, labels, min_temperature=0.01, max_temperature=100.0)
+    assert found.calibration == Temperature(expected.temperature)
+    assert found.not_used is None
+    assert found.nll_before == pytest.approx(nll(logits, labels))
+    assert expected.nll_after < found.nll_held_out < found.nll_before
+    assert_allclose(found.calibration.apply(logits), logits / expected.temperature)
+
+
+def test_vector_finds_the_weights_and_offsets_of_the_sample():
+    scale, offset = np.array([0.5, 1.0, 1.5, 0.7]), [1.0, -1.0, 0.0, 0.0]
+    logits, labels = sample(count=40_000, scale=scale, offset=offset)
+    found = fit(logits, labels, "vector", folds=2)
+    assert found.not_used is None
+    assert_allclose(found.calibration.scale, scale, atol=0.05)
+    assert_allclose(found.calibration.offset, offset, atol=0.06)
+    assert sum(found.calibration.offset) == pytest.approx(0, abs=1e-9)
+
+
+def test_vector_of_two_classes_is_logistic_regression():
+    logits, labels = sample(count=500, classes=2, temperature=1.7)
+    vector = fit(logits, labels, "vector").calibration
+    theirs = LogisticRegression(C=np.inf, tol=1e-10, max_iter=1000).fit(logits, labels)
+    moved = vector.apply(logits)
+    assert_allclose(moved[:, 1] - moved[:, 0], theirs.decision_function(logits), atol=1e-3)
+
+
+def test_isotonic_is_scikit_learns():
+    logits, labels = sample(temperature=3.0)
+    isotonic = fit(logits, labels, "isotonic").calibration
+    confidence, right = softmax(logits, axis=1).max(axis=1), logits.argmax(axis=1) == labels
+    theirs = IsotonicRegression(out_of_bounds="clip").fit(confidence, right)
+    new, _ = sample(seed=1, temperature=3.0)
+    probabilities = softmax(isotonic.apply(new), axis=1)
+    margin = 1 / 3001
+    expected = theirs.predict(softmax(new, axis=1).max(axis=1)).clip(margin, 1 - margin)
+    assert_allclose(probabilities[np.arange(3000), new.argmax(axis=1)], expected, rtol=1e-6)
+
+
+def test_isotonic_by_hand():
+    calibration = Isotonic(knots=(0.5, 0.75), values=(0.4, 0.6))
+    logits = np.log([[0.5, 0.3, 0.2], [0.1, 0.625, 0.275], [0.9, 0.1, 1e-300], [0.4, 0.3, 0.3]])
+    expected = [
+        [0.4, 0.36, 0.24],
+        [0.5 * 0.1 / 0.375, 0.5, 0.5 * 0.275 / 0.375],
+        [0.6, 0.4, 0],
+        [0.4, 0.3, 0.3],
+    ]
+    assert_allclose(softmax(calibration.apply(logits), axis=1), expected, atol=1e-9)
+
+
+@pytest.mark.parametrize("method", ["temperature", "vector", "isotonic"])
+def test_what_makes_held_out_images_worse_says_so_and_is_not_used(method):
+    """Already calibrated and few: what is fitted is noise."""
+    logits, labels = sample(seed=0, count=40)
+    found = fit(logits, labels, method)
+    assert found.nll_held_out > found.nll_before
+    assert found.not_used.startswith("it makes the NLL of held-out validation images ")
+    assert found.calibration == Temperature(1.0)
+
+
+@pytest.mark.parametrize("method", ["temperature", "vector"])
+def test_separated_images_determine_nothing(method):
+    found = fit(np.tile(5 * np.eye(3), (20, 1)), np.tile(np.arange(3), 20), method)
+    assert found.not_used.startswith("the NLL still falls at the end of the bracket")
+    assert found.calibration == Temperature(1.0)
+
+
+def test_none_and_one_image():
+    logits, labels = sample(temperature=2.0)
+    found = fit(logits, labels, "none")
+    assert (found.calibration, found.not_used) == (Temperature(1.0), None)
+    assert found.nll_held_out == found.nll_before
+    assert "one validation image" in fit(logits[:1], labels[:1], "temperature").not_used
+
+
+@pytest.mark.parametrize("method", ["temperature", "vector", "isotonic"])
+def test_folds_are_drawn_from_the_seed(method):
+    logits, labels = sample(count=300, temperature=2.0)
+    first, again = (fit(logits, labels, method, seed=1).nll_held_out for _ in range(2))
+    assert first == again != fit(logits, labels, method, seed=2).nll_held_out
+
+
+@pytest.mark.parametrize("method", ["temperature", "vector", "isotonic", "none"])
+def test_unknown_images_are_refused(method):
+    logits, labels = sample(count=30)
+    for label in (-1, -2):
+        with pytest.raises(InputError, match="known classes"):
+            fit(logits, np.append(labels[:-1], label), method)
+
+
+@pytest.mark.parametrize("method", ["temperature", "vector", "isotonic"])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_stored_as_json_and_inputs_stay(method, dtype):
+    logits, labels = sample(temperature=2.5)
+    logits = logits.astype(dtype)
+    before = logits.copy()
+    found = fit(logits, labels, method)
+    stored = json.loads(json.dumps(found.to_json(), allow_nan=False))
+    assert stored["method"] == method
+    assert read_calibration(stored) == found.calibration
+    calibrated = found.calibration.apply(logits)
+    assert calibrated.dtype == np.float64
+    np.testing.assert_array_equal(logits, before)
+    assert nll(calibrated, labels) < nll(logits.astype(np.float64), labels)
+
+
+@pytest.mark.parametrize(
+    "calibration", [Temperature(2.0), Vector((0.5, 2.0), (1.0, -1.0)), Isotonic((0.6, 0.9), (0.5, 0.8))]
+)
+def test_huge_logits_give_probabilities(calibration):
+    probabilities = softmax(calibration.apply(np.array([[3000.0, 0.0], [-1e30, 1e30]])), axis=1)
+    assert_allclose(probabilities.sum(axis=1), 1)
+    assert math.isfinite(probabilities.min())
+
+
+@pytest.mark.parametrize(
+    "content", [{}, {"method": "platt", "settings": {}}, {"method": "vector", "settings": {"scale": 1.0}}]
+)
+def test_other_json_is_refused(content):
+    with pytest.raises(InputError, match="No calibration of this version"):
+        read_calibration(content)

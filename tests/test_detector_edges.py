@@ -1,0 +1,188 @@
+"""What breaks detectors elsewhere, by name over the registry: each gives numbers or one clear sentence."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from numpy.testing import assert_allclose, assert_array_equal
+from test_detectors import FEATURES, NAMES, known, make, settings
+
+from osr.detectors.ensemble import Ensemble
+from osr.detectors.logit_scores import KPlus1, MaxLogit, Msp
+from osr.detectors.openmax import OpenMax
+from osr.detectors.registry import DETECTORS, build_detectors, load_detector
+from osr.errors import InputError
+from osr.outputs import Outputs
+
+
+def one_class(outputs: Outputs) -> Outputs:
+    """The images of class 0 as a network with one class sees them."""
+    chosen = outputs.select(outputs.labels == 0)
+    return replace(
+        chosen,
+        logits=chosen.logits[:, :1],
+        weight=chosen.weight[:1],
+        bias=chosen.bias[:1],
+        index=chosen.index,
+    )
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_one_known_class(name: str) -> None:
+    scores = make(name).fit(one_class(known(0))).score(one_class(known(1)))
+    assert np.isfinite(scores).all()
+
+
+REFUSES_ONE_IMAGE = {
+    "openmax": "class 0 has 1",
+    "mav": "class 1 has 0",
+    "she": "class 1 has 0",
+    "mahalanobis": "class 1 has 0",
+    "rmds": "class 1 has 0",
+    "knn": "there are only 1",
+    "nnguide": "there are only 1",
+    "vim": "no residual",
+    "ensemble": "there are only 1",
+}
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_one_training_image(name: str) -> None:
+    image = known(0).select(np.array([0]))
+    if name in REFUSES_ONE_IMAGE:
+        with pytest.raises(InputError, match=REFUSES_ONE_IMAGE[name]):
+            make(name).fit(image)
+    else:
+        assert np.isfinite(make(name).fit(image).score(known(1))).all()
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_half_precision_is_the_same_numbers(name: str) -> None:
+    def to(dtype: type, outputs: Outputs) -> Outputs:
+        names = ("logits", "features", "weight", "bias", "extra_logits")
+        return replace(outputs, **{key: getattr(outputs, key).astype(dtype) for key in names})
+
+    train, test = to(np.float16, known(0)), to(np.float16, known(1))
+    half = make(name).fit(train).score(test)
+    assert_array_equal(half, make(name).fit(to(np.float32, train)).score(to(np.float32, test)))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_no_number_comes_of_a_nan(name: str) -> None:
+    train, test = known(0), known(1)
+    for value in (np.nan, np.inf):
+        with pytest.raises(InputError, match="NaN or infinity"):
+            replace(test, logits=np.full_like(test.logits, value))
+    detector = make(name).fit(train)
+    test.logits[5], test.features[5] = np.nan, np.nan  # behind the back of Outputs
+    with pytest.raises(InputError, match=r"image 5|not finite"):
+        detector.score(test)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_equal_images_score_equally(name: str) -> None:
+    same = known(1).select(np.zeros(7, dtype=int))
+    scores = make(name).fit(known(0)).score(same)
+    assert np.ptp(scores) == 0
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("scale", [1e-12, 1e6])
+def test_tiny_and_huge_logits_give_numbers(name: str, scale: float) -> None:
+    train = known(0, scale=scale)
+    assert np.isfinite(make(name).fit(train).score(train)).all()
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_head_without_bias_on_unit_vectors(name: str) -> None:
+    """A cosine head: features of length 1 that may be negative, and no bias."""
+
+    def cosine(outputs: Outputs) -> Outputs:
+        features = outputs.features - outputs.features.mean(1, keepdims=True)
+        features /= np.linalg.norm(features, axis=1, keepdims=True)
+        weight = 16 * outputs.weight / np.linalg.norm(outputs.weight, axis=1, keepdims=True)
+        return replace(
+            outputs,
+            features=features,
+            weight=weight,
+            bias=np.zeros_like(outputs.bias),
+            logits=features @ weight.T,
+        )
+
+    train, test = cosine(known(0)), cosine(known(1))
+    if name in {"ash", "scale"}:
+        with pytest.raises(InputError, match=f"{name} is defined for features behind a ReLU"):
+            make(name).fit(train)
+    else:
+        assert np.isfinite(make(name).fit(train).score(test)).all()
+
+
+def test_vim_refuses_as_many_directions_as_features() -> None:
+    wide = settings().vim.model_copy(update={"dimension": FEATURES})
+    chosen = settings().model_copy(update={"enabled": ("vim",), "vim": wide})
+    with pytest.raises(InputError, match=f"vim keeps {FEATURES} .* has only {FEATURES} features"):
+        build_detectors(chosen)["vim"].fit(known(0))
+
+
+def test_kplus1_by_hand() -> None:
+    outputs = known(0).select(np.arange(2))
+    outputs = replace(
+        outputs,
+        logits=np.log(np.array([[1, 2] + [1e-30] * 8, [4, 4] + [1e-30] * 8], np.float32)),
+        extra_logits=np.log(np.array([[1, 0.5], [2, 8]], np.float32)),
+    )
+    assert_allclose(KPlus1().score(outputs), [1 / 4, 8 / 16], rtol=1e-6)
+
+
+def test_kplus1_refuses_a_network_without_an_extra_class() -> None:
+    without = replace(known(0), extra_logits=np.empty((0, 0), np.float32))
+    for call in (KPlus1().fit, KPlus1().score, Ensemble(members=(Msp(), KPlus1())).fit):
+        with pytest.raises(InputError, match=r"kplus1 reads the extra class .*model.head.extra_classes is 0"):
+            call(without)
+
+
+def test_ensemble_by_hand() -> None:
+    def images(logits: list[list[float]]) -> Outputs:
+        array = np.asarray(logits, np.float32)
+        zeros = np.zeros(len(array), np.int64)
+        return Outputs(array, array, zeros, zeros, np.eye(2, dtype=np.float32), np.zeros(2, np.float32))
+
+    detector = Ensemble(members=(MaxLogit(), Msp())).fit(images([[4, 0], [3, 0], [2, 0], [2, 1]]))
+    # maxlogit: -4 -3 -2 -2 in training, -3.5 lies above one; -2 above two and equal to two; 0 above all.
+    # msp falls with the difference 4 3 2 1: 3.5 lies above one, 1 above three and equal to one, 0 above all.
+    found = detector.score(images([[3.5, 0], [2, 1], [0, 0], [0, -3.5]]))
+    assert_allclose(found, [(1 / 4 + 1 / 4) / 2, (3 / 4 + 3.5 / 4) / 2, 1, (1 + 1 / 4) / 2])
+
+
+def test_ensemble_members_keep_their_settings_in_the_file(tmp_path) -> None:
+    near = settings().knn.model_copy(update={"num_neighbors": 7})
+    members = settings().ensemble.model_copy(update={"members": ("knn", "openmax", "energy")})
+    chosen = settings().model_copy(update={"enabled": ("ensemble",), "knn": near, "ensemble": members})
+    detector = build_detectors(chosen)["ensemble"].fit(known(0))
+    detector.save(tmp_path / "ensemble")
+    loaded = load_detector(tmp_path / "ensemble")
+    assert loaded.settings() == detector.settings()
+    assert loaded.settings()["members"]["knn"] == {"num_neighbors": 7}
+    assert_array_equal(loaded.score(known(1)), detector.score(known(1)))
+
+
+def test_ensemble_does_not_rank_what_is_no_number(monkeypatch: pytest.MonkeyPatch) -> None:
+    detector = make("ensemble").fit(known(0))
+    monkeypatch.setattr(MaxLogit, "_score", lambda _self, batch: batch.logits.amax(1) * np.nan)
+    with pytest.raises(InputError, match="ensemble: maxlogit gives a score that is not finite"):
+        detector.score(known(1))
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if name != "openmax"])
+def test_a_score_has_a_docstring_with_its_source(name: str) -> None:
+    text = DETECTORS[name].__doc__ or ""
+    assert any(year in text for year in map(str, range(2016, 2027))) or name in {"entropy", "ensemble"}
+
+
+def test_openmax_refuses_a_class_with_fewer_correct_images_than_its_tail() -> None:
+    train = known(0)
+    wrong = np.flatnonzero(train.labels == 4)[:45]
+    train.logits[wrong] = np.roll(train.logits[wrong], 1, axis=1)
+    chosen = settings().openmax.model_dump()
+    with pytest.raises(InputError, match=r"openmax needs 20 correctly .*class 4 has 15"):
+        OpenMax(**chosen).fit(train)

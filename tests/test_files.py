@@ -1,0 +1,285 @@
+"""Folders and CSVs of images: what is listed, what is refused, odd files, packing, batches from files."""
+
+import csv
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from datasets import SHIPPED
+from PIL import Image
+
+from osr.config import Params, load_params
+from osr.data.batches import TensorImages
+from osr.data.datasets import load_images
+from osr.data.file_images import FileImages
+from osr.data.hashes import image_hashes
+from osr.data.images import ImageFiles
+from osr.data.settings import DatasetSettings
+from osr.errors import InputError
+from osr.splits import Split
+from pipeline.images import open_images, open_part, sample_images
+from pipeline.prepare_split import prepare_split
+from pipeline.split_report import split_report
+from pipeline.stages import IMAGE_FILES, IMAGES, ODD_IMAGES, SPLIT
+
+ROOT = Path(__file__).parents[1]
+RNG = np.random.default_rng(0)
+
+
+def section(root: Path, name: str = "folder", **changes: object) -> DatasetSettings:
+    return DatasetSettings(**SHIPPED | {"name": name, "root": str(root)} | changes)
+
+
+def picture(path: Path, size: tuple[int, int] = (8, 8), mode: str = "RGB", **options: object) -> np.ndarray:
+    channels = {"L": (), "RGB": (3,), "RGBA": (4,), "CMYK": (4,)}[mode]
+    pixels = RNG.integers(0, 256, (size[1], size[0], *channels), dtype=np.uint8)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(pixels, mode).save(path, **options)
+    return pixels
+
+
+def animals(root: Path, *, parts: tuple[str, ...] = ("",), count: int = 8, size: int = 8) -> None:
+    for part in parts:
+        for label in ("cat", "ruddy duck", "Ÿak"):
+            for number in range(count):
+                picture(root / "images" / part / label / f"no {number} é.png", (size, size))
+
+
+def test_class_folders(tmp_path: Path) -> None:
+    animals(tmp_path, count=2)
+    inner = picture(tmp_path / "images/cat/deeper/one.png")
+    (tmp_path / "images/cat/notes.txt").write_text("no image")
+    picture(tmp_path / "images/.hidden/x.png")
+    data = load_images(section(tmp_path))
+    assert data.class_names == ("cat", "ruddy duck", "Ÿak")
+    assert data.targets.tolist() == [0, 0, 0, 1, 1, 2, 2]
+    assert data.parts is None
+    assert data.images.shape == (7, 8, 8, 3)
+    assert (data.images[0] == inner).all()
+    assert (data.hashes == image_hashes(data.images)).all()
+    assert data.odd == ()
+
+
+def test_published_parts_stand_above(tmp_path: Path) -> None:
+    animals(tmp_path, parts=("train", "test"), count=2)
+    data = load_images(section(tmp_path))
+    assert data.class_names == ("cat", "ruddy duck", "Ÿak")
+    assert data.parts.tolist() == ["test"] * 6 + ["train"] * 6
+
+
+def test_links(tmp_path: Path) -> None:
+    animals(tmp_path, count=2)
+    cat = tmp_path / "images/cat"
+    (cat / "again.png").symlink_to(cat / "no 0 é.png")
+    assert len(load_images(section(tmp_path)).targets) == 7
+    for target, sentence in [
+        (tmp_path / "images", "is a link to a folder, which may be a loop"),
+        (cat / "bad.png", "is a link that leads nowhere or in a circle"),
+        (cat / "none.png", "is a link that leads nowhere or in a circle"),
+    ]:
+        (cat / "bad.png").symlink_to(target)
+        with pytest.raises(InputError, match=sentence):
+            load_images(section(tmp_path))
+        (cat / "bad.png").unlink()
+    picture(tmp_path / "outside.png")
+    (cat / "bad.png").symlink_to(tmp_path / "outside.png")
+    with pytest.raises(InputError, match=r"bad.png is a link out of .*images; put the file itself there"):
+        load_images(section(tmp_path))
+
+
+def odd_files(folder: Path) -> None:
+    """One file of each kind beside ten ordinary ones."""
+    for number in range(10):
+        picture(folder / f"{number}.png", (16, 12))
+    Image.open(folder / "0.png").convert("P").save(folder / "palette.png")
+    picture(folder / "cmyk.jpg", mode="CMYK")
+    picture(folder / "alpha.png", mode="RGBA")
+    Image.fromarray(RNG.integers(0, 65536, (9, 9), dtype=np.uint16)).save(folder / "deep.png")
+    picture(folder / "cut.jpg", (300, 300))
+    content = (folder / "cut.jpg").read_bytes()
+    (folder / "cut.jpg").write_bytes(content[: len(content) // 2])
+    (folder / "empty.png").write_bytes(b"")
+    (folder / "text.jpg").write_text("no image")
+    Image.new("1", (20_000, 20_000)).save(folder / "huge.png")
+
+
+@pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
+def test_odd_files_are_named_and_bad_ones_decide(tmp_path: Path) -> None:
+    odd_files(tmp_path / "images/cat")
+    with pytest.raises(InputError) as error:
+        load_images(section(tmp_path))
+    text = str(error.value)
+    assert text.startswith("dataset: 4 of 18 images cannot be read; mend or remove them, or set")
+    for name in ("cut.jpg", "empty.png is empty", "text.jpg", "huge.png"):
+        assert name in text
+    data = load_images(section(tmp_path, on_bad_image="skip"))
+    assert len(data.targets) == 14
+    odd = {image.name.rsplit("/", 1)[1]: (image.is_bad, image.problem) for image in data.odd}
+    assert {name for name, (is_bad, _) in odd.items() if is_bad} == {
+        "cut.jpg", "empty.png", "text.jpg", "huge.png"
+    }  # fmt: skip
+    converted = {name: problem for name, (is_bad, problem) in odd.items() if not is_bad}
+    assert converted == {
+        "palette.png": "palette",
+        "cmyk.jpg": "CMYK",
+        "alpha.png": "transparent",
+        "deep.png": "16-bit",
+    }
+    assert isinstance(data.images, ImageFiles)
+    assert {data.images[row].shape[2] for row in range(14)} == {3}
+
+
+def test_only_bad_images(tmp_path: Path) -> None:
+    (tmp_path / "images/a").mkdir(parents=True)
+    (tmp_path / "images/a/x.png").write_bytes(b"")
+    with pytest.raises(InputError, match="none of the 1 images can be read"):
+        load_images(section(tmp_path, on_bad_image="skip"))
+
+
+@pytest.mark.parametrize(("content", "sentence"), [
+    ({}, "is no folder"),
+    ({"images/a.txt": b"x"}, "has no class sub-folder with images"),
+])  # fmt: skip
+def test_folders_without_images(tmp_path: Path, content: dict, sentence: str) -> None:
+    for name, data in content.items():
+        (tmp_path / name).parent.mkdir()
+        (tmp_path / name).write_bytes(data)
+    with pytest.raises(InputError, match=sentence):
+        load_images(section(tmp_path))
+
+
+def write_csv(root: Path, lines: list[list[str]], header: str = "path,label,part,group") -> None:
+    with (root / "images.csv").open("w", newline="", encoding="utf-8") as file:
+        csv.writer(file).writerows([header.split(","), *lines])
+
+
+def test_a_csv(tmp_path: Path) -> None:
+    for name in ("a b.png", "ü.png", "c.png"):
+        picture(tmp_path / name, mode="L")
+    write_csv(
+        tmp_path,
+        [["a b.png", "x", "train", "p1"], ["ü.png", "y", "test", "p2"], ["c.png", "x", "train", "p1"]],
+    )
+    data = load_images(section(tmp_path, "csv"))
+    assert data.class_names == ("x", "y")
+    assert data.targets.tolist() == [0, 1, 0]
+    assert data.parts.tolist() == ["train", "test", "train"]
+    assert data.groups.tolist() == [0, 1, 0]
+    assert data.images.shape == (3, 8, 8, 1)
+    names = SHIPPED["csv"] | {"part": "none", "group": "none", "label": "group"}
+    other = load_images(section(tmp_path, "csv", csv=names))
+    assert other.class_names == ("p1", "p2")
+    assert other.parts is None
+
+
+@pytest.mark.parametrize(("lines", "header", "sentence"), [
+    ([["../x.png", "a"]], "path,label", r"images.csv, line 2: '../x.png' lies outside of dataset.root"),
+    ([["/etc/passwd", "a"]], "path,label", r"line 2: '/etc/passwd' lies outside of dataset.root"),
+    ([["a.png", "a"], ["a.png", ""]], "path,label", r"line 3: the column 'label' is empty"),
+    ([["a.png"]], "path", r"dataset.csv.label: .*images.csv has no column 'label'; it has: path\."),
+    ([], "path,label", r"names no image"),
+    ([["gone.png", "a"]], "path,label", r"none of the 1 images can be read, the first: .*gone.png"),
+])  # fmt: skip
+def test_wrong_csvs(tmp_path: Path, lines: list, header: str, sentence: str) -> None:
+    write_csv(tmp_path, lines, header)
+    with pytest.raises(InputError, match=sentence):
+        load_images(section(tmp_path, "csv"))
+
+
+def test_packing(tmp_path: Path) -> None:
+    animals(tmp_path, count=2)
+    assert isinstance(load_images(section(tmp_path, pack_size="none")).images, ImageFiles)
+    picture(tmp_path / "images/cat/other.png", (8, 9))
+    assert isinstance(load_images(section(tmp_path)).images, ImageFiles)
+    packed = load_images(section(tmp_path, pack_size=5)).images
+    assert packed.shape == (7, 5, 5, 3)
+    whole = Image.open(tmp_path / "images/cat/no 0 é.png").resize((5, 5), Image.Resampling.BILINEAR)
+    assert (packed[0] == np.asarray(whole)).all()
+
+
+def params(root: Path, **dataset: object) -> Params:
+    changed = load_params(ROOT / "params.yaml").model_dump()
+    changed["dataset"] |= {"name": "folder", "root": str(root)} | dataset
+    changed["split"] |= {"protocol": "first_k", "num_known": 2}
+    changed["model"]["image_size"] = 6
+    return Params.model_validate(changed)
+
+
+@pytest.mark.parametrize("pack_size", ["none", "auto"])
+def test_the_stage_keeps_files_or_packs_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, pack_size: str
+) -> None:
+    animals(tmp_path)
+    far = picture(tmp_path / "far/new thing/x.png", (11, 7))
+    monkeypatch.chdir(tmp_path)
+    Image.open(tmp_path / "images/cat/no 0 é.png").convert("P").save(tmp_path / "images/cat/p.png")
+    settings = params(
+        tmp_path, pack_size=pack_size, unknown_sources=({"source": "far", "name": "folder", "folder": "far"},)
+    )
+    metrics = prepare_split(settings, None)
+    assert metrics["images"]["test_unknown"] == 9
+    assert metrics["unknown_sources"] == {"held_out": 8, "far": 1}
+    assert metrics["odd_images"] == {"skipped": 0, "converted": 1}
+    assert ODD_IMAGES.read_text().splitlines()[1] == "images/cat/p.png,converted,palette"
+    assert "files that were converted or skipped" in split_report()
+    assert (IMAGES.is_file(), IMAGE_FILES.is_file()) == ((pack_size == "auto"), (pack_size == "none"))
+    images = open_images()
+    assert len(images) == 26
+    if pack_size == "none":
+        assert (images[25] == far).all()
+    split = Split.load(SPLIT)
+    data = open_part(split, split.train, size=6, num_workers=0)
+    assert len(data) == len(split.train)
+    assert sample_images(split.train, settings.model).shape[3] == 3
+    assert [len(labels) for _, labels in data.batches(5)][:-1] == [5] * ((len(data) - 1) // 5)
+
+
+def stored(tmp_path: Path, num_workers: int, count: int = 23) -> FileImages:
+    names = []
+    for number in range(count):
+        path = tmp_path / f"{number}.png"
+        if not path.exists():
+            Image.fromarray(np.full((10, 10, 3), number * 10, np.uint8)).save(path)
+        names.append(path.name)
+    files = ImageFiles(tmp_path, np.array(names), 3)
+    return FileImages(files, np.arange(count), torch.arange(count) % 4, 10, num_workers)
+
+
+MANY = {"min_crop_area": 0.3, "flip": True, "mixup_alpha": 0.4, "randaugment_num_ops": 1}
+
+
+@pytest.mark.parametrize("on", [{}, MANY])
+def test_the_number_of_workers_changes_nothing(tmp_path: Path, on: dict) -> None:
+    train = load_params(ROOT / "params.yaml").train
+    augmentation = train.augmentation.model_copy(update=on)
+    train = train.model_copy(update={"batch_size": 8, "augmentation": augmentation})
+    passes = [list(stored(tmp_path, workers).epoch_batches(train, epoch=2)) for workers in (0, 2)]
+    for other in passes[1:]:
+        for (images, labels), (same_images, same_labels) in zip(passes[0], other, strict=True):
+            assert torch.equal(images, same_images)
+            assert torch.equal(labels, same_labels)
+    assert not torch.equal(passes[0][0][0], next(iter(stored(tmp_path, 0).epoch_batches(train, epoch=3)))[0])
+
+
+def test_files_and_memory_give_the_same_batches(tmp_path: Path) -> None:
+    train = load_params(ROOT / "params.yaml").train.model_copy(update={"batch_size": 8})
+    data = stored(tmp_path, 0)
+    pixels = torch.cat([images for images, _ in data.batches(4)])
+    assert pixels[:, 0, 0, 0].tolist() == [number * 10 for number in range(23)]
+    memory = TensorImages(pixels, data.labels)
+    for (images, labels), (others, other_labels) in zip(
+        data.epoch_batches(train, epoch=1), memory.epoch_batches(train, epoch=1), strict=True
+    ):
+        assert torch.equal(images, others)
+        assert torch.equal(labels, other_labels)
+
+
+def test_files_need_a_size(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    animals(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    settings = params(tmp_path, pack_size="none")
+    prepare_split(settings, None)
+    model = settings.model.model_copy(update={"image_size": "auto"})
+    with pytest.raises(InputError, match=r"model.image_size is 'auto', but must be a number of pixels"):
+        sample_images(np.arange(3), model)
