@@ -12,6 +12,7 @@ import argparse
 import logging
 import sys
 import tempfile
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -90,18 +91,19 @@ def _save(path: Path, files: dict[str, Path], predictor: Predictor, code: list[s
     images = TensorSpec(np.dtype(np.uint8), (-1, -1, -1, predictor.channels), "images")
     texts = [ColSpec("string", "label"), ColSpec("string", "nearest")]
     numbers = [ColSpec("double", "score"), ColSpec(Map("double"), "probabilities")]
-    pyfunc.save_model(
-        path,
-        python_model=str(Path(__file__).with_name("served_model.py")),
-        code_paths=code,
-        artifacts={key: str(file) for key, file in files.items()},
-        signature=ModelSignature(
-            inputs=Schema([images]),
-            outputs=Schema([*texts, *numbers]),
-            params=ParamSchema([ParamSpec("threshold", "double", predictor.threshold)]),
-        ),
-        pip_requirements="requirements.txt",
-    )
+    with warnings.catch_warnings(action="ignore"):  # MLflow cannot infer a signature; this one is given
+        pyfunc.save_model(
+            path,
+            python_model=str(Path(__file__).with_name("served_model.py")),
+            code_paths=code,
+            artifacts={key: str(file) for key, file in files.items()},
+            signature=ModelSignature(
+                inputs=Schema([images]),
+                outputs=Schema([*texts, *numbers]),
+                params=ParamSchema([ParamSpec("threshold", "double", predictor.threshold)]),
+            ),
+            pip_requirements="requirements.txt",
+        )
 
 
 def _code(backbone: str) -> list[str]:
