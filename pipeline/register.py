@@ -88,7 +88,7 @@ def _save(path: Path, files: dict[str, Path], predictor: Predictor, code: list[s
     from mlflow.types import ColSpec, ParamSchema, ParamSpec, Schema, TensorSpec
     from mlflow.types.schema import Map
 
-    images = TensorSpec(np.dtype(np.uint8), (-1, -1, -1, predictor.channels), "images")
+    images = TensorSpec(np.dtype(np.uint8), (-1, -1, -1, predictor.channels))
     texts = [ColSpec("string", "label"), ColSpec("string", "nearest")]
     numbers = [ColSpec("double", "score"), ColSpec(Map("double"), "probabilities")]
     with warnings.catch_warnings(action="ignore"):  # MLflow cannot infer a signature; this one is given
