@@ -116,6 +116,12 @@ class Params(Section):
                 f"model.head.extra_classes is {extra}, but must be {'at least 1' if needed else '0'} when "
                 f"train.loss is {self.train.loss!r}; {', '.join(EXTRA_CLASS_LOSSES)} learn extra classes"
             )
+        held_out = self.split.background and self.split.background_val_fraction
+        if self.detectors.threshold_rule == "background" and not held_out:
+            raise ValueError(
+                "detectors.threshold_rule is 'background', but must be acceptance or conformal unless "
+                "split.background names classes and split.background_val_fraction is above 0"
+            )
         if "kplus1" in self.detectors.used and not extra:
             raise ValueError(
                 "detectors.enabled holds 'kplus1', but must not while model.head.extra_classes is 0: it "

@@ -27,11 +27,12 @@ def make_split(
     val_fraction: float,
     test_fraction: float,
     seed: int,
+    background_val_fraction: float = 0.0,
     parts: NDArray[np.str_] | None = None,
     groups: IntArray | None = None,
     hashes: HashArray | None = None,
 ) -> Split:
-    """Divide the images of each known class; unknown classes go to test, background to train.
+    """Divide the images of each known class; unknown classes go to test, background to train and val.
 
     A published part stays what it is: unknown classes are tested with its test images only, background
     classes shown with its training images only, and what remains of both is in no part.
@@ -46,6 +47,8 @@ def make_split(
             training images where a test part is published; without effect where a validation part is.
         test_fraction: the same for the test; without effect where a test part is published.
         seed: of the division.
+        background_val_fraction: share of each background class's training images that go to val, rounded, so
+            that they are not trained on.
         parts: (N,) text, published part of each image; None where none is published.
         groups: (N,) int64, images of one number stay in one part; shares are met as whole groups can.
         hashes: (N,) uint64 of the pixels, kept in the split.
@@ -69,8 +72,10 @@ def make_split(
     rows_of = np.split(np.argsort(targets, kind="stable"), np.cumsum(sizes)[:-1])
     generator = np.random.default_rng(seed)
     # Drawn for every class in order of its id: its division does not depend on the protocol.
-    for number, name in enumerate(class_names):
-        rows = generator.permutation(rows_of[number])
+    rows_of = [generator.permutation(rows) for rows in rows_of]
+    for number in background:
+        division.hold_out(rows_of[number], background_val_fraction)
+    for number, (name, rows) in enumerate(zip(class_names, rows_of, strict=True)):
         if number in (*known, *unknown, *background) and not len(rows):
             raise InputError(f"split: class {name!r} has no image in the data set.")
         if number in unknown and not (division.codes[rows] == TEST).any():
@@ -126,6 +131,14 @@ class _Division:
         rows = np.flatnonzero(np.isin(self.targets, classes) & np.isin(self.published, among))
         self.codes[rows] = part
         self.code_of_group[self.groups[rows]] = part
+
+    def hold_out(self, rows: IntArray, share: float) -> None:
+        """Move a share of the training images among `rows`, in random order and whole groups, to VAL."""
+        rows = rows[self.codes[rows] == TRAIN]
+        groups, sizes = _in_order(self.groups[rows])
+        moved = groups[: _nearest(sizes, round(share * len(rows)))]
+        self.code_of_group[moved] = VAL
+        self.codes[np.isin(self.groups, moved) & (self.codes == TRAIN)] = VAL
 
     def divide(self, rows: IntArray, name: str) -> None:
         """Divide images of one known class, in random order; groups that stand in a part already stay there.

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 Space = Literal["features", "logits"]
+ThresholdRule = Literal["acceptance", "conformal", "background"]
 CalibrationMethod = Literal["temperature", "vector", "isotonic", "none"]
 
 Seed = Annotated[int, Field(ge=0, lt=2**32)]

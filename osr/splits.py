@@ -114,7 +114,7 @@ class Split:
     def _check_parts_hold_their_classes(self) -> None:
         allowed = {
             "train": (self.known + self.background),
-            "val": self.known,
+            "val": self.known + self.background,
             "test": self.known + self.unknown,
         }
         for part, classes in allowed.items():

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from osr.errors import InputError
+from osr.sections import ThresholdRule as Rule
 
 Array = NDArray[Any]
 
@@ -23,41 +24,119 @@ class Threshold:
 
     Args:
         value: theta; an image is accepted as known when its score is <= theta.
-        target_acceptance: share of validation knowns that was to be accepted, in 0..1.
-        acceptance: share of validation knowns that theta accepts; above the target by less than one
-            image, or by as many as tie at theta.
-        num_images: how many validation knowns it was made from.
+        rule: acceptance, conformal or background.
+        target: share of validation knowns, of new known images, or of background images that was to be
+            accepted, in 0..1.
+        acceptance: share of validation knowns that theta accepts.
+        num_images: how many validation knowns there were.
+        false_acceptance: share of background images that theta accepts; None under the other rules.
+        num_background: how many of these there were; none of them was trained on.
     """
 
     value: float
-    target_acceptance: float
+    rule: Rule
+    target: float
     acceptance: float
     num_images: int
+    false_acceptance: float | None = None
+    num_background: int = 0
 
 
-def fit_threshold(scores: ArrayLike, *, target_acceptance: float) -> Threshold:
-    """The smallest theta that accepts at least `target_acceptance` of the validation knowns.
+def fit_threshold(scores: ArrayLike, *, target_acceptance: float, conformal: bool = False) -> Threshold:
+    """The smallest theta that accepts at least `target_acceptance` of the knowns.
 
-    Counts images, interpolates nothing and is exact under ties: theta is always one of the scores.
+    Of the validation knowns themselves: counts images, interpolates nothing and is exact under ties; above
+    the target by less than one image, or by as many as tie at theta. Conformal, of new known images: the
+    rank is taken among n + 1, so that an image exchangeable with the validation knowns is accepted with at
+    least this probability, whatever their distribution (split conformal prediction, Vovk et al. 2005;
+    Papadopoulos et al. 2002). Theta is always one of the scores.
 
     Args:
         scores: (N,) real, scores of validation images of known classes; infinities sort.
-        target_acceptance: in 0..1, above 0.
+        target_acceptance: in 0..1, above 0; below 1 if conformal.
+        conformal: which of the two.
 
     Raises:
-        InputError: no scores, a NaN among them, or a target outside its range.
+        InputError: no scores, a NaN among them, a target outside its range, or too few for the guarantee.
     """
     if not 0 < target_acceptance <= 1:
         raise InputError(f"target_acceptance must be above 0 and at most 1, not {target_acceptance}.")
     checked = checked_scores(scores, name="scores of validation knowns")
-    count = required_count(target_acceptance, len(checked))
-    value = np.partition(checked, count - 1)[count - 1]
+    count = required_count(target_acceptance, len(checked) + conformal)
+    if count > len(checked):
+        raise InputError(
+            f"A conformal threshold with target_acceptance {target_acceptance} cannot be made from "
+            f"{len(checked)} validation images: it needs n of them such that {target_acceptance} (n + 1) is "
+            "at most n. Raise split.val_fraction, or lower the target."
+        )
+    value = float(np.partition(checked, count - 1)[count - 1])
     return Threshold(
-        value=float(value),
-        target_acceptance=float(target_acceptance),
-        acceptance=int(np.count_nonzero(checked <= value)) / len(checked),
+        value=value,
+        rule="conformal" if conformal else "acceptance",
+        target=float(target_acceptance),
+        acceptance=_share(checked, value),
         num_images=len(checked),
     )
+
+
+def fit_background_threshold(
+    scores: ArrayLike, background: ArrayLike, *, target_false_acceptance: float
+) -> Threshold:
+    """The largest theta that accepts at most `target_false_acceptance` of the background images.
+
+    It promises nothing about unknown classes that are not like the background classes.
+
+    Args:
+        scores: (N,) real, scores of validation images of known classes: what is accepted of them is reported.
+        background: (M,) real, scores of background images that were not trained on.
+        target_false_acceptance: at least 0, below 1.
+
+    Raises:
+        InputError: no scores, a NaN among them, or a target outside its range.
+    """
+    if not 0 <= target_false_acceptance < 1:
+        raise InputError(
+            f"target_false_acceptance must be at least 0 and below 1, not {target_false_acceptance}."
+        )
+    known = checked_scores(scores, name="scores of validation knowns")
+    others = checked_scores(background, name="scores of background images")
+    allowed = math.floor(target_false_acceptance * len(others) * (1 + 1e-12))
+    value = math.nextafter(float(np.partition(others, allowed)[allowed]), -math.inf)
+    return Threshold(
+        value=value,
+        rule="background",
+        target=float(target_false_acceptance),
+        acceptance=_share(known, value),
+        num_images=len(known),
+        false_acceptance=_share(others, value),
+        num_background=len(others),
+    )
+
+
+def conformal_p_values(calibration: ArrayLike, scores: ArrayLike) -> NDArray[np.float64]:
+    """(1 + number of calibration scores >= s) / (n + 1): how unusual a known image would be.
+
+    A known image exchangeable with the calibration images has a p-value of at most a with a probability of
+    at most a, for every a and n (Vovk et al. 2005). Unknown images have small ones.
+
+    Args:
+        calibration: (n,) real, scores of validation knowns.
+        scores: (N,) real, N may be 0.
+
+    Returns:
+        (N,) float64 in 1 / (n + 1) .. 1.
+
+    Raises:
+        InputError: no calibration scores, or a NaN in either.
+    """
+    rising = np.sort(checked_scores(calibration, name="scores of validation knowns"))
+    tested = checked_scores(scores, name="scores") if np.size(scores) else np.empty(0)
+    below = np.searchsorted(rising, tested, side="left")
+    return np.asarray((1 + len(rising) - below) / (len(rising) + 1), dtype=np.float64)
+
+
+def _share(scores: Array, theta: float) -> float:
+    return int(np.count_nonzero(scores <= theta)) / len(scores)
 
 
 @dataclass(frozen=True)

@@ -70,6 +70,8 @@ def _tiny_classes(run: RunFiles) -> list[str]:
 
 def _calibration(run: RunFiles) -> list[str]:
     fit, found = read_json(CALIBRATOR), []
+    if fit["asked"] == "none":
+        return ["Probabilities are not calibrated: calibrate.method is none."]
     if fit["not_used"]:
         found.append(
             f"Probabilities are not calibrated: {fit['asked']} scaling is not used, because "

@@ -4,31 +4,58 @@ from __future__ import annotations
 
 from dataclasses import asdict
 
+import numpy as np
+from numpy.typing import NDArray
+
 from osr.config import Params
 from osr.detectors.registry import build_detectors
+from osr.detectors.settings import DetectorsSettings
 from osr.outputs import Outputs
-from osr.thresholds import fit_threshold
+from osr.thresholds import Threshold, fit_background_threshold, fit_threshold
 from pipeline.entry import Metrics, run_stage, write_json
 from pipeline.inference import extract_part
-from pipeline.stages import DETECTORS, THRESHOLDS, TRAIN_OUTPUTS, VAL_OUTPUTS
+from pipeline.stages import DETECTORS, THRESHOLDS, TRAIN_OUTPUTS, VAL_OUTPUTS, VAL_SCORES
 from pipeline.tracking import Row
+
+Scores = NDArray[np.float64]
 
 
 def fit_openmax(params: Params, _row: Row) -> Metrics:
-    """Write the training outputs, the detectors and their thresholds; return the thresholds."""
+    """Write the training outputs, the detectors, validation scores and thresholds; return the thresholds."""
     train, val = extract_part("train", params), Outputs.load(VAL_OUTPUTS)
     train.save(TRAIN_OUTPUTS)
+    settings = params.detectors
+    background = extract_part("background", params) if settings.threshold_rule == "background" else None
+    scores: dict[str, Scores] = {}
     thresholds = {}
-    for name, detector in build_detectors(params.detectors).items():
+    for name, detector in build_detectors(settings).items():
         detector.fit(train).save(DETECTORS / f"{name}.safetensors")
-        fit = fit_threshold(detector.score(val), target_acceptance=params.detectors.target_acceptance)
-        thresholds[name] = asdict(fit)
+        scores[name] = detector.score(val)
+        not_known = None if background is None else detector.score(background)
+        thresholds[name] = asdict(threshold_of(scores[name], not_known, settings))
     write_json(THRESHOLDS, thresholds)
+    np.savez(VAL_SCORES, allow_pickle=False, **scores)
     return {
         "threshold": {name: fit["value"] for name, fit in thresholds.items()},
         "val_known_acceptance": {name: fit["acceptance"] for name, fit in thresholds.items()},
         "train_correct_fraction": float(train.correct.mean()),
     }
+
+
+def threshold_of(scores: Scores, background: Scores | None, settings: DetectorsSettings) -> Threshold:
+    """The threshold of one detector by the rule of the settings.
+
+    Args:
+        scores: (N,) of validation knowns.
+        background: (M,) of background images that training has not seen; for that rule only.
+        settings: the section `detectors`.
+    """
+    if background is not None:
+        return fit_background_threshold(
+            scores, background, target_false_acceptance=settings.target_false_acceptance
+        )
+    conformal = settings.threshold_rule == "conformal"
+    return fit_threshold(scores, target_acceptance=settings.target_acceptance, conformal=conformal)
 
 
 if __name__ == "__main__":

@@ -6,17 +6,25 @@ from osr.config import Params
 from osr.devices import pick_device, set_cpu_threads
 from osr.extraction import extract
 from osr.models.open_set_model import OpenSetModel
-from osr.outputs import Outputs
+from osr.outputs import BACKGROUND, Outputs
 from osr.splits import Split
 from pipeline.images import open_part
 from pipeline.stages import SPLIT, WEIGHTS
 
 
 def extract_part(part: str, params: Params) -> Outputs:
-    """Outputs of the images of train (known classes only), val or test, in the order of their rows."""
+    """Outputs of the images of train or val (known classes only), test, or background, in order of rows.
+
+    Background is what training has not seen of the background classes.
+    """
     set_cpu_threads(params.train.cpu_threads)
     split = Split.load(SPLIT)
-    rows = split.known_rows(part) if part == "train" else split.rows(part)
+    rows = {
+        "train": split.known_rows("train"),
+        "val": split.known_rows("val"),
+        "test": split.test,
+        "background": split.val[split.labels[split.val] == BACKGROUND],
+    }[part]
     model = OpenSetModel.load(WEIGHTS)
     return extract(
         model,

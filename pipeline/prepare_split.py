@@ -65,6 +65,7 @@ def divide(data: ImageSet, params: Params, sources: Mapping[str, ImageSet] | Non
         unknown=classes.unknown,
         val_fraction=settings.val_fraction,
         test_fraction=settings.test_fraction,
+        background_val_fraction=settings.background_val_fraction,
         seed=settings.seed,
         parts=data.parts,
         groups=data.groups,

@@ -79,7 +79,7 @@ def fit(params: Params, on_epoch: EpochCallback) -> tuple[OpenSetModel, Progress
         model,
         build_loss(params.train.loss, params.losses, label_smoothing=smoothing, head=model.head),
         train_data=part(split.train),
-        val_data=part(split.val),
+        val_data=part(split.known_rows("val")),
         settings=params.train,
         checkpoint=checkpoint,
         num_extra=params.model.head.extra_classes,

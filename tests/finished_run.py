@@ -82,10 +82,9 @@ def make(root, monkeypatch, *, params, duplicates=False):
     fit = CalibrationFit(Temperature(1.5), "temperature", None, 120, 0.5, 0.4)
     write_json(stages.CALIBRATOR, fit.to_json())
     validation = outputs_of(split, split.val)
-    fits = {
-        name: vars(fit_threshold(Negative(name).score(validation), target_acceptance=0.95))
-        for name in params.detectors.enabled
-    }
+    scores = {name: Negative(name).score(validation) for name in params.detectors.enabled}
+    fits = {name: vars(fit_threshold(values, target_acceptance=0.95)) for name, values in scores.items()}
+    np.savez(stages.VAL_SCORES, allow_pickle=False, **scores)
     write_json(stages.THRESHOLDS, fits)
     monkeypatch.setattr(evaluate, "extract_part", lambda part, _params: outputs_of(split, split.rows(part)))
     monkeypatch.setattr(evaluate, "load_detector", lambda path: Negative(path.stem))

@@ -266,6 +266,11 @@ def test_whatever_stands_at_a_key_is_accepted_or_named(key: str) -> None:
             "not several times msp.",
         ),
         (
+            {"detectors.threshold_rule": "background", "split.background_val_fraction": 0.2},
+            "detectors.threshold_rule is 'background', but must be acceptance or conformal unless "
+            "split.background names classes and split.background_val_fraction is above 0.",
+        ),
+        (
             {"detectors.ensemble.members": ["msp"]},
             "detectors.ensemble.members is ['msp'], but must hold at least two detectors, and not the "
             "ensemble itself.",
@@ -401,7 +406,7 @@ def test_flips_are_refused_where_they_change_the_class() -> None:
     )
     for allowed in ({"dataset.name": "cifar10"}, {**own, "dataset.flip_safe": True}):
         check_params(changed({**flip, **allowed}), source="params.yaml")
-    assert set(FLIP_SAFE) == set(DATASETS) - {"arrays"}
+    assert set(FLIP_SAFE) == set(DATASETS) - {"arrays", "folder", "csv"}
 
 
 @pytest.mark.parametrize("key", ["mixup_alpha", "cutmix_alpha"])

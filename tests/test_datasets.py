@@ -19,7 +19,7 @@ from osr.data.datasets import DATASETS, load_images
 from osr.data.images import ImageSet, numbered
 from osr.errors import InputError
 
-PUBLISHED = sorted(DATASETS.keys() - {"digits", "arrays", "folder", "csv", "tiny_imagenet"})
+PUBLISHED = sorted(DATASETS.keys() - {"digits", "arrays", "folder", "csv", "tinyimagenet"})
 
 
 def write_idx(path: Path, array: np.ndarray) -> None:

@@ -107,6 +107,57 @@ def test_scikit_learn_agrees(kind, size):
     assert ours["aupr_known"] == pytest.approx(sk.average_precision_score(1 - truth, -scores), abs=1e-12)
 
 
+@settings(deadline=None)
+@given(samples())
+def test_scikit_learn_agrees_on_drawn_samples(drawn):
+    """On ranks, because it refuses infinite scores; ranks keep order and ties, which is all that counts."""
+    known, correct, unknown = drawn
+    ranks = np.unique(np.concatenate((known, unknown)), return_inverse=True)[1]
+    truth = np.repeat([0, 1], (len(known), len(unknown)))
+    ours = open_set_metrics(known, correct, unknown)
+    assert ours["auroc"] == pytest.approx(sk.roc_auc_score(truth, ranks), abs=1e-12)
+    assert ours["aupr_unknown"] == pytest.approx(sk.average_precision_score(truth, ranks), abs=1e-12)
+    assert ours["aupr_known"] == pytest.approx(sk.average_precision_score(1 - truth, -ranks), abs=1e-12)
+
+
+@settings(deadline=None)
+@given(samples(), st.integers(0, 79), st.integers(0, 1000))
+def test_operating_points_on_drawn_samples(drawn, position, seed):
+    """Counted image by image, at a threshold that is one of the scores."""
+    known, _, unknown = drawn
+    rng = np.random.default_rng(seed)
+    both = np.concatenate((known, unknown))
+    threshold = float(both[position % len(both)])
+    truth = rng.integers(3, size=len(known))
+    guesses, others = rng.integers(3, size=len(known)), rng.integers(3, size=len(unknown))
+    expected = np.zeros((4, 4), dtype=int)
+    for score, label, guess in zip(both, [*truth, *[3] * len(unknown)], [*guesses, *others], strict=True):
+        expected[label, guess if score <= threshold else 3] += 1
+    arrays = [known, truth, guesses, unknown, others]
+    copies = [array.copy() for array in arrays]
+    matrix = confusion_matrix(
+        threshold,
+        known,
+        known_labels=truth,
+        known_predictions=guesses,
+        unknown_scores=unknown,
+        unknown_predictions=others,
+        num_classes=3,
+    )
+    np.testing.assert_array_equal(matrix, expected)
+    for array, copy in zip(arrays, copies, strict=True):
+        np.testing.assert_array_equal(array, copy)
+    point = operating_point(matrix)
+    assert point["known_acceptance"] == pytest.approx((known <= threshold).mean(), abs=1e-13)
+    assert point["unknown_rejection"] == pytest.approx((unknown > threshold).mean(), abs=1e-13)
+    right = (truth == guesses) & (known <= threshold)
+    hits = right.sum() + (unknown > threshold).sum()
+    assert point["kplus1_accuracy"] == pytest.approx(hits / len(both), abs=1e-13)
+    verdicts = [*np.where(known <= threshold, guesses, 3), *np.where(unknown <= threshold, others, 3)]
+    f1 = sk.f1_score([*truth, *[3] * len(unknown)], verdicts, average="macro", zero_division=0)
+    assert point["kplus1_macro_f1"] == pytest.approx(f1, abs=1e-12)
+
+
 def test_hand_computed_oscr():
     known, correct = np.array([1.0, 2.0, 2.0, 4.0]), np.array([True, True, False, True])
     unknown = np.array([2.0, 3.0, 5.0])

@@ -17,7 +17,7 @@ PROTOCOLS = sorted(path.stem for path in FOLDER.glob("*.json"))
 ANIMALS = ("cat", "dog", "3", "frog")
 PUBLISHED = Path(__file__).parents[2] / "shared" / "protocols" / "splits.json"
 NUM_CLASSES = {"digits": 10, "mnist": 10, "svhn": 10, "cifar10": 10, "cifar10+100": 110, "gtsrb": 43}
-NUM_CLASSES["tinyimagenet"] = 200
+NUM_CLASSES |= {"tinyimagenet": 200, "cub": 200, "aircraft": 100, "scars": 196}
 
 
 def lists(protocol: str) -> dict[str, list]:
@@ -49,7 +49,7 @@ def test_the_schema_offers_the_files() -> None:
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)
 def test_every_list_holds_classes_of_its_data_set_once(protocol: str) -> None:
-    assert set(lists(protocol)) <= {*get_args(DatasetName), "tinyimagenet"}
+    assert set(lists(protocol)) <= {*get_args(DatasetName), "cub", "aircraft", "scars"}
     for dataset, trials in lists(protocol).items():
         assert len({json.dumps(trial) for trial in trials}) == len(trials)
         for trial in range(len(trials)):
@@ -94,6 +94,12 @@ def test_lists_are_those_of_the_shared_copy() -> None:
                 {"known": known, "unknown": [number + 10 for number in unknown]}
                 for known, unknown in zip(*groups, strict=True)
             ]
+        }
+    for level in ("Easy", "Medium", "Hard"):
+        expected[f"SSB_{level.lower()}"] = {
+            name: [{"known": benchmark["known_classes"], "unknown": benchmark["unknown_classes"][level]}]
+            for name, benchmark in published["SSB"].items()
+            if not name.startswith("imagenet")
         }
     assert {protocol: lists(protocol) for protocol in PROTOCOLS} == expected
 

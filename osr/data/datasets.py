@@ -82,7 +82,7 @@ DATASETS: dict[str, Load] = {
     "cifar100": cifar100,
     "cifar10+100": cifar10_and_100,
     "gtsrb": gtsrb,
-    "tiny_imagenet": tiny_imagenet,
+    "tinyimagenet": tiny_imagenet,
     "textures": textures,
     "arrays": arrays,
     "folder": folder,

@@ -37,7 +37,7 @@ def tiny_imagenet(settings: DatasetSettings) -> ImageSet:
     train = sorted((top / "train").glob("*/images/*.JPEG"))
     if not (train and annotations.is_file() and words.is_file()):
         raise InputError(
-            f"data set 'tiny_imagenet': files are missing, and torchvision cannot fetch them; unpack the "
+            f"data set 'tinyimagenet': files are missing, and torchvision cannot fetch them; unpack the "
             f"published tiny-imagenet-200.zip so that {annotations} and {top / 'train'} exist."
         )
     lines = [line.split("\t")[:2] for line in annotations.read_text(encoding="utf-8").splitlines()]

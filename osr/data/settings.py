@@ -20,7 +20,7 @@ DatasetName = Literal[
     "cifar100",
     "cifar10+100",
     "gtsrb",
-    "tiny_imagenet",
+    "tinyimagenet",
     "textures",
     "arrays",
     "folder",
@@ -38,7 +38,7 @@ FLIP_SAFE: dict[str, bool] = {
     "cifar100": True,
     "cifar10+100": True,
     "gtsrb": False,
-    "tiny_imagenet": True,
+    "tinyimagenet": True,
     "textures": True,
 }
 OwnFunction = Annotated[str, Field(pattern=r"^\w+(\.\w+)*:\w+$")]
@@ -56,6 +56,9 @@ ProtocolName = Literal[
     "seed_40_3",
     "seed_37_6",
     "seed_34_9",
+    "SSB_easy",
+    "SSB_medium",
+    "SSB_hard",
     "first_k",
     "random",
     "explicit",
@@ -175,6 +178,7 @@ class SplitSettings(Section):
     unknown: tuple[ClassName, ...]
     val_fraction: Share
     test_fraction: Share
+    background_val_fraction: Annotated[float, Field(ge=0, lt=1)]
     duplicates: Literal["report", "drop", "error"]
     seed: Seed
 

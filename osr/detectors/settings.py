@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, field_validator
 
-from osr.sections import Count, Section, Seed, Share, Space
+from osr.sections import Count, Section, Seed, Share, Space, ThresholdRule
 
 DetectorName = Literal[
     "msp",
@@ -135,7 +135,9 @@ class DetectorsSettings(Section):
     """Which detectors are fitted, each with its settings, and what their thresholds aim at."""
 
     enabled: tuple[DetectorName, ...]
+    threshold_rule: ThresholdRule
     target_acceptance: Share
+    target_false_acceptance: Share
     energy: EnergySettings
     gen: GenSettings
     mav: MavSettings
