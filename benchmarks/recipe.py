@@ -1,17 +1,20 @@
-"""Compare training recipes on the digits without looking at a single test image or unknown class.
+"""Compare training recipes without looking at a single test image or unknown class.
 
-    python -m benchmarks.recipe [key=value ...]      for example: python -m benchmarks.recipe train.epochs=40
+    python -m benchmarks.recipe [--preset NAME] [--trainings N] [key=value ...]
+    python -m benchmarks.recipe train.epochs=40
+    python -m benchmarks.recipe --preset mnist_classifier32 --trainings 5 split.protocol=B train.epochs=3
 
 In each trial two of the six known classes are held out in turn and play the unknowns: the network learns the
 other four from their training images and is judged on their validation images against the held-out classes.
-Five trials times three pairs give 15 trainings; printed are accuracy and the AUROC of `maxlogit`, mean and
-standard error. The default of params.yaml was chosen so: docs/log.md.
+Five trials times three pairs give 15 trainings, the first five of them with a pair of each trial.
+Printed are accuracy and the AUROC of `maxlogit`, mean and standard error: docs/log.md.
 """
 
 from __future__ import annotations
 
-import sys
+import argparse
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -21,25 +24,27 @@ from tqdm import tqdm
 
 from osr.config import Params, check_params
 from osr.data.batches import ArrayImages, hash_seed
-from osr.data.datasets import digits
+from osr.data.datasets import load_images
+from osr.data.images import ImageSet
 from osr.detectors.logit_scores import MaxLogit
 from osr.devices import set_cpu_threads
 from osr.division import make_split
 from osr.extraction import extract
-from osr.losses.registry import LOSSES
+from osr.losses.registry import build_loss
 from osr.metrics import open_set_metrics
 from osr.models.open_set_model import OpenSetModel
 from osr.models.preprocess import format_for
 from osr.protocols.classes import protocol_classes
 from osr.training import train
+from pipeline.preset import load_presets, merge
 
 TRIALS, PAIRS = 5, 3
 
 
-def settings(overrides: list[str]) -> Params:
-    """params.yaml with some values replaced."""
+def settings(presets: list[str], overrides: list[str]) -> Params:
+    """params.yaml with the presets, and some values replaced."""
     yaml = YAML(typ="safe", pure=True)
-    content = yaml.load(Path("params.yaml").read_text(encoding="utf-8"))
+    content = merge(yaml.load(Path("params.yaml").read_text(encoding="utf-8")), load_presets(presets))
     for override in overrides:
         key, _, value = override.partition("=")
         *sections, last = key.split(".")
@@ -50,10 +55,17 @@ def settings(overrides: list[str]) -> Params:
     return check_params(content, source="params.yaml with overrides")
 
 
-def judge(params: Params, trial: int, pair: int) -> tuple[float, float]:
+def without_test(data: ImageSet) -> ImageSet:
+    """The images outside the published test part, if there is one, as if no parts were published."""
+    if data.parts is None:
+        return data
+    rows = np.flatnonzero(data.parts != "test")
+    return replace(data, images=data.images[rows], targets=data.targets[rows], parts=None, groups=None)
+
+
+def judge(params: Params, data: ImageSet, trial: int, pair: int) -> tuple[float, float]:
     """Validation accuracy of four known classes, and AUROC against the two that were held out."""
-    data = digits(params.dataset)
-    known, _ = protocol_classes("A", "digits", trial, len(data.class_names))
+    known, _ = protocol_classes(params.split.protocol, params.dataset.name, trial, len(data.class_names))
     held_out = known[2 * pair : 2 * pair + 2]
     parts = make_split(
         data.targets,
@@ -82,14 +94,17 @@ def judge(params: Params, trial: int, pair: int) -> tuple[float, float]:
 
     torch.manual_seed(hash_seed(params.train.seed, -1))
     model = OpenSetModel(params.model, format_for(params.model, data.images[parts.train]), parts.known_names)
+    smoothing = params.train.label_smoothing
+    loss = build_loss(params.train.loss, params.losses, label_smoothing=smoothing, head=model.head)
     with tempfile.TemporaryDirectory() as folder:
         train(
             model,
-            LOSSES[params.train.loss](params.train),
+            loss,
             train_data=part(parts.train),
             val_data=part(parts.val),
             settings=params.train,
             checkpoint=Path(folder) / "state.pt",
+            num_extra=params.model.head.extra_classes,
             on_epoch=lambda _row, _rate: None,
         )
     outputs = extract(
@@ -107,15 +122,21 @@ def judge(params: Params, trial: int, pair: int) -> tuple[float, float]:
 
 
 def main() -> None:
-    """Run all trainings and print one line."""
-    overrides = sys.argv[1:]
-    params = settings(overrides)
+    """Run the trainings and print one line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--preset", nargs="*", default=[])
+    parser.add_argument("--trainings", type=int, default=TRIALS * PAIRS)
+    parser.add_argument("overrides", nargs="*", metavar="key=value")
+    arguments = parser.parse_intermixed_args()
+    params = settings(arguments.preset, arguments.overrides)
     set_cpu_threads(params.train.cpu_threads)
-    runs = [(trial, pair) for trial in range(TRIALS) for pair in range(PAIRS)]
-    found = np.array([judge(params, *run) for run in tqdm(runs, desc="trainings", disable=None)])
+    data = without_test(load_images(params.dataset))
+    runs = [(trial, pair) for pair in range(PAIRS) for trial in range(TRIALS)][: arguments.trainings]
+    found = np.array([judge(params, data, *run) for run in tqdm(runs, desc="trainings", disable=None)])
     (accuracy, auroc), errors = found.mean(axis=0), found.std(axis=0, ddof=1) / len(runs) ** 0.5
+    title = " ".join([*arguments.preset, *arguments.overrides]) or "params.yaml"
     print(
-        f"{' '.join(overrides) or 'params.yaml'}: accuracy {accuracy:.4f} ± {errors[0]:.4f}, "
+        f"{title}: accuracy {accuracy:.4f} ± {errors[0]:.4f}, "
         f"AUROC {auroc:.4f} ± {errors[1]:.4f} (n = {len(runs)} trainings)"
     )
 

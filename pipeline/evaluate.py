@@ -10,6 +10,8 @@ from numpy.typing import NDArray
 
 from osr.calibrators import read_calibration
 from osr.config import Params
+from osr.detectors.base import Detector
+from osr.detectors.openmax import OpenMax
 from osr.detectors.registry import load_detector
 from osr.metrics import (
     closed_set_metrics,
@@ -79,9 +81,14 @@ def evaluate(params: Params, _row: Row) -> Metrics:
     outputs = extract_part("test", params)
     outputs.save(TEST_OUTPUTS)
     thresholds = {name: float(fit["value"]) for name, fit in read_json(THRESHOLDS).items()}
-    judged: dict[str, Judged] = {
-        name: Judged(outputs, load_detector(DETECTORS / f"{name}.safetensors").score(outputs))
-        for name in params.detectors.enabled
+    detectors: dict[str, Detector] = {
+        name: load_detector(DETECTORS / f"{name}.safetensors") for name in params.detectors.enabled
+    }
+    judged = {name: Judged(outputs, detector.score(outputs)) for name, detector in detectors.items()}
+    decisions = {
+        name: detector.decisions(outputs)
+        for name, detector in detectors.items()
+        if isinstance(detector, OpenMax)
     }
     EVALUATION.mkdir(parents=True, exist_ok=True)
     np.savez(
@@ -92,6 +99,7 @@ def evaluate(params: Params, _row: Row) -> Metrics:
         prediction=outputs.predictions,
         **{f"score_{name}": test.scores for name, test in judged.items()},
         **p_values(judged),
+        **{f"decision_{name}": classes for name, classes in decisions.items()},
     )
     confusions: dict[str, NDArray[np.int64]] = {
         name: test.confusion(thresholds[name]) for name, test in judged.items()
@@ -105,16 +113,27 @@ def evaluate(params: Params, _row: Row) -> Metrics:
     accuracy = {
         end: metrics.pop(end)[params.detectors.enabled[0]] for end in ("accuracy_low", "accuracy_high")
     }
+    verdicts = {name: decision_metrics(outputs, classes) for name, classes in decisions.items()}
+    decided = by_metric(verdicts) if verdicts else {}
     split = Split.load(SPLIT)
     scores: dict[str, Scores] = {name: test.scores for name, test in judged.items()}
     by_class = class_tables(outputs, scores, confusions=confusions, thresholds=thresholds, split=split)
     by_source = source_metrics(outputs, scores, thresholds=thresholds, split=split)
     return {
         **metrics,
+        **decided,
         "closed_set": {**closed_set(outputs, params), **accuracy},
         "per_class": by_class,
         **({"sources": by_source} if by_source else {}),
     }
+
+
+def decision_metrics(outputs: Outputs, decisions: NDArray[np.int64]) -> dict[str, float]:
+    """The operating point of verdicts (N,) in -1..K-1 that need no threshold."""
+    known, size = outputs.labels >= 0, outputs.num_classes + 1
+    truth, verdict = np.where(known, outputs.labels, size - 1), np.where(decisions < 0, size - 1, decisions)
+    counts = np.bincount(truth * size + verdict, minlength=size * size)
+    return {f"decision_{name}": value for name, value in operating_point(counts.reshape(size, size)).items()}
 
 
 def p_values(judged: Mapping[str, Judged]) -> dict[str, Scores]:

@@ -1,11 +1,15 @@
 """OpenMax against numbers worked out by hand and a slow, plain version."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
-from numpy.testing import assert_allclose
+from numpy.testing import assert_allclose, assert_array_equal
 from scipy.optimize import brentq
 from scipy.spatial import distance as metrics
+from scipy.stats import weibull_min
 
+from osr.config import read_yaml
 from osr.detectors.openmax import OpenMax, largest_per_class
 from osr.errors import InputError
 from osr.outputs import Outputs
@@ -193,3 +197,49 @@ def test_equal_distances_are_refused() -> None:
 def test_largest_per_class() -> None:
     values, labels = np.array([5.0, 1, 4, 2, 3, 0]), np.array([0, 1, 0, 1, 0, 1])
     assert largest_per_class(values, labels, 2).tolist() == [[4, 5], [1, 2]]
+
+
+def test_the_class_decision_is_the_most_probable_of_all() -> None:
+    train, test = random_outputs(0), random_outputs(1, count=300)
+    detector = OpenMax(**DEFAULTS).fit(train)
+    expected = slow_openmax(train, test, DEFAULTS).argmax(1)
+    decisions = detector.decisions(test)
+    assert decisions.dtype == np.int64
+    assert_array_equal(decisions, np.where(expected == 4, -1, expected))
+    assert {-1, 0, 1, 2, 3} == set(decisions.tolist())
+    assert_array_equal(by_hand().decisions(outputs([[4, 0], [0, 4], [90, 90]])), [0, 1, -1])
+
+
+def test_the_weibull_of_each_class_is_scipys() -> None:
+    train = random_outputs(3)
+    state = OpenMax(**DEFAULTS).fit(train)._state
+    for label in range(4):
+        rows = (train.labels == label) & train.correct
+        values = train.logits[rows].astype(float)
+        tail = np.sort(np.linalg.norm(values - values.mean(0), axis=1))[-20:]
+        shape, _, scale = weibull_min.fit(tail, floc=0)
+        assert_allclose(float(state["weibull_shape"][label]), shape, rtol=1e-3)
+        assert_allclose(float(state["weibull_scale"][label]), scale, rtol=1e-3)
+
+
+# Space, distance, tail, alpha, weighting, correct images only, as read in each program or text.
+DIALECTS = {
+    "bendale_code": ("logits", "eucos", 20, 10, "code", True),
+    "bendale_paper": ("logits", "euclidean", 20, 10, "paper", True),
+    "openood": ("logits", "euclidean", 20, 3, "code", True),
+    "pytorch_ood": ("logits", "euclidean", 25, 10, "code", False),
+}
+
+
+@pytest.mark.parametrize("name", DIALECTS)
+def test_published_dialects_are_presets(name: str) -> None:
+    root = Path(__file__).parents[1]
+    shipped, changes = (
+        read_yaml(root / path)["detectors"]["openmax"]
+        for path in ("params.yaml", f"presets/openmax_{name}.yaml")
+    )
+    settings = shipped | changes
+    assert tuple(settings[key] for key in DEFAULTS) == DIALECTS[name]
+    scores = OpenMax(**settings).fit(random_outputs(0)).score(random_outputs(1, count=60))
+    expected = slow_openmax(random_outputs(0), random_outputs(1, count=60), settings)
+    assert_allclose(scores, expected[:, -1], rtol=2e-4, atol=1e-7)

@@ -15,7 +15,7 @@ from osr.detectors.classes import class_means, taken
 from osr.detectors.distances import Distance, distance_to
 from osr.detectors.weibull import fit_weibull, fittable, weibull_cdf
 from osr.errors import InputError
-from osr.outputs import Outputs
+from osr.outputs import UNKNOWN, Outputs
 
 
 @dataclass(kw_only=True, eq=False)
@@ -38,6 +38,10 @@ class OpenMax(Detector):
         weighting: code: u_r = (alpha - r + 1) / alpha, the published program; paper: (alpha - r) / alpha,
             which leaves the last of the alpha classes as it is, so that alpha = 1 revises nothing.
         correct_only: fit on correctly classified training images only, as published.
+
+    Published programs differ in these settings; `presets/openmax_*.yaml` name those of four. None of the
+    programs' other differences is copied: libmr and pytorch-ood move the distances before the fit, by 1 and
+    10,000; OpenOOD also rejects below a probability of 0.9.
 
     `fit` refuses a class with fewer (correctly classified) training images than tail_size, and one whose
     largest distances are all equal or reach down to 0: they have no Weibull fit.
@@ -64,6 +68,19 @@ class OpenMax(Detector):
         for batch in Images(outputs, None, self._device).batches():
             result[batch.rows] = torch.softmax(self._recalibrated(batch), 1).cpu().numpy()
         return result
+
+    def decisions(self, outputs: Outputs) -> NDArray[np.int64]:
+        """The most probable of the K + 1 classes, the published verdict, without a threshold.
+
+        Returns:
+            (N,) int64, a known class 0..K-1 or UNKNOWN (-1); the known one of equal ones.
+
+        Raises:
+            NotFittedError: `fit` was not called.
+            InputError: the outputs are those of another network.
+        """
+        winner = self.probabilities(outputs).argmax(axis=1)
+        return np.where(winner == outputs.num_classes, UNKNOWN, winner).astype(np.int64)
 
     def _fit(self, images: Images) -> dict[str, Tensor]:
         means, _ = class_means(
