@@ -83,6 +83,11 @@ def _calibration(run: RunFiles) -> list[str]:
             "Calibration made the calibration error of the test images larger: "
             f"{quality['ece_before']:.3f} before, {quality['ece_after']:.3f} after."
         )
+    if quality["nll_after"] > quality["nll_before"]:
+        found.append(
+            "Calibration made the NLL of the test images larger: "
+            f"{quality['nll_before']:.3f} before, {quality['nll_after']:.3f} after."
+        )
     return found
 
 
