@@ -174,19 +174,20 @@ def test_warnings_name_leaks_and_small_classes(run, monkeypatch):
 
 def test_warnings_name_calibration_thresholds_and_chance(run, monkeypatch, tmp_path):
     metrics = json.loads(json.dumps(run.metrics))
-    metrics["closed_set"] |= {"ece_before": 0.01, "ece_after": 0.08}
+    metrics["closed_set"] |= {"ece_before": 0.01, "ece_after": 0.08, "nll_before": 0.2, "nll_after": 0.3}
     metrics["known_acceptance"]["energy"] = 0.7
     metrics["auroc_high"]["energy"] = 0.4
     vars(run)["metrics"] = metrics
     found = " ".join(cautions.cautions(run))
     assert "0.010 before, 0.080 after" in found
+    assert "0.200 before, 0.300 after" in found
     assert "energy accepts 70.0%, expected 8" in found
     assert "maxlogit accepts" not in found
     assert "(AUROC below 0.5): energy." in found
     stopped = tmp_path / "calibration.json"
     write_json(stopped, {"asked": "temperature", "not_used": "there is one image"})
     monkeypatch.setattr(cautions, "CALIBRATOR", stopped)
-    assert "temperature scaling is not used, because there is one image." in " ".join(cautions.cautions(run))
+    assert "temperature is not used, because there is one image." in " ".join(cautions.cautions(run))
     write_json(stopped, {"asked": "none", "not_used": None})
     assert "Probabilities are not calibrated: calibrate.method is none." in cautions.cautions(run)
 
