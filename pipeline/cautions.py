@@ -74,8 +74,7 @@ def _calibration(run: RunFiles) -> list[str]:
         return ["Probabilities are not calibrated: calibrate.method is none."]
     if fit["not_used"]:
         found.append(
-            f"Probabilities are not calibrated: {fit['asked']} scaling is not used, because "
-            f"{fit['not_used']}."
+            f"Probabilities are not calibrated: {fit['asked']} is not used, because {fit['not_used']}."
         )
     quality = run.metrics["closed_set"]
     if not fit["not_used"] and quality["ece_after"] > quality["ece_before"]:

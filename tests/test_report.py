@@ -191,7 +191,7 @@ def test_warnings_name_calibration_thresholds_and_chance(run, monkeypatch, tmp_p
     stopped = tmp_path / "calibration.json"
     write_json(stopped, {"asked": "temperature", "not_used": "there is one image"})
     monkeypatch.setattr(cautions, "CALIBRATOR", stopped)
-    assert "temperature scaling is not used, because there is one image." in " ".join(cautions.cautions(run))
+    assert "temperature is not used, because there is one image." in " ".join(cautions.cautions(run))
     write_json(stopped, {"asked": "none", "not_used": None})
     assert "Probabilities are not calibrated: calibrate.method is none." in cautions.cautions(run)
 
