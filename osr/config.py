@@ -63,6 +63,7 @@ class PlotSettings(Section):
     tsne_images: Annotated[int, Field(ge=10)]
     tsne_perplexity: Annotated[float, Field(gt=1)]
     tsne_seed: Seed
+    umap: bool | Literal["auto"]
     gallery_images: Annotated[int, Field(ge=1, le=200)]
     vector: Literal["pdf", "svg", "none"]
 

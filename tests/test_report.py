@@ -75,6 +75,10 @@ def test_every_figure_has_a_vector_file_and_words(drawn):
     )
 
 
+def test_a_page_without_umap_says_so(page):
+    assert ("There is no UMAP figure" in page) != ("Features, UMAP" in page)
+
+
 def test_the_page_stands_alone(page):
     parsed = Page(page)
     assert not parsed.all("script")
