@@ -3,7 +3,7 @@
     python -m benchmarks.detectors            10,000 x 10 classes x 512 features, 4,000 test images
     python -m benchmarks.detectors --large    50,000 x 1,000 x 2,048, 10,000 test images (needs 12 GB)
     python -m benchmarks.detectors --clock cpu --threads 1      on a machine that others use, too
-    python -m benchmarks.detectors --large --images 100000 --ours
+    python -m benchmarks.detectors --large --images 100000 --peers
 
 The same arrays for all, in one process. Each cell: milliseconds of fit and score together, best of the
 repeats each, and the peak of resident memory beyond that before (MB). ~: the scores of a prefix of the test
@@ -26,7 +26,8 @@ import numpy as np
 from benchmarks import peer_openood, peer_pytorch_ood
 from benchmarks.measure import Clock, best, limit_threads, reset_peak, resident, timed
 from osr.config import load_params
-from osr.detectors.registry import DETECTORS, build_detectors
+from osr.detectors.registry import DETECTORS as ALL
+from osr.detectors.registry import build_detectors
 from osr.detectors.settings import DetectorsSettings
 from osr.outputs import Outputs
 
@@ -34,6 +35,9 @@ ROOT = Path(__file__).parents[1]
 SMALL = {"train": 10_000, "test": 4_000, "classes": 10, "width": 512}
 LARGE = {"train": 50_000, "test": 10_000, "classes": 1000, "width": 2048}
 PREFIX = 200  # images, one batch of OpenOOD
+
+DETECTORS = [name for name in ALL if name != "odin"]  # it runs the network again
+PEERS = {"pytorch-ood": peer_pytorch_ood.PEERS, "openood": peer_openood.PEERS}
 
 Score = Callable[[Outputs], object]
 Fit = Callable[[Outputs, DetectorsSettings], Score]
@@ -78,7 +82,9 @@ def main() -> None:
     parser.add_argument("--limit", type=float, default=5.0, help="seconds of a peer's scores (%(default)s)")
     parser.add_argument("--threads", type=int, default=2, help="(%(default)s)")
     parser.add_argument("--clock", choices=["wall", "cpu"], default="wall", help="(%(default)s)")
-    parser.add_argument("--ours", action="store_true", help="no peers")
+    parser.add_argument(
+        "--peers", nargs="*", choices=list(PEERS), default=list(PEERS), help="none: ours alone"
+    )
     arguments = parser.parse_args()
     limit_threads(arguments.threads)
     shape = dict(LARGE if arguments.large else SMALL)
@@ -92,7 +98,7 @@ def main() -> None:
     print("| detector | ours: ms (MB) | pytorch-ood | OpenOOD | ratio |\n|---|---:|---:|---:|---:|")
     for name in (name for name in arguments.only if name not in arguments.skip):
         ours = measure(partial(our_fit, name), case)
-        peers = [{} if arguments.ours else peer.PEERS for peer in (peer_pytorch_ood, peer_openood)]
+        peers = [PEERS[peer] if peer in arguments.peers else {} for peer in PEERS]
         cells = [measure(peer[name], case, limit=arguments.limit) if name in peer else None for peer in peers]
         fastest = min((cell.seconds for cell in cells if cell), default=None)
         texts = [str(ours), *(str(cell) if cell else "–" for cell in cells)]

@@ -15,10 +15,10 @@ from pathlib import Path
 
 import torch
 
-from benchmarks.detectors import make_outputs
+from benchmarks.detectors import DETECTORS, make_outputs
 from benchmarks.measure import best, limit_threads, timed
 from osr.config import load_params
-from osr.detectors.registry import DETECTORS, build_detectors
+from osr.detectors.registry import build_detectors
 from osr.models.backbones import build_backbone
 
 ROOT = Path(__file__).parents[1]
