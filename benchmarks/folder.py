@@ -3,8 +3,8 @@
     python -m benchmarks.folder [images ...]      25000 50000 100000 by default
 
 Each size runs in a process of its own, on different noisy images of 32 x 32 in ten classes. Printed are the
-time of the stage and the largest private memory (without pages of files, which the system takes back when it
-needs them).
+time and CPU time of the stage and the largest private memory (without pages of files, which the system takes
+back when it needs them).
 """
 
 from __future__ import annotations
@@ -57,12 +57,12 @@ def measure(root: Path) -> None:
 
     watcher = threading.Thread(target=watch)
     watcher.start()
-    start = time.perf_counter()
+    start, start_cpu = time.perf_counter(), time.process_time()
     prepare_split(params, None)  # type: ignore[arg-type]
-    seconds = time.perf_counter() - start
+    seconds, cpu = time.perf_counter() - start, time.process_time() - start_cpu
     done.set()
     watcher.join()
-    print(f"{seconds:.1f} {largest[0] / 2**20:.0f}")
+    print(f"{seconds:.1f} {cpu:.1f} {largest[0] / 2**20:.0f}")
 
 
 def main() -> None:
@@ -70,14 +70,19 @@ def main() -> None:
     if sys.argv[1:2] == ["--measure"]:
         measure(Path(sys.argv[2]))
         return
-    print("| images | prepare-split, s | per 1,000 images, s | private memory, MiB |\n|---|---|---|---|")
+    print(
+        "| images | prepare-split, s | CPU, s | CPU per 1,000 images, s | private memory, MiB |\n"
+        + "|---" * 5
+        + "|"
+    )
     for count in map(int, sys.argv[1:]) if sys.argv[1:] else SIZES:
         with tempfile.TemporaryDirectory() as folder:
             make_folder(Path(folder) / "images", count)
             command = [sys.executable, "-m", "benchmarks.folder", "--measure", folder]
             found = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout.split()
-        seconds, memory = map(float, found)
-        print(f"| {count:,} | {seconds:.1f} | {1000 * seconds / count:.3f} | {memory:.0f} |", flush=True)
+        seconds, cpu, memory = map(float, found)
+        rate = 1000 * cpu / count
+        print(f"| {count:,} | {seconds:.1f} | {cpu:.1f} | {rate:.3f} | {memory:.0f} |", flush=True)
 
 
 if __name__ == "__main__":

@@ -24,6 +24,7 @@ class ExtractionSettings(Section):
     """Forward passes without training."""
 
     batch_size: Count
+    odin: bool
 
 
 class CalibrateSettings(Section):
@@ -62,6 +63,7 @@ class PlotSettings(Section):
     tsne_images: Annotated[int, Field(ge=10)]
     tsne_perplexity: Annotated[float, Field(gt=1)]
     tsne_seed: Seed
+    umap: bool | Literal["auto"]
     gallery_images: Annotated[int, Field(ge=1, le=200)]
     vector: Literal["pdf", "svg", "none"]
 
@@ -115,6 +117,11 @@ class Params(Section):
             raise ValueError(
                 f"model.head.extra_classes is {extra}, but must be {'at least 1' if needed else '0'} when "
                 f"train.loss is {self.train.loss!r}; {', '.join(EXTRA_CLASS_LOSSES)} learn extra classes"
+            )
+        if "odin" in self.detectors.used and not self.extraction.odin:
+            raise ValueError(
+                "detectors.enabled holds 'odin', but must not while extraction.odin is false: it needs the "
+                "network again"
             )
         held_out = self.split.background and self.split.background_val_fraction
         if self.detectors.threshold_rule == "background" and not held_out:

@@ -7,6 +7,7 @@ import torch
 from tqdm import tqdm
 
 from osr.data.batches import Images
+from osr.detectors.odin import Odin
 from osr.devices import memory_advice
 from osr.models.open_set_model import OpenSetModel
 from osr.outputs import IntArray, Outputs
@@ -20,6 +21,7 @@ def extract(
     batch_size: int,
     device: torch.device,
     title: str,
+    odin: Odin | None = None,
 ) -> Outputs:
     """Logits and features of some images, without augmentation, in float32 and eval mode.
 
@@ -30,6 +32,7 @@ def extract(
         batch_size: images per forward pass.
         device: where the network runs.
         title: of the progress bar, which only a terminal sees.
+        odin: scores that need two forward passes and one backward pass more; None leaves them out.
     """
     model = model.to(device).eval()
     with torch.no_grad():
@@ -38,6 +41,7 @@ def extract(
     logits = np.empty((len(data), num_classes), dtype=np.float32)
     extra_logits = np.empty((len(data), num_logits - num_classes), dtype=np.float32)
     features = np.empty((len(data), width), dtype=np.float32)
+    odin_scores = np.empty((len(data), int(odin is not None)))
     advice = f"extraction.batch_size is {batch_size}: try {max(1, batch_size // 2)}"
     with torch.inference_mode(), memory_advice(advice):
         batches = tqdm(
@@ -53,6 +57,8 @@ def extract(
             both = batch_logits.float().cpu().numpy()
             logits[chunk], extra_logits[chunk] = both[:, :num_classes], both[:, num_classes:]
             features[chunk] = batch_features.float().cpu().numpy()
+            if odin:
+                odin_scores[chunk, 0] = odin.scores_of(model, images.to(device)).cpu().numpy()
     return Outputs(
         logits=logits,
         features=features,
@@ -61,4 +67,5 @@ def extract(
         weight=weight.detach()[:num_classes].float().cpu().numpy(),
         bias=np.zeros(num_classes, np.float32) if bias is None else bias.detach()[:num_classes].cpu().numpy(),
         extra_logits=extra_logits,
+        odin=odin_scores,
     )

@@ -7,6 +7,7 @@ many images each distinct score accepts. One sort makes it, and equal scores alw
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,7 @@ from osr.errors import InputError
 from osr.thresholds import Acceptance, checked_scores, count_accepted, required_count
 
 FPR_LEVELS = (0.001, 0.01, 0.1, 0.2, 0.5)
+WINDOW = 1 << 15  # rows of an Acceptance that are summed at a time
 
 Array = NDArray[Any]
 FloatArray = NDArray[np.float64]
@@ -34,14 +36,21 @@ def auoscr(accepted: Acceptance) -> float:
 
 def aupr_unknown(accepted: Acceptance) -> float:
     """Average precision with U as positives, rejected from the highest score down."""
-    return _average_precision(
-        (accepted.num_unknown - accepted.unknown)[::-1], (accepted.num_known - accepted.known)[::-1]
-    )
+    total = 0.0
+    for rows in _windows(accepted):
+        unknown, known = accepted.unknown[rows], accepted.known[rows]
+        rejected = accepted.num_unknown - unknown[:-1]
+        total += _precision_sum(rejected, accepted.num_known - known[:-1], np.diff(unknown))
+    return total / accepted.num_unknown
 
 
 def aupr_known(accepted: Acceptance) -> float:
     """Average precision with K as positives, accepted from the lowest score up."""
-    return _average_precision(accepted.known, accepted.unknown)
+    total = 0.0
+    for rows in _windows(accepted):
+        known = accepted.known[rows]
+        total += _precision_sum(known[1:], accepted.unknown[rows][1:], np.diff(known))
+    return total / accepted.num_known
 
 
 def fpr_at_95tpr_known(accepted: Acceptance) -> float:
@@ -68,9 +77,12 @@ def u_recall_at_95_seen_precision(accepted: Acceptance) -> float:
     Depends on the prevalence: the same scores with more unknown images give another value.
     """
     # known / (known + unknown) >= 95 / 100 in whole numbers
-    rows = np.flatnonzero((accepted.known >= 19 * accepted.unknown.astype(np.int64)) & (accepted.known > 0))
-    rejected = accepted.num_unknown - int(accepted.unknown[rows[-1]]) if len(rows) else math.nan
-    return rejected / accepted.num_unknown
+    wide = np.int64 if 19 * accepted.num_unknown >= 2**31 else accepted.unknown.dtype
+    pure = accepted.known[1:] >= np.multiply(accepted.unknown[1:], 19, dtype=wide)
+    if not pure.any():
+        return math.nan
+    last = len(pure) - int(np.argmax(pure[::-1]))
+    return (accepted.num_unknown - int(accepted.unknown[last])) / accepted.num_unknown
 
 
 def oracle_threshold(accepted: Acceptance) -> float:
@@ -215,16 +227,26 @@ def closed_set_metrics(
 
 def _area(counts: Array, accepted: Acceptance) -> float:
     """Trapezoid of counts / n_K over the share of U accepted; sums whole numbers, exact below 2^53."""
-    doubled = np.add(counts[1:], counts[:-1], dtype=np.float64)
-    doubled *= np.diff(accepted.unknown)
-    return float(doubled.sum()) / (2 * accepted.num_known * accepted.num_unknown)
+    total = 0.0
+    for rows in _windows(accepted):
+        doubled = np.add(counts[rows][1:], counts[rows][:-1], dtype=np.float64)
+        doubled *= np.diff(accepted.unknown[rows])
+        total += float(doubled.sum())
+    return total / (2 * accepted.num_known * accepted.num_unknown)
 
 
-def _average_precision(positives: Array, negatives: Array) -> float:
-    """Step form: precision of each row, weighted with the positives that it adds; counts rise from 0."""
-    weighted = _precision(positives[1:], negatives[1:])
-    weighted *= np.diff(positives)
-    return float(weighted.sum()) / int(positives[-1])
+def _precision_sum(positives: Array, negatives: Array, added: Array) -> float:
+    """Step form of average precision: that of each row, times the positives it adds, before division."""
+    # Of a resampled test set the outer rows may select no image; they add none either.
+    precision: FloatArray = positives / np.maximum(positives + negatives, 1)
+    precision *= added
+    return float(precision.sum())
+
+
+def _windows(accepted: Acceptance) -> Iterator[slice]:
+    """Runs of rows that fit in the processor's cache; each begins with the last row of the one before."""
+    for start in range(0, len(accepted.thresholds), WINDOW):
+        yield slice(start, start + WINDOW + 1)
 
 
 def _precision(positives: Array, negatives: Array) -> FloatArray:

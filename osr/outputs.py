@@ -30,6 +30,7 @@ class Outputs:
         weight: (K, D) float32 of the head.
         bias: (K,) float32 of the head; zeros for a head without bias.
         extra_logits: (N, E) float32 of extra classes that stand for *not known*; none if not given.
+        odin: (N, 1) float64, the score of `osr.detectors.odin`; (N, 0) where it was not asked for.
 
     Raises:
         InputError: shapes disagree, a label is outside -2..K-1, or a value is NaN or infinite.
@@ -42,12 +43,15 @@ class Outputs:
     weight: FloatArray
     bias: FloatArray
     extra_logits: FloatArray = field(default_factory=lambda: np.empty((0, 0), np.float32))
+    odin: NDArray[np.float64] = field(default_factory=lambda: np.empty((0, 0)))
 
     def __post_init__(self) -> None:
         num_images, num_classes = self.logits.shape
         width = self.features.shape[1]
         if self.extra_logits.shape == (0, 0):
             object.__setattr__(self, "extra_logits", np.empty((num_images, 0), np.float32))
+        if self.odin.shape == (0, 0):
+            object.__setattr__(self, "odin", np.empty((num_images, 0)))
         expected = {
             "features": (num_images, width),
             "labels": (num_images,),
@@ -55,11 +59,12 @@ class Outputs:
             "weight": (num_classes, width),
             "bias": (num_classes,),
             "extra_logits": (num_images, self.extra_logits.shape[1]),
+            "odin": (num_images, self.odin.shape[1]),
         }
         for name, shape in expected.items():
             if getattr(self, name).shape != shape:
                 raise InputError(f"Outputs.{name} must have shape {shape}, not {getattr(self, name).shape}.")
-        for name in ("logits", "features", "weight", "bias", "extra_logits"):
+        for name in ("logits", "features", "weight", "bias", "extra_logits", "odin"):
             if not _all_finite(getattr(self, name)):
                 raise InputError(f"Outputs.{name} holds NaN or infinity: the network diverged.")
         if num_images and (self.labels.min() < BACKGROUND or self.labels.max() >= num_classes):
@@ -85,7 +90,7 @@ class Outputs:
 
     def select(self, rows: NDArray[Any]) -> Self:
         """The same head with only `rows` (boolean mask or indices) of the images."""
-        names = ("logits", "features", "labels", "index", "extra_logits")
+        names = ("logits", "features", "labels", "index", "extra_logits", "odin")
         return replace(self, **{name: getattr(self, name)[rows] for name in names})
 
     def save(self, folder: Path) -> None:

@@ -15,7 +15,7 @@ from scipy.special import softmax
 
 from osr.calibrators import Calibration, read_calibration
 from osr.detectors.base import Detector
-from osr.detectors.registry import load_detector
+from osr.detectors.registry import load_detector, odin_of
 from osr.errors import InputError
 from osr.models.open_set_model import OpenSetModel
 from osr.outputs import UNKNOWN, Outputs
@@ -148,12 +148,16 @@ class Predictor:
         num_classes = head.num_classes
         logits = np.empty((len(images), len(weight)), np.float32)
         features = np.empty((len(images), weight.shape[1]), np.float32)
+        odin = odin_of(self.detector)
+        odin_scores = np.empty((len(images), int(odin is not None)))
         device = next(self.model.parameters()).device
         with torch.inference_mode():
             for rows in self._batches(images):
                 batch = torch.from_numpy(np.stack([images[row] for row in rows]).transpose(0, 3, 1, 2).copy())
                 found = self.model(batch.to(device))
                 logits[rows], features[rows] = (part.float().cpu().numpy() for part in found)
+                if odin:
+                    odin_scores[rows, 0] = odin.scores_of(self.model, batch.to(device)).cpu().numpy()
         return Outputs(
             logits=logits[:, :num_classes],
             features=features,
@@ -164,6 +168,7 @@ class Predictor:
             if bias is None
             else bias.detach()[:num_classes].cpu().numpy(),
             extra_logits=logits[:, num_classes:],
+            odin=odin_scores,
         )
 
     def _batches(self, images: Sequence[NDArray[np.uint8]] | NDArray[np.uint8]) -> list[list[int]]:

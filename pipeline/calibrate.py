@@ -25,7 +25,7 @@ def calibrate(params: Params, _row: Row) -> Metrics:
         seed=settings.seed,
     )
     if fit.not_used:
-        logger.warning("calibrate: %s scaling is not used: %s.", fit.asked, fit.not_used)
+        logger.warning("calibrate: %s is not used: %s.", fit.asked, fit.not_used)
     write_json(CALIBRATOR, fit.to_json())
     quality = {
         when: closed_set_metrics(logits, outputs.labels, temperature=1.0, bins=settings.ece_bins)

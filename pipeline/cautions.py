@@ -74,14 +74,18 @@ def _calibration(run: RunFiles) -> list[str]:
         return ["Probabilities are not calibrated: calibrate.method is none."]
     if fit["not_used"]:
         found.append(
-            f"Probabilities are not calibrated: {fit['asked']} scaling is not used, because "
-            f"{fit['not_used']}."
+            f"Probabilities are not calibrated: {fit['asked']} is not used, because {fit['not_used']}."
         )
     quality = run.metrics["closed_set"]
     if not fit["not_used"] and quality["ece_after"] > quality["ece_before"]:
         found.append(
             "Calibration made the calibration error of the test images larger: "
             f"{quality['ece_before']:.3f} before, {quality['ece_after']:.3f} after."
+        )
+    if quality["nll_after"] > quality["nll_before"]:
+        found.append(
+            "Calibration made the NLL of the test images larger: "
+            f"{quality['nll_before']:.3f} before, {quality['nll_after']:.3f} after."
         )
     return found
 

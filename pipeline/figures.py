@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
@@ -16,7 +17,7 @@ from osr.calibrators import read_calibration
 from osr.plots.classes import MAX_CLASSES, class_bars, class_scores, lines_height
 from osr.plots.confusion import confusion
 from osr.plots.curves import oscr, precision_recall, roc
-from osr.plots.embedding import embed, embedding
+from osr.plots.embedding import embed, embed_umap, embedding, has_umap
 from osr.plots.gallery import gallery
 from osr.plots.reliability import reliability
 from osr.plots.scores import score_histogram
@@ -27,6 +28,8 @@ from pipeline import leaderboard
 from pipeline.galleries import accepted_unknowns, rejected_knowns, tiles
 from pipeline.run_files import RunFiles
 from pipeline.stages import CALIBRATOR, CONFUSION, FIGURES, HISTORY, LEADERBOARD, STAGES, VECTOR, read_json
+
+logger = logging.getLogger("osr")
 
 Array = NDArray[Any]
 Pair = tuple[Array, Array]
@@ -164,19 +167,25 @@ def _draw_training(run: RunFiles) -> None:
 
 
 def _draw_embedding(run: RunFiles) -> None:
-    """t-SNE of the test features; a random subset when there are more than `plot.tsne_images`."""
+    """Test features by t-SNE and UMAP; a random subset when there are more than `plot.tsne_images`."""
     outputs, settings = run.outputs, run.params.plot
     rows = np.arange(len(outputs))
-    title = f"t-SNE of {len(outputs)} test images"
+    title = f"{len(outputs)} test images"
     if len(outputs) > settings.tsne_images:
         generator = np.random.default_rng(settings.tsne_seed)
         rows = np.sort(generator.choice(rows, settings.tsne_images, replace=False))
-        title = f"t-SNE of {len(rows)} of {len(outputs)} test images"
+        title = f"{len(rows)} of {title}"
     shown = outputs.select(rows)
-    points = embed(shown.features, perplexity=settings.tsne_perplexity, seed=settings.tsne_seed)
-    figure = canvas(COLUMN_WIDTH, 3.6)
-    embedding(figure.subplots(), points, labels=shown.labels, names=run.split.known_names, title=title)
-    _save(run, figure, "tsne")
+    points = {"t-SNE": embed(shown.features, perplexity=settings.tsne_perplexity, seed=settings.tsne_seed)}
+    if settings.umap is True or (settings.umap == "auto" and has_umap()):
+        points["UMAP"] = embed_umap(shown.features, seed=settings.tsne_seed)
+    elif settings.umap == "auto":
+        logger.info("plot: no UMAP figure, because umap-learn is not installed; t-SNE shows the features")
+    for method, places in points.items():
+        figure = canvas(COLUMN_WIDTH, 3.6)
+        names = run.split.known_names
+        embedding(figure.subplots(), places, labels=shown.labels, names=names, title=f"{method} of {title}")
+        _save(run, figure, method.lower().replace("-", ""))
 
 
 def _draw_classes(run: RunFiles) -> None:

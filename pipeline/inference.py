@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from osr.config import Params
+from osr.detectors.odin import Odin
 from osr.devices import pick_device, set_cpu_threads
 from osr.extraction import extract
 from osr.models.open_set_model import OpenSetModel
@@ -33,4 +34,5 @@ def extract_part(part: str, params: Params) -> Outputs:
         batch_size=params.extraction.batch_size,
         device=pick_device(params.train.accelerator),
         title=f"forward pass, {part}",
+        odin=Odin(**params.detectors.odin.model_dump()) if params.extraction.odin else None,
     )

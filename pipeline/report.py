@@ -77,6 +77,7 @@ def _content(run: RunFiles) -> dict[str, Any]:
             "rejected": _gallery(rejected_knowns(run, count)),
         },
         "figures": _figures(run.params.plot.dpi),
+        "has_umap": (FIGURES / "umap.png").is_file(),
     }
 
 

@@ -271,6 +271,11 @@ def test_whatever_stands_at_a_key_is_accepted_or_named(key: str) -> None:
             "split.background names classes and split.background_val_fraction is above 0.",
         ),
         (
+            {"detectors.enabled": ["maxlogit", "odin"]},
+            "detectors.enabled holds 'odin', but must not while extraction.odin is false: it needs the "
+            "network again.",
+        ),
+        (
             {"detectors.ensemble.members": ["msp"]},
             "detectors.ensemble.members is ['msp'], but must hold at least two detectors, and not the "
             "ensemble itself.",

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 from numpy.testing import assert_allclose, assert_array_equal
+from scipy.special import softmax
 
 from osr.config import load_params
 from osr.detectors import base
@@ -43,7 +44,10 @@ def outputs_of(features: np.ndarray, labels: np.ndarray, *, scale: float = 1.0) 
     features = features.astype(np.float32)
     logits = features @ weight.T + bias
     extra = np.full((len(labels), 1), 6 * scale, np.float32)
-    return Outputs(logits, features, labels.astype(np.int64), np.arange(len(labels)), weight, bias, extra)
+    odin = -softmax(logits.astype(np.float64) / 1000, axis=1).max(axis=1, keepdims=True)
+    return Outputs(
+        logits, features, labels.astype(np.int64), np.arange(len(labels)), weight, bias, extra, odin
+    )
 
 
 def known(seed: int, *, scale: float = 1.0) -> Outputs:

@@ -283,3 +283,40 @@ def test_files_need_a_size(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     model = settings.model.model_copy(update={"image_size": "auto"})
     with pytest.raises(InputError, match=r"model.image_size is 'auto', but must be a number of pixels"):
         sample_images(np.arange(3), model)
+
+
+def tiny_imagenet(root: Path) -> None:
+    top = root / "tiny-imagenet-200"
+    for wnid in ("n02", "n01", "n03"):
+        for number in range(2):
+            picture(top / "train" / wnid / "images" / f"{wnid}_{number}.JPEG", (64, 64))
+    picture(top / "val/images/val_0.JPEG", (64, 64))
+    (top / "val/val_annotations.txt").write_text("val_0.JPEG\tn03\t0\t0\t62\t62\n")
+    (top / "words.txt").write_text("n01\tcrane\nn02\ttabby, tabby cat\nn03\tcrane\n")
+
+
+def test_tiny_imagenet(tmp_path: Path) -> None:
+    with pytest.raises(
+        InputError, match=r"'tinyimagenet': files are missing, .*tiny-imagenet-200.zip so that"
+    ):
+        load_images(section(tmp_path, "tinyimagenet"))
+    tiny_imagenet(tmp_path)
+    data = load_images(section(tmp_path, "tinyimagenet"))
+    assert data.class_names == ("crane (n01)", "tabby (n02)", "crane (n03)")
+    assert data.targets.tolist() == [0, 0, 1, 1, 2, 2, 2]
+    assert data.parts.tolist() == ["train"] * 6 + ["test"]
+    assert data.images.shape == (7, 64, 64, 3)
+
+
+def test_textures(tmp_path: Path) -> None:
+    images, labels = tmp_path / "dtd/dtd/images", tmp_path / "dtd/dtd/labels"
+    labels.mkdir(parents=True)
+    for number, (label, part) in enumerate([("dotted", "train"), ("woven", "val"), ("woven", "test")]):
+        picture(images / label / f"{number}.jpg", (70 + number, 80))
+        (labels / f"{part}1.txt").write_text(f"{label}/{number}.jpg\n")
+    data = load_images(section(tmp_path, "textures", download=False))
+    assert data.class_names == ("dotted", "woven")
+    assert data.targets.tolist() == [0, 1, 1]
+    assert data.parts.tolist() == ["train", "val", "test"]
+    assert isinstance(data.images, ImageFiles)
+    assert data.images[2].shape == (80, 72, 3)

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from scipy.special import log_softmax, softmax
 from sklearn import metrics as sk
 
+from osr import metrics
 from osr.errors import InputError
 from osr.metrics import (
     ccr_at_fpr,
@@ -156,6 +157,16 @@ def test_operating_points_on_drawn_samples(drawn, position, seed):
     verdicts = [*np.where(known <= threshold, guesses, 3), *np.where(unknown <= threshold, others, 3)]
     f1 = sk.f1_score([*truth, *[3] * len(unknown)], verdicts, average="macro", zero_division=0)
     assert point["kplus1_macro_f1"] == pytest.approx(f1, abs=1e-12)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_sums_over_several_windows_are_those_of_one(kind, monkeypatch):
+    drawn = sample(kind, 3)
+    whole = open_set_metrics(*drawn)
+    monkeypatch.setattr(metrics, "WINDOW", 7)
+    parts = open_set_metrics(*drawn)
+    assert (parts["auroc"], parts["auoscr"]) == (whole["auroc"], whole["auoscr"])  # whole numbers are summed
+    assert parts == pytest.approx(whole, abs=1e-14, nan_ok=True)
 
 
 def test_hand_computed_oscr():

@@ -6,9 +6,11 @@ requirements-dev.txt, and these tests are skipped where it is not installed.
 
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import torch
 from numpy.testing import assert_allclose
 from scipy.special import logsumexp, softmax
 
@@ -16,6 +18,7 @@ pytest.importorskip("pytorch_ood", reason="pytorch-ood is not installed: pip ins
 
 from benchmarks.peer_pytorch_ood import PEERS
 from osr.config import load_params
+from osr.detectors.odin import Odin
 from osr.detectors.registry import DETECTORS, build_detectors
 from osr.errors import InputError
 from osr.outputs import Outputs
@@ -213,6 +216,28 @@ def test_vim_with_too_few_features():
     with pytest.raises(InputError, match="nothing would be left"):
         build_detectors(settings.model_copy(update={"enabled": ("vim",)}))["vim"].fit(TRAIN)
     assert not np.isfinite(PEERS["vim"](TRAIN, settings)(TEST)).any()  # 0 residual, alpha infinite
+
+
+def test_equal_odin():
+    from pytorch_ood.detector import ODIN
+
+    torch.manual_seed(0)
+    network = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(12, 20), torch.nn.Tanh())
+    network.append(torch.nn.Linear(20, CLASSES)).double()
+
+    class Model:
+        head = SimpleNamespace(num_classes=CLASSES)
+
+        def preprocess(self, images):
+            return images.double() / 255
+
+        def classify(self, pixels):
+            return network(pixels), pixels
+
+    images = torch.randint(0, 256, (50, 3, 2, 2), dtype=torch.uint8)
+    ours = Odin(temperature=10.0, epsilon=0.05).scores_of(Model(), images).numpy()
+    theirs = ODIN(network, eps=0.05, temperature=10.0)(Model().preprocess(images)).numpy()
+    assert_allclose(ours, theirs, rtol=1e-9)
 
 
 # Ours is factor x theirs + offset; for OpenOOD's algorithms as written anew in benchmarks/.

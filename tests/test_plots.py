@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+import types
 from itertools import pairwise
 
 import numpy as np
@@ -11,11 +12,12 @@ from matplotlib.image import imread
 from sklearn.metrics import precision_recall_curve, roc_auc_score, roc_curve
 
 from osr.errors import InputError
+from osr.plots import embedding as embeddings
 from osr.plots import style
 from osr.plots.classes import class_bars, class_scores
 from osr.plots.confusion import confusion
 from osr.plots.curves import MAX_POINTS, oscr, precision_recall, roc, thin
-from osr.plots.embedding import embed, embedding
+from osr.plots.embedding import embed, embed_umap, embedding
 from osr.plots.gallery import Tile, gallery
 from osr.plots.reliability import reliability
 from osr.plots.scores import score_histogram
@@ -482,6 +484,29 @@ def test_embed_is_deterministic_and_separates_blobs():
 def test_embed_refuses_what_t_sne_cannot_spread(features, perplexity, sentence):
     with pytest.raises(InputError, match=sentence):
         embed(features, perplexity=perplexity, seed=0)
+
+
+def test_umap_gets_the_features_and_the_seed(monkeypatch):
+    """Of umap-learn, which the tests do not install, a stand-in."""
+    asked = {}
+
+    class Umap:
+        def __init__(self, **settings):
+            asked.update(settings)
+
+        def fit_transform(self, features):
+            return features[:, :2] + asked["random_state"]
+
+    monkeypatch.setitem(sys.modules, "umap", types.SimpleNamespace(UMAP=Umap))
+    monkeypatch.setattr(embeddings, "has_umap", lambda: True)
+    features = rng.normal(size=(16, 4))
+    np.testing.assert_allclose(embed_umap(features, seed=3), features[:, :2] + 3, rtol=1e-6)
+    assert asked == {"n_neighbors": 15, "random_state": 3, "n_jobs": 1}
+    with pytest.raises(InputError, match="UMAP needs more than 15 images, not 15"):
+        embed_umap(features[:15], seed=3)
+    monkeypatch.setattr(embeddings, "has_umap", lambda: False)
+    with pytest.raises(InputError, match="needs the package umap-learn"):
+        embed_umap(features, seed=3)
 
 
 def test_embedding_draws_each_class_once_and_unknowns_as_crosses():

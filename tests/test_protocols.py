@@ -9,11 +9,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from osr.config import load_params
 from osr.data.settings import DatasetName, ProtocolName, SplitSettings
 from osr.errors import InputError
 from osr.protocols.classes import FOLDER, Classes, choose_classes, protocol_classes, resolve_classes
 
 PROTOCOLS = sorted(path.stem for path in FOLDER.glob("*.json"))
+SHIPPED = load_params(Path(__file__).parents[1] / "params.yaml").split.model_dump()
 ANIMALS = ("cat", "dog", "3", "frog")
 PUBLISHED = Path(__file__).parents[2] / "shared" / "protocols" / "splits.json"
 NUM_CLASSES = {"digits": 10, "mnist": 10, "svhn": 10, "cifar10": 10, "cifar10+100": 110, "gtsrb": 43}
@@ -26,21 +28,8 @@ def lists(protocol: str) -> dict[str, list]:
 
 
 def section(**changes: object) -> SplitSettings:
-    settings = {
-        "protocol": "A",
-        "lists_of": "auto",
-        "trial": 0,
-        "num_known": 0,
-        "num_unknown": "all",
-        "known": (),
-        "background": (),
-        "unknown": (),
-        "val_fraction": 0.1,
-        "test_fraction": 0.1,
-        "duplicates": "report",
-        "seed": 0,
-    }
-    return SplitSettings(**settings | changes)
+    """The shipped section with other values."""
+    return SplitSettings(**SHIPPED | changes)
 
 
 def test_the_schema_offers_the_files() -> None:

@@ -20,7 +20,7 @@ from pipeline.entry import write_json
 from pipeline.figure_texts import TEXTS, figure_text
 from pipeline.galleries import accepted_unknowns, rejected_knowns
 from pipeline.plot import headline, plot
-from pipeline.report import write_report
+from pipeline.report import INTERVALS, write_report
 from pipeline.run_files import RunFiles
 from pipeline.tracking import Row
 
@@ -73,6 +73,10 @@ def test_every_figure_has_a_vector_file_and_words(drawn):
     assert (
         galleries | scores | {"classes_known", "classes_unknown", "class_scores", "leaderboard"} <= pictures
     )
+
+
+def test_a_page_without_umap_says_so(page):
+    assert ("There is no UMAP figure" in page) != ("Features, UMAP" in page)
 
 
 def test_the_page_stands_alone(page):
@@ -154,6 +158,14 @@ def test_galleries_hold_the_worst_mistakes_in_order(run):
     assert all(pick.known and pick.truth == names[run.split.targets[pick.row]] for pick in picks)
 
 
+def test_each_unknown_set_has_its_row(run, tmp_path):
+    numbers = {name: {"maxlogit": 0.625} for name in (*INTERVALS, "unknown_rejection")}
+    vars(run)["metrics"] = run.metrics | {"sources": {"held_out": numbers, "far <i>": numbers}}
+    write_report(run, tmp_path / "report.html")
+    row = '<th scope="row">far &lt;i&gt;</th>' + 4 * "<td>0.625</td>"
+    assert row in (tmp_path / "report.html").read_text()
+
+
 def test_a_run_without_mistakes_says_so(run, tmp_path):
     infinite = {name: {**fit, "value": 1e9} for name, fit in run.thresholds.items()}
     vars(run)["thresholds"] = infinite
@@ -174,19 +186,20 @@ def test_warnings_name_leaks_and_small_classes(run, monkeypatch):
 
 def test_warnings_name_calibration_thresholds_and_chance(run, monkeypatch, tmp_path):
     metrics = json.loads(json.dumps(run.metrics))
-    metrics["closed_set"] |= {"ece_before": 0.01, "ece_after": 0.08}
+    metrics["closed_set"] |= {"ece_before": 0.01, "ece_after": 0.08, "nll_before": 0.2, "nll_after": 0.3}
     metrics["known_acceptance"]["energy"] = 0.7
     metrics["auroc_high"]["energy"] = 0.4
     vars(run)["metrics"] = metrics
     found = " ".join(cautions.cautions(run))
     assert "0.010 before, 0.080 after" in found
+    assert "0.200 before, 0.300 after" in found
     assert "energy accepts 70.0%, expected 8" in found
     assert "maxlogit accepts" not in found
     assert "(AUROC below 0.5): energy." in found
     stopped = tmp_path / "calibration.json"
     write_json(stopped, {"asked": "temperature", "not_used": "there is one image"})
     monkeypatch.setattr(cautions, "CALIBRATOR", stopped)
-    assert "temperature scaling is not used, because there is one image." in " ".join(cautions.cautions(run))
+    assert "temperature is not used, because there is one image." in " ".join(cautions.cautions(run))
     write_json(stopped, {"asked": "none", "not_used": None})
     assert "Probabilities are not calibrated: calibrate.method is none." in cautions.cautions(run)
 

@@ -32,7 +32,8 @@ def class_means(
     width = images.num_features if space == "features" else images.num_classes
     sums = torch.zeros((images.num_classes, width), dtype=torch.float64, device=images.device)
     counts = torch.zeros(images.num_classes, dtype=torch.int64, device=images.device)
-    for batch in images.batches():
+    # K x D sums are worth adding up only for chunks of several images per class.
+    for batch in images.batches(min_rows=4 * images.num_classes):
         values, labels = taken(batch, space, correct_only=correct_only)
         sums += class_sums(values, labels, images.num_classes)
         counts += torch.bincount(labels, minlength=images.num_classes)

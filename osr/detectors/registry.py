@@ -18,6 +18,7 @@ from osr.detectors.ensemble import Ensemble
 from osr.detectors.gaussian import Mahalanobis, Rmds
 from osr.detectors.logit_scores import Energy, Entropy, Gen, GradNorm, KPlus1, MaxLogit, Msp
 from osr.detectors.neighbors import Knn, NNGuide
+from osr.detectors.odin import Odin
 from osr.detectors.openmax import OpenMax
 from osr.detectors.settings import DetectorsSettings
 from osr.detectors.templates import Klm, She
@@ -35,6 +36,14 @@ def build_detectors(
         device: where they compute.
     """
     return {name: _built(name, settings).to(device) for name in settings.enabled}
+
+
+def odin_of(detector: Detector) -> Odin | None:
+    """The detector itself or the member of an ensemble that needs the network again, if there is one."""
+    for candidate in (detector, *(detector.members if isinstance(detector, Ensemble) else ())):
+        if isinstance(candidate, Odin):
+            return candidate
+    return None
 
 
 def load_detector(path: Path, *, device: torch.device | str = "cpu") -> Detector:
@@ -104,5 +113,6 @@ DETECTORS: dict[str, type[Detector]] = {
     "scale": Scale,
     "dice": Dice,
     "fdbd": Fdbd,
+    "odin": Odin,
     "ensemble": Ensemble,
 }

@@ -30,6 +30,7 @@ DetectorName = Literal[
     "scale",
     "dice",
     "fdbd",
+    "odin",
     "ensemble",
 ]
 
@@ -115,6 +116,13 @@ class DiceSettings(Section):
     masked_fraction: Share
 
 
+class OdinSettings(Section):
+    """ODIN (Liang et al. 2018), which needs the network again."""
+
+    temperature: Annotated[float, Field(gt=0)]
+    epsilon: Annotated[float, Field(ge=0)]
+
+
 class EnsembleSettings(Section):
     """Mean rank of several detectors."""
 
@@ -151,6 +159,7 @@ class DetectorsSettings(Section):
     ash: AshSettings
     scale: ScaleSettings
     dice: DiceSettings
+    odin: OdinSettings
     ensemble: EnsembleSettings
 
     @property

@@ -56,7 +56,11 @@ class OpenSetModel(nn.Module):
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """(B, K + E) logits, extra classes last, and (B, D) features of (B, C, H, W) uint8 images."""
-        features = self.head.embed(self.neck(self.backbone(self.preprocess(images))))
+        return self.classify(self.preprocess(images))
+
+    def classify(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
+        """The same of (B, C, H, W) float32 pixels as `preprocess` gives them."""
+        features = self.head.embed(self.neck(self.backbone(pixels)))
         return self.head(features), features
 
     def train(self, mode: bool = True) -> Self:

@@ -1,8 +1,9 @@
-"""Features in the plane: t-SNE, and its picture with known classes in colour and unknowns as crosses."""
+"""Features in the plane: t-SNE, UMAP, and their picture, known classes in colour and unknowns as crosses."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,7 @@ from osr.plots.style import INK, MARKERS, PALETTE, legend_below, short
 
 Array = NDArray[Any]
 
+UMAP_NEIGHBOURS = 15
 NUMBERED = 12  # above so many classes the clusters carry the label, too
 CENTRED: dict[str, Any] = {"ha": "center", "va": "center", "zorder": 5, "clip_on": True}
 REST = {UNKNOWN: ("unknown", "x", INK), BACKGROUND: ("background", "+", "#888888")}
@@ -36,24 +38,58 @@ def embed(features: Array, *, perplexity: float, seed: int) -> NDArray[np.float3
     Raises:
         InputError: perplexity is not below N, or the features are not 2-D, not finite, or all the same.
     """
-    features = np.asarray(features, dtype=np.float32)
-    if features.ndim != 2 or features.shape[1] < 2:
-        raise InputError(f"t-SNE needs features of shape (N, D) with D >= 2, not {features.shape}.")
+    features = _check(features)
     if not 0 < perplexity < len(features):
         raise InputError(
             f"The t-SNE perplexity is {perplexity:g}, but must be above 0 and below the number of images, "
             f"{len(features)}."
         )
-    if not np.isfinite(features).all():
-        raise InputError("t-SNE needs finite features, but there are NaN or infinite values among them.")
-    if (features == features[0]).all():
-        raise InputError(f"All {len(features)} feature vectors are the same, so t-SNE has nothing to spread.")
     from sklearn.manifold import TSNE  # takes a second to import; only this function needs it
     from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
     model = TSNE(perplexity=perplexity, init="pca", learning_rate="auto", random_state=seed)
     with threadpool_limits(limits=1):  # waiting threads make it ten times slower on a busy machine
         return np.asarray(model.fit_transform(features), dtype=np.float32)
+
+
+def has_umap() -> bool:
+    """Whether the package umap-learn, which osr does not ask for, is installed."""
+    return find_spec("umap") is not None
+
+
+def embed_umap(features: Array, *, seed: int) -> NDArray[np.float32]:
+    """UMAP of the features (McInnes et al. 2018) with the settings of umap-learn.
+
+    Args:
+        features: (N, D), D >= 2, N > 15.
+        seed: of the optimisation; the same input and seed give the same points.
+
+    Returns:
+        (N, 2) points.
+
+    Raises:
+        InputError: umap-learn is missing, or the features are not 2-D, too few, not finite, or all the same.
+    """
+    features = _check(features)
+    if not has_umap():
+        raise InputError("A UMAP figure needs the package umap-learn: pip install umap-learn.")
+    if len(features) <= UMAP_NEIGHBOURS:
+        raise InputError(f"UMAP needs more than {UMAP_NEIGHBOURS} images, not {len(features)}.")
+    from umap import UMAP
+
+    model = UMAP(n_neighbors=UMAP_NEIGHBOURS, random_state=seed, n_jobs=1)
+    return np.asarray(model.fit_transform(features), dtype=np.float32)
+
+
+def _check(features: Array) -> Array:
+    features = np.asarray(features, dtype=np.float32)
+    if features.ndim != 2 or features.shape[1] < 2:
+        raise InputError(f"An embedding needs features of shape (N, D) with D >= 2, not {features.shape}.")
+    if not np.isfinite(features).all():
+        raise InputError("An embedding needs finite features, but some are NaN or infinite.")
+    if (features == features[0]).all():
+        raise InputError(f"All {len(features)} feature vectors are the same, so there is nothing to spread.")
+    return features
 
 
 def embedding(axes: Axes, points: Array, *, labels: Array, names: Sequence[str], title: str) -> None:
