@@ -52,7 +52,7 @@ def _sentence(key: str, errors: list[dict[str, Any]]) -> str:
         case "extra_forbidden" | "invalid_key":
             section, _, name = key.rpartition(".")
             known = first["section"].model_fields
-            guess = _did_you_mean(name, known, section) or f"; known keys here: {', '.join(known)}."
+            guess = did_you_mean(name, known, section) or f"; known keys here: {', '.join(known)}."
             return f"unknown key {key!r}{guess}"
         case "value_error":
             return f"{first['ctx']['error']}."
@@ -60,7 +60,7 @@ def _sentence(key: str, errors: list[dict[str, Any]]) -> str:
     choices = [
         choice for detail in errors if detail["type"] == "literal_error" for choice in _choices(detail)
     ]
-    guess = _did_you_mean(str(first["input"]), choices) or "."
+    guess = did_you_mean(str(first["input"]), choices) or "."
     return f"{key} is {_shown(first['input'])}, but must be {rules}{guess}"
 
 
@@ -115,7 +115,7 @@ def _dotted(prefix: str, name: str) -> str:
     return f"{prefix}.{name}" if prefix else name
 
 
-def _did_you_mean(word: str, choices: Iterable[str], section: str = "") -> str:
+def did_you_mean(word: str, choices: Iterable[str], section: str = "") -> str:
     """The end of a sentence that names the nearest choice, whatever the case; empty when none is near."""
     of_lower = {choice.lower(): choice for choice in choices}
     guesses = difflib.get_close_matches(word.lower(), of_lower, n=1)

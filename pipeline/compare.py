@@ -33,6 +33,7 @@ from pipeline.results import Result, read_files, read_scores, read_store, select
 from pipeline.stages import PARAMS
 from pipeline.store import connect, workspace_root
 from pipeline.summary import PValue, Section, sections
+from pipeline.sweep import load_sweep, missing, sweep_names
 from pipeline.tables import print_terminal, to_csv, to_latex, to_markdown
 
 DEFAULT_METRICS = ("auroc", "auoscr", "closed_set/accuracy")
@@ -51,7 +52,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         _check(options)
         results = select([read_files()] if options.files else _stored(), options.where)
         if options.missing:
-            _print_missing(gaps(results))
+            _print_missing(results)
         else:
             _print_tables(_tables(results, options), options)
     except InputError as error:
@@ -161,9 +162,15 @@ def _print_tables(tables: Sequence[Section], options: argparse.Namespace) -> Non
         options.out.write_text(WRITERS[options.format](tables), encoding="utf-8")
 
 
-def _print_missing(found: Sequence[Gap]) -> None:
+def _print_missing(results: Sequence[Result]) -> None:
+    """The commands of missing trials, and as comments, which a shell passes over, those of named sweeps."""
     current = {key: str(value) for key, value in flatten(load_params(PARAMS)).items()}
-    lines = [command(gap, current) for gap in found] or ["# no trial is missing"]
+    lines = [command(gap, current) for gap in gaps(results)] or ["# no trial is missing"]
+    for name in sweep_names():
+        sweep = load_sweep(name)
+        if lacking := len(missing(sweep, results)):
+            whole = f"{lacking} of {len(sweep.experiments())} experiments not run"
+            lines.append(f"# sweep {name}, {whole}: python -m pipeline.sweep {name} --missing --queue")
     sys.stdout.write("\n".join(lines) + "\n")
 
 

@@ -1,6 +1,7 @@
 """What `mlflow run .` starts: the pipeline with DVC, then a sync, so that MLflow's own row is complete.
 
 mlflow run . --env-manager local -P preset=digits_quick -P overrides="train.lr=1e-3 split.trial=1"
+mlflow run . --env-manager local -e train                      # the stage and those it rests on
 python -m pipeline.launch --preset digits_quick --overrides "train.lr=1e-3"
 """
 
@@ -17,6 +18,7 @@ from pathlib import Path
 
 from osr.errors import InputError
 from pipeline.preset import assignments, load_presets
+from pipeline.stages import STAGES
 from pipeline.store import connect, store_may_fail, workspace_root
 from pipeline.tracking import is_off, sync
 
@@ -39,17 +41,18 @@ def split_overrides(text: str) -> list[str]:
     return parts
 
 
-def dvc_command(overrides: Sequence[str]) -> list[str]:
-    """`dvc repro`, or `dvc exp run` when something is overridden."""
+def dvc_command(overrides: Sequence[str], stage: str | None = None) -> list[str]:
+    """`dvc repro`, or `dvc exp run` when something is overridden; only up to `stage` if there is one."""
     dvc = [sys.executable, "-m", "dvc"]
+    target = [] if stage is None else [stage]
     if not overrides:
-        return [*dvc, "repro"]
-    return [*dvc, "exp", "run", *(part for override in overrides for part in ("-S", override))]
+        return [*dvc, "repro", *target]
+    return [*dvc, "exp", "run", *(part for override in overrides for part in ("-S", override)), *target]
 
 
-def launch(overrides: Sequence[str]) -> int:
+def launch(overrides: Sequence[str], stage: str | None = None) -> int:
     """Run the pipeline and complete the row; the status is DVC's, or 1 when the row stays incomplete."""
-    command = dvc_command(overrides)
+    command = dvc_command(overrides, stage)
     logger.info("%s", " ".join(command[2:]))
     # The stages start as `python -m …`: it must be the Python of this environment.
     path = os.pathsep.join((str(Path(sys.executable).parent), os.environ.get("PATH", "")))
@@ -68,11 +71,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--overrides", default="", help='settings that differ from params.yaml: "train.lr=1e-3 split.trial=1"'
     )
+    parser.add_argument("--stage", choices=STAGES, help="run no further than this stage")
     options = parser.parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
     try:
         preset = assignments(load_presets(options.preset.split())) if options.preset else []
-        return launch([*preset, *split_overrides(options.overrides)])
+        return launch([*preset, *split_overrides(options.overrides)], options.stage)
     except InputError as error:
         logger.error("%s", error)
         return 1

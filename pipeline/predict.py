@@ -45,13 +45,16 @@ def load_predictor(params: Params, detector: str | None = None) -> Predictor:
             f"--detector {name}: must be one of detectors.enabled: {', '.join(params.detectors.enabled)}."
         )
     return Predictor.load(
-        weights=WEIGHTS,
-        calibration=CALIBRATOR,
-        detector=DETECTORS / f"{name}.safetensors",
-        thresholds=THRESHOLDS,
+        **run_files(name),
         batch_size=params.extraction.batch_size,
         device=pick_device(params.train.accelerator),
     )
+
+
+def run_files(detector: str) -> dict[str, Path]:
+    """The files of the present run that make its predictor, by the names of `Predictor.load`."""
+    fitted = DETECTORS / f"{detector}.safetensors"
+    return {"weights": WEIGHTS, "calibration": CALIBRATOR, "detector": fitted, "thresholds": THRESHOLDS}
 
 
 def judge(predictor: Predictor, paths: Sequence[Path], threshold: float | None) -> Iterator[Record]:

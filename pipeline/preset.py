@@ -8,7 +8,6 @@ python -m pipeline.preset --list
 from __future__ import annotations
 
 import argparse
-import difflib
 import json
 import re
 import sys
@@ -21,6 +20,7 @@ from ruamel.yaml.comments import CommentedSeq
 
 from osr.config import check_params, flatten, read_yaml
 from osr.errors import InputError
+from osr.sentences import did_you_mean
 from pipeline.stages import PARAMS
 
 FOLDER = Path("presets")
@@ -139,9 +139,8 @@ def _answer(options: argparse.Namespace) -> str:
 def _read(name: str) -> Settings:
     path = FOLDER / f"{name}.yaml"
     if name not in preset_names():
-        guesses = difflib.get_close_matches(name, preset_names(), n=1)
-        hint = f"did you mean {guesses[0]!r}?" if guesses else f"there are: {', '.join(preset_names())}."
-        raise InputError(f"There is no preset {name!r} in {FOLDER}/; {hint}")
+        hint = did_you_mean(name, preset_names()) or f"; there are: {', '.join(preset_names())}."
+        raise InputError(f"There is no preset {name!r} in {FOLDER}/{hint}")
     content = read_yaml(path)
     if not isinstance(content, dict) or not flatten(content):
         raise InputError(f"{path} must hold settings, in sections as in {PARAMS}.")

@@ -8,11 +8,13 @@ from pathlib import Path
 from mlflow.tracking import MlflowClient
 
 FOREIGN = ("MLFLOW_", "DVC_", "OSR_", "GIT_", "RANK", "LOCAL_RANK", "NODE_RANK")
-TIMEOUT_S = 300
+TIMEOUT_S = 600  # a busy machine is no mistake of ours
 
 
 class Project:
     """A DVC project on disk, and what MLflow holds of it."""
+
+    timeout_s = TIMEOUT_S
 
     def __init__(self, root: Path) -> None:
         self.root = root
@@ -26,7 +28,7 @@ class Project:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
-            timeout=TIMEOUT_S,
+            timeout=self.timeout_s,
             check=False,
         )
         assert done.returncode == status, done.stdout

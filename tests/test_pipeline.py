@@ -5,6 +5,7 @@ import json
 import re
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -115,6 +116,43 @@ def test_second_run_does_nothing(project):
     before = len(project.rows())
     assert project.repro() == []
     assert len(project.rows()) == before
+
+
+LOAD = """
+import json, sys, numpy as np
+from mlflow import pyfunc, set_tracking_uri
+set_tracking_uri(sys.argv[1])
+model = pyfunc.load_model("models:/judge@best")
+images = np.load(sys.argv[2])[:300]
+found = {"fitted": model.predict(images), "none": model.predict(images, params={"threshold": -1e9})}
+print("FOUND" + json.dumps(found))
+"""
+
+
+def test_a_registered_model_judges_as_the_command_does_and_names_its_data(project, tmp_path):
+    before = len(project.rows())
+    said = project.python("pipeline.register", "judge", "--alias", "best")
+    assert "judge, version 1: models:/judge@best" in said
+    (row,) = project.rows()[-1:]
+    assert len(project.rows()) == before
+    version = project.client.get_model_version_by_alias("judge", "best")
+    assert version.run_id == row.info.run_id
+    for tag in ("osr.split.digest", "mlflow.source.git.commit", "osr.checkpoint", "osr.restore"):
+        assert version.tags[tag] == row.data.tags[tag]
+
+    # Loaded far from the project: the model brings its code along.
+    images = str(project.root / "artifacts/split/images.npy")
+    uri = f"sqlite:///{project.root}/mlflow.db"
+    away = Project(tmp_path)
+    said = away.run(sys.executable, "-W", "ignore", "-c", LOAD, uri, images)
+    found = json.loads(said[said.index("FOUND") + len("FOUND") :])
+    assert {record["label"] for record in found["none"]} == {"unknown"}
+    labels = [record["label"] for record in found["fitted"]]
+    assert 0 < labels.count("unknown") < 300
+    assert len(set(labels) - {"unknown"}) > 3
+    for record in found["fitted"]:
+        assert record["label"] in ("unknown", record["nearest"])
+        assert record["nearest"] == max(record["probabilities"], key=record["probabilities"].get)
 
 
 @pytest.mark.parametrize(

@@ -147,6 +147,16 @@ def test_mlflow_run_fills_its_own_row(project: Project) -> None:
     assert states(changed) == dict.fromkeys(STAGES, "cached") | {"plot": "done"}
 
 
+def test_mlflow_run_of_a_stage_goes_no_further_and_lands_in_the_named_experiment(project: Project) -> None:
+    overrides = ("-P", "overrides=calibrate.ece_bins=9")
+    project.python(*MLFLOW_RUN, "-e", "calibrate", "--experiment-name", "osr", *overrides)
+    _, row = project.rows()
+    up_to_date = dict.fromkeys(("prepare-split", "train", "fit-openmax"), "cached")
+    assert states(row) == up_to_date | {"calibrate": "done"}, "evaluate and plot did not run"
+    assert row.info.status == "FINISHED"
+    assert row.info.experiment_id == project.client.get_experiment_by_name("osr").experiment_id
+
+
 def test_mlflow_run_fails_when_a_stage_cannot_even_start(project: Project) -> None:
     project.knob("plot", "crash")
     project.python(*MLFLOW_RUN, status=1)

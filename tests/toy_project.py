@@ -10,37 +10,6 @@ from dvc_project import TIMEOUT_S, Project, commit_all
 
 ROOT = Path(__file__).parents[1]
 STAGES = ("prepare-split", "train", "calibrate", "fit-openmax", "evaluate", "plot")
-SCHEMA = tuple(
-    f"osr/{module}.py"
-    for module in (
-        "__init__",
-        "config",
-        "errors",
-        "data/__init__",
-        "data/settings",
-        "sections",
-        "sentences",
-        "train_settings",
-        "detectors/__init__",
-        "detectors/settings",
-        "losses/__init__",
-        "losses/settings",
-        "models/__init__",
-        "models/settings",
-    )
-)
-LIBRARY = (
-    "__init__",
-    "stages",
-    "tracking",
-    "store",
-    "rows",
-    "graph",
-    "mirror",
-    "launch",
-    "preset",
-    "provenance",
-)
 
 
 def is_complete(row) -> bool:
@@ -68,9 +37,8 @@ def hang(project: Project, *arguments: str, **env: str) -> tuple[subprocess.Pope
 def create(root: Path) -> Project:
     """A new project with one commit, before its first execution."""
     shutil.copytree(ROOT / "tests" / "tracking_project", root, ignore=shutil.ignore_patterns("__pycache__"))
-    for path in (*(f"pipeline/{module}.py" for module in LIBRARY), *SCHEMA):
-        (root / path).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy(ROOT / path, root / path)
+    for package in ("osr", "pipeline"):
+        shutil.copytree(ROOT / package, root / package, ignore=shutil.ignore_patterns("__pycache__"))
     for name in ("params.yaml", "MLproject", ".gitignore"):
         shutil.copy(ROOT / name, root)
     project = Project(root)

@@ -1,6 +1,7 @@
 """Six stages that compute nothing; a word in knobs/<stage> makes one of them differ or misbehave.
 
-TOY_HANG=<stage> or late-<stage> makes a stage hang as well, and leaves its results as they would have been.
+TOY_HANG=<stage> or late-<stage> makes a stage hang as well, for TOY_HANG_S seconds, and leaves its results as
+they would have been.
 """
 
 import csv
@@ -50,7 +51,7 @@ def misbehave(knob: str) -> None:
         raise RuntimeError("the knob says so")
     if knob == "hang":
         Path("hanging").write_text(str(os.getpid()))
-        time.sleep(60)
+        time.sleep(float(os.environ.get("TOY_HANG_S", "60")))
 
 
 SECTION = {
