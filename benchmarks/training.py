@@ -6,7 +6,7 @@ All train timm's resnet18 with the stem of presets/openood_resnet18.yaml by SGD 
 turns in this process; printed are images per second, the ratio to the plain loop (median and range over the
 rounds), and our overhead in processor time, which other programs on the machine hardly touch.
 
-plain    PIL images, torchvision's padded crop and mirror, a DataLoader with as many workers as cores,
+plain    PIL images, torchvision's padded crop and mirror, a DataLoader with as many workers as threads,
          float32, the usual layout: what a tutorial shows.
 bare     forward, backward and step on one batch that is ready, nothing else.
 ours     osr.training.train: the same augmentation on whole batches, from its first batch to validation.
@@ -16,7 +16,6 @@ Bare and ours run in float32 and in bf16-mixed with channels_last, two settings 
 
 from __future__ import annotations
 
-import os
 import sys
 import tempfile
 import time
@@ -112,7 +111,7 @@ def plain(images: np.ndarray, labels: np.ndarray) -> Callable[[], Times]:
         def __getitem__(self, index: int) -> tuple[Tensor, int]:
             return self.transform(Image.fromarray(images[index])), int(labels[index])
 
-    workers = os.cpu_count() or 1
+    workers = torch.get_num_threads()
     loader = DataLoader(Pictures(), BATCH, shuffle=True, num_workers=workers, persistent_workers=True)
     network, criterion = Network(), nn.CrossEntropyLoss()
     optimizer = torch.optim.SGD(network.parameters(), lr=0.1, momentum=0.9, nesterov=True, weight_decay=5e-4)

@@ -20,7 +20,7 @@ from pipeline.entry import write_json
 from pipeline.figure_texts import TEXTS, figure_text
 from pipeline.galleries import accepted_unknowns, rejected_knowns
 from pipeline.plot import headline, plot
-from pipeline.report import write_report
+from pipeline.report import INTERVALS, write_report
 from pipeline.run_files import RunFiles
 from pipeline.tracking import Row
 
@@ -156,6 +156,14 @@ def test_galleries_hold_the_worst_mistakes_in_order(run):
     picks = rejected_knowns(run, 1000)
     assert [pick.score for pick in picks] == rejected.tolist()
     assert all(pick.known and pick.truth == names[run.split.targets[pick.row]] for pick in picks)
+
+
+def test_each_unknown_set_has_its_row(run, tmp_path):
+    numbers = {name: {"maxlogit": 0.625} for name in (*INTERVALS, "unknown_rejection")}
+    vars(run)["metrics"] = run.metrics | {"sources": {"held_out": numbers, "far <i>": numbers}}
+    write_report(run, tmp_path / "report.html")
+    row = '<th scope="row">far &lt;i&gt;</th>' + 4 * "<td>0.625</td>"
+    assert row in (tmp_path / "report.html").read_text()
 
 
 def test_a_run_without_mistakes_says_so(run, tmp_path):
