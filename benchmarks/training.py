@@ -28,7 +28,7 @@ import torch
 from lightning_fabric import Fabric
 from torch import Tensor, nn
 
-from osr.config import TrainSettings, load_params
+from osr.config import AugmentationSettings, TrainSettings, load_params
 from osr.data.batches import Batch, TensorImages
 from osr.losses.cross_entropy import CrossEntropy
 from osr.models.backbones import build_backbone
@@ -154,8 +154,10 @@ def bare(images: np.ndarray, labels: np.ndarray, **changes: object) -> Callable[
 def ours(images: np.ndarray, labels: np.ndarray, **changes: object) -> Callable[[], Times]:
     """One epoch of `osr.training.train`."""
     shipped = load_params(Path("params.yaml")).train
-    moved = dict.fromkeys(shipped.augmentation.model_dump(), 0) | {"shift_pixels": 4, "flip": True}
-    known = {name: moved[name] for name in shipped.augmentation.model_dump()}
+    moved = {"shift_pixels": 4, "flip": True, "min_crop_area": 1.0}
+    augmentation = AugmentationSettings.model_validate(
+        dict.fromkeys(shipped.augmentation.model_dump(), 0) | moved
+    )
     chosen = {
         "optimizer": "sgd",
         "lr": 0.1,
@@ -164,7 +166,7 @@ def ours(images: np.ndarray, labels: np.ndarray, **changes: object) -> Callable[
         "accelerator": "cpu",
         "epochs": 100,
         "max_time_s": 1e-9,
-        "augmentation": shipped.augmentation.model_copy(update=known),
+        "augmentation": augmentation,
     }
     settings: TrainSettings = shipped.model_copy(update=chosen | changes)
     data = Clocked(
