@@ -25,7 +25,7 @@ from osr.models.custom import is_custom
 from osr.predictor import Predictor
 from pipeline.mirror import CHECKPOINT
 from pipeline.predict import load_predictor, run_files
-from pipeline.results import COMMIT, DIGEST
+from pipeline.results import COMMIT, DIGEST, SPLIT_DIGEST
 from pipeline.rows import FINISHED_STATES, find_for_sync
 from pipeline.stages import PARAMS
 from pipeline.store import STAGE, Store, connect, workspace_root
@@ -34,7 +34,16 @@ from pipeline.tracking import is_off, sync
 logger = logging.getLogger("osr.register")
 
 FOLDER = "classifier"
-LINEAGE = (DIGEST, COMMIT, CHECKPOINT, "osr.git.dirty", "osr.dvc.lock", "osr.experiment", "osr.restore")
+LINEAGE = (
+    SPLIT_DIGEST,
+    DIGEST,
+    COMMIT,
+    CHECKPOINT,
+    "osr.git.dirty",
+    "osr.dvc.lock",
+    "osr.experiment",
+    "osr.restore",
+)
 _NEEDED = ("train", "calibrate", "fit-openmax")
 
 
