@@ -23,10 +23,10 @@ from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
+from osr.bootstrap import FloatArray, bootstrap_replicates
 from osr.comparison import bootstrap_difference
 from osr.config import flatten, load_params
 from osr.errors import InputError
-from osr.statistics import FloatArray, bootstrap_replicates
 from pipeline.grouping import REPEATS, Method
 from pipeline.missing import TRIAL, Gap, command, gaps
 from pipeline.results import Result, read_files, read_scores, read_store, select
