@@ -292,9 +292,7 @@ def test_the_diagram_ranks_the_methods_of_every_task_in_the_runs_that_have_all(t
         run.metrics["fpr_at_95tpr_known/msp"] = 0.5
     write_diagram(lower, "fpr_at_95tpr_known", tmp_path / "ranks.png", significance=0.05)
     assert drawn[-1][1] == {"msp": 2, "energy": 1}
-    with pytest.raises(
-        InputError, match="with auroc of all of them, not 2 and 1;"
-    ):
+    with pytest.raises(InputError, match="with auroc of all of them, not 2 and 1;"):
         write_diagram([result()], "auroc", tmp_path / "ranks.pdf", significance=0.05)
 
 
