@@ -386,7 +386,7 @@ def test_latex():
         r"\toprule",
         r"lr & x\_y & detector & n & auroc \\",
         r"\midrule",
-        r"0.1 & a|b\% & msp & 5 & {\boldmath$0.900 \pm 0.020$} \\",
+        r"0.1 & a\textbar{}b\% & msp & 5 & {\boldmath$0.900 \pm 0.020$} \\",
         r"0.2 & -- & mav & 1 & $0.500$ \\",
         r"\bottomrule",
         r"\end{tabular}",
