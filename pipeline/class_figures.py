@@ -14,6 +14,7 @@ from osr.plots.style import COLUMN_WIDTH, canvas
 from pipeline.run_files import RunFiles
 from pipeline.stages import CONFUSION, read_json
 
+MAX_BARS = 30
 KNOWN_BARS = {"accuracy": "class predicted right", "acceptance": "accepted", "recall": "accepted and right"}
 UNKNOWN_BARS = {"auroc": "AUROC against all knowns", "accepted": "accepted as known (error)"}
 
@@ -22,8 +23,10 @@ def class_figures(run: RunFiles) -> Iterator[tuple[str, Figure]]:
     """Decisions by class, bars per known and per unknown class, and the scores of every class."""
     yield "confusion", _confusion(run)
     known = sorted(run.known_classes, key=lambda row: row["recall"])
-    yield "classes_known", _bars(run, known, KNOWN_BARS, group="known")
-    yield "classes_unknown", _bars(run, run.unknown_classes, UNKNOWN_BARS, group="unknown")
+    names = [row["name"] for row in known]
+    yield "classes_known", _bars(run, known, KNOWN_BARS, names=names, group="known")
+    names = [run.unknown_label(row["source"], row["name"]) for row in run.unknown_classes]
+    yield "classes_unknown", _bars(run, run.unknown_classes, UNKNOWN_BARS, names=names, group="unknown")
     yield "class_scores", _scores(run)
 
 
@@ -51,7 +54,10 @@ def _scores(run: RunFiles) -> Figure:
     class_scores(
         figure.subplots(),
         vectors,
-        names=[row["name"] for row in (*knowns, *unknowns)],
+        names=[
+            *(row["name"] for row in knowns),
+            *(run.unknown_label(row["source"], row["name"]) for row in unknowns),
+        ],
         num_known=len(knowns),
         threshold=run.threshold,
         detector=run.detector,
@@ -60,17 +66,23 @@ def _scores(run: RunFiles) -> Figure:
 
 
 def _bars(
-    run: RunFiles, rows: Sequence[Mapping[str, Any]], quantities: Mapping[str, str], *, group: str
+    run: RunFiles,
+    rows: Sequence[Mapping[str, Any]],
+    quantities: Mapping[str, str],
+    *,
+    names: Sequence[str],
+    group: str,
 ) -> Figure:
     """Shares of some classes, the worst first; of many classes the worst alone, which the title says."""
-    shown = rows[:MAX_CLASSES]
+    shown = rows[:MAX_BARS]
     shares = {
         label: np.array([np.nan if row[key] is None else row[key] for row in shown], dtype=np.float64)
         for key, label in quantities.items()
     }
     figure = canvas(COLUMN_WIDTH, lines_height(1.6 * len(shown)))
     axes = figure.subplots()
-    class_bars(axes, shares, names=[row["name"] for row in shown])
-    number = f"the {len(shown)} worst of {len(rows)}" if len(shown) < len(rows) else f"{len(rows)}"
-    axes.set_title(f"{number} {group} classes, worst first ({run.detector})")
+    xlabel = "AUROC, share of images" if "auroc" in quantities else "share of the images of the class"
+    class_bars(axes, shares, names=names[:MAX_BARS], xlabel=xlabel)
+    number = f"{len(shown)} worst of {len(rows)}" if len(shown) < len(rows) else f"{len(rows)}"
+    axes.set_title(f"{number} {group} classes ({run.detector})")
     return figure

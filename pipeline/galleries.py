@@ -65,7 +65,9 @@ def _picks(run: RunFiles, positions: NDArray[np.int64]) -> list[Pick]:
 
     def truth(position: int) -> str:
         label = int(outputs.labels[position])
-        return names[label] if label >= 0 else run.unknowns.names[codes[unknown_number[position]]][1]
+        if label >= 0:
+            return names[label]
+        return run.unknown_label(*run.unknowns.names[codes[unknown_number[position]]])
 
     codes = run.unknowns.classes
     return [
