@@ -14,7 +14,7 @@ from osr.plots.style import COLUMN_WIDTH, canvas
 from pipeline.run_files import RunFiles
 from pipeline.stages import CONFUSION, read_json
 
-MAX_BARS = 30
+MAX_BARS = 20
 KNOWN_BARS = {"accuracy": "class predicted right", "acceptance": "accepted", "recall": "accepted and right"}
 UNKNOWN_BARS = {"auroc": "AUROC against all knowns", "accepted": "accepted as known (error)"}
 
@@ -81,8 +81,8 @@ def _bars(
     }
     figure = canvas(COLUMN_WIDTH, lines_height(1.6 * len(shown)))
     axes = figure.subplots()
-    xlabel = "AUROC, share of images" if "auroc" in quantities else "share of the images of the class"
-    class_bars(axes, shares, names=names[:MAX_BARS], xlabel=xlabel)
+    kind = "AUROC, share of images" if "auroc" in quantities else "share of images"
+    class_bars(axes, shares, names=names[:MAX_BARS], xlabel=f"{kind} ({run.detector})")
     number = f"{len(shown)} worst of {len(rows)}" if len(shown) < len(rows) else f"{len(rows)}"
-    axes.set_title(f"{number} {group} classes ({run.detector})")
+    axes.set_title(f"{number} {group} classes")
     return figure

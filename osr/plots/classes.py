@@ -32,7 +32,7 @@ def class_bars(
     shares: Mapping[str, Array],
     *,
     names: Sequence[str],
-    xlabel: str = "share of the images of the class",
+    xlabel: str = "share of images",
 ) -> None:
     """One group of horizontal bars per class, the first class on top; a share that is NaN has no bar.
 
