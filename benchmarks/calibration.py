@@ -16,7 +16,7 @@ from scipy.special import softmax
 
 from osr.calibration import fit_temperature
 from osr.calibrators import fit_calibration, mean_nll
-from osr.metrics import closed_set_metrics
+from osr.decisions import closed_set_metrics
 from osr.vector_scaling import fit_vector
 
 TEMPERATURE = 2.447
