@@ -23,11 +23,19 @@ _METRICS_PER_CALL = 1000
 
 
 class Point(NamedTuple):
-    """One value of one curve; a final metric is a curve with the single step 0."""
+    """One value of one curve; a final metric is a curve with the single step 0.
+
+    Args:
+        name: of the curve.
+        step: the epoch.
+        value: NaN is allowed.
+        time_ms: when it was measured, since 1970; None means when it is sent.
+    """
 
     name: str
     step: int
     value: float
+    time_ms: int | None = None
 
 
 def mirror(client: Any, run_id: str, stage: Stage, *, state: str) -> None:
@@ -108,7 +116,7 @@ def log_points(
     from mlflow.entities import Metric, RunTag
 
     now = int(time.time() * 1000)
-    metrics = [Metric(point.name, point.value, now, point.step) for point in points]
+    metrics = [Metric(name, value, time_ms or now, step) for name, step, value, time_ms in points]
     first = [RunTag(key, value) for key, value in (tags or {}).items()]
     for start in range(0, len(metrics), _METRICS_PER_CALL):
         client.log_batch(run_id, metrics=metrics[start : start + _METRICS_PER_CALL], tags=first)
