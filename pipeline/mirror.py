@@ -162,13 +162,13 @@ def _checkpoint(client: Any, run_id: str, path: Path) -> str:
     query = f"tags.`{CHECKPOINT}` LIKE '%sha256:{digest}'"
     for row in client.search_runs(experiments, filter_string=query, max_results=1):
         link = str(row.data.tags[CHECKPOINT])
-        if _is_stored(client, link):
+        if is_stored(client, link):
             return link
     _upload(client, run_id, path)
     return f"runs:/{run_id}/{path.as_posix()} sha256:{digest}"
 
 
-def _is_stored(client: Any, link: str) -> bool:
+def is_stored(client: Any, link: str) -> bool:
     """Whether the row of a checkpoint link and its file still exist."""
     from mlflow.exceptions import MlflowException
 
