@@ -16,11 +16,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pipeline.provenance import user
+
 logger = logging.getLogger("osr.tracking")
 
 OWNER = "osr.owner"
 STAGE = "osr.stage."
 KILLED = "KILLED"
+_ENTRY_POINT = "mlflow.project.entryPoint"
 _SQLITE = "sqlite:///"
 _LOCK_TIMEOUT_S = 120
 _MAX_REASON_LENGTH = 300
@@ -136,18 +139,15 @@ def _before_import() -> None:
 
 
 def _reap(store: Store) -> None:
-    """Set RUNNING rows of dead processes of this host to KILLED."""
-    rows = store.client.search_runs(
-        # `mlflow run .` without --experiment-name lands in Default, whose id is 0.
-        list({store.experiment, "0"}),
-        filter_string=f"attributes.status = 'RUNNING' and tags.`{OWNER}` LIKE '{platform.node()}:%'",
-    )
-    for row in rows:
-        if is_alive(row.data.tags[OWNER]):
+    """Set RUNNING rows to KILLED whose process was one of this machine and is dead."""
+    # `mlflow run .` without --experiment-name lands in Default, whose id is 0.
+    experiments = list({store.experiment, "0"})
+    for row in store.client.search_runs(experiments, filter_string="attributes.status = 'RUNNING'"):
+        if not _is_orphan(row):
             continue
-        # The owner may have ended in an orderly way since the search; from here on nobody writes to the row.
+        # It may have ended in an orderly way since the search; from here on nobody writes to the row.
         current = store.client.get_run(row.info.run_id)
-        if current.info.status != "RUNNING":
+        if current.info.status != "RUNNING" or not _is_orphan(current):
             continue
         for name, value in current.data.tags.items():
             if name.startswith(STAGE) and value == "running":
@@ -156,6 +156,22 @@ def _reap(store: Store) -> None:
         logger.warning(
             "the MLflow row %s was RUNNING, but its process is gone: set to KILLED", row.info.run_id
         )
+
+
+def _is_orphan(row: Any) -> bool:
+    """Whether the owner of a RUNNING row died, or the `mlflow run` that made the row and came to no stage."""
+    tags = row.data.tags
+    if OWNER in tags:
+        return tags[OWNER].startswith(f"{platform.node()}:") and not is_alive(tags[OWNER])
+    return _ENTRY_POINT in tags and tags.get("mlflow.user") == user() and not _mlflow_run_is_at_work()
+
+
+def _mlflow_run_is_at_work() -> bool:
+    """Whether a process of this machine is an `mlflow run`: it may be making the project's environment."""
+    import psutil
+
+    commands = [process.info["cmdline"] or [] for process in psutil.process_iter(["cmdline"])]
+    return any("run" in words and "mlflow" in (Path(word).name for word in words) for words in commands)
 
 
 def _tracking_uri(root: Path) -> str:
