@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from pipeline.graph import ancestors
+from pipeline.lockfile import LOCK, lock_text
 from pipeline.mirror import Point, agrees, log_points, logged, mirror, set_tags
 from pipeline.rows import FINISHED_STATES, LIVE, enter, find_for_stage
 from pipeline.stages import STAGES
@@ -90,6 +91,7 @@ class Execution:
             if live and not agrees(store.client, run_id, stage):
                 run_id = self._begin_anew(store, run_id)
             mirror(store.client, run_id, stage, state="done")
+            log_lock(store, run_id, running=self.stage)
             store.client.set_terminated(run_id, "FINISHED")
 
     def fail(self, error: BaseException) -> None:
@@ -152,7 +154,7 @@ class Execution:
         return self.run_id
 
 
-def missing(row: Any, names: Sequence[str]) -> list[str]:
+def missing(row: Any, names: Iterable[str]) -> list[str]:
     """Those stages whose results the row does not hold."""
     return [name for name in names if row.data.tags.get(STAGE + name) not in FINISHED_STATES]
 
@@ -163,3 +165,10 @@ def mirror_missing(store: Store, run_id: str, names: Sequence[str]) -> list[str]
     for name in lacking:
         mirror(store.client, run_id, STAGES[name], state="cached")
     return lacking
+
+
+def log_lock(store: Store, run_id: str, running: str | None = None) -> None:
+    """Keep in the row what dvc.lock says of the stages that the row holds."""
+    row = store.client.get_run(run_id)
+    text = lock_text(set(STAGES).difference(missing(row, STAGES)), running)
+    store.client.log_text(run_id, text, LOCK.name)

@@ -49,7 +49,7 @@ def mirror(client: Any, run_id: str, stage: Stage, *, state: str) -> None:
     """
     points = [*final_metrics(stage), *curves(stage)]
     log_points(client, run_id, _not_yet_logged(client, run_id, points))
-    for path in stage.artifacts:
+    for path in (stage.metrics, *stage.artifacts):
         _upload(client, run_id, path)
     tags = {METRICS_DIGEST + stage.name: metrics_digest(stage), STAGE + stage.name: state}
     if stage.checkpoint is not None and stage.checkpoint.exists():

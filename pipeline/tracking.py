@@ -18,7 +18,7 @@ from types import FrameType
 
 from osr.config import Params, flatten, load_params
 from osr.errors import InputError
-from pipeline.execution import Execution, Row, mirror_missing, missing
+from pipeline.execution import Execution, Row, log_lock, mirror_missing, missing
 from pipeline.graph import up_to_date
 from pipeline.rows import enter, find_for_sync
 from pipeline.stages import PARAMS, STAGES
@@ -79,6 +79,7 @@ def sync() -> bool:
             return True
         run_id = enter(store, params, row)
         sent = mirror_missing(store, run_id, present)
+        log_lock(store, run_id)
         store.client.set_terminated(run_id, "FINISHED")
         logger.info("sent to MLflow's row %s: %s", run_id, ", ".join(sent))
         return True
