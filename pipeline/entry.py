@@ -14,10 +14,11 @@ from typing import Any
 
 from osr.config import Params, load_params
 from osr.errors import InputError
+from pipeline.execution import Row
 from pipeline.restore import restore_outputs
 from pipeline.stages import PARAMS, STAGES
 from pipeline.stamps import check_stamps, write_stamp
-from pipeline.tracking import Row, stage_run
+from pipeline.tracking import stage_run
 
 Metrics = dict[str, Any]
 Body = Callable[[Params, Row], Metrics]

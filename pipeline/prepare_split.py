@@ -17,11 +17,11 @@ from osr.metrics import openness
 from osr.protocols.classes import choose_classes
 from osr.splits import PARTS, Split
 from pipeline.entry import Metrics, run_stage
+from pipeline.execution import Row
 from pipeline.images import odd_images, open_images, save_images, write_odd
 from pipeline.split_report import split_report
 from pipeline.stages import BAD_IMAGES, CONTACT_SHEET, SPLIT
 from pipeline.store import workspace_root
-from pipeline.tracking import Row
 
 
 def prepare_split(params: Params, _row: Row) -> Metrics:
