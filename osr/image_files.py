@@ -54,8 +54,13 @@ def read_image(path: Path, *, channels: int) -> NDArray[np.uint8]:
     except (UnidentifiedImageError, OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         if isinstance(error, InputError):
             raise
-        raise InputError(f"{path} is no image that can be read: {error}.") from error
+        raise InputError(f"{path} is no image that can be read: {why(error)}.") from error
     return array[..., None] if channels == 1 else array
+
+
+def why(error: Exception) -> str:
+    """What Pillow says is wrong with a file, without the path."""
+    return "its format is unknown" if isinstance(error, UnidentifiedImageError) else str(error).rstrip(".")
 
 
 def _eight_bit(image: Image.Image, path: Path) -> Image.Image:

@@ -161,22 +161,27 @@ def odd_files(folder: Path) -> None:
     (folder / "empty.png").write_bytes(b"")
     (folder / "text.jpg").write_text("no image")
     Image.new("1", (20_000, 20_000)).save(folder / "huge.png")
+    Image.new("1", (10_000, 9_000)).save(folder / "large.png")
 
 
-@pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
 def test_odd_files_are_named_and_bad_ones_decide(tmp_path: Path) -> None:
     odd_files(tmp_path / "images/cat")
     with pytest.raises(InputError) as error:
         load_images(section(tmp_path))
     text = str(error.value)
-    assert text.startswith("dataset: 4 of 18 images cannot be read; mend or remove them, or set")
-    for name in ("cut.jpg", "empty.png is empty", "text.jpg", "huge.png"):
+    assert text.startswith("dataset: 5 of 19 images cannot be read; mend or remove them, or set")
+    for name in (
+        "cut.jpg",
+        "empty.png is empty",
+        "text.jpg is no image that can be read: its format",
+        "huge.png",
+    ):
         assert name in text
     data = load_images(section(tmp_path, on_bad_image="skip"))
     assert len(data.targets) == 14
     odd = {image.name.rsplit("/", 1)[1]: (image.is_bad, image.problem) for image in data.odd}
     assert {name for name, (is_bad, _) in odd.items() if is_bad} == {
-        "cut.jpg", "empty.png", "text.jpg", "huge.png"
+        "cut.jpg", "empty.png", "text.jpg", "huge.png", "large.png"
     }  # fmt: skip
     converted = {name: problem for name, (is_bad, problem) in odd.items() if not is_bad}
     assert converted == {

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from multiprocessing.pool import ThreadPool
@@ -20,19 +21,13 @@ from osr.data.hashes import content_hash, hash_of_any_size
 from osr.data.images import ImageFiles, ImageSet, OddImage
 from osr.data.settings import DatasetSettings
 from osr.errors import InputError
-from osr.image_files import read_image
+from osr.image_files import read_image, why
 
 LARGEST_PACKED = 64  # pixels a side of images that `pack_size: auto` packs
 SHOWN = 20
 CHUNK = 64
 _GREY = ("1", "L", "LA", "La", "I", "I;16", "I;16B", "I;16L", "F")
-_ERRORS = (
-    OSError,
-    SyntaxError,
-    ValueError,
-    Image.DecompressionBombError,
-    Image.DecompressionBombWarning,
-)
+_ERRORS = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)
 T = TypeVar("T")
 R = TypeVar("R")
 
@@ -82,7 +77,9 @@ def read_listing(listing: Listing, settings: DatasetSettings) -> ImageSet:
         BadImageError: images are damaged, and `dataset.on_bad_image` is error, or no image is whole.
     """
     paths = [listing.root / name for name in listing.names.tolist()]
-    looks = list(_parallel(_look, paths, "look at images"))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # `_look` names such a file
+        looks = list(_parallel(_look, paths, "look at images"))
     channels = 3 if any(look.is_colour for look in looks if not look.bad) else 1
     size = _pack_size(settings, looks)
 
@@ -159,7 +156,7 @@ def _look(path: Path) -> _Look:
             return _Look(image.size, image.mode not in _GREY, _oddity(image))
     except _ERRORS as error:
         is_empty = path.is_file() and not path.stat().st_size
-        reason = "is empty" if is_empty else f"is no image that can be read: {error}"
+        reason = "is empty" if is_empty else f"is no image that can be read: {why(error)}"
         return _Look(bad=f"{path} {reason}.")
 
 
