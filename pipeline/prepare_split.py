@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Mapping
 
 from osr.config import Params
@@ -28,7 +29,9 @@ def prepare_split(params: Params, _row: Row) -> Metrics:
     """Write the images, the manifest and the split; return counts."""
     data, sources = load(params)
     split = divide(data, params, sources)
-    SPLIT.mkdir(parents=True, exist_ok=True)
+    if SPLIT.is_dir():
+        shutil.rmtree(SPLIT)  # an earlier split may have left files of other kinds
+    SPLIT.mkdir(parents=True)
     save_images([data, *sources.values()], root=params.dataset.root)
     split.save(SPLIT)
     contact_sheet(open_images(), split).save(CONTACT_SHEET)

@@ -344,6 +344,17 @@ def test_the_stage_keeps_files_or_packs_them(
     assert [len(labels) for _, labels in data.batches(5)][:-1] == [5] * ((len(data) - 1) // 5)
 
 
+def test_nothing_of_an_earlier_split_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    animals(tmp_path)
+    (tmp_path / "images/cat/bad.png").write_bytes(b"")
+    monkeypatch.chdir(tmp_path)
+    prepare_split(params(tmp_path, pack_size="none", on_bad_image="skip"), None)
+    (tmp_path / "images/cat/bad.png").unlink()
+    prepare_split(params(tmp_path), None)
+    assert not (IMAGE_FILES.exists() or ODD_IMAGES.exists())
+    assert isinstance(open_images(), np.ndarray)
+
+
 def stored(tmp_path: Path, num_workers: int, count: int = 23) -> FileImages:
     names = []
     for number in range(count):
