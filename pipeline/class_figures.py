@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 from osr.plots.classes import MAX_CLASSES, class_bars, class_scores, lines_height
 from osr.plots.confusion import confusion
 from osr.plots.style import COLUMN_WIDTH, canvas
+from osr.splits import HELD_OUT
 from pipeline.run_files import RunFiles
 from pipeline.stages import CONFUSION, read_json
 
@@ -51,7 +52,7 @@ def _scores(run: RunFiles) -> Figure:
     class_scores(
         figure.subplots(),
         vectors,
-        names=[row["name"] for row in (*knowns, *unknowns)],
+        names=[_name(row) for row in (*knowns, *unknowns)],
         num_known=len(knowns),
         threshold=run.threshold,
         detector=run.detector,
@@ -70,7 +71,13 @@ def _bars(
     }
     figure = canvas(COLUMN_WIDTH, lines_height(1.6 * len(shown)))
     axes = figure.subplots()
-    class_bars(axes, shares, names=[row["name"] for row in shown])
+    class_bars(axes, shares, names=[_name(row) for row in shown])
     number = f"the {len(shown)} worst of {len(rows)}" if len(shown) < len(rows) else f"{len(rows)}"
-    axes.set_title(f"{number} {group} classes, worst first ({run.detector})")
+    axes.set_title(f"{number} {group} classes,\nworst first ({run.detector})")
     return figure
+
+
+def _name(row: Mapping[str, Any]) -> str:
+    """Of a class, behind that of an unknown set beside the held-out classes."""
+    source = row.get("source", HELD_OUT)
+    return str(row["name"]) if source == HELD_OUT else f"{source}/{row['name']}"

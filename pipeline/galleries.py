@@ -20,7 +20,7 @@ class Pick:
         row: of the image in the split.
         score: higher = more unknown.
         predicted: the known class with the largest logit, whatever the score says.
-        truth: the name of its class.
+        truth: the name of its class, behind that of an unknown set beside the held-out classes.
         known: whether that class is a known one.
     """
 
@@ -58,22 +58,14 @@ def tiles(picks: list[Pick]) -> list[Tile]:
 
 def _picks(run: RunFiles, positions: NDArray[np.int64]) -> list[Pick]:
     """The test images at some positions of the outputs."""
-    outputs, scores = run.outputs, run.scores[f"score_{run.detector}"]
-    names = run.split.known_names
-    unknown_number = np.cumsum(outputs.labels < 0) - 1  # position of an unknown image among the unknown ones
+    outputs, split, scores = run.outputs, run.split, run.scores[f"score_{run.detector}"]
     predictions = outputs.predictions
-
-    def truth(position: int) -> str:
-        label = int(outputs.labels[position])
-        return names[label] if label >= 0 else run.unknowns.names[codes[unknown_number[position]]][1]
-
-    codes = run.unknowns.classes
     return [
         Pick(
             row=int(outputs.index[position]),
             score=float(scores[position]),
-            predicted=names[int(predictions[position])],
-            truth=truth(int(position)),
+            predicted=split.known_names[int(predictions[position])],
+            truth=split.class_names[int(split.targets[outputs.index[position]])],
             known=bool(outputs.labels[position] >= 0),
         )
         for position in positions
