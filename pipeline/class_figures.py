@@ -12,6 +12,7 @@ from osr.plots.classes import MAX_CLASSES, class_bars, class_scores, lines_heigh
 from osr.plots.confusion import confusion
 from osr.plots.style import COLUMN_WIDTH, canvas
 from osr.splits import HELD_OUT
+from pipeline.class_tables import full_name
 from pipeline.run_files import RunFiles
 from pipeline.stages import CONFUSION, read_json
 
@@ -78,6 +79,4 @@ def _bars(
 
 
 def _name(row: Mapping[str, Any]) -> str:
-    """Of a class, behind that of an unknown set beside the held-out classes."""
-    source = row.get("source", HELD_OUT)
-    return str(row["name"]) if source == HELD_OUT else f"{source}/{row['name']}"
+    return full_name(row.get("source", HELD_OUT), row["name"])

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from osr.plots.gallery import Tile
+from pipeline.class_tables import full_name, source_and_name
 from pipeline.images import open_images
 from pipeline.run_files import RunFiles
 
@@ -20,7 +21,7 @@ class Pick:
         row: of the image in the split.
         score: higher = more unknown.
         predicted: the known class with the largest logit, whatever the score says.
-        truth: the name of its class, behind that of an unknown set beside the held-out classes.
+        truth: the name of its class.
         known: whether that class is a known one.
     """
 
@@ -65,7 +66,7 @@ def _picks(run: RunFiles, positions: NDArray[np.int64]) -> list[Pick]:
             row=int(outputs.index[position]),
             score=float(scores[position]),
             predicted=split.known_names[int(predictions[position])],
-            truth=split.class_names[int(split.targets[outputs.index[position]])],
+            truth=full_name(*source_and_name(split, int(split.targets[outputs.index[position]]))),
             known=bool(outputs.labels[position] >= 0),
         )
         for position in positions
