@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from osr.errors import InputError
-from osr.metrics import HEADLINE
+from osr.metrics import headline_metrics
 from osr.statistics import bootstrap_replicates, percentile_interval, t_interval
 from osr.thresholds import checked_scores, count_accepted
 
@@ -89,7 +89,7 @@ def headline(scored: Scored) -> dict[str, float]:
     """The metrics that `bootstrap_replicates` resamples, of the sample itself."""
     accepted = count_accepted(*scored)
     accuracy = int(accepted.correct[-1]) / accepted.num_known
-    return {**{name: metric(accepted) for name, metric in HEADLINE.items()}, "accuracy": accuracy}
+    return {**headline_metrics(accepted), "accuracy": accuracy}
 
 
 def bootstrap_difference(

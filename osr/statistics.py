@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from osr.errors import InputError
-from osr.metrics import HEADLINE
+from osr.metrics import HEADLINE, headline_metrics
 from osr.thresholds import Acceptance, count_accepted
 
 Array = NDArray[Any]
@@ -232,7 +232,7 @@ def t_interval(values: ArrayLike, *, confidence: float) -> Interval:
 
 def _headline(accepted: Acceptance) -> dict[str, float]:
     accuracy = int(accepted.correct[-1]) / accepted.num_known
-    return {**{name: metric(accepted) for name, metric in HEADLINE.items()}, ACCURACY: accuracy}
+    return {**headline_metrics(accepted), ACCURACY: accuracy}
 
 
 def _rising(counts: Array) -> Array:
