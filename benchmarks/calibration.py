@@ -15,7 +15,7 @@ from scipy.optimize import minimize_scalar
 from scipy.special import softmax
 
 from osr.calibration import fit_temperature
-from osr.metrics import closed_set_metrics
+from osr.decisions import closed_set_metrics
 
 TEMPERATURE = 2.447
 

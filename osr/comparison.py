@@ -15,9 +15,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from osr.bootstrap import bootstrap_replicates, headline
 from osr.errors import InputError
-from osr.metrics import headline_metrics
-from osr.statistics import bootstrap_replicates, percentile_interval, t_interval
+from osr.statistics import percentile_interval, t_interval
 from osr.thresholds import checked_scores, count_accepted
 
 Array = NDArray[Any]
@@ -73,7 +73,7 @@ def paired_bootstrap(
         bootstrap_replicates(*scored, replicates=replicates, seed=seed, num_threads=num_threads)
         for scored in (first, second)
     ]
-    estimates = [headline(scored) for scored in (first, second)]
+    estimates = [headline(count_accepted(*scored)) for scored in (first, second)]
     return {
         name: bootstrap_difference(
             drawn[0][name],
@@ -83,13 +83,6 @@ def paired_bootstrap(
         )
         for name in estimates[0]
     }
-
-
-def headline(scored: Scored) -> dict[str, float]:
-    """The metrics that `bootstrap_replicates` resamples, of the sample itself."""
-    accepted = count_accepted(*scored)
-    accuracy = int(accepted.correct[-1]) / accepted.num_known
-    return {**headline_metrics(accepted), "accuracy": accuracy}
 
 
 def bootstrap_difference(

@@ -16,7 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from osr.calibration import checked_classes, checked_labels
 from osr.errors import InputError
-from osr.metrics import headline_metrics
+from osr.metrics import curves, headline_metrics
 from osr.thresholds import Acceptance, checked_scores, count_accepted
 
 Array = NDArray[Any]
@@ -126,8 +126,8 @@ def openood_aupr_in(known: ArrayLike, unknown: ArrayLike) -> float:
     `aupr_known` sums steps. The line starts at precision 1, so equal scores give (1 + share of K) / 2 instead
     of the share of K. Arguments as in `arpl_auroc`.
     """
-    accepted = _accepted(known, unknown)
-    return _interpolated_pr_area(accepted.known, accepted.unknown)
+    points = curves(_accepted(known, unknown))
+    return float(np.trapezoid(points["pr_known_precision"], points["pr_known_recall"]))
 
 
 def openood_aupr_out(known: ArrayLike, unknown: ArrayLike) -> float:
@@ -135,10 +135,8 @@ def openood_aupr_out(known: ArrayLike, unknown: ArrayLike) -> float:
 
     Equal scores give (1 + share of U) / 2 instead of the share of U. Arguments as in `arpl_auroc`.
     """
-    accepted = _accepted(known, unknown)
-    return _interpolated_pr_area(
-        (accepted.num_unknown - accepted.unknown)[::-1], (accepted.num_known - accepted.known)[::-1]
-    )
+    points = curves(_accepted(known, unknown))
+    return -float(np.trapezoid(points["pr_unknown_precision"], points["pr_unknown_recall"]))
 
 
 def openood_v1_ccr_at_fpr(known: ArrayLike, correct: ArrayLike, unknown: ArrayLike, *, fpr: float) -> float:
@@ -242,10 +240,3 @@ def _arpl_pr_area(positive: BoolArray) -> float:
     hits = np.cumsum(positive)
     precision = np.append(0.0, hits / np.arange(1, len(hits) + 1))
     return float(np.trapezoid(precision, np.append(0.0, hits / hits[-1])))
-
-
-def _interpolated_pr_area(positives: Array, negatives: Array) -> float:
-    """Trapezoids under precision against recall; counts rise from 0, where precision is 1."""
-    selected = positives + negatives
-    precision = np.divide(positives, selected, out=np.ones(len(selected)), where=selected > 0)
-    return float(np.trapezoid(precision, positives / positives[-1]))

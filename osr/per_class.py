@@ -112,7 +112,7 @@ def known_classes(
     """Every known class at the threshold of a confusion matrix, in label order.
 
     Args:
-        confusion: (K + 1, K + 1), from `osr.metrics.confusion_matrix`.
+        confusion: (K + 1, K + 1), from `osr.decisions.confusion_matrix`.
         labels: (n_K,) int in 0..K-1.
         predictions: (n_K,) int in 0..K-1, whatever the score says.
         names: of the K known classes.

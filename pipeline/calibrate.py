@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from osr.calibrators import Temperature, fit_calibration
 from osr.config import Params
-from osr.metrics import closed_set_metrics
+from osr.decisions import closed_set_metrics
 from pipeline.entry import Metrics, logger, run_stage, write_json
 from pipeline.inference import extract_part
 from pipeline.stages import CALIBRATOR, VAL_OUTPUTS

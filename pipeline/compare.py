@@ -3,12 +3,16 @@
 python -m pipeline.compare                                     all finished runs in MLflow
 python -m pipeline.compare --files                             the present run, from its files
 python -m pipeline.compare --metrics auroc fpr_at_95tpr_known --format latex --out table.tex
+python -m pipeline.compare --diagram ranks.pdf                 also draw the methods' mean ranks over runs
 python -m pipeline.compare --missing | sh && dvc queue start   run the trials that are missing
 
 Runs that differ in split.trial, split.seed and train.seed alone are repeats: their mean comes with half its
 t-interval. A single run comes with its bootstrap interval over images. Marked are the best method and those
 that do not differ from it significantly (paired t-test over the repeats that both have; for one run of
 --files a paired bootstrap over its images; Holm's correction). Where nothing differs, nothing is marked.
+The diagram shows the first metric: bars join methods whose mean ranks differ by less than the critical
+difference (Friedman, Nemenyi; Demšar 2006). It takes runs as independent, while trials of one data set share
+images.
 """
 
 from __future__ import annotations
@@ -23,10 +27,10 @@ from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
+from osr.bootstrap import FloatArray, bootstrap_replicates
 from osr.comparison import bootstrap_difference
 from osr.config import flatten, load_params
 from osr.errors import InputError
-from osr.statistics import FloatArray, bootstrap_replicates
 from pipeline.grouping import REPEATS, Method
 from pipeline.missing import TRIAL, Gap, command, gaps
 from pipeline.results import Result, read_files, read_scores, read_store, select
@@ -55,6 +59,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
             _print_missing(results)
         else:
             _print_tables(_tables(results, options), options)
+            if options.diagram is not None:
+                from pipeline.diagram import write_diagram  # matplotlib takes half a second
+
+                metric, significance = options.metrics[0], options.significance
+                write_diagram(results, metric, options.diagram, significance=significance)
     except InputError as error:
         logger.error("%s", error)
         return 1
@@ -74,6 +83,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--missing", action="store_true", help="print the commands that queue missing trials, and no table")
     add("--format", choices=["terminal", *WRITERS], default="terminal", help="of the table (%(default)s)")
     add("--out", type=Path, metavar="FILE", help="write the table there instead of standard output")
+    add("--diagram", type=Path, metavar="FILE", help="also draw mean ranks over runs: a png, pdf or svg")
     add("--confidence", type=float, default=0.95, help="of intervals over repeats (%(default)s)")
     add("--significance", type=float, default=0.05, help="p-value below which methods differ (%(default)s)")
     return parser
@@ -83,8 +93,10 @@ def _check(options: argparse.Namespace) -> None:
     for name in ("confidence", "significance"):
         if not 0 < getattr(options, name) < 1:
             raise InputError(f"--{name} must lie between 0 and 1, not {getattr(options, name)}.")
-    if options.out is not None and not options.out.parent.is_dir():
-        raise InputError(f"--out {options.out}: the folder {options.out.parent} does not exist.")
+    for name in ("out", "diagram"):
+        path = getattr(options, name)
+        if path is not None and not path.parent.is_dir():
+            raise InputError(f"--{name} {path}: the folder {path.parent} does not exist.")
 
 
 def _stored() -> list[Result]:

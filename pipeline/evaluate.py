@@ -8,21 +8,16 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from osr.bootstrap import bootstrap_intervals
 from osr.calibrators import read_calibration
 from osr.config import Params
+from osr.decisions import closed_set_metrics, confusion_matrix, count_verdicts, operating_point
 from osr.detectors.base import Detector
 from osr.detectors.openmax import OpenMax
 from osr.detectors.registry import load_detector
-from osr.metrics import (
-    closed_set_metrics,
-    confusion_matrix,
-    metrics_of,
-    operating_point,
-    oracle_threshold,
-)
+from osr.metrics import metrics_of, oracle_threshold
 from osr.outputs import Outputs
 from osr.splits import Split
-from osr.statistics import bootstrap_intervals
 from osr.thresholds import Acceptance, conformal_p_values, count_accepted
 from pipeline.class_tables import class_tables, source_metrics
 from pipeline.entry import Metrics, run_stage, write_json
@@ -130,10 +125,10 @@ def evaluate(params: Params, _row: Row) -> Metrics:
 
 def decision_metrics(outputs: Outputs, decisions: NDArray[np.int64]) -> dict[str, float]:
     """The operating point of verdicts (N,) in -1..K-1 that need no threshold."""
-    known, size = outputs.labels >= 0, outputs.num_classes + 1
-    truth, verdict = np.where(known, outputs.labels, size - 1), np.where(decisions < 0, size - 1, decisions)
-    counts = np.bincount(truth * size + verdict, minlength=size * size)
-    return {f"decision_{name}": value for name, value in operating_point(counts.reshape(size, size)).items()}
+    unknown = outputs.num_classes
+    truth, verdict = (np.where(classes < 0, unknown, classes) for classes in (outputs.labels, decisions))
+    counts = count_verdicts(truth, verdict, num_classes=unknown)
+    return {f"decision_{name}": value for name, value in operating_point(counts).items()}
 
 
 def p_values(judged: Mapping[str, Judged]) -> dict[str, Scores]:

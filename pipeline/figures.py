@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from typing import Any
 
@@ -12,10 +12,9 @@ import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
+from osr.bootstrap import oscr_band
 from osr.calibration import reliability as reliability_table
 from osr.calibrators import read_calibration
-from osr.plots.classes import MAX_CLASSES, class_bars, class_scores, lines_height
-from osr.plots.confusion import confusion
 from osr.plots.curves import oscr, precision_recall, roc
 from osr.plots.embedding import embed, embed_umap, embedding, has_umap
 from osr.plots.gallery import gallery
@@ -23,17 +22,18 @@ from osr.plots.reliability import reliability
 from osr.plots.scores import score_histogram
 from osr.plots.style import COLUMN_WIDTH, PAGE_WIDTH, canvas, save
 from osr.plots.training import training_curves
-from osr.statistics import oscr_band
 from pipeline import leaderboard
+from pipeline.class_figures import class_figures
 from pipeline.galleries import accepted_unknowns, rejected_knowns, tiles
 from pipeline.run_files import RunFiles
-from pipeline.stages import CALIBRATOR, CONFUSION, FIGURES, HISTORY, LEADERBOARD, STAGES, VECTOR, read_json
+from pipeline.stages import CALIBRATOR, FIGURES, HISTORY, STAGES, VECTOR, read_json
 
 logger = logging.getLogger("osr")
 
 Array = NDArray[Any]
 Pair = tuple[Array, Array]
 Points = Mapping[str, Mapping[str, Pair]]
+NamedFigure = tuple[str, Figure]
 
 BAND_POINTS = 200
 MAX_CURVES = 6  # in one plane, besides that of the detector that judges new images
@@ -47,34 +47,34 @@ def draw_figures(run: RunFiles, points: Points) -> None:
         run: its files.
         points: detector -> oscr, roc, precision_recall -> x and y.
     """
-    _draw_curves(run, points)
-    _draw_scores(run)
-    _draw_calibration(run)
-    _draw_confusion(run)
-    _draw_training(run)
-    _draw_embedding(run)
-    _draw_classes(run)
-    _draw_galleries(run)
-    _draw_leaderboard(run)
-
-
-def _save(run: RunFiles, figure: Figure, name: str) -> None:
-    """One figure in the formats that `plot.vector` asks for."""
     settings = run.params.plot
-    save(figure, FIGURES / f"{name}.png", settings.dpi)
-    if settings.vector != "none":
-        save(figure, VECTOR / f"{name}.{settings.vector}", settings.dpi)
+    for name, figure in _figures(run, points):
+        save(figure, FIGURES / f"{name}.png", settings.dpi)
+        if settings.vector != "none":
+            save(figure, VECTOR / f"{name}.{settings.vector}", settings.dpi)
 
 
-def _draw_curves(run: RunFiles, points: Points) -> None:
+def _figures(run: RunFiles, points: Points) -> Iterator[NamedFigure]:
+    """One after the other, so that one at a time is in memory."""
+    yield from _curves(run, points)
+    yield from _scores(run)
+    yield "reliability", _reliability(run)
+    yield "training", _training()
+    yield from _embeddings(run)
+    yield from class_figures(run)
+    yield from _galleries(run)
+    yield "leaderboard", leaderboard.draw(leaderboard.columns(run.metrics))
+
+
+def _curves(run: RunFiles, points: Points) -> Iterator[NamedFigure]:
     """OSCR on both axes, ROC, precision-recall."""
     prevalence = next(iter(run.metrics["prevalence"].values()))
     for suffix, log_x, band in (("", False, _band(run, log_x=False)), ("_log", True, _band(run, log_x=True))):
-        _draw_curve(run, points, "oscr", "auoscr", partial(oscr, log_x=log_x, band=band), suffix=suffix)
-    _draw_curve(run, points, "roc", "auroc", roc)
-    _draw_curve(
-        run, points, "precision_recall", "aupr_unknown", partial(precision_recall, prevalence=prevalence)
-    )
+        draw = partial(oscr, log_x=log_x, band=band)
+        yield f"oscr{suffix}", _curve(run, points, "oscr", "auoscr", draw)
+    yield "roc", _curve(run, points, "roc", "auroc", roc)
+    draw = partial(precision_recall, prevalence=prevalence)
+    yield "precision_recall", _curve(run, points, "precision_recall", "aupr_unknown", draw)
 
 
 def _band(run: RunFiles, *, log_x: bool) -> tuple[str, Array, Array, Array]:
@@ -95,9 +95,7 @@ def _band(run: RunFiles, *, log_x: bool) -> tuple[str, Array, Array, Array]:
     return run.detector, fpr, low, high
 
 
-def _draw_curve(
-    run: RunFiles, points: Points, kind: str, metric: str, draw: Callable[..., None], *, suffix: str = ""
-) -> None:
+def _curve(run: RunFiles, points: Points, kind: str, metric: str, draw: Callable[..., None]) -> Figure:
     """The curves of the detectors with the largest AUROC, and of the one that judges new images.
 
     The same detectors in every figure, so that each has one colour.
@@ -111,10 +109,10 @@ def _draw_curve(
     draw(axes, curves, areas=areas, confidence=run.params.evaluate.confidence)
     if len(shown) < len(points):
         axes.set_title(f"{len(shown)} of {len(points)} detectors")
-    _save(run, figure, f"{kind}{suffix}")
+    return figure
 
 
-def _draw_scores(run: RunFiles) -> None:
+def _scores(run: RunFiles) -> Iterator[NamedFigure]:
     """One histogram per detector with its threshold."""
     known = run.outputs.labels >= 0
     for name in run.params.detectors.enabled:
@@ -127,10 +125,10 @@ def _draw_scores(run: RunFiles) -> None:
             threshold=float(run.thresholds[name]["value"]),
             name=name,
         )
-        _save(run, figure, f"scores_{name}")
+        yield f"scores_{name}", figure
 
 
-def _draw_calibration(run: RunFiles) -> None:
+def _reliability(run: RunFiles) -> Figure:
     """Reliability of the known test images before and after calibration."""
     known = run.outputs.select(run.outputs.labels >= 0)
     after = read_calibration(read_json(CALIBRATOR)).apply(known.logits)
@@ -141,20 +139,10 @@ def _draw_calibration(run: RunFiles) -> None:
     figure = canvas(COLUMN_WIDTH, 3.4)
     columns = {name: vars(table) for name, table in tables.items()}
     reliability(figure.subplots(), columns, ece={name: table.ece() for name, table in tables.items()})
-    _save(run, figure, "reliability")
+    return figure
 
 
-def _draw_confusion(run: RunFiles) -> None:
-    """Known classes and unknown, at the threshold of `plot.detector`."""
-    matrix = np.array(read_json(CONFUSION)[run.detector])
-    figure = canvas(COLUMN_WIDTH, 3.4)
-    axes = figure.subplots()
-    confusion(axes, matrix, names=run.split.known_names)
-    axes.set_title(run.detector)
-    _save(run, figure, "confusion")
-
-
-def _draw_training(run: RunFiles) -> None:
+def _training() -> Figure:
     """Loss and accuracy per epoch, the kept epoch marked."""
     with HISTORY.open(newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
@@ -163,10 +151,10 @@ def _draw_training(run: RunFiles) -> None:
     left, right = figure.subplots(1, 2)
     best = int(read_json(STAGES["train"].metrics)["best"]["epoch"])
     training_curves((left, right), history, best_epoch=best)
-    _save(run, figure, "training")
+    return figure
 
 
-def _draw_embedding(run: RunFiles) -> None:
+def _embeddings(run: RunFiles) -> Iterator[NamedFigure]:
     """Test features by t-SNE and UMAP; a random subset when there are more than `plot.tsne_images`."""
     outputs, settings = run.outputs, run.params.plot
     rows = np.arange(len(outputs))
@@ -185,54 +173,10 @@ def _draw_embedding(run: RunFiles) -> None:
         figure = canvas(COLUMN_WIDTH, 3.6)
         names = run.split.known_names
         embedding(figure.subplots(), places, labels=shown.labels, names=names, title=f"{method} of {title}")
-        _save(run, figure, method.lower().replace("-", ""))
+        yield method.lower().replace("-", ""), figure
 
 
-def _draw_classes(run: RunFiles) -> None:
-    """Bars per known and per unknown class, and the scores of every class, for `plot.detector`."""
-    known = sorted(run.known_classes, key=lambda row: row["recall"])
-    bars = {"accuracy": "class predicted right", "acceptance": "accepted", "recall": "accepted and right"}
-    _draw_bars(run, known, bars, name="classes_known", group="known")
-    bars = {"auroc": "AUROC against all knowns", "accepted": "accepted as known (error)"}
-    _draw_bars(run, run.unknown_classes, bars, name="classes_unknown", group="unknown")
-    labels, score = run.outputs.labels, run.scores[f"score_{run.detector}"]
-    codes = {name: code for code, name in enumerate(run.unknowns.names)}
-    half = MAX_CLASSES // 2
-    knowns, unknowns = run.known_classes[:half], run.unknown_classes[:half]
-    vectors = [score[labels == code] for code in range(len(knowns))]
-    vectors += [
-        score[labels < 0][run.unknowns.classes == codes[row["source"], row["name"]]] for row in unknowns
-    ]
-    figure = canvas(COLUMN_WIDTH, lines_height(len(vectors)))
-    class_scores(
-        figure.subplots(),
-        vectors,
-        names=[row["name"] for row in (*knowns, *unknowns)],
-        num_known=len(knowns),
-        threshold=run.threshold,
-        detector=run.detector,
-    )
-    _save(run, figure, "class_scores")
-
-
-def _draw_bars(
-    run: RunFiles, rows: Sequence[Mapping[str, Any]], bars: Mapping[str, str], *, name: str, group: str
-) -> None:
-    """Shares of some classes, the worst first; of many classes the worst alone, which the title says."""
-    shown = rows[:MAX_CLASSES]
-    shares = {
-        label: np.array([np.nan if row[key] is None else row[key] for row in shown], dtype=np.float64)
-        for key, label in bars.items()
-    }
-    figure = canvas(COLUMN_WIDTH, lines_height(1.6 * len(shown)))
-    axes = figure.subplots()
-    class_bars(axes, shares, names=[row["name"] for row in shown])
-    number = f"the {len(shown)} worst of {len(rows)}" if len(shown) < len(rows) else f"{len(rows)}"
-    axes.set_title(f"{number} {group} classes, worst first ({run.detector})")
-    _save(run, figure, name)
-
-
-def _draw_galleries(run: RunFiles) -> None:
+def _galleries(run: RunFiles) -> Iterator[NamedFigure]:
     """The images that `plot.detector` judges most wrongly; no figure where it judges all of them right."""
     count = run.params.plot.gallery_images
     for name, picks, title in (
@@ -240,13 +184,4 @@ def _draw_galleries(run: RunFiles) -> None:
         ("gallery_rejected_knowns", rejected_knowns(run, count), "Knowns rejected, most unknown first"),
     ):
         if picks:
-            _save(run, gallery(tiles(picks), title=f"{title} ({run.detector})"), name)
-
-
-def _draw_leaderboard(run: RunFiles) -> None:
-    """All detectors with their headline metrics, as tables and as a figure."""
-    board, settings = leaderboard.columns(run.metrics), run.params.plot
-    leaderboard.write_tables(board, LEADERBOARD / "leaderboard")
-    leaderboard.draw(board, FIGURES / "leaderboard.png", settings.dpi)
-    if settings.vector != "none":
-        leaderboard.draw(board, VECTOR / f"leaderboard.{settings.vector}", settings.dpi)
+            yield name, gallery(tiles(picks), title=f"{title} ({run.detector})")

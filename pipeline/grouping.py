@@ -6,12 +6,15 @@ settings that differ within the task.
 
 from __future__ import annotations
 
+import ast
 import difflib
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from osr.errors import InputError
+from pipeline.preset import override_text
 from pipeline.results import COMMIT, DIGEST, SPLIT_DIGEST, Result
 
 REPEATS = ("split.trial", "split.seed", "train.seed")
@@ -41,9 +44,29 @@ def by_task(results: Sequence[Result]) -> dict[str, list[Result]]:
     for result in results:
         dataset, protocol, known, unknown, sources = (result.params.get(key, "?") for key in TASK)
         lists = f" {known} / {unknown}" if protocol == "explicit" else ""
-        others = "" if sources in ("?", "[]") else f", unknown sources {sources}"
+        others = "" if sources in ("?", "[]") else f", unknown sources {override(sources)}"
         tasks.setdefault(f"{dataset}, protocol {protocol}{lists}{others}", []).append(result)
     return tasks
+
+
+def override(text: str) -> str:
+    """A param of MLflow, which is Python's text, as DVC reads overrides; parts that are None are left out."""
+    try:
+        value = ast.literal_eval(text)
+    except (ValueError, SyntaxError):
+        return override_text(text)
+    # A number stays as it was written; a text that merely looks like one cannot be told apart.
+    return override_text(_given(value)) if isinstance(value, list | bool | None) else text
+
+
+def _given(value: Any) -> Any:
+    """Without the entries of unknown sources that stand for "as in the data set"."""
+    if isinstance(value, list):
+        return [_given(part) for part in value]
+    if isinstance(value, dict):
+        given = {key: _given(part) for key, part in value.items() if part is not None}
+        return {key: part for key, part in given.items() if part != {}}
+    return value
 
 
 def check_test_sets(task: str, results: Sequence[Result]) -> None:

@@ -16,6 +16,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from matplotlib.figure import Figure
+
 from osr.errors import InputError
 from osr.plots.leaderboard import FRAME, ROW, Interval, leaderboard
 from osr.plots.style import PAGE_WIDTH, canvas, save, styled
@@ -50,7 +52,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 1
     stem = options.out or LEADERBOARD / "leaderboard"
     write_tables(board, stem)
-    draw(board, stem.with_suffix(".png") if options.out else FIGURES / "leaderboard.png", _DPI)
+    picture = stem.with_suffix(".png") if options.out else FIGURES / "leaderboard.png"
+    picture.parent.mkdir(parents=True, exist_ok=True)
+    with styled():
+        save(draw(board), picture, _DPI)
     return 0
 
 
@@ -108,14 +113,12 @@ def order(board: Mapping[str, Mapping[str, Interval]]) -> list[str]:
     return sorted(auroc, key=lambda name: (-auroc[name][0], name))
 
 
-def draw(board: Mapping[str, Mapping[str, Interval]], path: Path, dpi: int) -> None:
-    """The figure, as a PNG."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with styled():
-        figure = canvas(PAGE_WIDTH, FRAME + ROW * len(board["auroc"]))
-        panels = figure.subplots(1, len(board), sharey=True)
-        leaderboard(panels, board, lower_is_better=LOWER_IS_BETTER)
-        save(figure, path, dpi)
+def draw(board: Mapping[str, Mapping[str, Interval]]) -> Figure:
+    """The figure, to be drawn and saved inside `styled()`."""
+    figure = canvas(PAGE_WIDTH, FRAME + ROW * len(board["auroc"]))
+    panels = figure.subplots(1, len(board), sharey=True)
+    leaderboard(panels, board, lower_is_better=LOWER_IS_BETTER)
+    return figure
 
 
 if __name__ == "__main__":

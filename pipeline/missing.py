@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-import re
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from osr.protocols.classes import FOLDER
-from pipeline.grouping import REPEATS, by_task, differing
+from pipeline.grouping import REPEATS, by_task, differing, override
 from pipeline.results import Result
 
 TRIAL, *SEEDS = REPEATS
@@ -66,16 +65,7 @@ def command(gap: Gap, current: Mapping[str, str]) -> str:
         current: the params of params.yaml as text; what agrees with them need not be said.
     """
     differ = {key: value for key, value in gap.like.params.items() if current.get(key, value) != value}
-    wanted = {key: _override(value) for key, value in differ.items()}
+    wanted = {key: override(value) for key, value in differ.items()}
     wanted[TRIAL] = ",".join(map(str, gap.trials))
     settings = " ".join(f"-S {shlex.quote(f'{key}={value}')}" for key, value in sorted(wanted.items()))
     return f"dvc exp run --queue {settings}"
-
-
-def _override(value: str) -> str:
-    """A param of MLflow, which is Python's text, as DVC reads overrides."""
-    if value == "None":
-        return "null"
-    if value.startswith("["):
-        return value.replace(" ", "")
-    return value if re.fullmatch(r"[\w.+\-/:]*", value) else json.dumps(value)

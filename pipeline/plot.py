@@ -14,11 +14,12 @@ from osr.metrics import curves
 from osr.plots.curves import thin
 from osr.plots.style import styled
 from osr.thresholds import count_accepted
+from pipeline import leaderboard
 from pipeline.entry import Metrics, run_stage
 from pipeline.figures import draw_figures
 from pipeline.report import write_report
 from pipeline.run_files import RunFiles
-from pipeline.stages import CURVES, FIGURES, REPORT, VECTOR
+from pipeline.stages import CURVES, FIGURES, LEADERBOARD, REPORT, VECTOR
 from pipeline.tracking import Row
 
 Array = NDArray[Any]
@@ -39,6 +40,7 @@ def plot(params: Params, _row: Row) -> Metrics:
     with styled():
         draw_figures(run, points)
     write_curves(points)
+    leaderboard.write_tables(leaderboard.columns(run.metrics), LEADERBOARD / "leaderboard")
     write_report(run, REPORT)
     return {"figures": len(list(FIGURES.glob("*.png"))), "headline": headline(run)}
 

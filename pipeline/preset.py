@@ -75,7 +75,7 @@ def assignments(changes: Settings) -> list[str]:
     known = flatten(read_yaml(PARAMS))
     found = []
     for key, value in flatten(changes).items():
-        text = _override_text(value)
+        text = override_text(value)
         if re.search(r"\s", text):
             raise InputError(f"{key} is {value!r}: a flag cannot hold a blank; use --apply instead.")
         found.append(f"{'' if key in known else '++'}{key}={text}")
@@ -153,7 +153,7 @@ def _purpose(name: str) -> str:
     return first.lstrip("# ") if first.startswith("#") else ""
 
 
-def _override_text(value: Any) -> str:
+def override_text(value: Any) -> str:
     """A value as DVC's parser of overrides reads it."""
     match value:
         case None:
@@ -161,9 +161,9 @@ def _override_text(value: Any) -> str:
         case bool():
             return str(value).lower()
         case list():
-            return f"[{','.join(map(_override_text, value))}]"
+            return f"[{','.join(map(override_text, value))}]"
         case dict():
-            return "{" + ",".join(f"{key}:{_override_text(inner)}" for key, inner in value.items()) + "}"
+            return "{" + ",".join(f"{key}:{override_text(inner)}" for key, inner in value.items()) + "}"
         case str():
             plain = _PLAIN_TEXT.fullmatch(value) and value.lower() not in _WORDS_OF_YAML
             return value if plain else json.dumps(value, ensure_ascii=False)

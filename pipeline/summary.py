@@ -121,7 +121,7 @@ def lower_is_better(metric: str) -> bool:
     return metric.rpartition("/")[2].startswith(LOWER_IS_BETTER) or metric.startswith(LOWER_IS_BETTER)
 
 
-def _series(of_method: Mapping[Repeat, Result], metric: str, detector: str) -> dict[Repeat, float]:
+def numbers_of(of_method: Mapping[Repeat, Result], metric: str, detector: str) -> dict[Repeat, float]:
     """The repeats in which the metric is a number."""
     values = {repeat: value_of(run, metric, detector) for repeat, run in of_method.items()}
     return {repeat: value for repeat, value in values.items() if math.isfinite(value)}
@@ -131,7 +131,7 @@ def _column(
     runs: Runs, metric: str, confidence: float, significance: float, test: PValue
 ) -> dict[Method, Cell | None]:
     """The cells of one metric."""
-    series = {method: _series(of_method, metric, method.detector) for method, of_method in runs.items()}
+    series = {method: numbers_of(of_method, metric, method.detector) for method, of_method in runs.items()}
     numbers = {method: values for method, values in series.items() if values}
     marked = _marked(metric, numbers, significance, test)
     return {
@@ -179,7 +179,7 @@ def _marked(
 
 
 def _t_test_p_value(runs: Runs, metric: str, one: Method, two: Method) -> float:
-    first, second = (_series(runs[method], metric, method.detector) for method in (one, two))
+    first, second = (numbers_of(runs[method], metric, method.detector) for method in (one, two))
     common = sorted(first.keys() & second.keys())
     if len(common) < 2:
         return 1.0

@@ -46,7 +46,8 @@ def print_terminal(sections: Sequence[Section], stream: TextIO) -> None:
         table = Table(title=title, title_justify="left", box=_RULE, padding=0)
         for position, heading in enumerate(headings(section)):
             justify: Literal["left", "right"] = "left" if position < num_labels(section) else "right"
-            table.add_column(Text(heading), justify=justify, overflow="fold")
+            # A long name may break where it has a part of its own, not in the middle of a word.
+            table.add_column(Text(heading.replace("/", "/\n")), justify=justify, overflow="fold")
         for line in section.lines:
             numbers = [
                 Text(f"{text}*", style="bold") if best else Text(f"{text} ")

@@ -11,12 +11,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from mlflow.entities import Metric, Param, RunTag
+from ruamel.yaml import YAML
 from scipy import stats
 
-from osr.config import flatten, load_params
+from osr.config import check_params, flatten, load_params
 from osr.errors import InputError
 from pipeline import compare
+from pipeline.diagram import write_diagram
 from pipeline.finished_rows import finished_rows, rows_of_client, rows_of_file
 from pipeline.grouping import Method, by_task, differing
 from pipeline.missing import command, gaps
@@ -258,6 +261,41 @@ def test_select_compares_numbers_as_numbers():
             select(results, [condition])
 
 
+# ---- the diagram of ranks
+
+
+def test_the_diagram_ranks_the_methods_of_every_task_in_the_runs_that_have_all(tmp_path, monkeypatch):
+    drawn = []
+    monkeypatch.setattr(
+        "pipeline.diagram.figures.critical_difference",
+        lambda axes, ranks, critical_difference: drawn.append((axes, ranks, critical_difference)),
+    )
+    results = trials(0.9)  # msp always lies above energy
+    results[0].metrics["auroc/energy"] = 0.99
+    results[1].metrics["auroc/energy"] = math.nan
+    other = {"auroc/msp": 0.7, "auroc/energy": 0.6, "auroc/knn": 0.9}
+    write_diagram(
+        [*results, result(started=20, dataset__name="other", metrics=other)],
+        "auroc",
+        tmp_path / "ranks.pdf",
+        significance=0.05,
+    )
+    ((axes, ranks, length),) = drawn
+    assert ranks == {"msp": pytest.approx(1.2), "energy": pytest.approx(1.8)}
+    assert length == pytest.approx(1.96 / math.sqrt(5), abs=1e-3)
+    assert axes.get_title().startswith("auroc: mean rank in 5 runs (Friedman's test: p = 0.18")
+    assert (tmp_path / "ranks.pdf").read_bytes().startswith(b"%PDF")
+    write_diagram(trials(0.9), "fpr_at_95tpr_known", tmp_path / "ranks.png", significance=0.05)
+    assert drawn[-1][1] == {"msp": pytest.approx(1.5), "energy": pytest.approx(1.5)}
+    lower = trials(0.9)
+    for run in lower:
+        run.metrics["fpr_at_95tpr_known/msp"] = 0.5
+    write_diagram(lower, "fpr_at_95tpr_known", tmp_path / "ranks.png", significance=0.05)
+    assert drawn[-1][1] == {"msp": 2, "energy": 1}
+    with pytest.raises(InputError, match="with auroc of all of them, not 2 and 1;"):
+        write_diagram([result()], "auroc", tmp_path / "ranks.pdf", significance=0.05)
+
+
 # ---- missing trials
 
 
@@ -285,8 +323,25 @@ def test_missing_trials_of_each_seed_and_lists_as_dvc_reads_them():
     (gap,) = gaps(results)
     assert (gap.trials, gap.settings) == ((1, 2, 3, 4), "train.seed=1")
     assert command(gap, DEFAULTS) == (
-        "dvc exp run --queue -S 'detectors.enabled=['\"'\"'msp'\"'\"','\"'\"'energy'\"'\"']' "
-        "-S split.trial=1,2,3,4 -S train.seed=1"
+        "dvc exp run --queue -S 'detectors.enabled=[msp,energy]' -S split.trial=1,2,3,4 -S train.seed=1"
+    )
+
+
+def test_a_missing_trial_with_unknown_sources_is_a_line_that_dvc_reads():
+    parse = OverridesParser.create().parse_override
+    given = [{"source": "far", "name": "svhn"}, {"source": "near", "name": "arrays", "folder": "my images"}]
+    content = YAML(typ="safe", pure=True).load((ROOT / "params.yaml").read_text())
+    content["dataset"]["unknown_sources"] = given
+    sources = str(flatten(check_params(content, source="params.yaml"))["dataset.unknown_sources"])
+    assert "None" in sources
+    (gap,) = gaps([result(dataset__unknown_sources=sources)])
+    flags = [parse(part) for part in shlex.split(command(gap, DEFAULTS)) if "=" in part]
+    assert {flag.key_or_group: flag.value() for flag in flags if not flag.is_sweep_override()} == {
+        "dataset.unknown_sources": given
+    }
+    assert gap.task == (
+        "digits, protocol A, unknown sources "
+        '[{source:far,name:svhn},{source:near,name:arrays,folder:"my images"}]'
     )
 
 

@@ -8,11 +8,11 @@ from matplotlib.image import imread
 from scipy import stats
 from sklearn.metrics import roc_auc_score
 
+from osr.bootstrap import headline
 from osr.comparison import (
     auroc_covariance,
     bootstrap_difference,
     delong_test,
-    headline,
     paired_bootstrap,
     paired_t_test,
     wilcoxon_test,
@@ -22,6 +22,7 @@ from osr.metrics import open_set_metrics
 from osr.multiple_comparisons import critical_difference, friedman_test, holm
 from osr.plots import critical_difference as figure
 from osr.plots import style
+from osr.thresholds import count_accepted
 
 
 def detectors(seed=0, *, num_known=40, num_unknown=30, shift=0.5, tied=False):
@@ -107,7 +108,7 @@ def test_paired_bootstrap_agrees_with_delong_and_is_sharper_than_two_intervals()
     assert found["accuracy"].p_value == 1  # the same predictions
     metrics = [open_set_metrics(*scored) for scored in (first, second)]
     assert found["auoscr"].estimate == pytest.approx(metrics[0]["auoscr"] - metrics[1]["auoscr"])
-    assert set(found) == set(headline(first))
+    assert set(found) == set(headline(count_accepted(*first)))
     areas, covariance = auroc_covariance(np.stack([first[0], second[0]]), np.stack([first[2], second[2]]))
     unpaired = math.sqrt(covariance[0, 0] + covariance[1, 1])
     assert delong.high - areas[0] + areas[1] < 0.8 * 1.96 * unpaired

@@ -57,7 +57,8 @@ def test_the_figure_shows_each_value_with_its_interval_in_one_order(board):
 @pytest.mark.parametrize("count", [1, 3, 24])
 def test_nothing_overlaps_or_is_cut_off(count, tmp_path):
     names = [*AUROC, *(f"a_detector_called_{i}" for i in range(count))][:count]
-    draw(columns(metrics_of(dict.fromkeys(names, 0.7))), tmp_path / "figure.png", 100)
+    with style.styled():
+        style.save(draw(columns(metrics_of(dict.fromkeys(names, 0.7)))), tmp_path / "figure.png", 100)
     pixels = imread(tmp_path / "figure.png")[..., :3]
     border = np.concatenate([pixels[0], pixels[-1], pixels[:, 0], pixels[:, -1]])
     assert (border == 1).all()

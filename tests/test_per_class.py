@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 from sklearn.metrics import multilabel_confusion_matrix, roc_auc_score
 
+from osr.decisions import confusion_matrix
 from osr.errors import InputError
-from osr.metrics import confusion_matrix, headline_metrics
+from osr.metrics import headline_metrics
 from osr.per_class import Unknowns, known_classes, unknown_classes
 from osr.thresholds import count_accepted
 

@@ -1,0 +1,137 @@
+"""osr.bootstrap against a bootstrap that sorts every resample anew."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from osr.bootstrap import bootstrap_intervals, bootstrap_replicates, draw, oscr_band
+from osr.errors import InputError
+from osr.metrics import HEADLINE, open_set_metrics
+
+
+def sample(kind, num_known=60, num_unknown=45, seed=0):
+    rng = np.random.default_rng(seed)
+    known, unknown = rng.normal(size=num_known), rng.normal(size=num_unknown) + 1
+    if kind == "tied":
+        known, unknown = np.round(known), np.round(unknown)
+    if kind == "constant":
+        known, unknown = np.zeros(num_known), np.zeros(num_unknown)
+    return known, rng.random(num_known) < 0.8, unknown
+
+
+@pytest.mark.parametrize("kind", ["continuous", "tied", "constant"])
+@pytest.mark.parametrize("size", [(60, 45), (1, 1), (3, 200)])
+def test_every_replicate_equals_a_resample_sorted_anew(kind, size):
+    known, correct, unknown = sample(kind, *size)
+    ours = bootstrap_replicates(known, correct, unknown, replicates=30, seed=4)
+    for number, child in enumerate(np.random.SeedSequence(4).spawn(30)):
+        known_draw, unknown_draw = draw(child, *size)
+        direct = open_set_metrics(known[known_draw], correct[known_draw], unknown[unknown_draw])
+        direct["accuracy"] = correct[known_draw].mean()
+        assert {name: values[number] for name, values in ours.items()} == pytest.approx(
+            {name: direct[name] for name in ours}, abs=1e-14
+        )
+        assert ours["auroc"][number] == direct["auroc"]
+        assert ours["auoscr"][number] == direct["auoscr"]
+    assert set(ours) == {*HEADLINE, "accuracy"}
+
+
+@pytest.mark.parametrize("kind", ["continuous", "tied"])
+def test_a_band_is_the_quantiles_of_replicates_sorted_anew(kind):
+    known, correct, unknown = sample(kind)
+    fpr = np.array([0.0, 0.01, 0.1, 1 / 3, 0.5, 1.0])
+    low, high = oscr_band(known, correct, unknown, fpr=fpr, replicates=25, confidence=0.8, seed=4)
+    rates = []
+    for child in np.random.SeedSequence(4).spawn(25):
+        k, u = draw(child, len(known), len(unknown))
+        thetas = np.concatenate(([-np.inf], known, unknown))
+        accepted = np.array([(unknown[u] <= theta).mean() for theta in thetas])
+        right = np.array([(correct[k] & (known[k] <= theta)).mean() for theta in thetas])
+        rates.append([right[accepted <= share + 1e-12].max() for share in fpr])
+    np.testing.assert_allclose(low, np.quantile(rates, 0.1, axis=0))
+    np.testing.assert_allclose(high, np.quantile(rates, 0.9, axis=0))
+    with pytest.raises(InputError, match=r"FPRs in 0\.\.1"):
+        oscr_band(known, correct, unknown, fpr=[1.5], replicates=25, confidence=0.8, seed=4)
+    with pytest.raises(InputError, match="confidence must lie between"):
+        oscr_band(known, correct, unknown, fpr=fpr, replicates=25, confidence=1.0, seed=4)
+
+
+def test_seed_decides_and_threads_do_not():
+    drawn = sample("continuous")
+    one = bootstrap_replicates(*drawn, replicates=50, seed=1)
+    two = bootstrap_replicates(*drawn, replicates=50, seed=1, num_threads=3)
+    other = bootstrap_replicates(*drawn, replicates=50, seed=2)
+    for name, values in one.items():
+        np.testing.assert_array_equal(values, two[name])
+    assert not np.array_equal(one["auroc"], other["auroc"])
+
+
+def test_detectors_on_the_same_images_are_paired():
+    known, correct, unknown = sample("continuous")
+    one = bootstrap_replicates(known, correct, unknown, replicates=20, seed=1)
+    two = bootstrap_replicates(2 * known - 7, correct, 2 * unknown - 7, replicates=20, seed=1)
+    np.testing.assert_array_equal(one["auoscr"], two["auoscr"])
+    np.testing.assert_array_equal(one["accuracy"], two["accuracy"])
+
+
+def test_intervals_hold_the_estimate_and_leave_the_input_alone():
+    drawn = sample("tied")
+    copies = [array.copy() for array in drawn]
+    found = bootstrap_intervals(*drawn, replicates=400, confidence=0.9, seed=0)
+    for array, copy in zip(drawn, copies, strict=True):
+        np.testing.assert_array_equal(array, copy)
+    replicates = bootstrap_replicates(*drawn, replicates=400, seed=0)
+    for name, interval in found.items():
+        direct = open_set_metrics(*drawn) | {"accuracy": drawn[1].mean()}
+        assert interval.estimate == pytest.approx(direct[name])
+        assert interval.low <= interval.estimate <= interval.high
+        assert interval.n == 400
+        inside = (replicates[name] >= interval.low) & (replicates[name] <= interval.high)
+        assert inside.mean() >= 0.9
+        assert interval.spread == pytest.approx(replicates[name].std(ddof=1))
+
+
+def test_the_standard_error_of_accuracy_is_binomial():
+    correct = np.arange(400) % 4 > 0
+    found = bootstrap_intervals(np.zeros(400), correct, [0.0], replicates=3000, confidence=0.95, seed=0)
+    assert found["accuracy"].spread == pytest.approx(math.sqrt(0.75 * 0.25 / 400), rel=0.05)
+    assert found["auroc"].low == found["auroc"].high == 0.5
+
+
+def test_auroc_intervals_cover_the_truth():
+    truth = stats.norm.cdf(1 / math.sqrt(2))
+    intervals = [
+        bootstrap_intervals(*sample("continuous", 80, 80, seed), replicates=100, confidence=0.9, seed=seed)[
+            "auroc"
+        ]
+        for seed in range(100)
+    ]
+    covered = np.mean([interval.low <= truth <= interval.high for interval in intervals])
+    assert 0.78 <= covered <= 0.98  # three standard errors around a little below 0.9
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"replicates": 1}, "at least 2 replicates"),
+        ({"seed": -1}, "seed of at least 0"),
+        ({"num_threads": 0}, "at least 1 thread"),
+        ({"confidence": 1.0}, "confidence must lie between 0 and 1"),
+        ({"known_scores": [math.nan] * 3}, "NaN"),
+    ],
+)
+def test_bad_bootstraps(change, message):
+    good = {
+        "known_scores": [0.0, 1.0, 2.0],
+        "known_correct": [True] * 3,
+        "unknown_scores": [1.0],
+        "replicates": 5,
+        "confidence": 0.9,
+        "seed": 0,
+    }
+    with pytest.raises(InputError, match=message):
+        bootstrap_intervals(**(good | change))
