@@ -64,7 +64,7 @@ def compare(size: int, case: dict[str, int], arguments: argparse.Namespace) -> N
     print("| | fit ms | score ms | share of the network's pass |\n|---|---:|---:|---:|")
     print(f"| network | | {1e3 * forward:,.1f} | 100 % |")
     total = {"cheap": [0.0, 0.0], "all": [0.0, 0.0]}
-    for name in [name for name in DETECTORS if name != "odin"]:  # odin runs the network again
+    for name in DETECTORS:
         (detector,) = build_detectors(settings.model_copy(update={"enabled": (name,)})).values()
         fit, _ = timed(lambda detector=detector: detector.fit(train), arguments.clock)
         score = best(lambda detector=detector: detector.score(test), arguments.repeats, arguments.clock)

@@ -24,6 +24,7 @@ from sklearn.metrics import pairwise_distances_argmin_min
 from torch import Tensor
 
 from osr.detectors.settings import DetectorsSettings
+from osr.detectors.vim import default_dimension
 from osr.detectors.weibull import fit_weibull
 from osr.outputs import Outputs
 
@@ -163,8 +164,7 @@ def nnguide(train: Outputs, settings: DetectorsSettings) -> Score:
 def vim(train: Outputs, settings: DetectorsSettings) -> Score:
     """A general eigendecomposition of the covariance."""
     width = train.features.shape[1]
-    auto = 1000 if width >= 2048 else 512 if width >= 1024 else width // 2
-    dimension = auto if settings.vim.dimension == "auto" else settings.vim.dimension
+    dimension = default_dimension(width) if settings.vim.dimension == "auto" else settings.vim.dimension
     origin = -np.linalg.pinv(train.weight) @ train.bias
     covariance = EmpiricalCovariance(assume_centered=True).fit(train.features - origin).covariance_
     values, vectors = np.linalg.eig(covariance)

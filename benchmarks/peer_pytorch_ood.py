@@ -15,6 +15,7 @@ from pytorch_ood import detector as peer
 from torch import Tensor, nn
 
 from osr.detectors.settings import DetectorsSettings
+from osr.detectors.vim import default_dimension
 from osr.outputs import Outputs
 
 Score = Callable[[Outputs], NDArray[np.floating]]
@@ -77,8 +78,7 @@ def nnguide(train: Outputs, settings: DetectorsSettings) -> Score:
 def vim(train: Outputs, settings: DetectorsSettings) -> Score:
     """ViM with our number of principal directions."""
     width = train.weight.shape[1]
-    auto = 1000 if width >= 2048 else 512 if width >= 1024 else width // 2
-    dimension = auto if settings.vim.dimension == "auto" else settings.vim.dimension
+    dimension = default_dimension(width) if settings.vim.dimension == "auto" else settings.vim.dimension
     head = head_of(train)
     return fitted(peer.ViM(None, dimension, head.weight, head.bias), train)
 

@@ -11,12 +11,13 @@ from typing import Any, ClassVar, Protocol
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.optimize import isotonic_regression, minimize
-from scipy.special import log_softmax, softmax
+from scipy.optimize import isotonic_regression
+from scipy.special import log_softmax
 
 from osr.calibration import checked_labels, fit_temperature, probability_quality
 from osr.errors import InputError
 from osr.sections import CalibrationMethod as Method
+from osr.vector_scaling import fit_vector
 
 Array = NDArray[Any]
 FloatArray = NDArray[np.float64]
@@ -192,7 +193,8 @@ def _fit(
         fit = fit_temperature(logits, classes, min_temperature=bracket[0], max_temperature=bracket[1])
         return Temperature(fit.temperature), fit.at_bound
     if method == "vector":
-        return _fit_vector(logits, classes, bracket)
+        weight, offset, at_bound = fit_vector(logits, classes, lowest=1 / bracket[1], highest=1 / bracket[0])
+        return Vector(tuple(weight.tolist()), tuple(offset.tolist())), at_bound
     return _fit_isotonic(logits, classes), False
 
 
@@ -207,29 +209,6 @@ def _held_out_nll(
         calibration, _ = _fit(logits[others], classes[others], method, bracket)
         total += mean_nll(calibration.apply(logits[rows]), classes[rows]) * len(rows)
     return total / len(classes)
-
-
-def _fit_vector(logits: Array, classes: NDArray[np.int64], bracket: Bracket) -> tuple[Vector, bool]:
-    """Smallest NLL by L-BFGS-B, a convex problem; weights in a box, offsets with mean 0 and free."""
-    values, (count, width) = np.asarray(logits, np.float64), logits.shape
-    low, high = 1 / bracket[1], 1 / bracket[0]
-    hits = np.zeros((count, width))
-    hits[np.arange(count), classes] = 1
-
-    def nll(parameters: FloatArray) -> tuple[float, FloatArray]:
-        moved = values * parameters[:width] + parameters[width:]
-        excess = (softmax(moved, axis=1) - hits) / count
-        loss = -log_softmax(moved, axis=1)[np.arange(count), classes].mean()
-        return float(loss), np.concatenate([(excess * values).sum(0), excess.sum(0)])
-
-    start = np.concatenate([np.ones(width), np.zeros(width)])
-    box = [(low, high)] * width + [(None, None)] * width
-    found = minimize(nll, start, jac=True, method="L-BFGS-B", bounds=box, options={"maxiter": 500}).x
-    scale, offset = found[:width], found[width:] - found[width:].mean()
-    # Once every image is right, larger weights and offsets always lower the NLL: no end but the bracket's.
-    separated = bool(((values * scale + offset).argmax(axis=1) == classes).all())
-    at_bound = separated or bool(((scale <= low) | (scale >= high)).any())
-    return Vector(tuple(scale.tolist()), tuple(offset.tolist())), at_bound
 
 
 def _fit_isotonic(logits: Array, classes: NDArray[np.int64]) -> Isotonic:

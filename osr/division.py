@@ -98,8 +98,8 @@ def make_split(
 
 
 def without_duplicates(split: Split) -> Split:
-    """The same split with images that stand in several parts left in one: test before val before train."""
-    dropped: list[int] = []
+    """The same split with each image once: in test before val before train, and known before unknown."""
+    dropped = [row for rows in split.contradictions for row in rows if split.labels[row] < 0]
     for rows in split.duplicates:
         last = max(split.part_codes[rows])
         dropped += [row for row in rows if split.part_codes[row] < last]

@@ -47,15 +47,20 @@ def read_image(path: Path, *, channels: int) -> NDArray[np.uint8]:
     try:
         with Image.open(path) as image:
             pixels = _eight_bit(ImageOps.exif_transpose(image), path)
+        if pixels.has_transparency_data:
+            pixels = pixels.convert("RGBA")
+            pixels = Image.alpha_composite(Image.new("RGBA", pixels.size, "white"), pixels)
+        array = np.asarray(pixels.convert(_MODES[channels]))
     except (UnidentifiedImageError, OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         if isinstance(error, InputError):
             raise
-        raise InputError(f"{path} is no image that can be read: {error}.") from error
-    if pixels.has_transparency_data:
-        pixels = pixels.convert("RGBA")
-        pixels = Image.alpha_composite(Image.new("RGBA", pixels.size, "white"), pixels)
-    array = np.asarray(pixels.convert(_MODES[channels]))
+        raise InputError(f"{path} is no image that can be read: {why(error)}.") from error
     return array[..., None] if channels == 1 else array
+
+
+def why(error: Exception) -> str:
+    """What Pillow says is wrong with a file, without the path."""
+    return "its format is unknown" if isinstance(error, UnidentifiedImageError) else str(error).rstrip(".")
 
 
 def _eight_bit(image: Image.Image, path: Path) -> Image.Image:

@@ -16,12 +16,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from osr.errors import InputError
-from osr.leaks import HashArray, cut_group, repeated_images
+from osr.leaks import HashArray, repeated_images, similar_names
 from osr.manifest import read_manifest, write_manifest
 from osr.outputs import BACKGROUND, UNKNOWN, IntArray
-
-PARTS = ("train", "val", "test")
-HELD_OUT = "held_out"  # where the classes of the main data set come from
+from osr.split_rules import HELD_OUT as HELD_OUT
+from osr.split_rules import PARTS as PARTS
+from osr.split_rules import check_classes, check_groups, check_parts, check_rows
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,83 +59,10 @@ class Split:
     sources: tuple[str, ...] | None = None
 
     def __post_init__(self) -> None:
-        self._check_classes()
-        self._check_parts()
-        self._check_groups()
-
-    def _check_classes(self) -> None:
-        groups = {"known": self.known, "background": self.background, "unknown": self.unknown}
-        seen: dict[int, str] = {}
-        for group, classes in groups.items():
-            for number in classes:
-                if not 0 <= number < len(self.class_names):
-                    raise InputError(
-                        f"split.{group}: class id {number} must lie in 0..{len(self.class_names) - 1}."
-                    )
-                if number in seen:
-                    same = seen[number] == group
-                    where = f"twice in {group}" if same else f"in {seen[number]} and in {group}"
-                    raise InputError(
-                        f"split: class {self.class_names[number]!r} stands {where}; one place per class."
-                    )
-                seen[number] = group
-        self._check_sources()
-
-    def _check_sources(self) -> None:
-        if self.sources is None:
-            return
-        if len(self.sources) != len(self.class_names):
-            raise InputError(f"split: {len(self.class_names)} classes need as many sources.")
-        for number, source in enumerate(self.sources):
-            if source != HELD_OUT and number not in self.unknown:
-                raise InputError(f"split: class {self.class_names[number]!r} of {source} must be unknown.")
-
-    def _check_parts(self) -> None:
-        if len(self.targets) and not 0 <= self.targets.min() <= self.targets.max() < len(self.class_names):
-            raise InputError(f"split: class ids of images must lie in 0..{len(self.class_names) - 1}.")
-        unique, counts = np.unique(np.concatenate([self.rows(part) for part in PARTS]), return_counts=True)
-        if (counts > 1).any():
-            raise InputError(
-                f"split: image {unique[counts > 1][0]} stands twice in train, val and test; once per image."
-            )
-        if len(unique) and not 0 <= unique[0] <= unique[-1] < len(self.targets):
-            raise InputError(f"split: rows must lie in 0..{len(self.targets) - 1}.")
-        for part in PARTS:
-            if (np.diff(self.rows(part)) < 0).any():
-                raise InputError(f"split: the rows of {part} must be sorted.")
-        for name in ("groups", "hashes"):
-            array = getattr(self, name)
-            if array is not None and array.shape != self.targets.shape:
-                raise InputError(
-                    f"split: {name} must have shape {self.targets.shape}, one per image, not {array.shape}."
-                )
-        self._check_parts_hold_their_classes()
-
-    def _check_parts_hold_their_classes(self) -> None:
-        allowed = {
-            "train": (self.known + self.background),
-            "val": self.known + self.background,
-            "test": self.known + self.unknown,
-        }
-        for part, classes in allowed.items():
-            present = set(np.unique(self.targets[self.rows(part)]).tolist())
-            for number in sorted(present - set(classes)):
-                raise InputError(f"split: class {self.class_names[number]!r} must not appear in {part}.")
-            for number in self.known:
-                if number not in present:
-                    raise InputError(
-                        f"split: known class {self.class_names[number]!r} has no image in {part}."
-                    )
-
-    def _check_groups(self) -> None:
-        if self.groups is None:
-            return
-        cut = cut_group(self.groups, self.part_codes)
-        if cut is not None:
-            group, first, second = cut
-            raise InputError(
-                f"split: group {group} stands in {PARTS[first]} and in {PARTS[second]}; one part per group."
-            )
+        check_classes(self)
+        check_rows(self)
+        check_parts(self)
+        check_groups(self)
 
     def rows(self, part: str) -> IntArray:
         """Rows of one part: train, val or test."""
@@ -167,6 +94,25 @@ class Split:
     def duplicates(self) -> list[list[int]]:
         """Rows of identical images that stand in more than one part: one list per image, in order of rows."""
         return [] if self.hashes is None else repeated_images(self.hashes, self.part_codes)
+
+    @cached_property
+    def contradictions(self) -> list[list[int]]:
+        """Rows of identical images that are tested as known and as unknown: one list per image."""
+        if self.hashes is None:
+            return []
+        tested_as = np.full(len(self.targets), -1, dtype=np.int64)
+        tested_as[self.test] = self.labels[self.test] >= 0
+        return repeated_images(self.hashes, tested_as)
+
+    @property
+    def similar_names(self) -> list[list[str]]:
+        """Names of classes that may be one class, a known one among them; see `osr.leaks.similar_names`."""
+        names = {
+            number: self.class_names[number].removeprefix(f"{self.source_of(number)}/")
+            for number in (*self.known, *self.background, *self.unknown)
+        }
+        alike = similar_names(names, set(self.known))
+        return [[self.class_names[number] for number in numbers] for numbers in alike]
 
     @cached_property
     def labels(self) -> IntArray:
@@ -246,14 +192,14 @@ class Split:
         groups = {
             name: list(getattr(self, name)) for name in ("class_names", "known", "background", "unknown")
         }
-        leaks = self.duplicates
         return {
             "digest": self.digest,
             "test_digest": self.test_digest,
             **groups,
             **({} if self.sources is None else {"sources": list(self.sources)}),
             "counts": self.counts(),
-            "duplicates": {"images": len(leaks), "copies": sum(map(len, leaks)), "rows": leaks},
+            "duplicates": _listed(self.duplicates),
+            "contradictions": _listed(self.contradictions),
         }
 
     @classmethod
@@ -291,3 +237,7 @@ class Split:
                 f"{changed} (its rows, labels or counts do not follow from its classes and parts)."
             )
         return split
+
+
+def _listed(copies: list[list[int]]) -> dict[str, Any]:
+    return {"images": len(copies), "copies": sum(map(len, copies)), "rows": copies}

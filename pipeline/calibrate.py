@@ -6,9 +6,9 @@ from osr.calibrators import Temperature, fit_calibration
 from osr.config import Params
 from osr.decisions import closed_set_metrics
 from pipeline.entry import Metrics, logger, run_stage, write_json
+from pipeline.execution import Row
 from pipeline.inference import extract_part
 from pipeline.stages import CALIBRATOR, VAL_OUTPUTS
-from pipeline.tracking import Row
 
 
 def calibrate(params: Params, _row: Row) -> Metrics:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from statistics import NormalDist
-from typing import Any
 
+from osr.splits import Split
 from pipeline.run_files import RunFiles
 from pipeline.stages import CALIBRATOR, SPLIT, read_json
 
@@ -18,7 +18,8 @@ MAX_NAMED = 8
 def cautions(run: RunFiles) -> list[str]:
     """Sentences on leaks, tiny classes, calibration, thresholds and detectors worse than chance."""
     return [
-        *_leaks(),
+        *_copies(run.split),
+        *_similar_names(run.split),
         *_tiny_classes(run),
         *_calibration(run),
         *_few_validation_images(run),
@@ -48,14 +49,25 @@ def acceptance_bounds(
     return max(0.0, target - half), min(1.0, target + half)
 
 
-def _leaks() -> list[str]:
-    found: dict[str, Any] = read_json(SPLIT / "split.json")["duplicates"]
-    if not found["images"]:
-        return []
-    return [
-        f"Identical images in several parts: {found['images']:,}, so copies of test images may have been "
-        "trained on. artifacts/split/split.json lists them; split.duplicates: drop takes them out."
-    ]
+def _copies(split: Split) -> list[str]:
+    told = f"{SPLIT / 'split.json'} lists them; split.duplicates: drop takes them out."
+    found = []
+    if split.duplicates:
+        found.append(
+            f"Identical images in several parts: {len(split.duplicates):,}, so copies of test images may "
+            f"have been trained on. {told}"
+        )
+    if split.contradictions:
+        found.append(
+            f"Identical images tested both as known and as unknown: {len(split.contradictions):,}, which no "
+            f"detector can tell apart. {told}"
+        )
+    return found
+
+
+def _similar_names(split: Split) -> list[str]:
+    pairs = [" and ".join(map(repr, names)) for names in split.similar_names]
+    return [f"Classes that may be one, by their names: {_listed(pairs)}."] if pairs else []
 
 
 def _tiny_classes(run: RunFiles) -> list[str]:

@@ -14,9 +14,11 @@ from typing import Any
 
 from osr.config import Params, load_params
 from osr.errors import InputError
+from pipeline.execution import Row
 from pipeline.restore import restore_outputs
 from pipeline.stages import PARAMS, STAGES
-from pipeline.tracking import Row, stage_run
+from pipeline.stamps import check_stamps, write_stamp
+from pipeline.tracking import stage_run
 
 Metrics = dict[str, Any]
 Body = Callable[[Params, Row], Metrics]
@@ -48,7 +50,10 @@ def run_stage(
     try:
         params = load_params(PARAMS)
         with stage_run(name, params) as row:
-            write_json(STAGES[name].metrics, body(params, row))
+            check_stamps(name)
+            metrics = body(params, row)
+            write_stamp(name)
+            write_json(STAGES[name].metrics, metrics)
     except InputError as error:
         restore_outputs(name)
         sys.exit(f"ERROR: {error}")

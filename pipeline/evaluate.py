@@ -21,6 +21,7 @@ from osr.splits import Split
 from osr.thresholds import Acceptance, conformal_p_values, count_accepted
 from pipeline.class_tables import class_tables, source_metrics
 from pipeline.entry import Metrics, run_stage, write_json
+from pipeline.execution import Row
 from pipeline.inference import extract_part
 from pipeline.stages import (
     CALIBRATOR,
@@ -34,7 +35,6 @@ from pipeline.stages import (
     VAL_SCORES,
     read_json,
 )
-from pipeline.tracking import Row
 
 Scores = NDArray[np.float64]
 

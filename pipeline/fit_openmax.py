@@ -13,9 +13,9 @@ from osr.detectors.settings import DetectorsSettings
 from osr.outputs import Outputs
 from osr.thresholds import Threshold, fit_background_threshold, fit_threshold
 from pipeline.entry import Metrics, run_stage, write_json
+from pipeline.execution import Row
 from pipeline.inference import extract_part
 from pipeline.stages import DETECTORS, THRESHOLDS, TRAIN_OUTPUTS, VAL_OUTPUTS, VAL_SCORES
-from pipeline.tracking import Row
 
 Scores = NDArray[np.float64]
 

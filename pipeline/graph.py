@@ -22,8 +22,8 @@ def ancestors(name: str) -> tuple[str, ...]:
         return ()
     content = YAML(typ="safe", pure=True).load(DVC_FILE.read_text(encoding="utf-8"))
     stages = {key: value for key, value in content["stages"].items() if key in STAGES}
-    inputs = {key: _paths(value, "deps") for key, value in stages.items()}
-    outputs = {key: _paths(value, "outs", "metrics", "plots") for key, value in stages.items()}
+    inputs = {key: stage_paths(value, "deps") for key, value in stages.items()}
+    outputs = {key: stage_paths(value, "outs", "metrics", "plots") for key, value in stages.items()}
     found: set[str] = set()
     waiting = [name]
     while waiting:
@@ -56,7 +56,7 @@ def up_to_date() -> tuple[str, ...]:
     return tuple(name for name in STAGES if not changed & {name, *ancestors(name)})
 
 
-def _paths(stage: dict[str, Any], *sections: str) -> list[PurePosixPath]:
+def stage_paths(stage: dict[str, Any], *sections: str) -> list[PurePosixPath]:
     """The paths of some sections of a stage; an entry is a path, or {path: options}."""
     entries = [entry for section in sections for entry in stage.get(section) or ()]
     return [PurePosixPath(next(iter(entry)) if isinstance(entry, dict) else entry) for entry in entries]

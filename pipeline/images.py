@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from osr.data.batches import ArrayImages, Images
 from osr.data.file_images import FileImages
-from osr.data.images import ImageFiles, ImageSet
+from osr.data.images import ImageFiles, ImageSet, OddImage
 from osr.errors import InputError
 from osr.models.settings import ModelSettings
 from osr.outputs import IntArray
@@ -56,14 +56,20 @@ def odd_images(sets: Sequence[ImageSet]) -> dict[str, dict[str, int]]:
     odd = [image for data in sets for image in data.odd]
     if not odd:
         return {}
-    with ODD_IMAGES.open("w", newline="", encoding="utf-8", errors="backslashreplace") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(("file", "what happened", "why"))
-        writer.writerows(
-            (image.name, "skipped" if image.is_bad else "converted", image.problem) for image in odd
-        )
+    write_odd(ODD_IMAGES, odd)
     skipped = sum(image.is_bad for image in odd)
     return {"odd_images": {"skipped": skipped, "converted": len(odd) - skipped}}
+
+
+def write_odd(path: Path, odd: Sequence[OddImage]) -> None:
+    """One line per file: its name in the data set's root, whether it is unreadable or converted, and why."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w", newline="", encoding="utf-8", errors="backslashreplace") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(("file", "kind", "why"))
+        writer.writerows(
+            (image.name, "unreadable" if image.is_bad else "converted", image.problem) for image in odd
+        )
 
 
 def open_images() -> Pixels:

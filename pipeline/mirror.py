@@ -23,11 +23,19 @@ _METRICS_PER_CALL = 1000
 
 
 class Point(NamedTuple):
-    """One value of one curve; a final metric is a curve with the single step 0."""
+    """One value of one curve; a final metric is a curve with the single step 0.
+
+    Args:
+        name: of the curve.
+        step: the epoch.
+        value: NaN is allowed.
+        time_ms: when it was measured, since 1970; None means when it is sent.
+    """
 
     name: str
     step: int
     value: float
+    time_ms: int | None = None
 
 
 def mirror(client: Any, run_id: str, stage: Stage, *, state: str) -> None:
@@ -41,7 +49,7 @@ def mirror(client: Any, run_id: str, stage: Stage, *, state: str) -> None:
     """
     points = [*final_metrics(stage), *curves(stage)]
     log_points(client, run_id, _not_yet_logged(client, run_id, points))
-    for path in stage.artifacts:
+    for path in (stage.metrics, *stage.artifacts):
         _upload(client, run_id, path)
     tags = {METRICS_DIGEST + stage.name: metrics_digest(stage), STAGE + stage.name: state}
     if stage.checkpoint is not None and stage.checkpoint.exists():
@@ -108,7 +116,7 @@ def log_points(
     from mlflow.entities import Metric, RunTag
 
     now = int(time.time() * 1000)
-    metrics = [Metric(point.name, point.value, now, point.step) for point in points]
+    metrics = [Metric(name, value, time_ms or now, step) for name, step, value, time_ms in points]
     first = [RunTag(key, value) for key, value in (tags or {}).items()]
     for start in range(0, len(metrics), _METRICS_PER_CALL):
         client.log_batch(run_id, metrics=metrics[start : start + _METRICS_PER_CALL], tags=first)
@@ -154,13 +162,13 @@ def _checkpoint(client: Any, run_id: str, path: Path) -> str:
     query = f"tags.`{CHECKPOINT}` LIKE '%sha256:{digest}'"
     for row in client.search_runs(experiments, filter_string=query, max_results=1):
         link = str(row.data.tags[CHECKPOINT])
-        if _is_stored(client, link):
+        if is_stored(client, link):
             return link
     _upload(client, run_id, path)
     return f"runs:/{run_id}/{path.as_posix()} sha256:{digest}"
 
 
-def _is_stored(client: Any, link: str) -> bool:
+def is_stored(client: Any, link: str) -> bool:
     """Whether the row of a checkpoint link and its file still exist."""
     from mlflow.exceptions import MlflowException
 

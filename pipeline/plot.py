@@ -16,11 +16,11 @@ from osr.plots.style import styled
 from osr.thresholds import count_accepted
 from pipeline import leaderboard
 from pipeline.entry import Metrics, run_stage
+from pipeline.execution import Row
 from pipeline.figures import draw_figures
 from pipeline.report import write_report
 from pipeline.run_files import RunFiles
 from pipeline.stages import CURVES, FIGURES, LEADERBOARD, REPORT, VECTOR
-from pipeline.tracking import Row
 
 Array = NDArray[Any]
 Pair = tuple[Array, Array]

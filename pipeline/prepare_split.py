@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Mapping
 
 from osr.config import Params
@@ -9,6 +10,7 @@ from osr.data.contact_sheet import contact_sheet
 from osr.data.datasets import load_images
 from osr.data.hashes import hashes_of
 from osr.data.images import ImageSet
+from osr.data.reading import BadImageError
 from osr.data.unknown_sources import add_sources, load_sources
 from osr.division import make_split, without_duplicates
 from osr.errors import InputError
@@ -16,21 +18,20 @@ from osr.metrics import openness
 from osr.protocols.classes import choose_classes
 from osr.splits import PARTS, Split
 from pipeline.entry import Metrics, run_stage
-from pipeline.images import odd_images, open_images, save_images
+from pipeline.execution import Row
+from pipeline.images import odd_images, open_images, save_images, write_odd
 from pipeline.split_report import split_report
-from pipeline.stages import CONTACT_SHEET, SPLIT
+from pipeline.stages import BAD_IMAGES, CONTACT_SHEET, SPLIT
 from pipeline.store import workspace_root
-from pipeline.tracking import Row
 
 
 def prepare_split(params: Params, _row: Row) -> Metrics:
     """Write the images, the manifest and the split; return counts."""
-    root = workspace_root() / params.dataset.root
-    dataset = params.dataset.model_copy(update={"root": str(root)})
-    data = load_images(dataset)
-    sources = load_sources(dataset, load_images, like=data)
+    data, sources = load(params)
     split = divide(data, params, sources)
-    SPLIT.mkdir(parents=True, exist_ok=True)
+    if SPLIT.is_dir():
+        shutil.rmtree(SPLIT)  # an earlier split may have left files of other kinds
+    SPLIT.mkdir(parents=True)
     save_images([data, *sources.values()], root=params.dataset.root)
     split.save(SPLIT)
     contact_sheet(open_images(), split).save(CONTACT_SHEET)
@@ -42,15 +43,33 @@ def prepare_split(params: Params, _row: Row) -> Metrics:
         "classes": {"known": len(split.known), "unknown": len(split.unknown)},
         "openness": openness(len(split.known), len(split.unknown)),
         "duplicates": len(split.duplicates),
+        "contradictions": len(split.contradictions),
         **odd_images([data, *sources.values()]),
     }
+
+
+def load(params: Params) -> tuple[ImageSet, dict[str, ImageSet]]:
+    """The images of the main data set and of every unknown source.
+
+    Raises:
+        InputError: a data set cannot be read; where files of it are damaged, `BAD_IMAGES` lists them all.
+    """
+    dataset = params.dataset.model_copy(update={"root": str(workspace_root() / params.dataset.root)})
+    bad_images = workspace_root() / BAD_IMAGES
+    bad_images.unlink(missing_ok=True)
+    try:
+        data = load_images(dataset)
+        return data, load_sources(dataset, load_images, like=data)
+    except BadImageError as error:
+        write_odd(bad_images, error.odd)
+        raise InputError(f"{error}\n{bad_images} lists them all.") from error
 
 
 def divide(data: ImageSet, params: Params, sources: Mapping[str, ImageSet] | None = None) -> Split:
     """The split of `data` that the settings ask for, and the unknown images of other data sets behind it.
 
     Raises:
-        InputError: classes or images do not fit the settings, or images stand in two parts where
+        InputError: classes or images do not fit the settings, or images stand in two places where
             `split.duplicates` is error.
     """
     settings = params.split
@@ -72,12 +91,22 @@ def divide(data: ImageSet, params: Params, sources: Mapping[str, ImageSet] | Non
         hashes=hashes_of(data),
     )
     split = add_sources(split, sources or {})
-    if split.duplicates and settings.duplicates == "error":
-        raise InputError(
-            f"split: {len(split.duplicates)} of the images stand in several parts, the first as rows "
-            f"{', '.join(map(str, split.duplicates[0]))}; split.duplicates: drop leaves each in one part."
-        )
+    if settings.duplicates == "error":
+        _refuse_copies(split)
     return without_duplicates(split) if settings.duplicates == "drop" else split
+
+
+def _refuse_copies(split: Split) -> None:
+    found = {
+        "stand in several parts": split.duplicates,
+        "are tested both as known and as unknown": split.contradictions,
+    }
+    for problem, copies in found.items():
+        if copies:
+            raise InputError(
+                f"split: {len(copies)} of the images {problem}, the first as rows "
+                f"{', '.join(map(str, copies[0]))}; split.duplicates: drop leaves each in one place."
+            )
 
 
 if __name__ == "__main__":

@@ -14,7 +14,8 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import NamedTuple
 
-LOCK = Path("dvc.lock")
+from pipeline.lockfile import LOCK
+
 CHANGES = "changes.patch"
 _LIBRARIES = ("torch", "torchvision", "timm", "numpy", "scikit-learn", "lightning-fabric", "mlflow", "dvc")
 # Results follow from code and params; dvc.lock and metrics are results.
@@ -25,10 +26,17 @@ _GIB = 1 << 30
 
 
 class Provenance(NamedTuple):
-    """Tags of a row, and what differs from the commit, for `git apply`."""
+    """Where a row comes from.
+
+    Args:
+        tags: of the row.
+        patch: what differs from the commit, for `git apply`.
+        way_back: the commands that bring the files of a finished row back; RUN_ID stands for the row's id.
+    """
 
     tags: dict[str, str]
-    patch: bytes
+    patch: bytes = b""
+    way_back: str = ""
 
 
 def provenance(experiment: str) -> Provenance:
@@ -42,7 +50,7 @@ def provenance(experiment: str) -> Provenance:
         tags["osr.dvc.lock"] = hashlib.md5(LOCK.read_bytes(), usedforsecurity=False).hexdigest()
     commit = git("rev-parse", "HEAD")
     if commit is None:
-        return Provenance(tags, b"")
+        return Provenance(tags)
     # Not `status --porcelain`, whose names need parsing: changed files, then files git does not know yet.
     files = [
         *_lines(git("diff", "HEAD", "--name-only", "--relative", "--", ".", *_NOT_SOURCE)),
@@ -56,30 +64,20 @@ def provenance(experiment: str) -> Provenance:
             "mlflow.source.git.commit": commit,
             "osr.git.dirty": "true" if code else "false",
             "osr.git.dirty_files": ", ".join(code)[:_MAX_TAG_LENGTH],
-            "osr.restore": way_back(commit, experiment, changed=bool(files), kept=bool(patch)),
         },
         patch,
+        _way_back(commit, experiment, changed=bool(files), kept=bool(patch)),
     )
 
 
-def way_back(commit: str, experiment: str, *, changed: bool, kept: bool) -> str:
-    """The commands that bring the files of a finished row back into the workspace.
-
-    Without an experiment the stages' results come from DVC's run cache, so `dvc repro` runs none of them.
-
-    Args:
-        commit: what HEAD was.
-        experiment: name of the DVC experiment; empty outside one.
-        changed: whether files differed from the commit.
-        kept: whether the row holds those changes.
-    """
+def _way_back(commit: str, experiment: str, *, changed: bool, kept: bool) -> str:
     if experiment:
         return f"dvc exp apply {experiment}"
-    steps = [f"git checkout {commit}"]
+    # The artifacts hold dvc.lock, the metrics, which DVC does not cache, and what differs from the commit.
+    steps = [f"git checkout {commit}", "mlflow artifacts download --run-id RUN_ID --dst-path ."]
     if changed:
-        where = "an artifact of this row" if kept else "not kept: the changes were too large"
-        steps.append(f"git apply {CHANGES} ({where})")
-    return ", then ".join([*steps, "dvc repro (runs nothing: every result is in DVC's cache)"])
+        steps.append(f"git apply {CHANGES}{'' if kept else ' (not kept: the changes were too large)'}")
+    return " && ".join([*steps, "dvc checkout"])
 
 
 def changes_patch() -> bytes:

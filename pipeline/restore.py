@@ -13,9 +13,9 @@ from typing import Any
 
 from ruamel.yaml import YAML
 
-logger = logging.getLogger("osr.restore")
+from pipeline.lockfile import LOCK
 
-LOCK = Path("dvc.lock")
+logger = logging.getLogger("osr.restore")
 
 
 def restore_outputs(stage: str) -> None:

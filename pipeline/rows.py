@@ -17,6 +17,7 @@ from pipeline.store import OWNER, STAGE, Store, owner
 
 KEY = "osr.key"
 LIVE = "osr.live."
+RESTORE = "osr.restore"
 FINISHED_STATES = ("done", "cached")
 _MAX_PARAM_LENGTH = 6000
 _PARAMS_PER_CALL = 100
@@ -71,6 +72,8 @@ def enter(store: Store, params: Mapping[str, Any], row: Any | None) -> str:
         # The owner comes first: a RUNNING row without a living owner is how dead ones are recognised.
         set_tags(store.client, run_id, {OWNER: owner(), KEY: row.data.tags.get(KEY, key), **origin.tags})
         store.client.update_run(run_id, status="RUNNING")
+    if origin.way_back:
+        set_tags(store.client, run_id, {RESTORE: origin.way_back.replace("RUN_ID", run_id)})
     _log_params(store.client, run_id, params)
     if origin.patch:
         _log_changes(store.client, run_id, origin.patch, row)

@@ -10,6 +10,8 @@ from osr.metrics import openness
 from osr.splits import PARTS, Split
 from pipeline.stages import CONTACT_SHEET, ODD_IMAGES, SPLIT
 
+SHOWN = 20  # copies of each kind
+
 
 def split_report() -> str:
     """Counts per class and part, groups, duplicates and openness of the split on disk.
@@ -32,15 +34,23 @@ def split_report() -> str:
         lines.append(_line("groups", "", groups, width))
     lines.append(f"images in no part: {int((split.part_codes < 0).sum())}")
     lines.append(f"openness: {openness(len(split.known), len(split.unknown)):.3f}")
-    lines.append(f"identical images in several parts: {len(split.duplicates)}")
-    lines += [
-        "  " + ", ".join(f"row {row} ({PARTS[split.part_codes[row]]})" for row in rows)
-        for rows in split.duplicates[:20]
-    ]
+    lines += _copies("identical images in several parts", split.duplicates, split)
+    lines += _copies("identical images tested as known and as unknown", split.contradictions, split)
+    lines += [f"may be one class: {', '.join(map(repr, names))}" for names in split.similar_names]
     if ODD_IMAGES.is_file():
         lines.append(f"files that were converted or skipped: {ODD_IMAGES}")
     lines.append(f"images to look at: {CONTACT_SHEET}")
     return "\n".join(lines) + "\n"
+
+
+def _copies(title: str, copies: list[list[int]], split: Split) -> list[str]:
+    return [f"{title}: {len(copies)}"] + [
+        "  " + ", ".join(f"row {row} ({_place(split, row)})" for row in rows) for rows in copies[:SHOWN]
+    ]
+
+
+def _place(split: Split, row: int) -> str:
+    return f"{PARTS[split.part_codes[row]]}, {split.class_names[split.targets[row]]}"
 
 
 def _line(name: str, role: str, numbers: Iterable[object], width: int) -> str:

@@ -14,6 +14,7 @@ SPLIT = ARTIFACTS / "split"
 IMAGES = SPLIT / "images.npy"
 IMAGE_FILES = SPLIT / "files.jsonl"
 ODD_IMAGES = SPLIT / "odd_images.csv"
+BAD_IMAGES = ARTIFACTS / "bad_images.csv"  # of a stage that they stopped, whose own folder does not stay
 CONTACT_SHEET = SPLIT / "contact_sheet.png"
 MODEL = ARTIFACTS / "model"
 WEIGHTS = MODEL / "model.safetensors"
@@ -46,12 +47,14 @@ class Stage:
 
     Args:
         name: as in dvc.yaml.
+        folder: of its results that say which split they were made from.
         artifacts: files and folders that are copied to the MLflow row.
         checkpoint: the weights file, uploaded once per content and linked afterwards.
         history: a CSV with a column `epoch` and one column per curve.
     """
 
     name: str
+    folder: Path | None = None
     artifacts: tuple[Path, ...] = ()
     checkpoint: Path | None = None
     history: Path | None = None
@@ -66,10 +69,10 @@ STAGES = {
     stage.name: stage
     for stage in (
         Stage("prepare-split", artifacts=(SPLIT / "split.json", CONTACT_SHEET)),
-        Stage("train", artifacts=(HISTORY,), checkpoint=WEIGHTS, history=HISTORY),
-        Stage("calibrate", artifacts=(CALIBRATOR,)),
-        Stage("fit-openmax", artifacts=(THRESHOLDS,)),
-        Stage("evaluate", artifacts=(CONFUSION, PER_CLASS, PER_CLASS_TABLE)),
+        Stage("train", folder=MODEL, artifacts=(HISTORY,), checkpoint=WEIGHTS, history=HISTORY),
+        Stage("calibrate", folder=CALIBRATION, artifacts=(CALIBRATOR,)),
+        Stage("fit-openmax", folder=DETECTORS, artifacts=(THRESHOLDS,)),
+        Stage("evaluate", folder=EVALUATION, artifacts=(CONFUSION, PER_CLASS, PER_CLASS_TABLE)),
         Stage("plot", artifacts=(CURVES, LEADERBOARD, FIGURES, VECTOR, REPORT)),
     )
 }

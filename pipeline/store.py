@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
+import gc
 import logging
 import os
 import platform
+import sys
 import textwrap
 import uuid
 from collections.abc import Iterator
@@ -13,11 +16,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pipeline.provenance import user
+
 logger = logging.getLogger("osr.tracking")
 
 OWNER = "osr.owner"
 STAGE = "osr.stage."
 KILLED = "KILLED"
+_ENTRY_POINT = "mlflow.project.entryPoint"
 _SQLITE = "sqlite:///"
 _LOCK_TIMEOUT_S = 120
 _MAX_REASON_LENGTH = 300
@@ -60,10 +66,7 @@ def connect(root: Path) -> Store:
     Raises:
         MlflowException, SQLAlchemyError, OSError: the store cannot be reached.
     """
-    # MLflow's default of 7 retries would hold a stage for four minutes per call when a server is down.
-    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
-    os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "30")
-    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+    _before_import()
     from filelock import FileLock
     from mlflow.tracking import MlflowClient
 
@@ -88,6 +91,7 @@ def store_may_fail(consequence: str) -> Iterator[None]:
     `MlflowException` is all that MLflow's REST client raises, `SQLAlchemyError` what its database store lets
     through, `OSError` covers artifact folders, the lock file and sockets.
     """
+    _before_import()
     from mlflow.exceptions import MlflowException
     from sqlalchemy.exc import SQLAlchemyError
 
@@ -121,20 +125,29 @@ def is_alive(owner: str) -> bool:
         return True
 
 
+def _before_import() -> None:
+    """Say what MLflow reads when it is imported, and let the process end quickly.
+
+    MLflow's default of 7 retries would hold a stage for four minutes per call when a server is down. Without
+    the freeze, the interpreter's last garbage collection walks through all of MLflow for half a second.
+    """
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "30")
+    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+    if "mlflow" not in sys.modules:
+        atexit.register(gc.freeze)
+
+
 def _reap(store: Store) -> None:
-    """Set RUNNING rows of dead processes of this host to KILLED."""
-    rows = store.client.search_runs(
-        list(
-            {store.experiment, "0"}
-        ),  # `mlflow run .` without --experiment-name lands in Default, whose id is 0
-        filter_string=f"attributes.status = 'RUNNING' and tags.`{OWNER}` LIKE '{platform.node()}:%'",
-    )
-    for row in rows:
-        if is_alive(row.data.tags[OWNER]):
+    """Set RUNNING rows to KILLED whose process was one of this machine and is dead."""
+    # `mlflow run .` without --experiment-name lands in Default, whose id is 0.
+    experiments = list({store.experiment, "0"})
+    for row in store.client.search_runs(experiments, filter_string="attributes.status = 'RUNNING'"):
+        if not _is_orphan(row):
             continue
-        # The owner may have ended in an orderly way since the search; from here on nobody writes to the row.
+        # It may have ended in an orderly way since the search; from here on nobody writes to the row.
         current = store.client.get_run(row.info.run_id)
-        if current.info.status != "RUNNING":
+        if current.info.status != "RUNNING" or not _is_orphan(current):
             continue
         for name, value in current.data.tags.items():
             if name.startswith(STAGE) and value == "running":
@@ -143,6 +156,22 @@ def _reap(store: Store) -> None:
         logger.warning(
             "the MLflow row %s was RUNNING, but its process is gone: set to KILLED", row.info.run_id
         )
+
+
+def _is_orphan(row: Any) -> bool:
+    """Whether the owner of a RUNNING row died, or the `mlflow run` that made the row and came to no stage."""
+    tags = row.data.tags
+    if OWNER in tags:
+        return tags[OWNER].startswith(f"{platform.node()}:") and not is_alive(tags[OWNER])
+    return _ENTRY_POINT in tags and tags.get("mlflow.user") == user() and not _mlflow_run_is_at_work()
+
+
+def _mlflow_run_is_at_work() -> bool:
+    """Whether a process of this machine is an `mlflow run`: it may be making the project's environment."""
+    import psutil
+
+    commands = [process.info["cmdline"] or [] for process in psutil.process_iter(["cmdline"])]
+    return any("run" in words and "mlflow" in (Path(word).name for word in words) for words in commands)
 
 
 def _tracking_uri(root: Path) -> str:

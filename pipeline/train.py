@@ -27,23 +27,17 @@ from osr.splits import Split
 from osr.training import EpochCallback, History, train
 from osr.training_state import Progress
 from pipeline.entry import Metrics, logger, run_stage
+from pipeline.execution import Row
 from pipeline.images import open_part, sample_images
 from pipeline.stages import HISTORY, MODEL, PARAMS, SPLIT, WEIGHTS
 from pipeline.store import workspace_root
 from pipeline.system_metrics import system_metrics
-from pipeline.tracking import Row, is_helper
+from pipeline.tracking import is_helper
 
 
 def train_stage(params: Params, row: Row) -> Metrics:
     """Write weights and history; return the numbers of the best epoch."""
-
-    def log_epoch(values: dict[str, float], images_per_s: float) -> None:
-        curves = {name: value for name, value in values.items() if name != "epoch"}
-        row.log_epoch(
-            int(values["epoch"]), {**curves, "speed/images_per_s": images_per_s, **system_metrics()}
-        )
-
-    model, progress, checkpoint = fit(params, log_epoch)
+    model, progress, checkpoint = fit(params, epoch_logger(row))
     MODEL.mkdir(parents=True, exist_ok=True)
     model.save(WEIGHTS)
     write_history(progress.history)
@@ -57,6 +51,18 @@ def train_stage(params: Params, row: Row) -> Metrics:
         },
         "parameters": sum(parameter.numel() for parameter in model.parameters()),
     }
+
+
+def epoch_logger(row: Row) -> EpochCallback:
+    """What shows each epoch in the row: its numbers, its speed, and what it asked of the machine."""
+
+    def log_epoch(values: dict[str, float], images_per_s: float) -> None:
+        curves = {name: value for name, value in values.items() if name != "epoch"}
+        row.log_epoch(
+            int(values["epoch"]), {**curves, "speed/images_per_s": images_per_s, **system_metrics()}
+        )
+
+    return log_epoch
 
 
 def fit(params: Params, on_epoch: EpochCallback) -> tuple[OpenSetModel, Progress, Path]:

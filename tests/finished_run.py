@@ -10,7 +10,7 @@ from osr.splits import Split
 from osr.thresholds import fit_threshold
 from pipeline import evaluate, stages
 from pipeline.entry import write_json
-from pipeline.tracking import Row
+from pipeline.execution import Row
 
 NAMES = ("cat", 'dog <b>&"', "owl", "fox", "eel")
 PER_CLASS = 40  # in each part; the first three classes are known, the last two unknown

@@ -6,13 +6,16 @@ import math
 import numpy as np
 import pytest
 from numpy.testing import assert_allclose
+from scipy.optimize import approx_fprime
 from scipy.special import log_softmax, softmax
 from sklearn.isotonic import IsotonicRegression
 from sklearn.linear_model import LogisticRegression
 
+from osr import vector_scaling
 from osr.calibration import fit_temperature
 from osr.calibrators import Isotonic, Temperature, Vector, fit_calibration, read_calibration
 from osr.errors import InputError
+from osr.vector_scaling import VectorLoss
 
 BRACKET = (0.01, 100.0)
 
@@ -61,6 +64,28 @@ def test_vector_of_two_classes_is_logistic_regression():
     theirs = LogisticRegression(C=np.inf, tol=1e-10, max_iter=1000).fit(logits, labels)
     moved = vector.apply(logits)
     assert_allclose(moved[:, 1] - moved[:, 0], theirs.decision_function(logits), atol=1e-3)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_the_loss_of_vector_scaling_and_its_slope(dtype, monkeypatch):
+    monkeypatch.setattr(vector_scaling, "BLOCK_ELEMENTS", 4 * 7)  # 43 blocks of 7 images
+    logits, labels = sample(count=300)
+    loss = VectorLoss(logits.astype(dtype), labels)
+    at = np.random.default_rng(1).normal(size=8)
+
+    def plain(parameters):
+        return nll(logits * parameters[:4] + parameters[4:], labels)
+
+    value, slope = loss(at)
+    assert value == pytest.approx(plain(at), rel=1e-6)
+    assert_allclose(slope, approx_fprime(at, plain), atol=1e-6)
+
+
+def test_vector_scaling_of_float32_logits_is_that_of_float64():
+    logits, labels = sample(scale=np.array([0.5, 1.0, 1.5, 0.7]))
+    one, two = (fit(values, labels, "vector").calibration for values in (logits, logits.astype(np.float32)))
+    assert_allclose(one.scale, two.scale, atol=1e-3)
+    assert_allclose(one.offset, two.offset, atol=1e-3)
 
 
 def test_isotonic_is_scikit_learns():

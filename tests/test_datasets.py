@@ -16,6 +16,7 @@ from sklearn.datasets import load_digits
 
 from osr.data import vision
 from osr.data.datasets import DATASETS, load_images
+from osr.data.hashes import hashes_of
 from osr.data.images import ImageSet, numbered
 from osr.errors import InputError
 
@@ -160,7 +161,9 @@ def test_files_that_are_not_there_are_named(tmp_path: Path, name: str) -> None:
         load_images(dataset(name, tmp_path))
     text = str(error.value)
     assert "dataset.download is false" in text
-    assert f"and set dataset.download to true, which unpacks what is there: {tmp_path}/" in text
+    assert f"and set dataset.download to true, which unpacks them: {tmp_path}/" in text
+    assert ("cifar-100-python.tar.gz" in text) == (name in ("cifar100", "cifar10+100"))
+    assert ("cifar-10-python.tar.gz" in text) == (name in ("cifar10", "cifar10+100"))
     assert text.endswith((".gz.", ".zip.", ".mat."))
 
 
@@ -175,9 +178,18 @@ def test_a_failed_download_says_what_goes_where(tmp_path: Path, monkeypatch: pyt
         load_images(settings)
     assert str(error.value) == (
         "data set 'cifar10': files are missing or damaged, and the download failed (no route to host); put "
-        "the published files here and set dataset.download to true, which unpacks what is there: "
-        f"{tmp_path}/cifar-10-python.tar.gz."
+        "the published files here, remove leftovers of an earlier try, and run this again, which unpacks "
+        f"them: {tmp_path}/cifar-10-python.tar.gz."
     )
+
+
+@pytest.mark.parametrize("content", [b"", b"\0\0", b"\0\0\x08\x01\0\0\0\x09ab"])
+def test_a_file_that_was_half_unpacked_is_refused(tmp_path: Path, content: bytes) -> None:
+    for part in ("train", "t10k"):
+        write_idx(tmp_path / "MNIST" / "raw" / f"{part}-images-idx3-ubyte", images_like((3, 28, 28)))
+        (tmp_path / "MNIST" / "raw" / f"{part}-labels-idx1-ubyte").write_bytes(content)
+    with pytest.raises(InputError, match=r"remove leftovers of an earlier try, .*MNIST/raw/train-images"):
+        load_images(dataset("mnist", tmp_path))
 
 
 def test_the_published_files_of_mnist(tmp_path: Path) -> None:
@@ -205,12 +217,17 @@ def test_own_code_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
         "def wrong(settings):\n"
         "    return 3\n"
     )
+    (tmp_path / "my_needs.py").write_text("import not_installed.deep\n")
     monkeypatch.syspath_prepend(tmp_path)
     assert load_images(dataset("my_images:load")).class_names == ("data", "b")
     for name, sentence in [
         (
             "my_image:load",
             "dataset.name is 'my_image:load', but there is no module 'my_image'; put my_image.py ",
+        ),
+        (
+            "my_needs:load",
+            "dataset.name is 'my_needs:load', but there is no module 'not_installed'; my_needs imports it.",
         ),
         ("my_images:lod", "dataset.name is 'my_images:lod', but my_images has no function 'lod'."),
         (
@@ -221,6 +238,26 @@ def test_own_code_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
         with pytest.raises(InputError) as error:
             load_images(dataset(name))
         assert str(error.value).startswith(sentence)
+
+
+def test_own_code_may_leave_images_in_their_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "my_files.py").write_text(
+        "from pathlib import Path\n"
+        "import numpy as np\n"
+        "from osr.data.images import ImageFiles, ImageSet\n"
+        "def load(settings, sub=''):\n"
+        "    files = ImageFiles(Path(settings.root) / sub, np.array(['a.png', 'b.png', 'c.png']), 3)\n"
+        "    return ImageSet(files, np.array([0, 1, 0]), ('x', 'y'))\n"
+        "def elsewhere(settings):\n"
+        "    return load(settings, 'deeper')\n"
+    )
+    for name, size in (("a", (3, 4)), ("b", (4, 3)), ("c", (3, 4))):
+        Image.new("RGB", size, "red").save(tmp_path / f"{name}.png")
+    monkeypatch.syspath_prepend(tmp_path)
+    first, second, third = hashes_of(load_images(dataset("my_files:load", tmp_path))).tolist()
+    assert first == third != second
+    with pytest.raises(InputError, match=r"must return files in dataset.root, .*, not in .*/deeper\."):
+        load_images(dataset("my_files:elsewhere", tmp_path))
 
 
 @pytest.mark.parametrize(
@@ -238,6 +275,10 @@ def test_own_code_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
             {"images": np.zeros((2, 4, 4, 4), np.uint8)},
             "images must be uint8 of shape (N, H, W, 1 or 3), not uint8 (2, 4, 4, 4).",
         ),
+        ({"targets": np.array([0, 1], np.uint8)}, "targets must be an array of int64, not uint8."),
+        ({"targets": [0, 1]}, "targets must be an array of int64, not list."),
+        ({"groups": np.array(["a", "b"])}, "groups must be an array of int64, not <U1."),
+        ({"class_names": ("a", " b")}, "class names must be text without spaces at its ends, not ' b'."),
         ({"targets": np.array([0])}, "2 images need as many targets, not (1,)."),
         ({"targets": np.array([0, 2])}, "targets must lie in 0..1."),
         ({"targets": np.array([-1, 0])}, "targets must lie in 0..1."),

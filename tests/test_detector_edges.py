@@ -5,12 +5,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
-from test_detectors import FEATURES, NAMES, known, make, settings
+from test_detectors import FEATURES, NAMES, assert_close, known, make, settings
 
 from osr.detectors.ensemble import Ensemble
 from osr.detectors.logit_scores import KPlus1, MaxLogit, Msp
 from osr.detectors.openmax import OpenMax
 from osr.detectors.registry import DETECTORS, build_detectors, load_detector
+from osr.detectors.vim import default_dimension
 from osr.errors import InputError
 from osr.outputs import Outputs
 
@@ -77,6 +78,34 @@ def test_no_number_comes_of_a_nan(name: str) -> None:
     test.logits[5], test.features[5], test.odin[5] = np.nan, np.nan, np.nan  # behind the back of Outputs
     with pytest.raises(InputError, match=r"image 5|not finite"):
         detector.score(test)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_zero_feature_vector_in_training(name: str) -> None:
+    train = known(0)
+    train.features[::7] = 0
+    train.logits[::7] = train.bias
+    assert np.isfinite(make(name).fit(train).score(known(1))).all()
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_arrays_in_any_memory_order(name: str) -> None:
+    """Fortran order, every other row, and rows backwards."""
+
+    def laid_out(outputs: Outputs, change) -> Outputs:
+        return replace(outputs, features=change(outputs.features), logits=change(outputs.logits))
+
+    train, test = known(0), known(1)
+    expected = make(name).fit(train).score(test)
+    detector = make(name).fit(laid_out(train, np.asfortranarray))
+    assert_close(detector.score(laid_out(test, np.asfortranarray)), expected)
+    assert_close(detector.score(test.select(slice(None, None, -1)))[::-1], expected)
+    assert_close(detector.score(test.select(slice(0, None, 2))), expected[::2])
+
+
+def test_vims_default_dimension_is_the_published_one() -> None:
+    found = [default_dimension(width) for width in (2560, 2048, 1024, 768, 767, 512, 128)]
+    assert found == [1000, 1000, 512, 512, 383, 256, 64]
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -15,7 +15,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 from scipy.special import softmax
 
 from osr.config import load_params
-from osr.detectors import base
+from osr.detectors import chunks
 from osr.detectors.base import Detector, NotFittedError
 from osr.detectors.registry import DETECTORS, build_detectors, load_detector
 from osr.detectors.settings import DetectorName, DetectorsSettings
@@ -130,7 +130,7 @@ def test_scores_depend_on_the_image_alone(fitted: Detector) -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_chunk_size_changes_nothing(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     expected = make(name).fit(known(0)).score(known(1))
-    monkeypatch.setitem(base.CHUNK_BYTES, "cpu", 19_000)
+    monkeypatch.setitem(chunks.CHUNK_BYTES, "cpu", 19_000)
     assert_close(make(name).fit(known(0)).score(known(1)), expected)
 
 

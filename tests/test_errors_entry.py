@@ -15,8 +15,8 @@ from toy_project import ROOT, Project
 from osr.config import Params
 from osr.errors import InputError
 from pipeline.entry import Metrics, run_stage, write_json
+from pipeline.execution import Row
 from pipeline.restore import restore_outputs
-from pipeline.tracking import Row
 
 STAGE = "prepare-split"
 METRICS = Path("metrics/prepare-split.json")

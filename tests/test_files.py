@@ -1,6 +1,9 @@
 """Folders and CSVs of images: what is listed, what is refused, odd files, packing, batches from files."""
 
 import csv
+import os
+import struct
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +24,7 @@ from osr.splits import Split
 from pipeline.images import open_images, open_part, sample_images
 from pipeline.prepare_split import prepare_split
 from pipeline.split_report import split_report
-from pipeline.stages import IMAGE_FILES, IMAGES, ODD_IMAGES, SPLIT
+from pipeline.stages import BAD_IMAGES, IMAGE_FILES, IMAGES, ODD_IMAGES, SPLIT
 
 ROOT = Path(__file__).parents[1]
 RNG = np.random.default_rng(0)
@@ -88,6 +91,62 @@ def test_links(tmp_path: Path) -> None:
         load_images(section(tmp_path))
 
 
+def test_a_folder_of_a_class_or_part_may_not_be_a_link(tmp_path: Path) -> None:
+    for name in ("images", "elsewhere"):
+        animals(tmp_path / name, count=1)
+    (tmp_path / "images/train").symlink_to(tmp_path / "elsewhere/images")
+    with pytest.raises(InputError, match="train is a link to a folder"):
+        load_images(section(tmp_path))
+    (tmp_path / "images/train").rename(tmp_path / "images/images/loop")
+    with pytest.raises(InputError, match="loop is a link to a folder"):
+        load_images(section(tmp_path, folder="images/images"))
+    (tmp_path / "images/images/loop").unlink()
+    (tmp_path / "images/images/loop").symlink_to("loop")
+    with pytest.raises(InputError, match="loop is a link that leads nowhere or in a circle"):
+        load_images(section(tmp_path, folder="images/images"))
+
+
+@pytest.mark.parametrize("folder", ["../images", "/images"])
+def test_the_folder_lies_in_the_root(tmp_path: Path, folder: str) -> None:
+    with pytest.raises(InputError, match=r"dataset.folder: .*images must lie in dataset.root, .*data\."):
+        load_images(section(tmp_path / "data", folder=folder))
+
+
+def test_what_is_no_image_is_passed_over(tmp_path: Path) -> None:
+    animals(tmp_path, count=1)
+    for name in (".DS_Store", "Thumbs.db", "._no 0.png", ".ipynb_checkpoints/copy.png"):
+        (tmp_path / "images/cat" / name).parent.mkdir(exist_ok=True)
+        (tmp_path / "images/cat" / name).write_bytes(b"no image")
+    os.mkfifo(tmp_path / "images/cat/pipe.png")  # to open it would wait for ever
+    assert len(load_images(section(tmp_path)).targets) == 3
+
+
+def test_parts_and_classes_are_not_mixed(tmp_path: Path) -> None:
+    animals(tmp_path, parts=("train", "valid"), count=1)
+    with pytest.raises(InputError, match=r"images holds valid, train; it may hold train, val and test alone"):
+        load_images(section(tmp_path))
+    (tmp_path / "images/valid").rename(tmp_path / "images/bus")
+    assert load_images(section(tmp_path)).class_names == ("bus", "train")
+
+
+def test_a_class_without_images_is_named(tmp_path: Path) -> None:
+    animals(tmp_path, parts=("train", "test"), count=1)
+    (tmp_path / "images/test/cat/no 0 é.png").unlink()
+    assert len(load_images(section(tmp_path)).targets) == 5
+    (tmp_path / "images/train/dog").mkdir()
+    with pytest.raises(InputError, match=r"images/train/dog holds none, whose names end in one of \.png,"):
+        load_images(section(tmp_path))
+
+
+def test_classes_that_are_numbers_have_their_order(tmp_path: Path) -> None:
+    for label in ("10", "9", "0"):
+        picture(tmp_path / "images" / label / "x.png")
+    data = load_images(section(tmp_path))
+    assert data.class_names == ("0", "9", "10")
+    names = [data.class_names[number] for number in data.targets]
+    assert names == ["0", "10", "9"]  # in the order of the folders
+
+
 def odd_files(folder: Path) -> None:
     """One file of each kind beside ten ordinary ones."""
     for number in range(10):
@@ -102,22 +161,27 @@ def odd_files(folder: Path) -> None:
     (folder / "empty.png").write_bytes(b"")
     (folder / "text.jpg").write_text("no image")
     Image.new("1", (20_000, 20_000)).save(folder / "huge.png")
+    Image.new("1", (10_000, 9_000)).save(folder / "large.png")
 
 
-@pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
 def test_odd_files_are_named_and_bad_ones_decide(tmp_path: Path) -> None:
     odd_files(tmp_path / "images/cat")
     with pytest.raises(InputError) as error:
         load_images(section(tmp_path))
     text = str(error.value)
-    assert text.startswith("dataset: 4 of 18 images cannot be read; mend or remove them, or set")
-    for name in ("cut.jpg", "empty.png is empty", "text.jpg", "huge.png"):
+    assert text.startswith("dataset: 5 of 19 images cannot be read; mend or remove them, or set")
+    for name in (
+        "cut.jpg",
+        "empty.png is empty",
+        "text.jpg is no image that can be read: its format",
+        "huge.png",
+    ):
         assert name in text
     data = load_images(section(tmp_path, on_bad_image="skip"))
     assert len(data.targets) == 14
     odd = {image.name.rsplit("/", 1)[1]: (image.is_bad, image.problem) for image in data.odd}
     assert {name for name, (is_bad, _) in odd.items() if is_bad} == {
-        "cut.jpg", "empty.png", "text.jpg", "huge.png"
+        "cut.jpg", "empty.png", "text.jpg", "huge.png", "large.png"
     }  # fmt: skip
     converted = {name: problem for name, (is_bad, problem) in odd.items() if not is_bad}
     assert converted == {
@@ -128,6 +192,40 @@ def test_odd_files_are_named_and_bad_ones_decide(tmp_path: Path) -> None:
     }
     assert isinstance(data.images, ImageFiles)
     assert {data.images[row].shape[2] for row in range(14)} == {3}
+
+
+def test_all_bad_files_of_a_stage_that_stops_are_listed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    animals(tmp_path)
+    for number in range(30):
+        (tmp_path / f"images/cat/bad {number:02}.png").write_bytes(b"no image")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(InputError, match=r"… and 10 more\.\n.*artifacts/bad_images.csv lists them all\.$"):
+        prepare_split(params(tmp_path), None)
+    with BAD_IMAGES.open(newline="") as file:
+        lines = list(csv.DictReader(file))
+    assert [line["file"] for line in lines] == [f"images/cat/bad {number:02}.png" for number in range(30)]
+    assert {line["kind"] for line in lines} == {"unreadable"}
+    metrics = prepare_split(params(tmp_path, on_bad_image="skip"), None)
+    assert metrics["odd_images"] == {"skipped": 30, "converted": 0}
+    assert not BAD_IMAGES.exists()
+
+
+def test_16_bit_colours_are_named(tmp_path: Path) -> None:
+    rows = np.zeros((2, 1 + 6 * 2), np.uint8)  # a filter byte and two pixels of three 16-bit channels a row
+    rows[:, 1:] = 128
+    head = struct.pack(">IIBBBBB", 2, 2, 16, 2, 0, 0, 0)
+    chunks = [(b"IHDR", head), (b"IDAT", zlib.compress(rows.tobytes())), (b"IEND", b"")]
+    content = b"\x89PNG\r\n\x1a\n" + b"".join(
+        struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
+        for name, data in chunks
+    )
+    (tmp_path / "images/cat").mkdir(parents=True)
+    (tmp_path / "images/cat/deep.png").write_bytes(content)
+    data = load_images(section(tmp_path))
+    assert [image.problem for image in data.odd] == ["16-bit"]
+    assert (data.images == 128).all()
 
 
 def test_only_bad_images(tmp_path: Path) -> None:
@@ -171,13 +269,24 @@ def test_a_csv(tmp_path: Path) -> None:
     other = load_images(section(tmp_path, "csv", csv=names))
     assert other.class_names == ("p1", "p2")
     assert other.parts is None
+    table = (tmp_path / "images.csv").read_text().replace("part", "split").replace("\n", "\r\n")
+    (tmp_path / "images.csv").write_bytes(table.encode("utf-8-sig"))
+    again = load_images(section(tmp_path, "csv"))
+    assert again.class_names == data.class_names
+    assert again.parts.tolist() == data.parts.tolist()
 
 
 @pytest.mark.parametrize(("lines", "header", "sentence"), [
     ([["../x.png", "a"]], "path,label", r"images.csv, line 2: '../x.png' lies outside of dataset.root"),
     ([["/etc/passwd", "a"]], "path,label", r"line 2: '/etc/passwd' lies outside of dataset.root"),
     ([["a.png", "a"], ["a.png", ""]], "path,label", r"line 3: the column 'label' is empty"),
-    ([["a.png"]], "path", r"dataset.csv.label: .*images.csv has no column 'label'; it has: path\."),
+    ([["a.png"]], "path", r"dataset.csv.label: .*images.csv has no column 'label'; it has: 'path'\."),
+    ([["a.png", "a"]], "path, label", r"has no column 'label'; it has: 'path', ' label'\."),
+    ([["a.png", "a", "b"]], "path,label,label", r"dataset.csv.label: .*images.csv has two columns 'label'"),
+    ([["a.png", "a"], [], ["b.png", " a"]], "path,label", r"line 4: the column 'label' is ' a', which beg"),
+    ([["a.png", "NaN"]], "path,label", r"line 2: the column 'label' is 'NaN', which is no value\."),
+    ([["a\0.png", "a"]], "path,label", r"line 2: the column 'path' holds a zero byte\."),
+    ([["a.png", "a", "dev"]], "path,label,split", r"the column 'split' is 'dev', but must be train, val or"),
     ([], "path,label", r"names no image"),
     ([["gone.png", "a"]], "path,label", r"none of the 1 images can be read, the first: .*gone.png"),
 ])  # fmt: skip
@@ -233,6 +342,18 @@ def test_the_stage_keeps_files_or_packs_them(
     assert len(data) == len(split.train)
     assert sample_images(split.train, settings.model).shape[3] == 3
     assert [len(labels) for _, labels in data.batches(5)][:-1] == [5] * ((len(data) - 1) // 5)
+
+
+def test_nothing_of_an_earlier_split_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    animals(tmp_path)
+    (tmp_path / "images/cat/bad.png").write_bytes(b"")
+    monkeypatch.chdir(tmp_path)
+    prepare_split(params(tmp_path, pack_size="none", on_bad_image="skip"), None)
+    (tmp_path / "images/cat/bad.png").unlink()
+    prepare_split(params(tmp_path), None)
+    assert not IMAGE_FILES.exists()
+    assert not ODD_IMAGES.exists()
+    assert isinstance(open_images(), np.ndarray)
 
 
 def stored(tmp_path: Path, num_workers: int, count: int = 23) -> FileImages:

@@ -14,7 +14,7 @@ from osr.data.hashes import image_hashes
 from osr.data.images import ImageSet
 from osr.division import make_split, without_duplicates
 from osr.errors import InputError
-from osr.leaks import cut_group, repeated_images
+from osr.leaks import cut_group, repeated_images, similar_names
 from osr.splits import PARTS, Split
 
 
@@ -125,14 +125,20 @@ def test_no_split_of_any_spec_leaks(spec: Spec) -> None:
         copies.setdefault(int(spec.hashes[row]), []).append(row)
     leaks = sorted(sorted(rows) for rows in copies.values() if len({of_row[row] for row in rows}) > 1)
     assert split.duplicates == leaks
+    tested = {row: spec.data.targets[row] in spec.known for row, part in of_row.items() if part == "test"}
+    both = [[row for row in rows if row in tested] for rows in copies.values()]
+    both = sorted(sorted(rows) for rows in both if len({tested[row] for row in rows}) == 2)
+    assert split.contradictions == both
     try:
         dropped = without_duplicates(split)
     except InputError as error:
         assert "has no image in" in str(error)  # noqa: PT017
         return
     assert dropped.duplicates == []
+    assert dropped.contradictions == []
     assert_whole(dropped, spec)
-    assert_array_equal(dropped.test, split.test)
+    as_unknown = {row for rows in both for row in rows if not tested[row]}
+    assert set(split.test) - set(dropped.test) == as_unknown
     assert set(dropped.train) <= set(split.train)
 
 
@@ -263,3 +269,9 @@ def test_leaks_of_hand_made_parts() -> None:
     assert repeated_images(hashes, np.full(7, -1)) == []
     assert cut_group(np.array([1, 1, 2, 2]), np.array([0, 0, 1, -1])) is None
     assert cut_group(np.array([1, 2, 2, 1]), np.array([0, 1, 2, 0])) == (2, 1, 2)
+
+
+def test_names_that_may_be_one_class() -> None:
+    names = dict(enumerate(("Polar bear", "polar_bear", "cat", "CAT", "c++", "c", "cafe\u0301", "caf\u00e9")))
+    assert similar_names(names, {0, 4, 7}) == [[0, 1], [6, 7]]
+    assert similar_names(names, {3}) == [[2, 3]]

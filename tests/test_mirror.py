@@ -4,10 +4,12 @@ import json
 import math
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from pipeline.mirror import agrees, mirror
+from pipeline.provenance import user
 from pipeline.rows import enter, find_for_stage
 from pipeline.stages import STAGES
 from pipeline.store import Store, connect, is_alive, owner, store_may_fail, workspace_root
@@ -141,6 +143,22 @@ def test_rows_of_dead_processes_are_closed(store: Store) -> None:
     assert store.client.get_run(dead).info.status == "KILLED"
     assert store.client.get_run(dead).data.tags["osr.stage.train"] == "KILLED"
     assert store.client.get_run(alive).info.status == "RUNNING"
+
+
+@pytest.mark.parametrize(("at_work", "status"), [(False, "KILLED"), (True, "RUNNING")])
+def test_rows_that_mlflow_run_left_before_any_stage_are_closed(
+    store: Store, monkeypatch: pytest.MonkeyPatch, at_work: bool, status: str
+) -> None:
+    """It makes its row first, then the environment, and leaves the row RUNNING when that fails."""
+    command = ["python", "/somewhere/bin/mlflow", "run", "."] if at_work else ["mlflow", "server"]
+    processes = [SimpleNamespace(info={"cmdline": words}) for words in (None, command)]
+    tags = {"mlflow.project.entryPoint": "main", "mlflow.user": user()}
+    left = store.client.create_run(store.experiment, tags=tags).info.run_id
+    foreign = store.client.create_run(store.experiment, tags={**tags, "mlflow.user": "else"}).info.run_id
+    monkeypatch.setattr("psutil.process_iter", lambda _attributes: processes)
+    connect(store.root)
+    assert store.client.get_run(left).info.status == status
+    assert store.client.get_run(foreign).info.status == "RUNNING"
 
 
 def test_owner_is_this_process() -> None:

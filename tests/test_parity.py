@@ -211,6 +211,28 @@ def test_fdbd_of_classes_that_share_a_row():
     assert np.isnan(theirs).any()
 
 
+def test_vim_where_variances_span_six_decades():
+    """Their covariance and its eigenvectors are float32: directions of nearly equal variance mix."""
+    rng = np.random.default_rng(0)
+    turn = np.linalg.qr(rng.normal(size=(64, 64)))[0]
+    weight, bias = rng.normal(size=(5, 64)) + 1, rng.normal(size=5)
+    train, test = (
+        made(
+            rng.normal(size=(count, 64)) * np.logspace(0, -3, 64) @ turn.T + 1, np.zeros(count), weight, bias
+        )
+        for count in (3000, 200)
+    )
+    ours, theirs = scores("vim", settings_with(vim={"dimension": 32}), train, test)
+    origin = -np.linalg.pinv(train.weight.astype(float)) @ train.bias
+    x, y = (part.features.astype(float) - origin for part in (train, test))
+    minor = np.linalg.eigh(x.T @ x)[1][:, :32]
+    alpha = train.logits.max(1).astype(float).mean() / np.linalg.norm(x @ minor, axis=1).mean()
+    right = alpha * np.linalg.norm(y @ minor, axis=1) - logsumexp(test.logits.astype(float), axis=1)
+    error, their_error = (np.abs(found - right).max() / np.ptp(right) for found in (ours, theirs))
+    assert error < 1e-5
+    assert their_error > 10 * error
+
+
 def test_vim_with_too_few_features():
     settings = settings_with(vim={"dimension": WIDTH})
     with pytest.raises(InputError, match="nothing would be left"):

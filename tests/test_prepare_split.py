@@ -45,8 +45,21 @@ def test_copies_are_reported_dropped_or_refused() -> None:
         divide(copied(), params(duplicates="error"))
     assert str(error.value) == (
         "split: 1 of the images stand in several parts, the first as rows 3, 13; split.duplicates: drop "
-        "leaves each in one part."
+        "leaves each in one place."
     )
+
+
+def test_an_image_tested_as_known_and_as_unknown_is_reported_dropped_or_refused() -> None:
+    data = copied()
+    data.images[3] = 0
+    data.images[50] = data.images[13]  # a test image of the known cat stands among the unknown frogs, too
+    reported = divide(data, params())
+    assert reported.duplicates == []
+    assert reported.contradictions == [[13, 50]]
+    dropped = divide(data, params(duplicates="drop"))
+    assert set(reported.test) - set(dropped.test) == {50}
+    with pytest.raises(InputError, match=r"split: 1 of the images are tested both as known and as unknown"):
+        divide(data, params(duplicates="error"))
 
 
 def test_the_stage_and_its_report(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -64,7 +77,7 @@ def test_the_stage_and_its_report(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     settings = settings.model_copy(update={"dataset": settings.dataset.model_copy(update={"name": "arrays"})})
     metrics = prepare_split(settings, None)
     assert metrics["images"] == {"train": 16, "val": 4, "test": 30, "test_known": 20, "test_unknown": 10}
-    assert metrics["duplicates"] == 1
+    assert (metrics["duplicates"], metrics["contradictions"]) == (1, 0)
     assert np.load(IMAGES).shape == (60, 6, 8, 3)
     with Image.open(CONTACT_SHEET) as sheet:
         assert sheet.size[1] == 4 * CELL
@@ -80,7 +93,8 @@ def test_the_stage_and_its_report(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         "images in no part: 10",
         "openness: 0.106",
         "identical images in several parts: 1",
-        f"  row 3 ({'train' if 3 in split.train else 'val'}), row 13 (test)",
+        f"  row 3 ({'train' if 3 in split.train else 'val'}, cat), row 13 (test, cat)",
+        "identical images tested as known and as unknown: 0",
         "images to look at: artifacts/split/contact_sheet.png",
     ]
 

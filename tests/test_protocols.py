@@ -183,6 +183,13 @@ def test_a_text_is_a_name_and_a_number_an_id() -> None:
     assert resolve_classes(["3", 3], ANIMALS, key="split.known") == [2, 3]
 
 
+def test_numbers_are_names_where_all_names_are_numbers() -> None:
+    names = ("1", "2", "10")  # labels of the user's own that start at 1
+    assert resolve_classes([1, "2", 10], names, key="split.known") == [0, 1, 2]
+    with pytest.raises(InputError, match=r"has no class 0; .*"):
+        resolve_classes([0], names, key="split.known")
+
+
 @pytest.mark.parametrize(
     ("entry", "end"),
     [

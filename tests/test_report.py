@@ -17,12 +17,12 @@ from pipeline import cautions, stages
 from pipeline.cautions import acceptance_bounds
 from pipeline.code_state import code_state
 from pipeline.entry import write_json
+from pipeline.execution import Row
 from pipeline.figure_texts import TEXTS, figure_text
 from pipeline.galleries import accepted_unknowns, rejected_knowns
 from pipeline.plot import headline, plot
 from pipeline.report import INTERVALS, write_report
 from pipeline.run_files import RunFiles
-from pipeline.tracking import Row
 
 ROOT = Path(__file__).parents[1]
 PARAMS = finished_run.params_of(ROOT)

@@ -1,5 +1,6 @@
 """Whole executions of a DVC project that computes nothing (tests/tracking_project), and their rows."""
 
+import json
 import os
 import shlex
 import shutil
@@ -9,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from dvc_project import TIMEOUT_S, Project, states
+from ruamel.yaml import YAML
 from toy_project import STAGES, create, hang, is_complete
 
 MLFLOW_RUN = ("mlflow", "run", ".", "--env-manager", "local")
@@ -76,27 +78,43 @@ def test_forced_execution_is_a_new_row(project: Project) -> None:
     assert project.curve(second) == [0, 1, 2]
 
 
+def recorded_outputs(lock: Path) -> dict[str, list]:
+    """What a dvc.lock says of the outputs of each stage."""
+    stages = YAML(typ="safe", pure=True).load(lock)["stages"]
+    return {name: entry["outs"] for name, entry in stages.items()}
+
+
+def results(project: Project) -> dict[Path, bytes]:
+    """Content of every result file."""
+    folders = [project.root / name for name in ("artifacts", "figures", "metrics")]
+    return {path: path.read_bytes() for folder in folders for path in folder.rglob("*") if path.is_file()}
+
+
 def test_a_row_says_how_its_files_come_back_and_that_works(project: Project) -> None:
     project.knob("evaluate", "edited")
     (project.root / "new.py").write_text("a new file")
     project.dvc("repro")
-    wanted = (project.root / "metrics/evaluate.json").read_text()
+    wanted = results(project)
     _, row = project.rows()
     commit = project.run("git", "rev-parse", "HEAD").strip()
     way = row.data.tags["osr.restore"]
-    assert way.startswith(
-        f"git checkout {commit}, then git apply changes.patch (an artifact of this row), then "
-    )
-    patch = project.client.download_artifacts(row.info.run_id, "changes.patch", str(project.root.parent))
+    assert way.split(" && ") == [
+        f"git checkout {commit}",
+        f"mlflow artifacts download --run-id {row.info.run_id} --dst-path .",
+        "git apply changes.patch",
+        "dvc checkout",
+    ]
+    lock = project.client.download_artifacts(row.info.run_id, "dvc.lock", str(project.root.parent))
+    assert recorded_outputs(Path(lock)) == recorded_outputs(project.root / "dvc.lock"), "as DVC writes it"
 
     project.run("git", "checkout", "-q", "-f", commit)
     (project.root / "new.py").unlink()
-    project.dvc("repro", "-q")
-    assert (project.root / "metrics/evaluate.json").read_text() != wanted
-    project.run("git", "checkout", "-q", "-f", commit)
-    project.run("git", "apply", patch)
-    assert "Running stage" not in project.dvc("repro")
-    assert (project.root / "metrics/evaluate.json").read_text() == wanted
+    project.dvc("repro", "-q", "--force")
+    assert results(project) != wanted
+    shutil.rmtree(project.root / ".dvc" / "cache" / "runs")
+    project.run("bash", "-euc", way)
+    assert results(project) == wanted
+    assert (project.root / "knobs/evaluate").read_text() == "edited"
     assert (project.root / "new.py").read_text() == "a new file"
 
 
@@ -130,6 +148,11 @@ def test_queue_with_two_workers_that_start_on_no_database(project: Project) -> N
     # The rows came from temporary copies that are gone by now; their artifacts, and those to come, are not.
     assert all(project.artifacts(row, "figures") == ["figures/one.txt"] for row in rows)
     assert project.client.get_experiment("0").artifact_location == f"{project.root}/mlruns/0"
+
+    for row in rows:
+        project.run(*shlex.split(row.data.tags["osr.restore"]))
+        made = json.loads((project.root / "metrics/plot.json").read_text())
+        assert made["number"]["plot"] == pytest.approx(row.data.metrics["number/plot"])
 
 
 def test_mlflow_run_fills_its_own_row(project: Project) -> None:
@@ -204,19 +227,23 @@ def test_killed_training_that_begins_anew_with_other_numbers_is_a_new_row(projec
     _, killed, retried = project.rows()
     assert killed.info.status == "KILLED"
     assert states(killed)["train"] == f"KILLED: begun anew in row {retried.info.run_id}"
-    assert project.curve(killed) == project.curve(retried) == [0, 1, 2]
+    assert project.curve(killed) == [0], "the others were to be sent a second later"
+    assert project.curve(retried) == [0, 1, 2]
     assert retried.info.status == "FINISHED"
     assert states(retried) == {"prepare-split": "cached", "train": "done", "calibrate": "done"}
 
 
 @pytest.mark.parametrize(("sent", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, -signal.SIGINT)])
-def test_signal_closes_the_row(project: Project, sent: signal.Signals, status: int) -> None:
-    project.knob("plot", "hang")
-    process, stage = hang(project, "toy", "plot")
+def test_signal_closes_the_row_and_sends_every_epoch(
+    project: Project, sent: signal.Signals, status: int
+) -> None:
+    project.knob("train", "late-hang")
+    process, stage = hang(project, "toy", "train")
     os.kill(stage, sent)
     assert process.wait(TIMEOUT_S) == status
     *_, row = project.rows()
-    assert row.info.status == states(row)["plot"] == "KILLED"
+    assert row.info.status == states(row)["train"] == "KILLED"
+    assert project.curve(row) == [0, 1, 2]
 
 
 def test_unreachable_store_costs_no_result_and_sync_catches_up(project: Project) -> None:

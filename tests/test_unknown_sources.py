@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from osr.config import Params, check_params, load_params, read_yaml
-from osr.data.images import ImageSet
+from osr.data.images import ImageSet, OddImage
 from osr.data.unknown_sources import add_sources, part_to_test, resized
 from osr.errors import InputError
 from osr.outputs import Outputs
@@ -102,6 +102,16 @@ def test_a_source_that_copies_a_training_image_is_reported() -> None:
     dropped = divide(data, params(duplicates="drop"), {"near": copied})
     assert first not in dropped.train
     assert 60 in dropped.test
+
+
+def test_what_is_odd_about_a_source_is_kept() -> None:
+    odd = (OddImage("a.png", "palette", False),)
+    assert part_to_test(ImageSet(images(2), np.zeros(2, int), ("x",), odd=odd)).odd == odd
+
+
+def test_a_class_of_a_source_with_the_name_of_a_known_one_is_named() -> None:
+    split = divide(main_set(), params(), {"far": ImageSet(images(2), np.array([0, 1]), ("Dog", "elk"))})
+    assert split.similar_names == [["dog", "far/Dog"]]
 
 
 def test_a_class_of_another_set_is_never_known() -> None:

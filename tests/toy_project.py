@@ -1,5 +1,6 @@
 """Makes and drives the toy DVC project of tests/tracking_project."""
 
+import os
 import shutil
 import subprocess
 import sys
@@ -16,15 +17,18 @@ def is_complete(row) -> bool:
     return row.info.status == "FINISHED" and {f"number/{name}" for name in STAGES} <= set(row.data.metrics)
 
 
-def hang(project: Project, *arguments: str, **env: str) -> tuple[subprocess.Popen, int]:
+def hang(
+    project: Project, *arguments: str, log: Path = Path(os.devnull), **env: str
+) -> tuple[subprocess.Popen, int]:
     """Start a Python module whose stage hangs; returns the process, and the process id of the stage."""
-    process = subprocess.Popen(
-        [sys.executable, "-m", *arguments],
-        cwd=project.root,
-        env=project.environment() | env,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
+    with log.open("w") as output:
+        process = subprocess.Popen(
+            [sys.executable, "-m", *arguments],
+            cwd=project.root,
+            env=project.environment() | env,
+            stdout=output,
+            stderr=output,
+        )
     sign = project.root / "hanging"
     deadline = time.monotonic() + TIMEOUT_S
     while not (sign.exists() and sign.read_text()):

@@ -2,7 +2,7 @@
 
 images: (N, H, W) or (N, H, W, 1 or 3) uint8; labels: (N,) whole numbers or text; part: (N,) the text train,
 val or test; group: (N,); class_names: (K,) text. Whole-number labels are positions in class_names; without
-class_names the classes are the labels that occur, sorted.
+class_names the classes are the labels that occur, in order.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from osr.data.images import ImageSet, numbered
+from osr.data.images import ImageSet, classes_of, numbered
 from osr.data.settings import ArraysSettings, DatasetSettings
 from osr.errors import InputError
 from osr.outputs import IntArray
@@ -123,10 +123,10 @@ def _targets(labels: NDArray[Any], names: NDArray[Any] | None) -> tuple[IntArray
         raise InputError(
             f"{KEY}.labels must be whole numbers or text of shape (N,), not {labels.dtype} {labels.shape}."
         )
-    values, inverse = np.unique(labels, return_inverse=True)
     if names is None:
-        return inverse.astype(np.int64), tuple(str(value) for value in values)
+        return classes_of(labels)
     class_names = tuple(str(name) for name in names)
+    values, inverse = np.unique(labels, return_inverse=True)
     if labels.dtype.kind != "U":
         return labels.astype(np.int64), class_names
     for value in values:

@@ -16,10 +16,13 @@ if TYPE_CHECKING:
 CELL = 40
 NAMES_WIDTH = 240
 GAP = 12
+MAX_LINES = 300
 
 
 def contact_sheet(images: NDArray[np.uint8] | ImageFiles, split: Split, *, per_part: int = 6) -> Image.Image:
     """One line per class, known ones first, and one block of columns per part.
+
+    Of more than `MAX_LINES` classes some are shown, evenly spread.
 
     Args:
         images: (N, H, W, C) uint8, C = 1 or 3, or files; only what is shown is read.
@@ -29,7 +32,8 @@ def contact_sheet(images: NDArray[np.uint8] | ImageFiles, split: Split, *, per_p
     from PIL import Image, ImageDraw, ImageFont
 
     roles = ("known", "background", "unknown")
-    lines = [(number, role) for role in roles for number in getattr(split, role)]
+    classes = [(number, role) for role in roles for number in getattr(split, role)]
+    lines = [classes[place] for place in _spread(len(classes), MAX_LINES)]
     block = per_part * CELL + GAP
     sheet = Image.new("RGB", (NAMES_WIDTH + len(PARTS) * block, (len(lines) + 1) * CELL), "white")
     draw, font = ImageDraw.Draw(sheet), ImageFont.load_default(size=13)
@@ -42,11 +46,15 @@ def contact_sheet(images: NDArray[np.uint8] | ImageFiles, split: Split, *, per_p
         for column, part in enumerate(PARTS):
             rows = split.rows(part)
             rows = rows[split.targets[rows] == number]
-            spread = np.linspace(0, len(rows) - 1, min(per_part, len(rows))).round().astype(int)
-            for place, row in enumerate(rows[spread]):
+            for place, row in enumerate(rows[_spread(len(rows), per_part)]):
                 corner = (NAMES_WIDTH + column * block + place * CELL, line * CELL)
                 sheet.paste(_thumbnail(images[row]), corner)
     return sheet
+
+
+def _spread(count: int, most: int) -> NDArray[np.int64]:
+    """At most `most` of the places 0..count - 1, evenly spread."""
+    return np.linspace(0, count - 1, min(most, count)).round().astype(np.int64)
 
 
 def _thumbnail(image: NDArray[np.uint8]) -> Image.Image:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 
 from osr.data.arrays import arrays
 from osr.data.file_sets import folder, table, textures, tiny_imagenet
-from osr.data.images import ImageSet
+from osr.data.images import ImageFiles, ImageSet
 from osr.data.settings import DatasetSettings
 from osr.data.traffic_signs import gtsrb
 from osr.data.vision import (
@@ -42,9 +43,11 @@ def _own_function(name: str) -> Load:
     try:
         module = importlib.import_module(module_name)
     except ModuleNotFoundError as error:
+        is_its_own = error.name is not None and f"{module_name}.".startswith(f"{error.name}.")
+        advice = f"put {module_name.replace('.', '/')}.py where you run the pipeline"
         raise InputError(
-            f"dataset.name is {name!r}, but there is no module {error.name!r}; put {module_name}.py where "
-            "you run the pipeline."
+            f"dataset.name is {name!r}, but there is no module {error.name!r}; "
+            + (f"{advice}." if is_its_own else f"{module_name} imports it.")
         ) from error
     function = getattr(module, function_name, None)
     if not callable(function):
@@ -55,6 +58,11 @@ def _own_function(name: str) -> Load:
         if not isinstance(data, ImageSet):
             raise InputError(
                 f"dataset.name: {name} must return an osr.data.images.ImageSet, not {type(data).__name__}."
+            )
+        if isinstance(data.images, ImageFiles) and data.images.root != Path(settings.root):
+            raise InputError(
+                f"dataset.name: {name} must return files in dataset.root, {settings.root}, not in "
+                f"{data.images.root}."
             )
         return data
 

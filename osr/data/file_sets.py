@@ -8,7 +8,7 @@ from osr.data.files import Listing, list_csv, list_folder
 from osr.data.images import ImageSet
 from osr.data.reading import read_listing
 from osr.data.settings import DatasetSettings
-from osr.data.vision import download_failed
+from osr.data.vision import DAMAGES, download_failed
 from osr.errors import InputError
 
 
@@ -63,7 +63,7 @@ def textures(settings: DatasetSettings) -> ImageSet:
             part: DTD(root=settings.root, split=part, download=settings.download)
             for part in ("train", "val", "test")
         }
-    except (RuntimeError, OSError, EOFError) as error:
+    except DAMAGES as error:
         raise download_failed(settings, ["dtd/dtd-r1.0.1.tar.gz"], error) from error
     names, labels, parts = [], [], []
     for part, data in divided.items():

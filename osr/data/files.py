@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from osr.data.images import numbered
+from osr.data.images import classes_of, numbered
 from osr.data.settings import CsvSettings, DatasetSettings
 from osr.errors import InputError
 from osr.image_files import SUFFIXES
@@ -20,6 +20,9 @@ from osr.outputs import IntArray
 from osr.splits import PARTS
 
 NONE, AUTO = "none", "auto"
+AUTOMATIC = {"part": ("part", "split"), "group": ("group",)}  # columns that a CSV need not have
+SHOWN = 5
+ALMOST_PARTS = ("valid", "validation", "training", "testing")
 
 
 @dataclass(frozen=True)
@@ -51,13 +54,13 @@ class Listing:
         parts: Sequence[str] | None = None,
         groups: Sequence[str] | None = None,
     ) -> Listing:
-        """The classes are the labels that occur, sorted; equal text in `groups` is one group."""
-        class_names, targets = np.unique(np.array(labels), return_inverse=True)
+        """The classes are the labels that occur, in order; equal text in `groups` is one group."""
+        targets, class_names = classes_of(np.array(labels))
         return cls(
             root,
             np.array(names),
-            targets.astype(np.int64),
-            tuple(map(str, class_names)),
+            targets,
+            class_names,
             None if parts is None else np.array(parts),
             None if groups is None else numbered(np.array(groups)),
         )
@@ -71,37 +74,60 @@ def list_folder(settings: DatasetSettings) -> Listing:
     """Images below the class sub-folders of `dataset.folder`; folders train, val and test may stand above.
 
     Raises:
-        InputError: the folder is missing or holds no image, or a link leads out of it or to a folder.
+        InputError: the folder is missing or outside of the root, a class has no image, parts and classes are
+            mixed, or a link leads out of the folder or to a folder.
     """
     root = Path(settings.root)
     top = root / settings.folder
+    if ".." in Path(settings.folder).parts or Path(settings.folder).is_absolute():
+        raise InputError(f"dataset.folder: {top} must lie in dataset.root, {root}.")
     if not top.is_dir():
         raise InputError(f"dataset.folder: {top} is no folder; put your class sub-folders there.")
-    has_parts = {path.name for path in _folders(top)} <= set(PARTS)
-    names, labels, parts = [], [], []
-    for above in _folders(top) if has_parts else [top]:
-        for of_class in _folders(above):
-            for file in _files(of_class, top):
-                if file.suffix.lower() in SUFFIXES:
-                    names.append(str(file.relative_to(root)))
-                    labels.append(of_class.name)
-                    parts.append(above.name)
-    if not names:
-        raise InputError(
-            f"dataset.folder: {top} has no class sub-folder with images, whose names end in one of "
-            f"{', '.join(SUFFIXES)}."
-        )
+    has_parts = _has_parts(top)
+    names: list[str] = []
+    labels: list[str] = []
+    parts: list[str] = []
+    empty: dict[str, Path] = {}
+    for above in _folders(top, top) if has_parts else [top]:
+        for of_class in _folders(above, top):
+            files = [file for file in _files(of_class, top) if file.suffix.lower() in SUFFIXES]
+            names += [str(file.relative_to(root)) for file in files]
+            labels += [of_class.name] * len(files)
+            parts += [above.name] * len(files)
+            empty[of_class.name] = of_class
+    for name in set(labels):
+        del empty[name]
+    if empty or not names:
+        where = f"{min(empty.values())} holds none" if empty else f"{top} has no class sub-folder with images"
+        raise InputError(f"dataset.folder: {where}, whose names end in one of {', '.join(SUFFIXES)}.")
     return Listing.make(root, names, labels, parts if has_parts else None)
 
 
-def _folders(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
+def _has_parts(top: Path) -> bool:
+    """Whether the folders in `top` are parts; a class may be called train, but not beside one called test."""
+    names = {path.name for path in _folders(top, top)}
+    if names <= set(PARTS):
+        return True
+    if "train" in names and len(names & {*PARTS, *ALMOST_PARTS}) > 1:
+        shown = ", ".join(sorted(names, reverse=True)[:SHOWN])
+        raise InputError(
+            f"dataset.folder: {top} holds {shown}; it may hold train, val and test alone, or class "
+            "sub-folders."
+        )
+    return False
+
+
+def _folders(folder: Path, top: Path) -> list[Path]:
+    """The folders in `folder`, of which none may be a link; hidden ones are passed over."""
+    found = sorted(path for path in folder.iterdir() if not path.name.startswith("."))
+    for path in found:
+        if path.is_symlink() and not path.is_file():
+            _check_link(path, top)
+    return [path for path in found if path.is_dir()]
 
 
 def _files(folder: Path, top: Path) -> Iterator[Path]:
-    """Every file below `folder` in alphabetical order; hidden ones are passed over."""
-    if folder.is_symlink():
-        _check_link(folder, top)
+    """Every file below `folder` in alphabetical order; hidden ones, pipes and devices are passed over."""
     with os.scandir(folder) as entries:
         found = sorted(entries, key=lambda entry: entry.name)
     for entry in found:
@@ -112,7 +138,7 @@ def _files(folder: Path, top: Path) -> Iterator[Path]:
             _check_link(path, top)
         if entry.is_dir():
             yield from _files(path, top)
-        else:
+        elif entry.is_file():
             yield path
 
 
@@ -159,26 +185,38 @@ def _read_columns(path: Path, names: CsvSettings) -> dict[str, list[str]]:
             columns: dict[str, list[Any]] = {key: [] for key in wanted}
             for line in reader:
                 for key, name in wanted.items():
+                    if problem := _problem(key, line[name]):
+                        raise InputError(f"{path}, line {reader.line_num}: the column {name!r} {problem}.")
                     columns[key].append(line[name])
     except (UnicodeDecodeError, csv.Error) as error:
         raise InputError(f"dataset.csv.file: {path} must be a CSV in UTF-8 ({error}).") from error
-    for key, values in columns.items():
-        if None in values or "" in values:
-            number = next(row for row, value in enumerate(values) if not value)
-            raise InputError(f"{path}, line {number + 2}: the column {wanted[key]!r} is empty.")
     if not columns["path"]:
         raise InputError(f"dataset.csv.file: {path} names no image.")
     return columns
 
 
+def _problem(key: str, value: str | None) -> str:
+    """Why a cell cannot be what the column `key` must hold; empty if it can."""
+    if not value or value.lower() == "nan":
+        return "is empty" if not value else f"is {value!r}, which is no value"
+    if key == "part" and value not in PARTS:
+        return f"is {value!r}, but must be train, val or test"
+    if key != "path" and value != value.strip():
+        return f"is {value!r}, which begins or ends with a space"
+    return "holds a zero byte" if "\0" in value else ""
+
+
 def _wanted(path: Path, names: CsvSettings, available: Sequence[str]) -> dict[str, str]:
     wanted = {}
     for key, name in names.model_dump(exclude={"file"}).items():
-        if name == NONE or (name == AUTO and key not in available):
+        if name == AUTO:
+            name = next((word for word in AUTOMATIC.get(key, (key,)) if word in available), NONE)
+        if name == NONE and key in AUTOMATIC:
             continue
-        wanted[key] = key if name == AUTO else name
-        if wanted[key] not in available:
+        if available.count(name) != 1:
+            number = "two columns" if name in available else "no column"
             raise InputError(
-                f"dataset.csv.{key}: {path} has no column {wanted[key]!r}; it has: {', '.join(available)}."
+                f"dataset.csv.{key}: {path} has {number} {name!r}; it has: {', '.join(map(repr, available))}."
             )
+        wanted[key] = name
     return wanted

@@ -16,6 +16,8 @@ from osr.leaks import HashArray
 from osr.outputs import IntArray
 from osr.splits import PARTS
 
+_KINDS = {"targets": np.int64, "parts": np.str_, "groups": np.int64, "hashes": np.uint64}
+
 
 @dataclass(frozen=True)
 class ImageFiles:
@@ -91,15 +93,18 @@ class ImageSet:
     def __post_init__(self) -> None:
         if not isinstance(self.images, ImageFiles):
             _check_pixels(self.images)
-        for name in ("targets", "parts", "groups", "hashes"):
+        for name, kind in _KINDS.items():
             array = getattr(self, name)
-            if array is not None and array.shape != (len(self.images),):
+            if array is None:
+                continue
+            if not (isinstance(array, np.ndarray) and np.issubdtype(array.dtype, kind)):
+                found = getattr(array, "dtype", type(array).__name__)
+                raise InputError(f"{name} must be an array of {kind.__name__}, not {found}.")
+            if array.shape != (len(self.images),):
                 raise InputError(f"{len(self.images)} images need as many {name}, not {array.shape}.")
         if len(self.targets) and not 0 <= self.targets.min() <= self.targets.max() < len(self.class_names):
             raise InputError(f"targets must lie in 0..{len(self.class_names) - 1}.")
-        name, times = Counter(self.class_names).most_common(1)[0] if self.class_names else ("", 1)
-        if times > 1:
-            raise InputError(f"class names must differ, but {name!r} stands {times} times.")
+        _check_names(self.class_names)
         self._check_parts()
 
     def _check_parts(self) -> None:
@@ -110,11 +115,31 @@ class ImageSet:
             raise InputError(f"parts must be train, val or test, not {sorted(map(str, others))[0]!r}.")
 
 
+def _check_names(names: tuple[str, ...]) -> None:
+    for name, times in Counter(names).items():
+        if not isinstance(name, str) or not name or name != name.strip():
+            raise InputError(f"class names must be text without spaces at its ends, not {name!r}.")
+        if times > 1:
+            raise InputError(f"class names must differ, but {name!r} stands {times} times.")
+
+
 def _check_pixels(images: NDArray[np.uint8]) -> None:
+    if not isinstance(images, np.ndarray):
+        raise InputError(f"images must be an array or ImageFiles, not {type(images).__name__}.")
     if images.dtype != np.uint8 or images.ndim != 4 or images.shape[3] not in (1, 3):
         raise InputError(
             f"images must be uint8 of shape (N, H, W, 1 or 3), not {images.dtype} {images.shape}."
         )
+
+
+def classes_of(labels: NDArray[Any]) -> tuple[IntArray, tuple[str, ...]]:
+    """Class ids of (N,) labels and the names of the classes, in order: as numbers, if all are numbers."""
+    values, inverse = np.unique(labels, return_inverse=True)
+    names = [str(value) for value in values]
+    if all(name.isdecimal() for name in names):
+        order = sorted(range(len(names)), key=lambda place: (int(names[place]), names[place]))
+        inverse, names = np.argsort(order)[inverse], [names[place] for place in order]
+    return inverse.astype(np.int64), tuple(names)
 
 
 def numbered(*columns: NDArray[Any]) -> IntArray:

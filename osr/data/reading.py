@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import tempfile
-from collections.abc import Callable, Iterable, Iterator
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from multiprocessing.pool import ThreadPool
 from pathlib import Path
@@ -17,24 +17,27 @@ from PIL import Image
 from tqdm import tqdm
 
 from osr.data.files import Listing
+from osr.data.hashes import content_hash, hash_of_any_size
 from osr.data.images import ImageFiles, ImageSet, OddImage
 from osr.data.settings import DatasetSettings
 from osr.errors import InputError
-from osr.image_files import read_image
+from osr.image_files import read_image, why
 
 LARGEST_PACKED = 64  # pixels a side of images that `pack_size: auto` packs
 SHOWN = 20
 CHUNK = 64
 _GREY = ("1", "L", "LA", "La", "I", "I;16", "I;16B", "I;16L", "F")
-_ERRORS = (
-    OSError,
-    SyntaxError,
-    ValueError,
-    Image.DecompressionBombError,
-    Image.DecompressionBombWarning,
-)
+_ERRORS = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)
 T = TypeVar("T")
 R = TypeVar("R")
+
+
+class BadImageError(InputError):
+    """Files that cannot be read; the message names the first of them, `odd` holds all that were noticed."""
+
+    def __init__(self, message: str, odd: Sequence[OddImage]) -> None:
+        super().__init__(message)
+        self.odd = odd
 
 
 @dataclass(frozen=True)
@@ -71,10 +74,12 @@ def read_listing(listing: Listing, settings: DatasetSettings) -> ImageSet:
         settings: `pack_size` and `on_bad_image`.
 
     Raises:
-        InputError: images are damaged, and `dataset.on_bad_image` is error; the sentence names them.
+        BadImageError: images are damaged, and `dataset.on_bad_image` is error, or no image is whole.
     """
     paths = [listing.root / name for name in listing.names.tolist()]
-    looks = list(_parallel(_look, paths, "look at images"))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # `_look` names such a file
+        looks = list(_parallel(_look, paths, "look at images"))
     channels = 3 if any(look.is_colour for look in looks if not look.bad) else 1
     size = _pack_size(settings, looks)
 
@@ -118,15 +123,17 @@ def read_listing(listing: Listing, settings: DatasetSettings) -> ImageSet:
 def _check(odd: list[OddImage], settings: DatasetSettings, total: int) -> None:
     bad = [image for image in odd if image.is_bad]
     if len(bad) == total:
-        raise InputError(f"dataset: none of the {total} images can be read, the first: {bad[0].problem}")
+        told = f"dataset: none of the {total} images can be read, the first: {bad[0].problem}"
+        raise BadImageError(told, odd)
     if not bad or settings.on_bad_image == "skip":
         return
     lines = [image.problem for image in bad[:SHOWN]]
     if len(bad) > SHOWN:
         lines.append(f"… and {len(bad) - SHOWN} more.")
-    raise InputError(
+    raise BadImageError(
         f"dataset: {len(bad)} of {total} images cannot be read; mend or remove them, or set "
-        "dataset.on_bad_image to skip:\n  " + "\n  ".join(lines)
+        "dataset.on_bad_image to skip:\n  " + "\n  ".join(lines),
+        odd,
     )
 
 
@@ -149,13 +156,16 @@ def _look(path: Path) -> _Look:
             return _Look(image.size, image.mode not in _GREY, _oddity(image))
     except _ERRORS as error:
         is_empty = path.is_file() and not path.stat().st_size
-        reason = "is empty" if is_empty else f"is no image that can be read: {error}"
+        reason = "is empty" if is_empty else f"is no image that can be read: {why(error)}"
         return _Look(bad=f"{path} {reason}.")
 
 
 def _oddity(image: Image.Image) -> str:
     named = {"P": "palette", "PA": "palette", "CMYK": "CMYK", "F": "floating point"}
-    kinds = ["16-bit"] if image.mode.startswith("I") else [named[image.mode]] if image.mode in named else []
+    kinds = [named[image.mode]] if image.mode in named else []
+    # Of 16-bit colours Pillow shows the high bytes only; what it decodes still tells.
+    if image.mode.startswith("I") or any(";16" in str(tile) for tile in getattr(image, "tile", ())):
+        kinds.append("16-bit")
     if image.has_transparency_data:
         kinds.append("transparent")
     return ", ".join(kinds)
@@ -168,17 +178,12 @@ def _read(path: Path, channels: int, size: tuple[int, int] | None) -> _Pixels:
     except InputError as error:
         return _Pixels(b"", 0, str(error))
     if size is None:
-        hashed = repr(pixels.shape).encode() + pixels.tobytes()
-        return _Pixels(b"", _hash(hashed))
+        return _Pixels(b"", hash_of_any_size(pixels))
     if pixels.shape[1::-1] != size:
         picture = Image.fromarray(pixels[..., 0] if channels == 1 else pixels)
         pixels = np.asarray(picture.resize(size, Image.Resampling.BILINEAR))
     content = pixels.tobytes()
-    return _Pixels(content, _hash(content))
-
-
-def _hash(content: bytes) -> int:
-    return int.from_bytes(hashlib.blake2b(content, digest_size=8).digest(), "little")
+    return _Pixels(content, content_hash(content))
 
 
 def _parallel(work: Callable[[T], R], items: list[T], title: str) -> Iterator[R]:

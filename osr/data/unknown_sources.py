@@ -66,6 +66,7 @@ def part_to_test(data: ImageSet) -> ImageSet:
         tuple(data.class_names[number] for number in present),
         groups=None if data.groups is None else data.groups[rows],
         hashes=None if data.hashes is None else data.hashes[rows],
+        odd=data.odd,
     )
 
 

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import functools
+import zlib
 from collections.abc import Callable, Sequence
+from http.client import HTTPException
 from pathlib import Path
+from tarfile import TarError
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,11 +20,24 @@ from osr.data.settings import DatasetSettings
 from osr.errors import InputError
 
 DIGITS = tuple("0123456789")
+CIFAR_FILES = ("cifar-10-python.tar.gz", "cifar-100-python.tar.gz")
 LETTERS = tuple("abcdefghijklmnopqrstuvwxyz")
 _IDX = [
     f"{part}-{content}-ubyte.gz" for part in ("train", "t10k") for content in ("images-idx3", "labels-idx1")
 ]
 Make = Callable[..., Any]
+# What torchvision raises without a network, and where a file is not whole.
+DAMAGES = (
+    RuntimeError,
+    OSError,
+    EOFError,
+    HTTPException,
+    ValueError,
+    AssertionError,
+    BadZipFile,
+    TarError,
+    zlib.error,
+)
 
 
 def both_parts(settings: DatasetSettings, make: Make, files: Sequence[str]) -> tuple[Any, Any]:
@@ -38,19 +55,21 @@ def both_parts(settings: DatasetSettings, make: Make, files: Sequence[str]) -> t
         train, test = (
             make(root=settings.root, train=is_train, download=settings.download) for is_train in (True, False)
         )
-    except (RuntimeError, OSError, EOFError) as error:
+    except DAMAGES as error:
         raise download_failed(settings, files, error) from error
     return train, test
 
 
 def download_failed(settings: DatasetSettings, files: Sequence[str], error: Exception) -> InputError:
     """The sentence that says which file, as published and relative to root, goes where."""
-    tried = "the download failed" if settings.download else "dataset.download is false"
-    cause = " ".join(str(error).split()).rstrip(".")
+    tried, then = "dataset.download is false", "set dataset.download to true"
+    if settings.download:
+        tried, then = "the download failed", "run this again"
+    cause = " ".join(str(error).split()).rstrip(".") or type(error).__name__
     places = ", ".join(str(Path(settings.root) / file) for file in files)
     return InputError(
-        f"data set {settings.name!r}: files are missing or damaged, and {tried} ({cause}); put the "
-        f"published files here and set dataset.download to true, which unpacks what is there: {places}."
+        f"data set {settings.name!r}: files are missing or damaged, and {tried} ({cause}); put the published "
+        f"files here, remove leftovers of an earlier try, and {then}, which unpacks them: {places}."
     )
 
 
@@ -103,23 +122,17 @@ def svhn(settings: DatasetSettings) -> ImageSet:
 
 def cifar10(settings: DatasetSettings) -> ImageSet:
     """60,000 photographs of animals and vehicles, 32 x 32 colour (Krizhevsky 2009)."""
-    from torchvision.datasets import CIFAR10
-
-    train, test = both_parts(settings, CIFAR10, ["cifar-10-python.tar.gz"])
-    return _joined((train.data, test.data), (train.targets, test.targets), train.classes)
+    return _cifar(settings, CIFAR_FILES[:1])
 
 
 def cifar100(settings: DatasetSettings) -> ImageSet:
     """60,000 photographs of 100 classes, 32 x 32 colour (Krizhevsky 2009)."""
-    from torchvision.datasets import CIFAR100
-
-    train, test = both_parts(settings, CIFAR100, ["cifar-100-python.tar.gz"])
-    return _joined((train.data, test.data), (train.targets, test.targets), train.classes)
+    return _cifar(settings, CIFAR_FILES[1:], is_fine=True)
 
 
 def cifar10_and_100(settings: DatasetSettings) -> ImageSet:
     """CIFAR-10 as classes 0..9 and CIFAR-100 as classes 10..109, for CIFAR+10 and CIFAR+50."""
-    ten, hundred = cifar10(settings), cifar100(settings)
+    ten, hundred = (_cifar(settings, CIFAR_FILES, is_fine=is_fine) for is_fine in (False, True))
     if ten.parts is None or hundred.parts is None:
         raise TypeError("both sets have official parts")
     return ImageSet(
@@ -128,6 +141,14 @@ def cifar10_and_100(settings: DatasetSettings) -> ImageSet:
         ten.class_names + hundred.class_names,
         np.concatenate([ten.parts, hundred.parts]),
     )
+
+
+def _cifar(settings: DatasetSettings, files: Sequence[str], *, is_fine: bool = False) -> ImageSet:
+    """CIFAR-10, or CIFAR-100 with its fine classes."""
+    from torchvision.datasets import CIFAR10, CIFAR100
+
+    train, test = both_parts(settings, CIFAR100 if is_fine else CIFAR10, files)
+    return _joined((train.data, test.data), (train.targets, test.targets), train.classes)
 
 
 def _by_split(make: Make) -> Make:

@@ -9,7 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from osr.detectors.base import Batch, Detector, Images
+from osr.detectors.base import Detector
+from osr.detectors.chunks import Batch, Images
 from osr.detectors.moments import feature_mean
 from osr.detectors.quantile import feature_quantile
 from osr.detectors.selection import top_values

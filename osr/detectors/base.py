@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import json
-import warnings
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
 from dataclasses import dataclass, field, fields
-from functools import cached_property
 from pathlib import Path
-from typing import Any, ClassVar, Literal, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import torch
@@ -17,130 +14,13 @@ from numpy.typing import NDArray
 from safetensors.torch import save
 from torch import Tensor
 
-from osr.detectors.selection import argmax
+from osr.detectors.chunks import Batch, Images
 from osr.errors import InputError
 from osr.outputs import BACKGROUND, UNKNOWN, Outputs
-
-Space = Literal["features", "logits"]
-
-# Bytes of features and logits that are worked on at once: about what the caches hold on a CPU, and large
-# enough on an accelerator to keep it busy.
-CHUNK_BYTES = {"cpu": 8 << 20, "cuda": 256 << 20}
 
 
 class NotFittedError(RuntimeError):
     """`score` or `save` was called before `fit`."""
-
-
-@dataclass(frozen=True)
-class Batch:
-    """A bounded chunk of images on one device, converted to tensors only when read.
-
-    Args:
-        outputs: where the rows come from.
-        rows: the consecutive rows of this chunk.
-        keep: (rows,) bool, which of them count; None means all.
-        device: where the tensors are put.
-    """
-
-    outputs: Outputs
-    rows: slice
-    keep: NDArray[np.bool_] | None
-    device: torch.device
-
-    @cached_property
-    def logits(self) -> Tensor:
-        """(n, K) float32."""
-        return self._tensor(self.outputs.logits).float()
-
-    @cached_property
-    def features(self) -> Tensor:
-        """(n, D) float32."""
-        return self._tensor(self.outputs.features).float()
-
-    @cached_property
-    def extra_logits(self) -> Tensor:
-        """(n, E) float32 of the extra classes; E may be 0."""
-        return self._tensor(self.outputs.extra_logits).float()
-
-    @cached_property
-    def odin(self) -> Tensor:
-        """(n, 1) float64, or (n, 0) where it was not asked for."""
-        return self._tensor(self.outputs.odin)
-
-    @cached_property
-    def labels(self) -> Tensor:
-        """(n,) int64."""
-        return self._tensor(self.outputs.labels).long()
-
-    @cached_property
-    def predictions(self) -> Tensor:
-        """(n,) int64, the known class with the largest logit."""
-        return argmax(self.logits)
-
-    @cached_property
-    def weight(self) -> Tensor:
-        """(K, D) float32 of the head."""
-        return as_tensor(self.outputs.weight, self.device).float()
-
-    @cached_property
-    def bias(self) -> Tensor:
-        """(K,) float32 of the head."""
-        return as_tensor(self.outputs.bias, self.device).float()
-
-    def space(self, name: Space) -> Tensor:
-        """The features or the logits."""
-        return self.features if name == "features" else self.logits
-
-    def _tensor(self, array: NDArray[Any]) -> Tensor:
-        chunk = array[self.rows]
-        return as_tensor(chunk if self.keep is None else chunk[self.keep], self.device)
-
-
-@dataclass(frozen=True)
-class Images:
-    """The images of an Outputs that count, in bounded chunks.
-
-    Args:
-        outputs: all images.
-        keep: (N,) bool, which of them count; None means all.
-        device: where the chunks are put.
-    """
-
-    outputs: Outputs
-    keep: NDArray[np.bool_] | None
-    device: torch.device
-
-    def __len__(self) -> int:
-        return len(self.outputs) if self.keep is None else int(np.count_nonzero(self.keep))
-
-    @property
-    def num_classes(self) -> int:
-        """K, the number of known classes."""
-        return self.outputs.num_classes
-
-    @property
-    def num_features(self) -> int:
-        """D, the width of the features."""
-        return int(self.outputs.features.shape[1])
-
-    @property
-    def head(self) -> tuple[Tensor, Tensor]:
-        """Weight (K, D) and bias (K,) of the head, float64."""
-        weight, bias = (
-            as_tensor(array, self.device).double() for array in (self.outputs.weight, self.outputs.bias)
-        )
-        return weight, bias
-
-    def batches(self, *, min_rows: int = 1) -> Iterator[Batch]:
-        """The chunks, in order, of as many images as CHUNK_BYTES hold or of `min_rows`."""
-        per_row = 4 * (self.num_classes + self.num_features)
-        step = max(min_rows, CHUNK_BYTES.get(self.device.type, CHUNK_BYTES["cuda"]) // per_row)
-        for start in range(0, len(self.outputs), step):
-            rows = slice(start, min(start + step, len(self.outputs)))
-            keep = None if self.keep is None else self.keep[rows]
-            if keep is None or keep.any():
-                yield Batch(self.outputs, rows, None if keep is None or keep.all() else keep, self.device)
 
 
 @dataclass(kw_only=True, eq=False)
@@ -256,12 +136,3 @@ class Detector(ABC):
     @abstractmethod
     def _score(self, batch: Batch) -> Tensor:
         """(n,) scores of a chunk, any float dtype, higher = more unknown."""
-
-
-def as_tensor(array: NDArray[Any], device: torch.device) -> Tensor:
-    """The array's memory as a tensor, without a copy on the CPU; detectors never write to it."""
-    if array.flags.writeable:
-        return torch.from_numpy(array).to(device)
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="The given NumPy array is not writ", category=UserWarning)
-        return torch.from_numpy(array).to(device)

@@ -8,7 +8,8 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from osr.detectors.base import Batch, Detector, Images
+from osr.detectors.base import Detector
+from osr.detectors.chunks import Batch, Images
 from osr.detectors.distances import lengths
 from osr.detectors.moments import feature_mean
 

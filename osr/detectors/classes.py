@@ -7,7 +7,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from osr.detectors.base import Batch, Images, Space
+from osr.detectors.chunks import Batch, Images, Space
 from osr.errors import InputError
 
 

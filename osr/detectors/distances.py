@@ -8,7 +8,8 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor
 
-from osr.detectors.base import Batch, Detector, Images, Space
+from osr.detectors.base import Detector
+from osr.detectors.chunks import Batch, Images, Space
 from osr.detectors.classes import class_means
 from osr.detectors.selection import argmax
 

@@ -8,7 +8,8 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from osr.detectors.base import Batch, Detector, Images
+from osr.detectors.base import Detector
+from osr.detectors.chunks import Batch, Images
 from osr.detectors.classes import class_means
 from osr.detectors.distances import contrasts, lengths, nearest
 from osr.detectors.moments import scatter, times_triangle

@@ -8,7 +8,8 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from osr.detectors.base import Batch, Detector, Images
+from osr.detectors.base import Detector
+from osr.detectors.chunks import Batch, Images
 from osr.detectors.selection import argmax, top_values
 from osr.errors import InputError
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from osr.detectors.base import Images
+from osr.detectors.chunks import Images
 
 _NUM_BLOCKS = 4
 _MIN_BLOCK = 64
@@ -29,19 +29,10 @@ def scatter(images: Images, origin: Tensor) -> Tensor:
     # A sum of D x D is worth adding up only for chunks that are not much smaller than D rows.
     rows = 2 * images.num_features
     for batch in images.batches(min_rows=rows):
-        total += gram(batch.features.double() - origin)
-    return total
-
-
-def gram(values: Tensor) -> Tensor:
-    """Product of the transpose and the values (n, D) themselves, (D, D), from its upper blocks."""
-    width = values.shape[1]
-    product = values.new_empty((width, width))
-    for start, stop in _blocks(width):
-        block = values[:, start:stop].T @ values[:, start:]
-        product[start:stop, start:] = block
-        product[start:, start:stop] = block.T
-    return product
+        values = batch.features.double().sub_(origin)
+        for start, stop in _blocks(images.num_features):
+            total[start:stop, start:].addmm_(values[:, start:stop].T, values[:, start:])
+    return total.triu_().add_(total.triu(1).T)
 
 
 def times_triangle(values: Tensor, triangle: Tensor) -> Tensor:

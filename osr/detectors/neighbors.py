@@ -9,7 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from osr.detectors.base import Batch, Detector, Images, as_tensor
+from osr.detectors.base import Detector
+from osr.detectors.chunks import Batch, Images, as_tensor
 from osr.detectors.distances import lengths
 from osr.detectors.selection import most_similar, top_products
 from osr.errors import InputError

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import log_softmax
 
-from osr.detectors.base import Batch, Detector
+from osr.detectors.base import Detector
+from osr.detectors.chunks import Batch
 from osr.errors import InputError
 from osr.models.open_set_model import OpenSetModel
 

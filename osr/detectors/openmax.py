@@ -10,7 +10,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from osr.detectors.base import Batch, Detector, Images, Space
+from osr.detectors.base import Detector
+from osr.detectors.chunks import Batch, Images, Space
 from osr.detectors.classes import class_means, taken
 from osr.detectors.distances import Distance, distance_to
 from osr.detectors.weibull import fit_weibull, fittable, weibull_cdf

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from osr.detectors.base import Images
+from osr.detectors.chunks import Images
 
 _SAMPLE = 1 << 16
 # Widens the bracket to this many standard errors of the sample's quantile.

@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 
 # Rows of the bank per tile, similarities at once, and how many of them share a maximum at first.
-_TILE = 16384
-_AT_ONCE = 1 << 23
+_TILE = 12288
+_AT_ONCE = 1 << 22
 _GROUP = 16
 _SORTED = 512
 

@@ -8,7 +8,8 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from osr.detectors.base import Batch, Detector, Images
+from osr.detectors.base import Detector
+from osr.detectors.chunks import Batch, Images
 from osr.detectors.classes import class_means, class_sums
 from osr.detectors.logit_scores import shifted, split_exponentials
 from osr.detectors.selection import argmax

@@ -8,7 +8,8 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor
 
-from osr.detectors.base import Batch, Detector, Images
+from osr.detectors.base import Detector
+from osr.detectors.chunks import Batch, Images
 from osr.detectors.distances import lengths
 from osr.detectors.moments import scatter
 from osr.errors import InputError
@@ -26,8 +27,7 @@ class Vim(Detector):
     the training images equal to that of the largest logit.
 
     Args:
-        dimension: principal directions; auto: 1000 from 2048 features on, 512 from 1024 on (the published
-            program), and half of the features below, where the paper says nothing.
+        dimension: principal directions; auto: `default_dimension`.
 
     `fit` refuses as many or fewer features than `dimension`, training features without residual (as many or
     fewer images than `dimension`), and a negative mean of the largest logit, which would turn the residual's
@@ -71,7 +71,7 @@ class Vim(Detector):
 
     def _dimension(self, num_features: int) -> int:
         if self.dimension == "auto":
-            return 1000 if num_features >= 2048 else 512 if num_features >= 1024 else num_features // 2
+            return default_dimension(num_features)
         if num_features <= self.dimension:
             raise InputError(
                 f"vim keeps {self.dimension} principal directions (detectors.vim.dimension), but the "
@@ -79,3 +79,8 @@ class Vim(Detector):
                 f"{num_features}, or to auto."
             )
         return self.dimension
+
+
+def default_dimension(num_features: int) -> int:
+    """1000 from 2048 features on and 512 from 768 on, as published; half of fewer, which nobody published."""
+    return 1000 if num_features >= 2048 else 512 if num_features >= 768 else num_features // 2

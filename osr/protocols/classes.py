@@ -110,16 +110,16 @@ def _counted(
 
 
 def resolve_classes(wanted: Sequence[int | str], class_names: Sequence[str], *, key: str) -> list[int]:
-    """Class ids of names or ids; a text is first looked up as a name.
+    """Class ids of names or ids: a text is a name; a number an id, unless all names are numbers.
 
     Raises:
         InputError: no such class.
     """
-    ids = []
+    ids, numbers_are_names = [], all(name.removeprefix("-").isdecimal() for name in class_names)
     for entry in wanted:
-        if str(entry) in class_names and isinstance(entry, str):
-            ids.append(list(class_names).index(entry))
-        elif isinstance(entry, int) and 0 <= entry < len(class_names):
+        if str(entry) in class_names and (isinstance(entry, str) or numbers_are_names):
+            ids.append(list(class_names).index(str(entry)))
+        elif isinstance(entry, int) and not numbers_are_names and 0 <= entry < len(class_names):
             ids.append(entry)
         else:
             guesses = difflib.get_close_matches(str(entry), class_names, n=1)

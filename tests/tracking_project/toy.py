@@ -31,7 +31,8 @@ def run(name: str) -> None:
         history = [{"epoch": epoch, "train/loss": number / (epoch + 1)} for epoch in range(EPOCHS)]
         if stage.history is not None:
             for values in history:
-                row.log_epoch(values["epoch"], {"train/loss": values["train/loss"]})
+                curves = {"train/loss": values["train/loss"], "system/clock": time.monotonic()}
+                row.log_epoch(values["epoch"], curves)
         misbehave("hang" if hang == f"late-{name}" else knob.removeprefix("late-"))
         for path in [*stage.artifacts, *filter(None, [stage.checkpoint])]:
             file = path if path.suffix else path / "one.txt"
