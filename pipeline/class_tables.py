@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from osr.metrics import HEADLINE
+from osr.metrics import HEADLINE, headline_metrics
 from osr.outputs import Outputs
 from osr.per_class import KnownClass, UnknownClass, Unknowns, known_classes, unknown_classes
 from osr.splits import HELD_OUT, Split
@@ -98,8 +98,8 @@ def source_metrics(
         for detector, score in scores.items():
             unknown = score[~known][chosen]
             accepted = count_accepted(score[known], correct, unknown)
-            for name, metric in HEADLINE.items():
-                metrics[name][detector] = metric(accepted)
+            for name, value in headline_metrics(accepted).items():
+                metrics[name][detector] = value
             metrics["unknown_rejection"][detector] = float(np.mean(unknown > thresholds[detector]))
         found[source] = metrics
     return found
