@@ -7,7 +7,8 @@
 In each trial two of the six known classes are held out in turn and play the unknowns: the network learns the
 other four from their training images and is judged on their validation images against the held-out classes.
 Five trials times three pairs give 15 trainings, the first five of them with a pair of each trial.
-Printed are accuracy and the AUROC of `maxlogit`, mean and standard error: docs/log.md.
+Printed are accuracy and the AUROC of `maxlogit`, mean and standard error, and each AUROC, since recipes are
+best compared training by training: docs/log.md.
 """
 
 from __future__ import annotations
@@ -137,7 +138,8 @@ def main() -> None:
     title = " ".join([*arguments.preset, *arguments.overrides]) or "params.yaml"
     print(
         f"{title}: accuracy {accuracy:.4f} ± {errors[0]:.4f}, "
-        f"AUROC {auroc:.4f} ± {errors[1]:.4f} (n = {len(runs)} trainings)"
+        f"AUROC {auroc:.4f} ± {errors[1]:.4f} (n = {len(runs)} trainings: "
+        f"{' '.join(f'{value:.4f}' for value in found[:, 1])})"
     )
 
 

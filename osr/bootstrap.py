@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from osr.errors import InputError
-from osr.metrics import HEADLINE
+from osr.metrics import HEADLINE, headline_metrics
 from osr.statistics import Interval, percentile_interval
 from osr.thresholds import Acceptance, count_accepted
 
@@ -186,7 +186,7 @@ def draw(seed: np.random.SeedSequence, num_known: int, num_unknown: int) -> tupl
 def headline(accepted: Acceptance) -> dict[str, float]:
     """The metrics that are resampled: the headline metrics, and the accuracy of K."""
     accuracy = int(accepted.correct[-1]) / accepted.num_known
-    return {**{name: metric(accepted) for name, metric in HEADLINE.items()}, ACCURACY: accuracy}
+    return {**headline_metrics(accepted), ACCURACY: accuracy}
 
 
 def _rising(counts: Array) -> Array:

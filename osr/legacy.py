@@ -16,7 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from osr.calibration import checked_classes, checked_labels
 from osr.errors import InputError
-from osr.metrics import aupr_known, aupr_unknown, curves
+from osr.metrics import curves, headline_metrics
 from osr.thresholds import Acceptance, checked_scores, count_accepted
 
 Array = NDArray[Any]
@@ -196,12 +196,12 @@ def seed_oscr(known_probabilities: Array, labels: ArrayLike, unknown_probabiliti
 
 def seed_aupr_in(known: ArrayLike, unknown: ArrayLike) -> float:
     """The seed's "aupr_in" takes U as positives: it is `aupr_unknown`, which others call AUPR-Out."""
-    return aupr_unknown(_accepted(known, unknown))
+    return headline_metrics(_accepted(known, unknown))["aupr_unknown"]
 
 
 def seed_aupr_out(known: ArrayLike, unknown: ArrayLike) -> float:
     """The seed's "aupr_out" takes K as positives: it is `aupr_known`, which others call AUPR-In."""
-    return aupr_known(_accepted(known, unknown))
+    return headline_metrics(_accepted(known, unknown))["aupr_known"]
 
 
 def seed_u_recall_at_95_seen_precision(known: ArrayLike, unknown: ArrayLike) -> float:

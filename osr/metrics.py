@@ -14,42 +14,25 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from osr.errors import InputError
-from osr.thresholds import Acceptance, count_accepted, required_count
+from osr.thresholds import WINDOW, Acceptance, count_accepted, required_count
 
+HEADLINE = ("auroc", "auoscr", "aupr_unknown", "aupr_known", "fpr_at_95tpr_known", "fpr_at_95tpr_unknown")
 FPR_LEVELS = (0.001, 0.01, 0.1, 0.2, 0.5)
-WINDOW = 1 << 15  # rows of an Acceptance that are summed at a time
 
 Array = NDArray[Any]
 FloatArray = NDArray[np.float64]
 
 
-def auroc(accepted: Acceptance) -> float:
-    """P(s_U > s_K) + P(s_U = s_K) / 2."""
-    return _area(accepted.known, accepted)
+def headline_metrics(accepted: Acceptance) -> dict[str, float]:
+    """The metrics of `HEADLINE`, each in 0..1.
 
-
-def auoscr(accepted: Acceptance) -> float:
-    """P(right, s_K < s_U) + P(right, s_K = s_U) / 2, the trapezoid under OSCR (Dhamija et al. 2018)."""
-    return _area(accepted.correct, accepted)
-
-
-def aupr_unknown(accepted: Acceptance) -> float:
-    """Average precision with U as positives, rejected from the highest score down."""
-    total = 0.0
-    for rows in _windows(accepted):
-        unknown, known = accepted.unknown[rows], accepted.known[rows]
-        rejected = accepted.num_unknown - unknown[:-1]
-        total += _precision_sum(rejected, accepted.num_known - known[:-1], np.diff(unknown))
-    return total / accepted.num_unknown
-
-
-def aupr_known(accepted: Acceptance) -> float:
-    """Average precision with K as positives, accepted from the lowest score up."""
-    total = 0.0
-    for rows in _windows(accepted):
-        known = accepted.known[rows]
-        total += _precision_sum(known[1:], accepted.unknown[rows][1:], np.diff(known))
-    return total / accepted.num_known
+    auroc: P(s_U > s_K) + P(s_U = s_K) / 2.
+    auoscr: P(right, s_K < s_U) + P(right, s_K = s_U) / 2, the trapezoid under OSCR (Dhamija et al. 2018).
+    aupr_unknown: average precision with U as positives, rejected from the highest score down.
+    aupr_known: average precision with K as positives, accepted from the lowest score up.
+    """
+    values = *_areas(accepted), fpr_at_95tpr_known(accepted), fpr_at_95tpr_unknown(accepted)
+    return dict(zip(HEADLINE, values, strict=True))
 
 
 def fpr_at_95tpr_known(accepted: Acceptance) -> float:
@@ -102,7 +85,7 @@ def open_set_metrics(known: ArrayLike, known_correct: ArrayLike, unknown: ArrayL
 def metrics_of(accepted: Acceptance) -> dict[str, float]:
     """Every open-set metric by its name in the field guide, in 0..1; `prevalence` is the share of U."""
     return {
-        **{name: metric(accepted) for name, metric in HEADLINE.items()},
+        **headline_metrics(accepted),
         "prevalence": accepted.num_unknown / (accepted.num_known + accepted.num_unknown),
         **{f"ccr_at_fpr_{fpr:g}": ccr_at_fpr(accepted, fpr) for fpr in FPR_LEVELS},
         "u_recall_at_95_seen_precision": u_recall_at_95_seen_precision(accepted),
@@ -140,22 +123,30 @@ def openness(num_known: int, num_unknown: int) -> float:
     return 1 - math.sqrt(2 * num_known / (2 * num_known + num_unknown))
 
 
-def _area(counts: Array, accepted: Acceptance) -> float:
-    """Trapezoid of counts / n_K over the share of U accepted; sums whole numbers, exact below 2^53."""
-    total = 0.0
+def _areas(accepted: Acceptance) -> tuple[float, float, float, float]:
+    """AUROC, AUOSCR and both average precisions in one pass.
+
+    The first two are trapezoids over the share of U accepted: sums of whole numbers, exact below 2^53. An
+    average precision is the precision of each row times the positives it adds, before division.
+    """
+    num_known, num_unknown = accepted.num_known, accepted.num_unknown
+    sums = np.zeros(4)
     for rows in _windows(accepted):
-        doubled = np.add(counts[rows][1:], counts[rows][:-1], dtype=np.float64)
-        doubled *= np.diff(accepted.unknown[rows])
-        total += float(doubled.sum())
-    return total / (2 * accepted.num_known * accepted.num_unknown)
-
-
-def _precision_sum(positives: Array, negatives: Array, added: Array) -> float:
-    """Step form of average precision: that of each row, times the positives it adds, before division."""
-    # Of a resampled test set the outer rows may select no image; they add none either.
-    precision: FloatArray = positives / np.maximum(positives + negatives, 1)
-    precision *= added
-    return float(precision.sum())
+        counts = (accepted.known, accepted.correct, accepted.unknown)
+        known, correct, unknown = (of[rows].astype(np.float64) for of in counts)
+        # Of a resampled test set the outer rows may select no image; they add none either.
+        taken = np.maximum(known + unknown, 1)[1:]
+        left = np.maximum(num_known + num_unknown - known - unknown, 1)[:-1]
+        more_unknown = np.diff(unknown)
+        sums += (
+            (known[1:] + known[:-1]) @ more_unknown,
+            (correct[1:] + correct[:-1]) @ more_unknown,
+            ((num_unknown - unknown[:-1]) / left) @ more_unknown,
+            (known[1:] / taken) @ np.diff(known),
+        )
+    pairs = 2 * num_known * num_unknown
+    auroc, auoscr, aupr_unknown, aupr_known = sums / (pairs, pairs, num_unknown, num_known)
+    return float(auroc), float(auoscr), float(aupr_unknown), float(aupr_known)
 
 
 def _windows(accepted: Acceptance) -> Iterator[slice]:
@@ -168,13 +159,3 @@ def _precision(positives: Array, negatives: Array) -> FloatArray:
     selected = positives + negatives
     shares: FloatArray = np.divide(positives, selected, out=np.ones(len(selected)), where=selected > 0)
     return shares
-
-
-HEADLINE = {
-    "auroc": auroc,
-    "auoscr": auoscr,
-    "aupr_unknown": aupr_unknown,
-    "aupr_known": aupr_known,
-    "fpr_at_95tpr_known": fpr_at_95tpr_known,
-    "fpr_at_95tpr_unknown": fpr_at_95tpr_unknown,
-}

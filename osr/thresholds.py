@@ -17,6 +17,8 @@ from osr.sections import ThresholdRule as Rule
 
 Array = NDArray[Any]
 
+WINDOW = 1 << 15  # scores that are counted or summed at a time: they fit in the processor's cache
+
 
 @dataclass(frozen=True)
 class Threshold:
@@ -194,23 +196,50 @@ def count_accepted(
         raise InputError(
             f"known_correct must be {len(known)} booleans, not {correct.dtype} of shape {correct.shape}."
         )
-    # Sorting three runs and merging them (a stable sort sees the runs) takes half the time of one argsort.
-    scores = np.concatenate((known[correct], known[~correct], unknown))
-    num_right, num_known = int(np.count_nonzero(correct)), len(known)
-    for run in (scores[:num_right], scores[num_right:num_known], scores[num_known:]):
+    right, wrong = known[np.flatnonzero(correct)], known[np.flatnonzero(~correct)]
+    scores, order = _sort(right, wrong, unknown)
+    return _count(scores, order, num_right=len(right), num_known=len(known))
+
+
+def _sort(*runs: Array) -> tuple[Array, NDArray[np.int64]]:
+    """All scores, rising, and where each stands when every run is sorted and put behind the one before.
+
+    Sorting the runs and merging them (a stable sort sees the runs) takes half the time of one argsort.
+    """
+    scores = np.concatenate(runs)
+    for run in np.split(scores, np.cumsum([len(run) for run in runs[:-1]])):
         run.sort()
     order = np.argsort(scores, kind="stable")
-    scores = scores[order]
-    is_right, is_known = order < num_right, order < num_known
-    del order  # the largest array here
-    last_of_ties = np.append(scores[1:] != scores[:-1], True)
+    return scores[order], order
+
+
+def _count(scores: Array, order: NDArray[np.int64], *, num_right: int, num_known: int) -> Acceptance:
+    """Count the images up to each distinct score, window by window: fresh memory is what costs time here.
+
+    Args:
+        scores: (N,) rising; overwritten, its beginning becomes the thresholds.
+        order: (N,) below num_right: an image accepted right, below num_known: a known one.
+        num_right: see `order`.
+        num_known: see `order`.
+    """
     count_type = np.int32 if len(scores) < 2**31 else np.int64
-
-    def counts(members: Array) -> Array:
-        rising = np.cumsum(members, dtype=count_type)
-        return np.concatenate((np.zeros(1, count_type), rising[last_of_ties]))
-
-    return Acceptance(scores[last_of_ties], counts(is_known), counts(is_right), counts(~is_known))
+    known, correct, unknown = (np.zeros(len(scores) + 1, count_type) for _ in range(3))
+    row = 0
+    known_before = right_before = 0
+    for start in range(0, len(scores), WINDOW):
+        part = scores[start : start + WINDOW + 1]  # with the score behind the window, if there is one
+        last_of_ties = np.flatnonzero(np.append(part[1:] != part[:-1], start + WINDOW >= len(scores)))
+        places = order[start : start + WINDOW]
+        known_now: Array = np.cumsum(places < num_known, dtype=count_type) + known_before
+        right_now: Array = np.cumsum(places < num_right, dtype=count_type) + right_before
+        end = row + len(last_of_ties)
+        scores[row:end] = part[last_of_ties]
+        known[row + 1 : end + 1] = known_now[last_of_ties]
+        correct[row + 1 : end + 1] = right_now[last_of_ties]
+        unknown[row + 1 : end + 1] = start + 1 + last_of_ties
+        row, known_before, right_before = end, int(known_now[-1]), int(right_now[-1])
+    np.subtract(unknown, known, out=unknown)
+    return Acceptance(scores[:row], known[: row + 1], correct[: row + 1], unknown[: row + 1])
 
 
 def required_count(share: float, count: int) -> int:

@@ -11,6 +11,8 @@ from matplotlib.figure import Figure
 from osr.plots.classes import MAX_CLASSES, class_bars, class_scores, lines_height
 from osr.plots.confusion import confusion
 from osr.plots.style import COLUMN_WIDTH, canvas
+from osr.splits import HELD_OUT
+from pipeline.class_tables import full_name
 from pipeline.run_files import RunFiles
 from pipeline.stages import CONFUSION, read_json
 
@@ -23,10 +25,8 @@ def class_figures(run: RunFiles) -> Iterator[tuple[str, Figure]]:
     """Decisions by class, bars per known and per unknown class, and the scores of every class."""
     yield "confusion", _confusion(run)
     known = sorted(run.known_classes, key=lambda row: row["recall"])
-    names = [row["name"] for row in known]
-    yield "classes_known", _bars(run, known, KNOWN_BARS, names=names, group="known")
-    names = [run.unknown_label(row["source"], row["name"]) for row in run.unknown_classes]
-    yield "classes_unknown", _bars(run, run.unknown_classes, UNKNOWN_BARS, names=names, group="unknown")
+    yield "classes_known", _bars(run, known, KNOWN_BARS, group="known")
+    yield "classes_unknown", _bars(run, run.unknown_classes, UNKNOWN_BARS, group="unknown")
     yield "class_scores", _scores(run)
 
 
@@ -54,10 +54,7 @@ def _scores(run: RunFiles) -> Figure:
     class_scores(
         figure.subplots(),
         vectors,
-        names=[
-            *(row["name"] for row in knowns),
-            *(run.unknown_label(row["source"], row["name"]) for row in unknowns),
-        ],
+        names=[_name(row) for row in (*knowns, *unknowns)],
         num_known=len(knowns),
         threshold=run.threshold,
         detector=run.detector,
@@ -66,12 +63,7 @@ def _scores(run: RunFiles) -> Figure:
 
 
 def _bars(
-    run: RunFiles,
-    rows: Sequence[Mapping[str, Any]],
-    quantities: Mapping[str, str],
-    *,
-    names: Sequence[str],
-    group: str,
+    run: RunFiles, rows: Sequence[Mapping[str, Any]], quantities: Mapping[str, str], *, group: str
 ) -> Figure:
     """Shares of some classes, the worst first; of many classes the worst alone, which the title says."""
     shown = rows[:MAX_BARS]
@@ -82,7 +74,12 @@ def _bars(
     figure = canvas(COLUMN_WIDTH, lines_height(1.6 * len(shown)))
     axes = figure.subplots()
     kind = "AUROC, share of images" if "auroc" in quantities else "share of images"
-    class_bars(axes, shares, names=names[:MAX_BARS], xlabel=f"{kind} ({run.detector})")
-    number = f"{len(shown)} worst of {len(rows)}" if len(shown) < len(rows) else f"{len(rows)}"
-    axes.set_title(f"{number} {group} classes")
+    names = [_name(row) for row in shown]
+    class_bars(axes, shares, names=names, xlabel=f"{kind} ({run.detector})")
+    every = f"{len(rows)} {group} classes"
+    axes.set_title(f"{len(shown)} worst of {every}" if len(shown) < len(rows) else f"{every}, worst first")
     return figure
+
+
+def _name(row: Mapping[str, Any]) -> str:
+    return full_name(row.get("source", HELD_OUT), row["name"])

@@ -15,7 +15,7 @@ from osr.config import EvaluateSettings
 from osr.metrics import HEADLINE
 from osr.outputs import Outputs
 from osr.per_class import KnownClass, UnknownClass, Unknowns, known_classes, unknown_classes
-from osr.splits import Split
+from osr.splits import HELD_OUT, Split
 from pipeline.entry import write_json
 from pipeline.stages import PER_CLASS, PER_CLASS_TABLE
 
@@ -28,13 +28,19 @@ def unknowns_of(split: Split, outputs: Outputs) -> Unknowns:
     numbers = np.array(split.unknown, dtype=np.int64)
     order = np.argsort(numbers)
     targets = split.targets[outputs.index[outputs.labels < 0]]
-    names = tuple(_source_and_name(split, number) for number in split.unknown)
+    names = tuple(source_and_name(split, number) for number in split.unknown)
     return Unknowns(order[np.searchsorted(numbers[order], targets)], names)
 
 
-def _source_and_name(split: Split, number: int) -> tuple[str, str]:
+def source_and_name(split: Split, number: int) -> tuple[str, str]:
+    """The unknown set that a class id belongs to, and the name of the class without it."""
     source = split.source_of(number)
     return source, split.class_names[number].removeprefix(f"{source}/")
+
+
+def full_name(source: str, name: str) -> str:
+    """A class for people: `beetle (cifar100)`; held-out and known classes have no set beside their name."""
+    return name if source == HELD_OUT else f"{name} ({source})"
 
 
 def class_tables(

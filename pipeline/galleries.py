@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from osr.plots.gallery import Tile
+from pipeline.class_tables import full_name, source_and_name
 from pipeline.images import open_images
 from pipeline.run_files import RunFiles
 
@@ -58,24 +59,14 @@ def tiles(picks: list[Pick]) -> list[Tile]:
 
 def _picks(run: RunFiles, positions: NDArray[np.int64]) -> list[Pick]:
     """The test images at some positions of the outputs."""
-    outputs, scores = run.outputs, run.scores[f"score_{run.detector}"]
-    names = run.split.known_names
-    unknown_number = np.cumsum(outputs.labels < 0) - 1  # position of an unknown image among the unknown ones
+    outputs, split, scores = run.outputs, run.split, run.scores[f"score_{run.detector}"]
     predictions = outputs.predictions
-
-    def truth(position: int) -> str:
-        label = int(outputs.labels[position])
-        if label >= 0:
-            return names[label]
-        return run.unknown_label(*run.unknowns.names[codes[unknown_number[position]]])
-
-    codes = run.unknowns.classes
     return [
         Pick(
             row=int(outputs.index[position]),
             score=float(scores[position]),
-            predicted=names[int(predictions[position])],
-            truth=truth(int(position)),
+            predicted=split.known_names[int(predictions[position])],
+            truth=full_name(*source_and_name(split, int(split.targets[outputs.index[position]]))),
             known=bool(outputs.labels[position] >= 0),
         )
         for position in positions

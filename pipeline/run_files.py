@@ -50,10 +50,6 @@ class RunFiles:
         """Class and unknown set of the unknown test images."""
         return unknowns_of(self.split, self.outputs)
 
-    def unknown_label(self, source: str, name: str) -> str:
-        """How figures call an unknown class: with its set where there are several."""
-        return name if len(self.unknowns.sources) < 2 else f"{name} · {source}"
-
     @cached_property
     def scores(self) -> dict[str, Array]:
         """The arrays of scores.npz: index, label, prediction, and score_<detector> of each test image."""

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn import metrics as sk
 
-from osr import metrics
+from osr import metrics, thresholds
 from osr.errors import InputError
 from osr.metrics import ccr_at_fpr, curves, metrics_of, open_set_metrics, openness, oracle_threshold
 from osr.thresholds import count_accepted
@@ -115,6 +115,7 @@ def test_sums_over_several_windows_are_those_of_one(kind, monkeypatch):
     drawn = sample(kind, 3)
     whole = open_set_metrics(*drawn)
     monkeypatch.setattr(metrics, "WINDOW", 7)
+    monkeypatch.setattr(thresholds, "WINDOW", 7)
     parts = open_set_metrics(*drawn)
     assert (parts["auroc"], parts["auoscr"]) == (whole["auroc"], whole["auoscr"])  # whole numbers are summed
     assert parts == pytest.approx(whole, abs=1e-14, nan_ok=True)

@@ -6,7 +6,7 @@ from sklearn.metrics import multilabel_confusion_matrix, roc_auc_score
 
 from osr.decisions import confusion_matrix
 from osr.errors import InputError
-from osr.metrics import auroc
+from osr.metrics import headline_metrics
 from osr.per_class import Unknowns, known_classes, unknown_classes
 from osr.thresholds import count_accepted
 
@@ -90,7 +90,7 @@ def test_pooled_auroc_is_the_mean_over_classes_weighted_by_images():
     rows = unknown_classes(
         1.0, known, unknown, unknowns=Unknowns(classes, SETS), predictions=guesses, known_names=NAMES
     )
-    pooled = auroc(count_accepted(known, labels == predictions, unknown))
+    pooled = headline_metrics(count_accepted(known, labels == predictions, unknown))["auroc"]
     assert sum(row.auroc * row.images for row in rows) / UNKNOWN == pytest.approx(pooled, abs=1e-12)
 
 

@@ -15,7 +15,7 @@ from osr.errors import InputError
 from osr.metrics import HEADLINE
 from osr.outputs import Outputs
 from osr.splits import PARTS, Split
-from pipeline.class_tables import source_metrics, unknowns_of
+from pipeline.class_tables import full_name, source_and_name, source_metrics, unknowns_of
 from pipeline.prepare_split import divide, prepare_split
 from pipeline.split_report import split_report
 from pipeline.stages import IMAGES, SPLIT
@@ -196,3 +196,11 @@ def test_wrong_sources_are_refused(sources: list, sentence: str) -> None:
     content["dataset"]["unknown_sources"] = sources
     with pytest.raises(InputError, match=sentence):
         check_params(content, source="params.yaml")
+
+
+def test_people_read_the_set_behind_the_class() -> None:
+    split = add_sources(
+        divide(main_set(), params()), {"far": ImageSet(images(3), np.zeros(3, int), ("elk",))}
+    )
+    named = [full_name(*source_and_name(split, number)) for number in range(4)]
+    assert named == ["cat", "dog", "elk", "elk (far)"]
