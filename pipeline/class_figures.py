@@ -16,6 +16,7 @@ from pipeline.class_tables import full_name
 from pipeline.run_files import RunFiles
 from pipeline.stages import CONFUSION, read_json
 
+MAX_BARS = 20
 KNOWN_BARS = {"accuracy": "class predicted right", "acceptance": "accepted", "recall": "accepted and right"}
 UNKNOWN_BARS = {"auroc": "AUROC against all knowns", "accepted": "accepted as known (error)"}
 
@@ -65,16 +66,18 @@ def _bars(
     run: RunFiles, rows: Sequence[Mapping[str, Any]], quantities: Mapping[str, str], *, group: str
 ) -> Figure:
     """Shares of some classes, the worst first; of many classes the worst alone, which the title says."""
-    shown = rows[:MAX_CLASSES]
+    shown = rows[:MAX_BARS]
     shares = {
         label: np.array([np.nan if row[key] is None else row[key] for row in shown], dtype=np.float64)
         for key, label in quantities.items()
     }
     figure = canvas(COLUMN_WIDTH, lines_height(1.6 * len(shown)))
     axes = figure.subplots()
-    class_bars(axes, shares, names=[_name(row) for row in shown])
-    number = f"the {len(shown)} worst of {len(rows)}" if len(shown) < len(rows) else f"{len(rows)}"
-    axes.set_title(f"{number} {group} classes,\nworst first ({run.detector})")
+    kind = "AUROC, share of images" if "auroc" in quantities else "share of images"
+    names = [_name(row) for row in shown]
+    class_bars(axes, shares, names=names, xlabel=f"{kind} ({run.detector})")
+    every = f"{len(rows)} {group} classes"
+    axes.set_title(f"{len(shown)} worst of {every}" if len(shown) < len(rows) else f"{every}, worst first")
     return figure
 
 

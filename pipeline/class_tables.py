@@ -10,11 +10,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from osr.metrics import HEADLINE, headline_metrics
+from osr.bootstrap import bootstrap_intervals
+from osr.config import EvaluateSettings
+from osr.metrics import HEADLINE
 from osr.outputs import Outputs
 from osr.per_class import KnownClass, UnknownClass, Unknowns, known_classes, unknown_classes
 from osr.splits import HELD_OUT, Split
-from osr.thresholds import count_accepted
 from pipeline.entry import write_json
 from pipeline.stages import PER_CLASS, PER_CLASS_TABLE
 
@@ -81,11 +82,16 @@ def class_tables(
 
 
 def source_metrics(
-    outputs: Outputs, scores: Mapping[str, Scores], *, thresholds: Mapping[str, float], split: Split
+    outputs: Outputs,
+    scores: Mapping[str, Scores],
+    *,
+    thresholds: Mapping[str, float],
+    split: Split,
+    settings: EvaluateSettings,
 ) -> dict[str, dict[str, dict[str, float]]]:
-    """The headline metrics against each unknown set alone: set -> metric -> detector; empty for a single set.
+    """The headline metrics, with intervals, against each unknown set alone: set -> metric -> detector.
 
-    What the stage reports outside this table pools the sets.
+    What the stage reports outside this table pools the sets. Empty where there is a single one.
     """
     known, unknowns = outputs.labels >= 0, unknowns_of(split, outputs)
     if len(unknowns.sources) < 2:
@@ -93,15 +99,24 @@ def source_metrics(
     correct = outputs.correct[known]
     found: dict[str, dict[str, dict[str, float]]] = {}
     for source in unknowns.sources:
-        chosen = unknowns.of_source(source)
-        metrics: dict[str, dict[str, float]] = {name: {} for name in (*HEADLINE, "unknown_rejection")}
+        chosen, metrics = unknowns.of_source(source), found.setdefault(source, {})
         for detector, score in scores.items():
             unknown = score[~known][chosen]
-            accepted = count_accepted(score[known], correct, unknown)
-            for name, value in headline_metrics(accepted).items():
-                metrics[name][detector] = value
-            metrics["unknown_rejection"][detector] = float(np.mean(unknown > thresholds[detector]))
-        found[source] = metrics
+            intervals = bootstrap_intervals(
+                score[known],
+                correct,
+                unknown,
+                replicates=settings.bootstrap_replicates,
+                confidence=settings.confidence,
+                seed=settings.seed,
+                num_threads=2,
+            )
+            for name in HEADLINE:
+                metrics.setdefault(name, {})[detector] = intervals[name].estimate
+                metrics.setdefault(f"{name}_low", {})[detector] = intervals[name].low
+                metrics.setdefault(f"{name}_high", {})[detector] = intervals[name].high
+            rejected = float(np.mean(unknown > thresholds[detector]))
+            metrics.setdefault("unknown_rejection", {})[detector] = rejected
     return found
 
 

@@ -113,7 +113,7 @@ def evaluate(params: Params, _row: Row) -> Metrics:
     split = Split.load(SPLIT)
     scores: dict[str, Scores] = {name: test.scores for name, test in judged.items()}
     by_class = class_tables(outputs, scores, confusions=confusions, thresholds=thresholds, split=split)
-    by_source = source_metrics(outputs, scores, thresholds=thresholds, split=split)
+    by_source = source_metrics(outputs, scores, thresholds=thresholds, split=split, settings=params.evaluate)
     return {
         **metrics,
         **decided,

@@ -53,7 +53,9 @@ def num_trials(params: Mapping[str, str]) -> int:
     path = FOLDER / f"{params.get('split.protocol')}.json"
     if not path.is_file():
         return 0
-    lists = json.loads(path.read_text(encoding="utf-8")).get(params.get("dataset.name"), [])
+    lists_of = params.get("split.lists_of", "auto")
+    name = params.get("dataset.name") if lists_of == "auto" else lists_of
+    lists = json.loads(path.read_text(encoding="utf-8")).get(name, [])
     return len(lists) if isinstance(lists, list) else 0
 
 

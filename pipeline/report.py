@@ -1,4 +1,4 @@
-"""One page per run, for a browser: self-contained, without scripts, the same bytes for the same run."""
+"""One page per run, for a browser: self-contained, the same bytes for the same run."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ AT_THRESHOLD = {
     "unknown_rejection": "Unknowns rejected",
     "kplus1_macro_f1": "Macro-F1 with unknown",
 }
-SOURCE_COLUMNS = {**INTERVALS, "unknown_rejection": "Unknowns rejected"}
+HARDEST = 20  # unknown classes in plain sight; the others are one click away
 THUMBNAIL = 96  # pixels, the least side of an image shown in the page
 
 
@@ -69,9 +69,9 @@ def _content(run: RunFiles) -> dict[str, Any]:
         "at_threshold": AT_THRESHOLD,
         "closed_set": run.metrics["closed_set"],
         "sources": _sources(run),
-        "source_columns": SOURCE_COLUMNS,
         "known_classes": run.known_classes,
         "unknown_classes": run.unknown_classes,
+        "hardest": HARDEST,
         "galleries": {
             "accepted": _gallery(accepted_unknowns(run, count)),
             "rejected": _gallery(rejected_knowns(run, count)),
@@ -103,7 +103,7 @@ def _facts(run: RunFiles, state: CodeState) -> dict[str, str]:
         "Training": f"loss {params.train.loss}, seed {params.train.seed}, "
         f"epoch {trained['best']['epoch']} of at most {params.train.epochs} kept",
         "Calibration": _calibration(),
-        "Judges new images": f"{run.detector}, threshold {run.threshold:.6g}",
+        "Judges new images": f"{run.detector}, threshold {run.threshold:.6g}".replace("-", "−"),
         "Code": code,
     }
 
@@ -156,11 +156,19 @@ def _headline(run: RunFiles) -> list[dict[str, Any]]:
     ]
 
 
-def _sources(run: RunFiles) -> list[tuple[str, list[float]]]:
+def _sources(run: RunFiles) -> list[dict[str, Any]]:
     """The detector against each unknown set alone; nothing where there is one set."""
     tables: Mapping[str, Any] = run.metrics.get("sources", {})
     return [
-        (source, [metrics[metric][run.detector] for metric in SOURCE_COLUMNS])
+        {
+            "name": source,
+            "images": int(run.unknowns.of_source(source).sum()),
+            "intervals": [
+                tuple(metrics[f"{metric}{end}"][run.detector] for end in ("", "_low", "_high"))
+                for metric in INTERVALS
+            ],
+            "rejected": metrics["unknown_rejection"][run.detector],
+        }
         for source, metrics in tables.items()
     ]
 
@@ -210,7 +218,10 @@ def _number(value: float | None) -> str:
 
 
 def _setting(value: Any) -> str:
-    """As it would stand in params.yaml."""
+    """As it would stand in params.yaml; without the entries of a list's items that are not given."""
+    if isinstance(value, dict):
+        given = (f"{key}: {_setting(part)}" for key, part in value.items() if part is not None)
+        return f"{{{', '.join(text for text in given if not text.endswith('{}'))}}}"
     if isinstance(value, list | tuple):
         return f"[{', '.join(map(_setting, value))}]"
     return str(value).lower() if isinstance(value, bool) else str(value)

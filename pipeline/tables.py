@@ -137,7 +137,8 @@ def short_keys(keys: Sequence[str]) -> list[str]:
 def latex_escape(text: str) -> str:
     """Text with TeX's special characters made plain."""
     words = {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "–": "--"}
-    return re.sub(r"[\\~^–&%$#_{}]", lambda found: words.get(found[0], f"\\{found[0]}"), text)
+    words |= {"<": r"\textless{}", ">": r"\textgreater{}", "|": r"\textbar{}"}  # else ¡ ¿ —
+    return re.sub(r"[\\~^–<>|&%$#_{}]", lambda found: words.get(found[0], f"\\{found[0]}"), text)
 
 
 def num_labels(section: Section) -> int:

@@ -307,7 +307,9 @@ def test_missing_trials_and_the_command_that_fills_them():
         result(started=20, dataset__name="unlisted"),
         result(started=21, split__protocol="explicit"),
     ]
-    (gap,) = gaps(results)
+    results.append(result(started=22, dataset__name="arrays", split__lists_of="mnist", split__trial=4))
+    arrays, gap = gaps(results)
+    assert (arrays.task, arrays.trials) == ("arrays, protocol A", (0, 1, 2, 3))
     assert gap.trials == (1, 2, 4)
     assert gap.settings == "model.backbone.weights=my weights.pth, train.lr=0.1"
     line = command(gap, DEFAULTS)
@@ -386,7 +388,7 @@ def test_latex():
         r"\toprule",
         r"lr & x\_y & detector & n & auroc \\",
         r"\midrule",
-        r"0.1 & a|b\% & msp & 5 & {\boldmath$0.900 \pm 0.020$} \\",
+        r"0.1 & a\textbar{}b\% & msp & 5 & {\boldmath$0.900 \pm 0.020$} \\",
         r"0.2 & -- & mav & 1 & $0.500$ \\",
         r"\bottomrule",
         r"\end{tabular}",

@@ -13,7 +13,7 @@ import finished_run
 import numpy as np
 import pytest
 
-from pipeline import cautions, stages
+from pipeline import cautions, report, stages
 from pipeline.cautions import acceptance_bounds
 from pipeline.code_state import code_state
 from pipeline.entry import write_json
@@ -81,7 +81,7 @@ def test_a_page_without_umap_says_so(page):
 
 def test_the_page_stands_alone(page):
     parsed = Page(page)
-    assert not parsed.all("script")
+    assert parsed.all("script") == [{}]  # written in the page, and of use in a frame alone
     assert not parsed.all("link")
     assert not re.search(r"url\(|@import", page)
     for image in parsed.all("img"):
@@ -159,11 +159,31 @@ def test_galleries_hold_the_worst_mistakes_in_order(run):
 
 
 def test_each_unknown_set_has_its_row(run, tmp_path):
-    numbers = {name: {"maxlogit": 0.625} for name in (*INTERVALS, "unknown_rejection")}
+    ends = {"": 0.625, "_low": 0.5, "_high": 0.75}
+    numbers = {f"{name}{end}": {"maxlogit": value} for name in INTERVALS for end, value in ends.items()}
+    numbers["unknown_rejection"] = {"maxlogit": 0.25}
     vars(run)["metrics"] = run.metrics | {"sources": {"held_out": numbers, "far <i>": numbers}}
     write_report(run, tmp_path / "report.html")
-    row = '<th scope="row">far &lt;i&gt;</th>' + 4 * "<td>0.625</td>"
+    value = '<td>0.625 <span class="interval">[0.500, 0.750]</span></td>'
+    row = f'<th scope="row">far &lt;i&gt;</th><td>0</td>{3 * value}<td>0.250</td>'
     assert row in (tmp_path / "report.html").read_text()
+
+
+def test_many_unknown_classes_are_one_click_away(run, tmp_path, monkeypatch):
+    monkeypatch.setattr(report, "HARDEST", 1)
+    write_report(run, tmp_path / "report.html")
+    page = (tmp_path / "report.html").read_text()
+    shown, hidden = page.split("<summary>The other 1 unknown classes</summary>")
+    hardest, other = (row["name"] for row in run.unknown_classes)
+    assert "The 1 hardest of 2 unknown classes" in shown
+    assert f'<th scope="row">{hardest}</th>' in shown
+    assert f'<th scope="row">{other}</th>' in hidden
+
+
+def test_unknown_sources_stand_as_in_the_settings():
+    assert report._setting([{"source": "far", "name": "svhn", "root": None, "csv": {"file": None}}]) == (
+        "[{source: far, name: svhn}]"
+    )
 
 
 def test_a_run_without_mistakes_says_so(run, tmp_path):

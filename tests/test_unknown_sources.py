@@ -8,10 +8,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from osr.config import Params, check_params, load_params, read_yaml
+from osr.config import EvaluateSettings, Params, check_params, load_params, read_yaml
 from osr.data.images import ImageSet, OddImage
 from osr.data.unknown_sources import add_sources, part_to_test, resized
 from osr.errors import InputError
+from osr.metrics import HEADLINE
 from osr.outputs import Outputs
 from osr.splits import PARTS, Split
 from pipeline.class_tables import full_name, source_and_name, source_metrics, unknowns_of
@@ -169,8 +170,11 @@ def test_metrics_of_each_source() -> None:
     assert unknowns.of_source("far").tolist() == (test[labels < 0] >= 60).tolist()
     # Held-out images score like known ones, those of the far set above all.
     scores = np.where(labels >= 0, 0.0, np.where(test >= 60, 2.0, 0.0))
-    found = source_metrics(outputs, {"msp": scores}, thresholds={"msp": 1.0}, split=split)
+    settings = EvaluateSettings(bootstrap_replicates=100, confidence=0.95, seed=0)
+    found = source_metrics(outputs, {"msp": scores}, thresholds={"msp": 1.0}, split=split, settings=settings)
     assert found["far"]["auroc"] == {"msp": 1.0}
+    assert found["far"]["auroc_low"] == found["far"]["auroc_high"] == {"msp": 1.0}
+    assert {f"{name}{end}" for name in HEADLINE for end in ("", "_low", "_high")} < set(found["far"])
     assert found["far"]["unknown_rejection"] == {"msp": 1.0}
     assert found["held_out"]["auroc"] == {"msp": 0.5}
     assert found["held_out"]["unknown_rejection"] == {"msp": 0.0}

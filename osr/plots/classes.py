@@ -27,13 +27,20 @@ def lines_height(count: float) -> float:
     return 1.0 + 0.17 * max(count, 3)
 
 
-def class_bars(axes: Axes, shares: Mapping[str, Array], *, names: Sequence[str]) -> None:
+def class_bars(
+    axes: Axes,
+    shares: Mapping[str, Array],
+    *,
+    names: Sequence[str],
+    xlabel: str = "share of images",
+) -> None:
     """One group of horizontal bars per class, the first class on top; a share that is NaN has no bar.
 
     Args:
         axes: where to draw.
         shares: quantity -> (n,) in 0..1 or NaN, at most three quantities.
         names: of the n classes, at most 60.
+        xlabel: what the quantities are.
 
     Raises:
         InputError: no class or too many, no quantity or too many, or one of another length or range.
@@ -51,7 +58,7 @@ def class_bars(axes: Axes, shares: Mapping[str, Array], *, names: Sequence[str])
         colour = COLOURS[position]
         axes.barh(places + offset, np.nan_to_num(values), thickness, color=colour, linewidth=0)
         handles += axes.plot([], [], color=colour, linewidth=4, label=quantity)
-    axes.set(xlim=(0, 1), xlabel="share of the images of the class")
+    axes.set(xlim=(0, 1), xlabel=xlabel)
     _name_lines(axes, names)
     axes.grid(visible=False, axis="y")
     legend_below(axes, handles)
