@@ -98,13 +98,21 @@ def make_split(
 
 
 def without_duplicates(split: Split) -> Split:
-    """The same split with each image once: in test before val before train, and known before unknown."""
+    """The same split with each image once: in test before val before train, and known before unknown.
+
+    Raises:
+        InputError: a known class is left without images in a part.
+    """
     dropped = [row for rows in split.contradictions for row in rows if split.labels[row] < 0]
     for rows in split.duplicates:
         last = max(split.part_codes[rows])
         dropped += [row for row in rows if split.part_codes[row] < last]
     kept = {part: np.setdiff1d(split.rows(part), dropped) for part in PARTS}
-    return replace(split, train=kept["train"], val=kept["val"], test=kept["test"])
+    try:
+        return replace(split, train=kept["train"], val=kept["val"], test=kept["test"])
+    except InputError as error:
+        told = str(error).rstrip(".")
+        raise InputError(f"{told}, once split.duplicates: drop has taken the copies out.") from error
 
 
 class _Division:
