@@ -153,7 +153,7 @@ def runs_of(
         return runs, ()
     agreement = f"their values differ by up to {gap:.2g}" if gap else "their values are the same"
     return runs, (
-        f"Left out for a newer run of the same settings and seeds: {len(older)} runs; {agreement}.",
+        f"Left out for a newer run of the same settings and seeds: {len(older)} run{'s' * (len(older) > 1)}; {agreement}.",
     )
 
 

@@ -179,7 +179,7 @@ def test_repeats_are_trials_and_seeds_and_the_newest_of_equal_runs_counts():
     assert (line.n, line.cells["auroc"].mean) == (2, pytest.approx(0.7))
     assert section.keys == ()
     assert section.notes == (
-        "Left out for a newer run of the same settings and seeds: 1 runs; their values differ by up to 0.1.",
+        "Left out for a newer run of the same settings and seeds: 1 run; their values differ by up to 0.1.",
     )
 
 
