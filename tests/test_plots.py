@@ -762,6 +762,16 @@ def test_a_gallery_shows_the_pixels_and_the_words(tmp_path):
     assert (np.concatenate([pixels[0], pixels[-1], pixels[:, 0], pixels[:, -1]]) == 1).all()
 
 
+def test_long_names_take_no_room_from_the_images(tmp_path):
+    with style.styled():
+        figure = gallery(
+            [Tile(np.zeros((8, 8, 1), np.uint8), ("pickup_truck (near_cifar100)",))] * 8, title=""
+        )
+        style.save(figure, tmp_path / "figure.png", 60)
+    widths = [axes.get_window_extent().width for axes in figure.axes]
+    assert min(widths) > 0.85 * style.PAGE_WIDTH / 8 * 60
+
+
 def test_a_gallery_refuses_nothing_and_what_is_no_image():
     with pytest.raises(InputError, match="at least one image"):
         gallery([], title="")

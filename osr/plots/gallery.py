@@ -16,6 +16,7 @@ from osr.plots.style import PAGE_WIDTH, canvas, short
 
 COLUMNS = 8
 ROOM = 0.42  # inches under each image for its text
+LONGEST = 15  # letters of a line; a wider one would take room from every image
 SMALL = 64  # pixels: up to here they are drawn as squares, larger images are smoothed
 
 
@@ -52,7 +53,7 @@ def gallery(tiles: Sequence[Tile], *, title: str) -> Figure:
         axes.set_axis_off()
     for axes, tile in zip(planes, tiles, strict=False):  # the last line may have room left
         axes.imshow(_pixels(tile.image), **_look(tile.image))
-        text = "\n".join(short(line, longest=18) for line in tile.lines)
+        text = "\n".join(short(line, longest=LONGEST) for line in tile.lines)
         axes.text(0.5, -0.04, text, transform=axes.transAxes, ha="center", va="top", fontsize=6)
     return figure
 
