@@ -151,9 +151,10 @@ def runs_of(
                 gap = max([gap, *(abs(new - old) for new, old in pairs if not math.isnan(new - old))])
     if not older:
         return runs, ()
+    number = f"{len(older)} runs" if len(older) > 1 else "1 run"
     agreement = f"their values differ by up to {gap:.2g}" if gap else "their values are the same"
     return runs, (
-        f"Left out for a newer run of the same settings and seeds: {len(older)} run{'s' * (len(older) > 1)}; {agreement}.",
+        f"Left out for a newer run of the same settings and seeds: {number}; {agreement}.",
     )
 
 
