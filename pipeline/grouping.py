@@ -153,9 +153,7 @@ def runs_of(
         return runs, ()
     number = f"{len(older)} runs" if len(older) > 1 else "1 run"
     agreement = f"their values differ by up to {gap:.2g}" if gap else "their values are the same"
-    return runs, (
-        f"Left out for a newer run of the same settings and seeds: {number}; {agreement}.",
-    )
+    return runs, (f"Left out for a newer run of the same settings and seeds: {number}; {agreement}.",)
 
 
 def _detectors(result: Result, metrics: Sequence[str]) -> list[str]:
