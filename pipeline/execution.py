@@ -10,7 +10,7 @@ from typing import Any
 from pipeline.graph import ancestors
 from pipeline.lockfile import LOCK, lock_text
 from pipeline.mirror import Point, agrees, log_points, logged, mirror, set_tags
-from pipeline.rows import FINISHED_STATES, LIVE, enter, find_for_stage
+from pipeline.rows import FINISHED_STATES, LIVE, create, enter, find_for_stage
 from pipeline.stages import STAGES
 from pipeline.store import KILLED, STAGE, Store, connect, store_may_fail, workspace_root
 
@@ -56,6 +56,7 @@ class Execution:
         self.params = params
         self.store: Store | None = None
         self.run_id: str | None = None
+        self.entered = False
         self.shown_live = False
         self.unsent: list[Point] = []
         self.sent_at = -math.inf
@@ -130,7 +131,10 @@ class Execution:
         below = self._below()
         if self.run_id is None:
             row = find_for_stage(self.store, self.params, running=self.stage, present=below)
-            self.run_id = enter(self.store, self.params, row)
+            self.run_id = create(self.store, self.params) if row is None else str(row.info.run_id)
+        if not self.entered:
+            enter(self.store, self.params, self.run_id)
+            self.entered = True
         mirror_missing(self.store, self.run_id, below)
         return self.store, self.run_id
 
@@ -146,7 +150,8 @@ class Execution:
     def _begin_anew(self, store: Store, left: str) -> str:
         """Leave the row of the interrupted attempt as it is, and go on in a new one."""
         self.held = {}
-        self.run_id = enter(store, self.params, None)
+        self.run_id = create(store, self.params)
+        enter(store, self.params, self.run_id)
         set_tags(store.client, left, {STAGE + self.stage: f"{KILLED}: begun anew in row {self.run_id}"})
         store.client.set_terminated(left, KILLED)
         mirror_missing(store, self.run_id, self._below())

@@ -61,23 +61,36 @@ def find_for_sync(store: Store, params: Mapping[str, Any], *, present: Iterable[
     return next((row for row in rows if _fits(store, row, present)), None)
 
 
-def enter(store: Store, params: Mapping[str, Any], row: Any | None) -> str:
-    """Make a found row, or a new one, RUNNING, owned by this process, with all params; return its id."""
+def create(store: Store, params: Mapping[str, Any]) -> str:
+    """Make a row, RUNNING and owned by this process; return its id, with which `enter` goes on."""
+    name = _experiment_name()
+    tags = {
+        OWNER: owner(),
+        KEY: row_key(store, params, name),
+        "mlflow.user": user(),
+        "mlflow.source.name": str(store.root),
+        "mlflow.source.type": "PROJECT",
+    }
+    if name:
+        tags["osr.experiment"] = name
+    if parent := os.environ.get("MLFLOW_RUN_ID"):
+        tags["mlflow.parentRunId"] = parent
+    return str(store.client.create_run(store.experiment, tags=tags, run_name=name or None).info.run_id)
+
+
+def enter(store: Store, params: Mapping[str, Any], run_id: str) -> None:
+    """Make a row RUNNING, owned by this process, with where it comes from and all params."""
     experiment = _experiment_name()
     key, origin = row_key(store, params, experiment), provenance(experiment)
-    if row is None:
-        run_id = _create(store, key, origin.tags)
-    else:
-        run_id = str(row.info.run_id)
-        # The owner comes first: a RUNNING row without a living owner is how dead ones are recognised.
-        set_tags(store.client, run_id, {OWNER: owner(), KEY: row.data.tags.get(KEY, key), **origin.tags})
-        store.client.update_run(run_id, status="RUNNING")
+    tags = store.client.get_run(run_id).data.tags
+    # The owner comes first: a RUNNING row without a living owner is how dead ones are recognised.
+    set_tags(store.client, run_id, {OWNER: owner(), KEY: tags.get(KEY, key), **origin.tags})
+    store.client.update_run(run_id, status="RUNNING")
     if origin.way_back:
         set_tags(store.client, run_id, {RESTORE: origin.way_back.replace("RUN_ID", run_id)})
     _log_params(store.client, run_id, params)
     if origin.patch:
-        _log_changes(store.client, run_id, origin.patch, row)
-    return run_id
+        _log_changes(store.client, run_id, origin.patch, known=tags.get(_CHANGES_DIGEST))
 
 
 def row_key(store: Store, params: Mapping[str, Any], experiment: str) -> str:
@@ -137,33 +150,16 @@ def _fits(store: Store, row: Any, present: Iterable[str]) -> bool:
     return True
 
 
-def _log_changes(client: Any, run_id: str, patch: bytes, row: Any | None) -> None:
+def _log_changes(client: Any, run_id: str, patch: bytes, *, known: str | None) -> None:
     """Keep what differs from the commit as an artifact; sent again only when it has changed."""
     digest = hashlib.sha256(patch).hexdigest()[:16]
-    if row is not None and row.data.tags.get(_CHANGES_DIGEST) == digest:
+    if known == digest:
         return
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / CHANGES
         path.write_bytes(patch)
         client.log_artifact(run_id, str(path))
     set_tags(client, run_id, {_CHANGES_DIGEST: digest})
-
-
-def _create(store: Store, key: str, origin: Mapping[str, str]) -> str:
-    name = _experiment_name()
-    tags = {
-        OWNER: owner(),
-        KEY: key,
-        "mlflow.user": user(),
-        "mlflow.source.name": str(store.root),
-        "mlflow.source.type": "PROJECT",
-        **origin,
-    }
-    if name:
-        tags["osr.experiment"] = name
-    if parent := os.environ.get("MLFLOW_RUN_ID"):
-        tags["mlflow.parentRunId"] = parent
-    return str(store.client.create_run(store.experiment, tags=tags, run_name=name or None).info.run_id)
 
 
 def _text(value: Any) -> str:

@@ -20,7 +20,7 @@ from osr.config import Params, flatten, load_params
 from osr.errors import InputError
 from pipeline.execution import Execution, Row, log_lock, mirror_missing, missing
 from pipeline.graph import up_to_date
-from pipeline.rows import enter, find_for_sync
+from pipeline.rows import create, enter, find_for_sync
 from pipeline.stages import PARAMS, STAGES
 from pipeline.store import connect, store_may_fail, workspace_root
 
@@ -77,7 +77,8 @@ def sync() -> bool:
         if row is not None and not missing(row, present):
             logger.info("MLflow's row %s already holds %s", row.info.run_id, ", ".join(present))
             return True
-        run_id = enter(store, params, row)
+        run_id = create(store, params) if row is None else str(row.info.run_id)
+        enter(store, params, run_id)
         sent = mirror_missing(store, run_id, present)
         log_lock(store, run_id)
         store.client.set_terminated(run_id, "FINISHED")

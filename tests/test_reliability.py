@@ -125,12 +125,14 @@ def test_sigkill_of_a_stage(project, table, stage):
     assert "its process is gone: set to KILLED" in said
     ran = re.findall(r"Running stage '(.*)'", said)
     assert ran[0] == stage
+    if ran[-1] != STAGES[-1]:  # DVC saw that the last stages had nothing to do, and did not start them
+        project.python("pipeline.tracking", "sync")
     assert len(project.rows()) == 2
     note(
         table,
         f"SIGKILL of {stage}",
         "row KILLED",
-        f"`dvc repro`: {', '.join(ran)}; same row",
+        f"`dvc repro`: {', '.join(ran)}{'' if ran[-1] == STAGES[-1] else '; ' + SYNC}; same row",
         lost(before, project, stage),
     )
 
@@ -151,9 +153,10 @@ def test_sigkill_of_a_queue_worker(project, table):
     project.dvc("queue", "start")
     rows = project.rows()[1:]
     assert sorted(row.data.params["plot.dpi"] for row in rows) == ["61", "62"]
-    names = project.dvc("exp", "list", "--name-only").split()
-    assert sorted(row.data.tags["osr.experiment"] for row in rows) == sorted(names), "each can be applied"
-    said = "the experiment at hand ended by itself"
+    listed = project.dvc("exp", "list", "--name-only").split()
+    assert len(listed) == 1
+    assert listed[0] in {row.data.tags["osr.experiment"] for row in rows}
+    said = "the experiment at hand ended by itself; `dvc exp list` does not name it, its row has everything"
     gone = lost(before, project, None)
     note(table, "SIGKILL of a queue worker", said, "`dvc queue start`: the rest of the queue", gone)
 
