@@ -10,7 +10,7 @@ import pytest
 
 from pipeline.mirror import agrees, mirror
 from pipeline.provenance import user
-from pipeline.rows import enter, find_for_stage
+from pipeline.rows import create, enter, find_for_stage
 from pipeline.stages import STAGES
 from pipeline.store import Store, connect, is_alive, owner, store_may_fail, workspace_root
 
@@ -55,7 +55,9 @@ def store(empty: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Store
 
 
 def new_row(store: Store, **params: object) -> str:
-    return enter(store, params, None)
+    run_id = create(store, params)
+    enter(store, params, run_id)
+    return run_id
 
 
 def test_numbers_and_curves_arrive_as_they_are(store: Store, caplog: pytest.LogCaptureFixture) -> None:
