@@ -16,14 +16,14 @@ from __future__ import annotations
 import argparse
 import tempfile
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import torch
-from ruamel.yaml import YAML
 from tqdm import tqdm
 
-from osr.config import Params, check_params
+from osr.config import Params, check_params, read_yaml
 from osr.data.batches import ArrayImages, hash_seed
 from osr.data.datasets import load_images
 from osr.data.images import ImageSet
@@ -37,23 +37,17 @@ from osr.models.open_set_model import OpenSetModel
 from osr.models.preprocess import format_for
 from osr.protocols.classes import protocol_classes
 from osr.training import train
-from pipeline.preset import load_presets, merge
+from pipeline.overrides import merge, parse_overrides
+from pipeline.preset import load_presets
+from pipeline.stages import PARAMS
 
 TRIALS, PAIRS = 5, 3
 
 
 def settings(presets: list[str], overrides: list[str]) -> Params:
     """params.yaml with the presets, and some values replaced."""
-    yaml = YAML(typ="safe", pure=True)
-    content = merge(yaml.load(Path("params.yaml").read_text(encoding="utf-8")), load_presets(presets))
-    for override in overrides:
-        key, _, value = override.partition("=")
-        *sections, last = key.split(".")
-        target = content
-        for section in sections:
-            target = target[section]
-        target[last] = yaml.load(value)
-    return check_params(content, source="params.yaml with overrides")
+    content = merge(read_yaml(PARAMS), load_presets(presets))
+    return check_params(merge(content, parse_overrides(overrides)), source=f"{PARAMS} with overrides")
 
 
 def without_test(data: ImageSet) -> ImageSet:
@@ -68,25 +62,17 @@ def judge(params: Params, data: ImageSet, trial: int, pair: int) -> tuple[float,
     """Validation accuracy of four known classes, and AUROC against the two that were held out."""
     known, _ = protocol_classes(params.split.protocol, params.dataset.name, trial, len(data.class_names))
     held_out = known[2 * pair : 2 * pair + 2]
-    parts = make_split(
+    divide = partial(
+        make_split,
         data.targets,
         data.class_names,
-        known=[number for number in known if number not in held_out],
-        unknown=held_out,
         val_fraction=params.split.val_fraction,
         test_fraction=params.split.test_fraction,
         seed=params.split.seed,
     )
+    parts = divide(known=[number for number in known if number not in held_out], unknown=held_out)
     # The pair's test images stay unseen, too: they are test images of the trial.
-    trial_test = make_split(
-        data.targets,
-        data.class_names,
-        known=known,
-        unknown=[],
-        val_fraction=params.split.val_fraction,
-        test_fraction=params.split.test_fraction,
-        seed=params.split.seed,
-    ).test
+    trial_test = divide(known=known, unknown=[]).test
     unknown = np.setdiff1d(parts.test[parts.labels[parts.test] < 0], trial_test)
     rows = np.concatenate([parts.val, unknown])
 

@@ -139,14 +139,19 @@ def _areas(accepted: Acceptance) -> tuple[float, float, float, float]:
         left = np.maximum(num_known + num_unknown - known - unknown, 1)[:-1]
         more_unknown = np.diff(unknown)
         sums += (
-            (known[1:] + known[:-1]) @ more_unknown,
-            (correct[1:] + correct[:-1]) @ more_unknown,
-            ((num_unknown - unknown[:-1]) / left) @ more_unknown,
-            (known[1:] / taken) @ np.diff(known),
+            _dot(known[1:] + known[:-1], more_unknown),
+            _dot(correct[1:] + correct[:-1], more_unknown),
+            _dot((num_unknown - unknown[:-1]) / left, more_unknown),
+            _dot(known[1:] / taken, np.diff(known)),
         )
     pairs = 2 * num_known * num_unknown
     auroc, auoscr, aupr_unknown, aupr_known = sums / (pairs, pairs, num_unknown, num_known)
     return float(auroc), float(auoscr), float(aupr_unknown), float(aupr_known)
+
+
+def _dot(first: FloatArray, second: FloatArray) -> float:
+    """The scalar product without BLAS, whose last bits depend on the number of its threads."""
+    return float(np.einsum("i,i->", first, second))
 
 
 def _windows(accepted: Acceptance) -> Iterator[slice]:

@@ -10,13 +10,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from osr.bootstrap import bootstrap_intervals
+from osr.bootstrap import ACCURACY
 from osr.config import EvaluateSettings
-from osr.metrics import HEADLINE
 from osr.outputs import Outputs
 from osr.per_class import KnownClass, UnknownClass, Unknowns, known_classes, unknown_classes
 from osr.splits import HELD_OUT, Split
 from pipeline.entry import write_json
+from pipeline.intervals import by_metric, metrics_with_ends
 from pipeline.stages import PER_CLASS, PER_CLASS_TABLE
 
 Scores = NDArray[np.float64]
@@ -99,24 +99,15 @@ def source_metrics(
     correct = outputs.correct[known]
     found: dict[str, dict[str, dict[str, float]]] = {}
     for source in unknowns.sources:
-        chosen, metrics = unknowns.of_source(source), found.setdefault(source, {})
+        chosen, metrics = unknowns.of_source(source), {}
         for detector, score in scores.items():
             unknown = score[~known][chosen]
-            intervals = bootstrap_intervals(
-                score[known],
-                correct,
-                unknown,
-                replicates=settings.bootstrap_replicates,
-                confidence=settings.confidence,
-                seed=settings.seed,
-                num_threads=2,
-            )
-            for name in HEADLINE:
-                metrics.setdefault(name, {})[detector] = intervals[name].estimate
-                metrics.setdefault(f"{name}_low", {})[detector] = intervals[name].low
-                metrics.setdefault(f"{name}_high", {})[detector] = intervals[name].high
-            rejected = float(np.mean(unknown > thresholds[detector]))
-            metrics.setdefault("unknown_rejection", {})[detector] = rejected
+            numbers = metrics_with_ends(score[known], correct, unknown, settings)
+            metrics[detector] = {
+                **{name: value for name, value in numbers.items() if not name.startswith(ACCURACY)},
+                "unknown_rejection": float(np.mean(unknown > thresholds[detector])),
+            }
+        found[source] = by_metric(metrics)
     return found
 
 

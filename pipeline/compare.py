@@ -33,11 +33,13 @@ from osr.config import flatten, load_params
 from osr.errors import InputError
 from pipeline.grouping import REPEATS, Method
 from pipeline.missing import TRIAL, Gap, command, gaps
+from pipeline.named import names_in
 from pipeline.results import Result, read_files, read_scores, read_store, select
 from pipeline.stages import PARAMS
 from pipeline.store import connect, workspace_root
 from pipeline.summary import PValue, Section, sections
-from pipeline.sweep import load_sweep, missing, sweep_names
+from pipeline.sweep import FOLDER as SWEEPS
+from pipeline.sweep import load_sweep, missing
 from pipeline.tables import print_terminal, to_csv, to_latex, to_markdown
 
 DEFAULT_METRICS = ("auroc", "auoscr", "closed_set/accuracy")
@@ -178,7 +180,7 @@ def _print_missing(results: Sequence[Result]) -> None:
     """The commands of missing trials, and as comments, which a shell passes over, those of named sweeps."""
     current = {key: str(value) for key, value in flatten(load_params(PARAMS)).items()}
     lines = [command(gap, current) for gap in gaps(results)] or ["# no trial is missing"]
-    for name in sweep_names():
+    for name in names_in(SWEEPS):
         sweep = load_sweep(name)
         if lacking := len(missing(sweep, results)):
             whole = f"{lacking} of {len(sweep.experiments())} experiments not run"

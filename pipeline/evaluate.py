@@ -8,7 +8,6 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from osr.bootstrap import bootstrap_intervals
 from osr.calibrators import read_calibration
 from osr.config import Params
 from osr.decisions import closed_set_metrics, confusion_matrix, count_verdicts, operating_point
@@ -23,6 +22,7 @@ from pipeline.class_tables import class_tables, source_metrics
 from pipeline.entry import Metrics, run_stage, write_json
 from pipeline.execution import Row
 from pipeline.inference import extract_part
+from pipeline.intervals import by_metric, metrics_with_ends
 from pipeline.stages import (
     CALIBRATOR,
     CONFUSION,
@@ -85,6 +85,39 @@ def evaluate(params: Params, _row: Row) -> Metrics:
         for name, detector in detectors.items()
         if isinstance(detector, OpenMax)
     }
+    save_scores(outputs, judged, decisions)
+    confusions: dict[str, NDArray[np.int64]] = {
+        name: test.confusion(thresholds[name]) for name, test in judged.items()
+    }
+    write_json(CONFUSION, {name: matrix.tolist() for name, matrix in confusions.items()})
+    per_detector: dict[str, dict[str, float]] = {
+        name: detector_metrics(test, confusions[name], params) for name, test in judged.items()
+    }
+    metrics = by_metric(per_detector)
+    # Accuracy does not look at the score, so every detector has drawn the same interval.
+    accuracy = {
+        name: metrics.pop(name)[params.detectors.enabled[0]]
+        for name in ("accuracy", "accuracy_low", "accuracy_high")
+    }
+    verdicts = {name: decision_metrics(outputs, classes) for name, classes in decisions.items()}
+    decided = by_metric(verdicts) if verdicts else {}
+    split = Split.load(SPLIT)
+    scores: dict[str, Scores] = {name: test.scores for name, test in judged.items()}
+    by_class = class_tables(outputs, scores, confusions=confusions, thresholds=thresholds, split=split)
+    by_source = source_metrics(outputs, scores, thresholds=thresholds, split=split, settings=params.evaluate)
+    return {
+        **metrics,
+        **decided,
+        "closed_set": {**accuracy, **closed_set(outputs, params)},
+        "per_class": by_class,
+        **({"sources": by_source} if by_source else {}),
+    }
+
+
+def save_scores(
+    outputs: Outputs, judged: Mapping[str, Judged], decisions: Mapping[str, NDArray[np.int64]]
+) -> None:
+    """Write what each detector says of every test image."""
     EVALUATION.mkdir(parents=True, exist_ok=True)
     np.savez(
         SCORES,
@@ -96,31 +129,6 @@ def evaluate(params: Params, _row: Row) -> Metrics:
         **p_values(judged),
         **{f"decision_{name}": classes for name, classes in decisions.items()},
     )
-    confusions: dict[str, NDArray[np.int64]] = {
-        name: test.confusion(thresholds[name]) for name, test in judged.items()
-    }
-    write_json(CONFUSION, {name: matrix.tolist() for name, matrix in confusions.items()})
-    per_detector: dict[str, dict[str, float]] = {
-        name: detector_metrics(test, confusions[name], params) for name, test in judged.items()
-    }
-    metrics = by_metric(per_detector)
-    # Accuracy does not look at the score, so every detector has drawn the same interval.
-    accuracy = {
-        end: metrics.pop(end)[params.detectors.enabled[0]] for end in ("accuracy_low", "accuracy_high")
-    }
-    verdicts = {name: decision_metrics(outputs, classes) for name, classes in decisions.items()}
-    decided = by_metric(verdicts) if verdicts else {}
-    split = Split.load(SPLIT)
-    scores: dict[str, Scores] = {name: test.scores for name, test in judged.items()}
-    by_class = class_tables(outputs, scores, confusions=confusions, thresholds=thresholds, split=split)
-    by_source = source_metrics(outputs, scores, thresholds=thresholds, split=split, settings=params.evaluate)
-    return {
-        **metrics,
-        **decided,
-        "closed_set": {**closed_set(outputs, params), **accuracy},
-        "per_class": by_class,
-        **({"sources": by_source} if by_source else {}),
-    }
 
 
 def decision_metrics(outputs: Outputs, decisions: NDArray[np.int64]) -> dict[str, float]:
@@ -142,20 +150,13 @@ def p_values(judged: Mapping[str, Judged]) -> dict[str, Scores]:
 def detector_metrics(test: Judged, confusion: NDArray[np.int64], params: Params) -> dict[str, float]:
     """Threshold-free metrics, headline intervals, and the operating point of the stored threshold."""
     accepted = count_accepted(*test.groups)
-    settings = params.evaluate
-    intervals = bootstrap_intervals(
-        *test.groups,
-        replicates=settings.bootstrap_replicates,
-        confidence=settings.confidence,
-        seed=settings.seed,
-        num_threads=2,
-    )
-    ends = {
-        f"{metric}_{end}": getattr(interval, end)
-        for metric, interval in intervals.items()
-        for end in ("low", "high")
+    headline = metrics_with_ends(*test.groups, params.evaluate)
+    return {
+        **headline,
+        **metrics_of(accepted),
+        **operating_point(confusion),
+        **oracle_point(test, accepted),
     }
-    return {**metrics_of(accepted), **ends, **operating_point(confusion), **oracle_point(test, accepted)}
 
 
 def oracle_point(test: Judged, accepted: Acceptance) -> dict[str, float]:
@@ -179,12 +180,6 @@ def closed_set(outputs: Outputs, params: Params) -> dict[str, float]:
         for when, quality in (("before", before), ("after", after))
     }
     return {**classification, **probabilities}
-
-
-def by_metric(per_detector: Mapping[str, Mapping[str, float]]) -> dict[str, dict[str, float]]:
-    """Turn detector -> metric into metric -> detector, the order of the metric names in MLflow."""
-    names = next(iter(per_detector.values()))
-    return {name: {key: metrics[name] for key, metrics in per_detector.items()} for name in names}
 
 
 if __name__ == "__main__":

@@ -10,35 +10,19 @@ from __future__ import annotations
 import argparse
 import logging
 import os
-import re
 import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from osr.errors import InputError
+from pipeline.overrides import split_overrides
 from pipeline.preset import assignments, load_presets
 from pipeline.stages import STAGES
 from pipeline.store import connect, store_may_fail, workspace_root
 from pipeline.tracking import is_off, sync
 
 logger = logging.getLogger("osr.tracking")
-
-# Blanks separate overrides only where the next one starts, so that `[0, 1]` and quoted text stay whole.
-_BETWEEN_OVERRIDES = re.compile(r"\s+(?=\+{0,2}[\w.\-]+=|~[\w.\-]+)")
-
-
-def split_overrides(text: str) -> list[str]:
-    """DVC-style overrides (`a.b=1 c=[0, 1] +new.key=2 ~old.key`) as a list.
-
-    Raises:
-        InputError: a part is neither an assignment nor a deletion.
-    """
-    parts = [part for part in _BETWEEN_OVERRIDES.split(text.strip()) if part]
-    for part in parts:
-        if not re.match(r"\+{0,2}[\w.\-]+=|~[\w.\-]+$", part):
-            raise InputError(f"overrides: {part!r} must look like key=value, +key=value or ~key.")
-    return parts
 
 
 def dvc_command(overrides: Sequence[str], stage: str | None = None) -> list[str]:

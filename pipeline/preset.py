@@ -20,7 +20,8 @@ from ruamel.yaml.comments import CommentedSeq
 
 from osr.config import check_params, flatten, read_yaml
 from osr.errors import InputError
-from osr.sentences import did_you_mean
+from pipeline.named import list_of, read_named
+from pipeline.overrides import merge
 from pipeline.stages import PARAMS
 
 FOLDER = Path("presets")
@@ -35,11 +36,6 @@ _PLAIN_TEXT = re.compile(r"[A-Za-z_][\w./\-]*(?::[\w./\-]+)?")
 _WORDS_OF_YAML = ("null", "none", "true", "false", "yes", "no", "on", "off", "nan", "inf")
 
 
-def preset_names() -> list[str]:
-    """The presets in this folder, in alphabetical order."""
-    return sorted(path.stem for path in FOLDER.glob("*.yaml"))
-
-
 def load_presets(names: Sequence[str]) -> Settings:
     """What presets change together, nested like params.yaml; of two that set one key the later counts.
 
@@ -52,17 +48,6 @@ def load_presets(names: Sequence[str]) -> Settings:
     ours = read_yaml(PARAMS)
     check_params(ours, source=str(PARAMS))
     check_params(merge(ours, merged), source=f"{PARAMS} with preset {' '.join(names)}")
-    return merged
-
-
-def merge(base: Mapping[str, Any], changes: Mapping[str, Any]) -> Settings:
-    """`base` with `changes`: sections are merged, everything else is replaced."""
-    merged = dict(base)
-    for key, value in changes.items():
-        held = merged.get(key)
-        if isinstance(held, Mapping) and isinstance(value, Mapping):
-            value = merge(held, value)
-        merged[key] = value
     return merged
 
 
@@ -128,7 +113,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _answer(options: argparse.Namespace) -> str:
     if options.list:
-        return "".join(f"{name}: {_purpose(name)}\n" for name in preset_names())
+        return list_of(FOLDER)
     changes = load_presets(options.names)
     if not options.apply:
         return " ".join(f"-S {text}" for text in assignments(changes)) + "\n"
@@ -137,20 +122,10 @@ def _answer(options: argparse.Namespace) -> str:
 
 
 def _read(name: str) -> Settings:
-    path = FOLDER / f"{name}.yaml"
-    if name not in preset_names():
-        hint = did_you_mean(name, preset_names()) or f"; there are: {', '.join(preset_names())}."
-        raise InputError(f"There is no preset {name!r} in {FOLDER}/{hint}")
-    content = read_yaml(path)
+    path, content = read_named(FOLDER, name, kind="preset")
     if not isinstance(content, dict) or not flatten(content):
         raise InputError(f"{path} must hold settings, in sections as in {PARAMS}.")
     return content
-
-
-def _purpose(name: str) -> str:
-    """The comment in the first line of a preset."""
-    first = (FOLDER / f"{name}.yaml").read_text(encoding="utf-8").partition("\n")[0]
-    return first.lstrip("# ") if first.startswith("#") else ""
 
 
 def override_text(value: Any) -> str:

@@ -21,9 +21,9 @@ from typing import Any
 
 from osr.config import check_params, flatten, read_yaml
 from osr.errors import InputError
-from osr.sentences import did_you_mean
-from pipeline.launch import split_overrides
-from pipeline.preset import Settings, assignments, load_presets, merge
+from pipeline.named import list_of, read_named
+from pipeline.overrides import merge, nested, parse_overrides
+from pipeline.preset import Settings, assignments, load_presets
 from pipeline.results import Result, read_store
 from pipeline.stages import PARAMS
 from pipeline.store import connect, workspace_root
@@ -54,15 +54,10 @@ class Sweep:
             dict(zip(self.grid, values, strict=True)) for values in itertools.product(*self.grid.values())
         ]
         return [
-            merge(merge(self.common, _nested(variant)), _nested(point))
+            merge(merge(self.common, nested(variant)), nested(point))
             for variant in self.variants
             for point in points
         ]
-
-
-def sweep_names() -> list[str]:
-    """The sweeps in this folder, in alphabetical order."""
-    return sorted(path.stem for path in FOLDER.glob("*.yaml"))
 
 
 def load_sweep(name: str, overrides: Sequence[str] = ()) -> Sweep:
@@ -75,15 +70,11 @@ def load_sweep(name: str, overrides: Sequence[str] = ()) -> Sweep:
     Raises:
         InputError: no such sweep, a key it must not have, or an experiment that breaks the schema.
     """
-    path = FOLDER / f"{name}.yaml"
-    if name not in sweep_names():
-        hint = did_you_mean(name, sweep_names()) or f"; there are: {', '.join(sweep_names())}."
-        raise InputError(f"There is no sweep {name!r} in {FOLDER}/{hint}")
-    content = read_yaml(path)
+    path, content = read_named(FOLDER, name, kind="sweep")
     if not isinstance(content, dict) or not set(content) <= set(KEYS) or not content.get("grid"):
         raise InputError(f"{path} must hold a grid, and may hold {', '.join(KEYS[:-1])}; nothing else.")
-    common = merge(load_presets(content.get("presets", [])), _nested(content.get("settings", {})))
-    common = merge(common, _nested(_parsed(overrides)))
+    common = merge(load_presets(content.get("presets", [])), nested(content.get("settings", {})))
+    common = merge(common, parse_overrides(overrides))
     variants = tuple(content.get("variants", [{}]))
     sweep = Sweep(name, common, variants, content["grid"])
     ours = read_yaml(PARAMS)
@@ -109,7 +100,7 @@ def commands(sweep: Sweep) -> list[list[str]]:
     """One `dvc exp run --queue` per variant; DVC runs through the grid."""
     lines = []
     for variant in sweep.variants:
-        fixed = merge(sweep.common, _nested(variant))
+        fixed = merge(sweep.common, nested(variant))
         steps = [_choices(key, values) for key, values in sweep.grid.items()]
         swept = set(sweep.grid)
         flags = [text for text in assignments(fixed) if text.partition("=")[0] not in swept]
@@ -133,7 +124,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
     try:
         if options.list:
-            sys.stdout.write("".join(f"{name}: {_purpose(name)}\n" for name in sweep_names()))
+            sys.stdout.write(list_of(FOLDER))
             return 0
         sweep = load_sweep(options.name, options.overrides)
         lines = commands(sweep)
@@ -166,35 +157,8 @@ def _queue(flags: Sequence[str]) -> list[str]:
 
 def _choices(key: str, values: Sequence[Any]) -> str:
     """`key=a,b`: DVC makes one experiment for each."""
-    texts = [assignments(_nested({key: value}))[0].partition("=")[2] for value in values]
+    texts = [assignments(nested({key: value}))[0].partition("=")[2] for value in values]
     return f"{key}={','.join(texts)}"
-
-
-def _nested(flat: Mapping[str, Any]) -> Settings:
-    """Dotted keys as sections."""
-    nested: Settings = {}
-    for key, value in flat.items():
-        for part in reversed(key.split(".")):
-            value = {part: value}
-        nested = merge(nested, value)
-    return nested
-
-
-def _parsed(overrides: Sequence[str]) -> dict[str, Any]:
-    """`key=value` texts with the values as params.yaml would hold them."""
-    from ruamel.yaml import YAML
-
-    parsed = {}
-    for text in overrides:
-        key, _, value = split_overrides(text)[0].partition("=")
-        parsed[key.lstrip("+")] = YAML(typ="safe", pure=True).load(value)
-    return parsed
-
-
-def _purpose(name: str) -> str:
-    """The comment in the first line of a sweep."""
-    first = (FOLDER / f"{name}.yaml").read_text(encoding="utf-8").partition("\n")[0]
-    return first.lstrip("# ") if first.startswith("#") else ""
 
 
 if __name__ == "__main__":

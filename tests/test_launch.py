@@ -9,7 +9,8 @@ from toy_project import create, is_complete
 from tracking_server import free_port
 
 from osr.errors import InputError
-from pipeline.launch import dvc_command, split_overrides
+from pipeline.launch import dvc_command
+from pipeline.overrides import split_overrides
 from pipeline.stages import STAGES
 
 

@@ -13,7 +13,9 @@ from dvc.utils.hydra import apply_overrides
 from osr.config import check_params, flatten, load_params, read_yaml
 from osr.errors import InputError
 from pipeline import preset
-from pipeline.preset import apply, assignments, load_presets, main, merge, preset_names
+from pipeline.named import names_in
+from pipeline.overrides import merge
+from pipeline.preset import FOLDER, apply, assignments, load_presets, main
 from pipeline.stages import PARAMS
 
 ROOT = Path(__file__).parents[1]
@@ -58,7 +60,7 @@ def assert_dvc_reads_them_back(names: list[str], path: Path) -> None:
     load_params(path)
 
 
-@pytest.mark.parametrize("name", preset_names())
+@pytest.mark.parametrize("name", names_in(FOLDER))
 def test_every_shipped_preset_holds_only_differences_and_obeys_the_schema(name: str, project: Path) -> None:
     shipped, changes = flatten(read_yaml(PARAMS)), flatten(load_presets([name]))
     same = [key for key, value in changes.items() if shipped.get(key, None) == value]
@@ -155,4 +157,4 @@ def test_an_unknown_preset_stops_the_command_it_stands_in(
     assert done.returncode != 0
     assert f"unrecognized arguments: {preset.REFUSED}" in done.stdout + done.stderr
     assert main(["qqq"]) == 1
-    assert f"there are: {', '.join(preset.preset_names())}." in capsys.readouterr().err
+    assert f"there are: {', '.join(names_in(FOLDER))}." in capsys.readouterr().err

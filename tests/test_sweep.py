@@ -11,10 +11,11 @@ from toy_project import create, is_complete
 from osr.config import check_params, flatten, read_yaml
 from osr.errors import InputError
 from pipeline import sweep
-from pipeline.preset import merge
+from pipeline.named import names_in
+from pipeline.overrides import merge
 from pipeline.results import Result
 from pipeline.stages import PARAMS
-from pipeline.sweep import commands, load_sweep, main, missing, sweep_names
+from pipeline.sweep import FOLDER, commands, load_sweep, main, missing
 
 ROOT = Path(__file__).parents[1]
 TWO = """\
@@ -41,7 +42,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-@pytest.mark.parametrize("name", sweep_names())
+@pytest.mark.parametrize("name", names_in(FOLDER))
 def test_every_shipped_sweep_obeys_the_schema(name: str) -> None:
     loaded = load_sweep(name)
     assert len(loaded.experiments()) >= 5

@@ -20,7 +20,9 @@ from osr.models.preprocess import format_for
 from osr.outputs import BACKGROUND
 from osr.protocols.classes import choose_classes
 from osr.training import train
-from pipeline.preset import load_presets, merge, preset_names
+from pipeline.named import names_in
+from pipeline.overrides import merge
+from pipeline.preset import load_presets
 
 ROOT = Path(__file__).parents[1]
 # Pixels for networks that cannot take 16: patches of 16 and 14 pixels; classifier32 is small as it is.
@@ -30,7 +32,9 @@ CIFAR10 = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "hors
 
 
 def presets_of_trainings() -> list[str]:
-    return [name for name in preset_names() if "train" in read_yaml(ROOT / "presets" / f"{name}.yaml")]
+    return [
+        name for name in names_in(ROOT / "presets") if "train" in read_yaml(ROOT / "presets" / f"{name}.yaml")
+    ]
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,61 @@
+"""Settings written as `key=value`, the way `dvc exp run -S` takes them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from ruamel.yaml import YAML
+
+from osr.errors import InputError
+
+# Blanks separate overrides only where the next one starts, so that `[0, 1]` and quoted text stay whole.
+_BETWEEN_OVERRIDES = re.compile(r"\s+(?=\+{0,2}[\w.\-]+=|~[\w.\-]+)")
+
+
+def split_overrides(text: str) -> list[str]:
+    """DVC-style overrides (`a.b=1 c=[0, 1] +new.key=2 ~old.key`) as a list.
+
+    Raises:
+        InputError: a part is neither an assignment nor a deletion.
+    """
+    parts = [part for part in _BETWEEN_OVERRIDES.split(text.strip()) if part]
+    for part in parts:
+        if not re.match(r"\+{0,2}[\w.\-]+=|~[\w.\-]+$", part):
+            raise InputError(f"overrides: {part!r} must look like key=value, +key=value or ~key.")
+    return parts
+
+
+def parse_overrides(texts: Sequence[str]) -> dict[str, Any]:
+    """Texts `key=value` as sections, with values as params.yaml holds them; of equal keys the last counts.
+
+    Raises:
+        InputError: a text is neither an assignment nor a deletion.
+    """
+    parsed = {}
+    for text in texts:
+        key, _, value = split_overrides(text)[0].partition("=")
+        parsed[key.lstrip("+")] = YAML(typ="safe", pure=True).load(value)
+    return nested(parsed)
+
+
+def nested(flat: Mapping[str, Any]) -> dict[str, Any]:
+    """Dotted keys as sections."""
+    sections: dict[str, Any] = {}
+    for key, value in flat.items():
+        for part in reversed(key.split(".")):
+            value = {part: value}
+        sections = merge(sections, value)
+    return sections
+
+
+def merge(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """`base` with `changes`: sections are merged, everything else is replaced."""
+    merged = dict(base)
+    for key, value in changes.items():
+        held = merged.get(key)
+        if isinstance(held, Mapping) and isinstance(value, Mapping):
+            value = merge(held, value)
+        merged[key] = value
+    return merged
