@@ -7,6 +7,7 @@ they would have been.
 import csv
 import json
 import os
+import signal
 import sys
 import time
 import zlib
@@ -65,4 +66,6 @@ SECTION = {
 }
 
 if __name__ == "__main__":
+    # A shell starts its background jobs, and all they start, with SIGINT ignored.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     run(sys.argv[1])
