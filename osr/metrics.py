@@ -14,9 +14,12 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from osr.errors import InputError
-from osr.thresholds import WINDOW, Acceptance, count_accepted, required_count
+from osr.thresholds import Acceptance, count_accepted, required_count
 
 HEADLINE = ("auroc", "auoscr", "aupr_unknown", "aupr_known", "fpr_at_95tpr_known", "fpr_at_95tpr_unknown")
+WINDOW = (
+    1 << 13
+)  # rows that are summed at a time; larger arrays would be fresh memory each time, which costs more
 FPR_LEVELS = (0.001, 0.01, 0.1, 0.2, 0.5)
 
 Array = NDArray[Any]

@@ -17,7 +17,7 @@ from osr.sections import ThresholdRule as Rule
 
 Array = NDArray[Any]
 
-WINDOW = 1 << 15  # scores that are counted or summed at a time: they fit in the processor's cache
+WINDOW = 1 << 15  # scores that are counted at a time: they fit in the processor's cache
 
 
 @dataclass(frozen=True)
