@@ -34,5 +34,13 @@ def extract_part(part: str, params: Params) -> Outputs:
         batch_size=params.extraction.batch_size,
         device=pick_device(params.train.accelerator),
         title=f"forward pass, {part}",
-        odin=Odin(**params.detectors.odin.model_dump()) if params.extraction.odin else None,
+        odin=odin_for(part, params),
     )
+
+
+def odin_for(part: str, params: Params) -> Odin | None:
+    """What asks the network again; of training images only an ensemble needs it, for their ranks."""
+    ranked = "ensemble" in params.detectors.enabled and "odin" in params.detectors.ensemble.members
+    if not params.extraction.odin or (part == "train" and not ranked):
+        return None
+    return Odin(**params.detectors.odin.model_dump())

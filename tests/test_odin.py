@@ -1,5 +1,6 @@
 """ODIN against gradients worked out by hand, and through the extraction and the predictor."""
 
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -9,6 +10,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 from scipy.special import softmax
 from test_extraction import CPU, IMAGES, build, data_of
 
+from osr.config import check_params, read_yaml
 from osr.detectors.ensemble import Ensemble
 from osr.detectors.logit_scores import Msp
 from osr.detectors.odin import Odin
@@ -16,6 +18,10 @@ from osr.detectors.registry import odin_of
 from osr.errors import InputError
 from osr.extraction import extract
 from osr.predictor import Predictor
+from pipeline.inference import odin_for
+from pipeline.overrides import merge
+
+ROOT = Path(__file__).parents[1]
 
 
 class Linear:
@@ -92,3 +98,18 @@ def test_the_predictor_computes_it(alone):
     identity = SimpleNamespace(apply=lambda logits: logits)
     predictor = Predictor(model, detector, threshold=0.0, calibration=identity, batch_size=7)
     assert_allclose(predictor.predict(IMAGES).scores, detector.score(outputs), rtol=1e-6)
+
+
+def test_training_images_pass_again_only_for_their_ranks_in_an_ensemble():
+    shipped = read_yaml(ROOT / "params.yaml")
+
+    def asked(*members):
+        changes = {"extraction": {"odin": True}, "detectors": {"enabled": ["maxlogit", "odin", *members]}}
+        changes["detectors"]["ensemble"] = {"members": ["msp", "odin"]}
+        params = check_params(merge(shipped, changes), source="test")
+        return [odin_for(part, params) is not None for part in ("train", "val", "test", "background")]
+
+    assert asked() == [False, True, True, True]
+    assert asked("ensemble") == [True, True, True, True]
+    without = check_params(shipped, source="test")
+    assert odin_for("test", without) is None
