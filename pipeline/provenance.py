@@ -39,12 +39,8 @@ class Provenance(NamedTuple):
     way_back: str = ""
 
 
-def provenance(experiment: str) -> Provenance:
-    """What a stage tells the row that it joins.
-
-    Args:
-        experiment: name of the DVC experiment, which keeps its changes itself; empty outside one.
-    """
+def provenance() -> Provenance:
+    """What a stage tells the row that it joins."""
     tags = {"osr.hardware": hardware(), "osr.versions": versions()}
     if LOCK.is_file():
         tags["osr.dvc.lock"] = hashlib.md5(LOCK.read_bytes(), usedforsecurity=False).hexdigest()
@@ -57,7 +53,7 @@ def provenance(experiment: str) -> Provenance:
         *_lines(git("ls-files", "--others", "--exclude-standard", "--", ".", *_NOT_SOURCE)),
     ]
     code = [name for name in files if name != "params.yaml"]
-    patch = changes_patch() if files and not experiment else b""
+    patch = changes_patch() if files else b""
     return Provenance(
         tags
         | {
@@ -66,15 +62,18 @@ def provenance(experiment: str) -> Provenance:
             "osr.git.dirty_files": ", ".join(code)[:_MAX_TAG_LENGTH],
         },
         patch,
-        _way_back(commit, experiment, changed=bool(files), kept=bool(patch)),
+        _way_back(commit, changed=bool(files), kept=bool(patch)),
     )
 
 
-def _way_back(commit: str, experiment: str, *, changed: bool, kept: bool) -> str:
-    if experiment:
-        return f"dvc exp apply {experiment}"
+def _way_back(commit: str, *, changed: bool, kept: bool) -> str:
     # The artifacts hold dvc.lock, the metrics, which DVC does not cache, and what differs from the commit.
-    steps = [f"git checkout {commit}", "mlflow artifacts download --run-id RUN_ID --dst-path ."]
+    # `dvc exp apply` would be shorter, but DVC knows no experiment whose queue worker was killed.
+    steps = [
+        "git stash --include-untracked",
+        f"git checkout {commit}",
+        "mlflow artifacts download --run-id RUN_ID --dst-path .",
+    ]
     if changed:
         steps.append(f"git apply {CHANGES}{'' if kept else ' (not kept: the changes were too large)'}")
     return " && ".join([*steps, "dvc checkout"])

@@ -80,8 +80,7 @@ def create(store: Store, params: Mapping[str, Any]) -> str:
 
 def enter(store: Store, params: Mapping[str, Any], run_id: str) -> None:
     """Make a row RUNNING, owned by this process, with where it comes from and all params."""
-    experiment = _experiment_name()
-    key, origin = row_key(store, params, experiment), provenance(experiment)
+    key, origin = row_key(store, params, _experiment_name()), provenance()
     tags = store.client.get_run(run_id).data.tags
     # The owner comes first: a RUNNING row without a living owner is how dead ones are recognised.
     set_tags(store.client, run_id, {OWNER: owner(), KEY: tags.get(KEY, key), **origin.tags})

@@ -1,6 +1,7 @@
 """What breaks in mid-run, and what it costs; writes the table of docs/reliability.md when all was tried."""
 
 import contextlib
+import json
 import os
 import re
 import shutil
@@ -156,9 +157,23 @@ def test_sigkill_of_a_queue_worker(project, table):
     listed = project.dvc("exp", "list", "--name-only").split()
     assert len(listed) == 1
     assert listed[0] in {row.data.tags["osr.experiment"] for row in rows}
-    said = "the experiment at hand ended by itself; `dvc exp list` does not name it, its row has everything"
     gone = lost(before, project, None)
+    (unnamed,) = (row for row in rows if row.data.tags["osr.experiment"] not in listed)
+    project.run("bash", "-euc", unnamed.data.tags["osr.restore"])
+    assert agrees(project, unnamed)
+    said = "the experiment at hand ended by itself; `dvc exp list` does not name it, its row has its way back"
     note(table, "SIGKILL of a queue worker", said, "`dvc queue start`: the rest of the queue", gone)
+
+
+def agrees(project, row):
+    """Whether the files at hand are what a row says it made, and with which setting."""
+    dpi = row.data.params["plot.dpi"]
+    numbers = {
+        f"number/{name}": json.loads((project.root / stage.metrics).read_text())["number"][name]
+        for name, stage in pipeline_stages.STAGES.items()
+    }
+    held = {key: row.data.metrics[key] for key in numbers}
+    return held == numbers and f"dpi: {dpi}" in (project.root / "params.yaml").read_text()
 
 
 def wait_for(condition):

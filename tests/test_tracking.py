@@ -2,7 +2,6 @@
 
 import json
 import os
-import shlex
 import shutil
 import signal
 import sys
@@ -99,6 +98,7 @@ def test_a_row_says_how_its_files_come_back_and_that_works(project: Project) -> 
     commit = project.run("git", "rev-parse", "HEAD").strip()
     way = row.data.tags["osr.restore"]
     assert way.split(" && ") == [
+        "git stash --include-untracked",
         f"git checkout {commit}",
         f"mlflow artifacts download --run-id {row.info.run_id} --dst-path .",
         "git apply changes.patch",
@@ -112,8 +112,10 @@ def test_a_row_says_how_its_files_come_back_and_that_works(project: Project) -> 
     project.dvc("repro", "-q", "--force")
     assert results(project) != wanted
     shutil.rmtree(project.root / ".dvc" / "cache" / "runs")
+    project.knob("plot", "a later edit")
     project.run("bash", "-euc", way)
     assert results(project) == wanted
+    assert "+a later edit" in project.run("git", "stash", "show", "-p"), "no edit is lost"
     assert (project.root / "knobs/evaluate").read_text() == "edited"
     assert (project.root / "new.py").read_text() == "a new file"
 
@@ -125,15 +127,16 @@ def test_experiment_is_a_row_with_its_name_and_sync_adds_none(project: Project) 
     assert is_complete(second)
     assert second.info.run_name == second.data.tags["osr.experiment"] == "sharp"
     assert second.data.params["plot.dpi"] == "99"
-    assert second.data.tags["osr.restore"] == "dvc exp apply sharp"
 
-    made = (project.root / "metrics/plot.json").read_text()
-    project.run("git", "checkout", "-q", "-f", "HEAD")
-    project.dvc("checkout", "-q")
-    project.dvc("repro", "-q")
-    assert (project.root / "metrics/plot.json").read_text() != made
-    project.run(*shlex.split(second.data.tags["osr.restore"]))
-    assert (project.root / "metrics/plot.json").read_text() == made
+    wanted = results(project)
+    for way in (second.data.tags["osr.restore"], "dvc exp apply sharp"):
+        project.run("git", "checkout", "-q", "-f", "HEAD")
+        project.dvc("checkout", "-q")
+        project.dvc("repro", "-q")
+        assert results(project) != wanted
+        project.run("bash", "-euc", way)
+        assert results(project) == wanted
+        assert "dpi: 99" in (project.root / "params.yaml").read_text()
 
 
 def test_queue_with_two_workers_that_start_on_no_database(project: Project) -> None:
@@ -150,7 +153,7 @@ def test_queue_with_two_workers_that_start_on_no_database(project: Project) -> N
     assert project.client.get_experiment("0").artifact_location == f"{project.root}/mlruns/0"
 
     for row in rows:
-        project.run(*shlex.split(row.data.tags["osr.restore"]))
+        project.run("bash", "-euc", row.data.tags["osr.restore"])
         made = json.loads((project.root / "metrics/plot.json").read_text())
         assert made["number"]["plot"] == pytest.approx(row.data.metrics["number/plot"])
 

@@ -35,5 +35,5 @@ wait "$child" || status=$?
 for _ in $(seq 100); do kill -0 -- "-$child" 2>/dev/null && sleep 1 || break; done
 [ "$status" -eq 0 ] || exit "$status"
 if [ -n "$has_remote" ]; then dvc push --run-cache --quiet; fi
-# The experiment comes back to the clone, so that `dvc exp apply`, as the row says, finds it.
+# The experiment comes back to the clone, so that `dvc exp list` and `dvc exp apply` find it.
 if [ -n "$preset$overrides" ]; then dvc exp push --quiet --no-cache origin; fi
