@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import logging
+import re
 import sys
 import tempfile
 import warnings
@@ -57,8 +58,10 @@ def register(name: str, params: Params, *, alias: str | None = None, detector: s
         detector: one of detectors.enabled; None means plot.detector.
 
     Raises:
-        InputError: a file of the run is missing, or no row holds the run.
+        InputError: MLflow takes no such alias, a file of the run is missing, or no row holds the run.
     """
+    if alias is not None:
+        check_alias(alias)
     used = detector or params.plot.detector
     predictor = load_predictor(params, used)
     store, row = _row_of_present_run(params)
@@ -78,6 +81,18 @@ def register(name: str, params: Params, *, alias: str | None = None, detector: s
     if alias is not None:
         store.client.set_registered_model_alias(name, alias, version)
     return version
+
+
+def check_alias(alias: str) -> None:
+    """Refuse what MLflow refuses as an alias, but before a version is made that would then lack it.
+
+    Raises:
+        InputError: the alias is no name, or one that MLflow keeps for itself.
+    """
+    if not re.fullmatch(r"[\w-]{1,255}", alias):
+        raise InputError(f"--alias {alias!r} must be 1 to 255 letters, digits, _ and -.")
+    if re.fullmatch(r"latest|v\d+", alias, re.IGNORECASE):
+        raise InputError(f"--alias {alias!r} must not be 'latest' or v and a number: they name versions.")
 
 
 def _row_of_present_run(params: Params) -> tuple[Store, Any]:
