@@ -38,8 +38,9 @@ from pipeline.results import Result, read_files, read_scores, read_store, select
 from pipeline.stages import PARAMS
 from pipeline.store import connect, workspace_root
 from pipeline.summary import PValue, Section, sections
-from pipeline.sweep import FOLDER as SWEEPS
-from pipeline.sweep import load_sweep, missing
+from pipeline.sweep import missing
+from pipeline.sweep_file import FOLDER as SWEEPS
+from pipeline.sweep_file import load_sweep
 from pipeline.tables import print_terminal, to_csv, to_latex, to_markdown
 
 DEFAULT_METRICS = ("auroc", "auoscr", "closed_set/accuracy")
@@ -99,6 +100,8 @@ def _check(options: argparse.Namespace) -> None:
         path = getattr(options, name)
         if path is not None and not path.parent.is_dir():
             raise InputError(f"--{name} {path}: the folder {path.parent} does not exist.")
+        if path is not None and path.is_dir():
+            raise InputError(f"--{name} {path}: must be a file, but it is a folder.")
 
 
 def _stored() -> list[Result]:

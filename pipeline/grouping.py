@@ -13,6 +13,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from osr.config import Params
+from osr.data.settings import FLIP_SAFE
 from osr.errors import InputError
 from pipeline.preset import override_text
 from pipeline.results import COMMIT, DIGEST, SPLIT_DIGEST, Result
@@ -21,6 +23,21 @@ REPEATS = ("split.trial", "split.seed", "train.seed")
 TASK = ("dataset.name", "split.protocol", "split.known", "split.unknown", "dataset.unknown_sources")
 # These change how results are shown, or how sure they are, but not the results.
 NOT_SETTINGS = ("plot.", "evaluate.", "extraction.", "detectors.enabled", DIGEST, SPLIT_DIGEST, COMMIT)
+ENTRY_POINT = ("preset", "overrides")  # parameters in MLproject, which `mlflow run` puts among the params
+# Where and how a run is computed; beyond rounding, only the batch norm of several devices differs.
+WHERE_AND_HOW = (
+    "dataset.root",
+    "dataset.download",
+    "train.accelerator",
+    "train.cpu_threads",
+    "train.num_workers",
+    "train.channels_last",
+    "train.compile",
+    "train.devices",
+    "train.num_nodes",
+    "train.strategy",
+    "extraction.batch_size",
+)
 DETECTORS_OF = "auroc/"  # evaluate writes this metric for every detector
 
 Repeat = tuple[str, ...]
@@ -118,10 +135,26 @@ def differing(results: Sequence[Result]) -> tuple[str, ...]:
     return tuple(
         key
         for key in keys
-        if key not in (*REPEATS, *TASK)
+        if key not in (*REPEATS, *TASK, *ENTRY_POINT)
         and not key.startswith(NOT_SETTINGS)
         and len({result.params.get(key) for result in results}) > 1
     )
+
+
+def decides(key: str, params: Params) -> bool:
+    """Whether two runs that differ in this param are runs of different experiments.
+
+    Not where they say where and how a run is computed, or how its figures look. Of data that are your own
+    the folder says which they are, so there dataset.root decides, too.
+
+    Args:
+        key: dotted.
+        params: of the experiment.
+    """
+    if key == "dataset.root":
+        names = {params.dataset.name, *(source.name for source in params.dataset.unknown_sources)}
+        return not names <= FLIP_SAFE.keys()
+    return not key.startswith("plot.") and key not in WHERE_AND_HOW
 
 
 def repeat_of(result: Result) -> Repeat:

@@ -7,11 +7,13 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
 
 from osr.errors import InputError
 
 # Blanks separate overrides only where the next one starts, so that `[0, 1]` and quoted text stay whole.
 _BETWEEN_OVERRIDES = re.compile(r"\s+(?=\+{0,2}[\w.\-]+=|~[\w.\-]+)")
+_ASSIGNMENT = re.compile(r"\+{0,2}(?P<key>[\w.\-]+)=(?P<value>.*)", re.DOTALL)
 
 
 def split_overrides(text: str) -> list[str]:
@@ -28,16 +30,27 @@ def split_overrides(text: str) -> list[str]:
 
 
 def parse_overrides(texts: Sequence[str]) -> dict[str, Any]:
-    """Texts `key=value` as sections, with values as params.yaml holds them; of equal keys the last counts.
+    """Texts `key=value` as sections; as `flat_overrides` otherwise."""
+    return nested(flat_overrides(texts))
+
+
+def flat_overrides(texts: Sequence[str]) -> dict[str, Any]:
+    """Texts `key=value` by key, with values as params.yaml holds them; of equal keys the last counts.
 
     Raises:
-        InputError: a text is neither an assignment nor a deletion.
+        InputError: a text is no assignment, or its value no YAML.
     """
     parsed = {}
     for text in texts:
-        key, _, value = split_overrides(text)[0].partition("=")
-        parsed[key.lstrip("+")] = YAML(typ="safe", pure=True).load(value)
-    return nested(parsed)
+        assignment = _ASSIGNMENT.fullmatch(text.strip())
+        if assignment is None:
+            raise InputError(f"The override {text!r} must look like key=value.")
+        try:
+            parsed[assignment["key"]] = YAML(typ="safe", pure=True).load(assignment["value"])
+        except (YAMLError, ValueError) as error:  # a date that no calendar has is a ValueError
+            problem = getattr(error, "problem", None) or error
+            raise InputError(f"The override {text!r} must have a value in YAML: {problem}.") from None
+    return parsed
 
 
 def nested(flat: Mapping[str, Any]) -> dict[str, Any]:

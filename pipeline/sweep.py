@@ -4,94 +4,47 @@ python -m pipeline.sweep NAME                                  # print the `dvc 
 python -m pipeline.sweep NAME --queue && dvc queue start --jobs 2
 python -m pipeline.sweep NAME --missing --queue                # only what MLflow holds no finished run of
 python -m pipeline.sweep NAME --queue -S train.epochs=2        # with other settings
+python -m pipeline.sweep NAME --queue -S split.trial=1         # one value instead of those in the grid
 """
 
 from __future__ import annotations
 
 import argparse
-import itertools
 import logging
 import shlex
 import subprocess
 import sys
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Container, Iterable, Mapping, Sequence
 from typing import Any
 
 from osr.config import check_params, flatten, read_yaml
 from osr.errors import InputError
-from pipeline.named import list_of, read_named
-from pipeline.overrides import merge, nested, parse_overrides
-from pipeline.preset import Settings, assignments, load_presets
+from pipeline.grouping import decides
+from pipeline.named import list_of
+from pipeline.overrides import merge, nested
+from pipeline.preset import Settings, assignments
 from pipeline.results import Result, read_store
 from pipeline.stages import PARAMS
 from pipeline.store import connect, workspace_root
-
-FOLDER = Path("sweeps")
-KEYS = ("presets", "settings", "variants", "grid")
-
-
-@dataclass(frozen=True)
-class Sweep:
-    """The experiments of a table.
-
-    Args:
-        name: of the file.
-        common: settings of all experiments, nested like params.yaml.
-        variants: dotted key -> value, what each method of the table adds.
-        grid: dotted key -> values, whose combinations every variant runs through.
-    """
-
-    name: str
-    common: Settings
-    variants: tuple[Mapping[str, Any], ...]
-    grid: Mapping[str, Sequence[Any]]
-
-    def experiments(self) -> list[Settings]:
-        """What each experiment changes in params.yaml, nested, in the order of variants and grid."""
-        points = [
-            dict(zip(self.grid, values, strict=True)) for values in itertools.product(*self.grid.values())
-        ]
-        return [
-            merge(merge(self.common, nested(variant)), nested(point))
-            for variant in self.variants
-            for point in points
-        ]
-
-
-def load_sweep(name: str, overrides: Sequence[str] = ()) -> Sweep:
-    """Read a sweep and check each of its experiments.
-
-    Args:
-        name: of a file in sweeps/, without .yaml.
-        overrides: `key=value`, for all experiments.
-
-    Raises:
-        InputError: no such sweep, a key it must not have, or an experiment that breaks the schema.
-    """
-    path, content = read_named(FOLDER, name, kind="sweep")
-    if not isinstance(content, dict) or not set(content) <= set(KEYS) or not content.get("grid"):
-        raise InputError(f"{path} must hold a grid, and may hold {', '.join(KEYS[:-1])}; nothing else.")
-    common = merge(load_presets(content.get("presets", [])), nested(content.get("settings", {})))
-    common = merge(common, parse_overrides(overrides))
-    variants = tuple(content.get("variants", [{}]))
-    sweep = Sweep(name, common, variants, content["grid"])
-    ours = read_yaml(PARAMS)
-    for experiment in sweep.experiments():
-        check_params(merge(ours, experiment), source=f"{PARAMS} with sweep {name}")
-    return sweep
+from pipeline.sweep_file import FOLDER, Sweep, load_sweep
 
 
 def missing(sweep: Sweep, results: Iterable[Result]) -> list[Settings]:
-    """The experiments that no result has the settings of."""
+    """The experiments that no result answers.
+
+    An experiment is params.yaml with what the sweep sets. A result answers it when all params are the same
+    that the sweep sets or that decide (`pipeline.grouping.decides`). A result that lacks a key is older than
+    the key: it counts as run with the value in params.yaml, but not when the sweep sets the key. What a
+    result holds beyond the keys of params.yaml is not looked at.
+    """
     held = [result.params for result in results]
     ours = read_yaml(PARAMS)
     lacking = []
     for experiment in sweep.experiments():
-        checked = flatten(check_params(merge(ours, experiment), source=sweep.name))
-        wanted = {key: str(checked[key]) for key in flatten(experiment) if key in checked}
-        if not any(all(params.get(key) == value for key, value in wanted.items()) for params in held):
+        params, said = check_params(merge(ours, experiment), source=sweep.name), flatten(experiment).keys()
+        values = flatten(params).items()
+        wanted = {key: str(value) for key, value in values if key in said or decides(key, params)}
+        if not any(_answers(row, wanted, said) for row in held):
             lacking.append(experiment)
     return lacking
 
@@ -135,6 +88,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.stderr.write(f"ERROR: {error}\n")
         return 1
     return _run(lines) if options.queue else _print(lines)
+
+
+def _answers(row: Mapping[str, str], wanted: Mapping[str, str], needed: Container[str]) -> bool:
+    """Whether a row's params are the wanted ones; it may lack those that are not needed."""
+    return all(_same(row[key], value) if key in row else key not in needed for key, value in wanted.items())
+
+
+def _same(held: str, wanted: str) -> bool:
+    """Whether a row holds this text; of a long one it holds the beginning and an ellipsis."""
+    return held == wanted or (held.endswith("…") and wanted.startswith(held[:-1]))
 
 
 def _print(lines: Sequence[Sequence[str]]) -> int:

@@ -21,7 +21,7 @@ from osr.errors import InputError
 from pipeline import compare
 from pipeline.diagram import write_diagram
 from pipeline.finished_rows import finished_rows, rows_of_client, rows_of_file
-from pipeline.grouping import Method, by_task, differing
+from pipeline.grouping import ENTRY_POINT, Method, by_task, differing
 from pipeline.missing import command, gaps
 from pipeline.results import DIGEST, Result, read_store, select
 from pipeline.store import Store, connect
@@ -181,6 +181,23 @@ def test_repeats_are_trials_and_seeds_and_the_newest_of_equal_runs_counts():
     assert section.notes == (
         "Left out for a newer run of the same settings and seeds: 1 run; their values differ by up to 0.1.",
     )
+
+
+def test_entry_point_parameters_of_mlflow_run_are_no_settings():
+    entries = YAML(typ="safe", pure=True).load(ROOT / "MLproject")["entry_points"].values()
+    assert {name for entry in entries for name in entry["parameters"]} == set(ENTRY_POINT)
+    of_mlflow = [
+        result(started=10 + trial, split__trial=trial, preset="", overrides=f"split.trial={trial}")
+        for trial in (0, 3)
+    ]
+    results = [*trials(0.9)[:3], *of_mlflow]
+    (section,) = table(results)
+    assert section.keys == ()
+    assert {line.n for line in section.lines} == {4}
+    (gap,) = gaps(results)
+    assert (gap.settings, gap.trials) == ("", (4,))
+    assert command(gap, DEFAULTS) == "dvc exp run --queue -S split.trial=4"
+    assert select(results, ["overrides=split.trial=3"]) == [results[-1]]
 
 
 def test_a_setting_of_one_detector_does_not_split_the_others():
@@ -510,6 +527,8 @@ def test_csv_to_a_file(capsys, tmp_path):
         (["--where", "train.lr=7"], "no run is left"),
         (["--confidence", "2"], "--confidence must lie between 0 and 1, not 2.0."),
         (["--out", "nowhere/table.md", "--format", "markdown"], "the folder nowhere does not exist"),
+        (["--out", "/tmp"], "--out /tmp: must be a file, but it is a folder."),
+        (["--diagram", "/tmp"], "--diagram /tmp: must be a file, but it is a folder."),
         (["--files"], "metrics/evaluate.json is missing: run `dvc repro` to make it."),
     ],
 )
