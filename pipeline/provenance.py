@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from pipeline.lockfile import LOCK
+from pipeline.stages import METRICS
 
 CHANGES = "changes.patch"
 _LIBRARIES = ("torch", "torchvision", "timm", "numpy", "scikit-learn", "lightning-fabric", "mlflow", "dvc")
@@ -72,11 +73,18 @@ def _way_back(commit: str, *, changed: bool, kept: bool) -> str:
     steps = [
         "git stash --include-untracked",
         f"git checkout {commit}",
-        "mlflow artifacts download --run-id RUN_ID --dst-path .",
+        _fetch(LOCK.name),
+        _fetch(METRICS.name),
     ]
-    if changed:
-        steps.append(f"git apply {CHANGES}{'' if kept else ' (not kept: the changes were too large)'}")
+    if changed and kept:
+        steps += [_fetch(CHANGES), f"git apply {CHANGES}", f"rm {CHANGES}"]
+    elif changed:
+        steps.append("echo 'What differed from the commit was too large and is not kept.'")
     return " && ".join([*steps, "dvc checkout"])
+
+
+def _fetch(artifact: str) -> str:
+    return f"mlflow artifacts download --run-id RUN_ID --dst-path . --artifact-path {artifact}"
 
 
 def changes_patch() -> bytes:

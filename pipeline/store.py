@@ -75,11 +75,12 @@ def connect(root: Path) -> Store:
     uri = _tracking_uri(root)
     private = root / ".osr"
     private.mkdir(exist_ok=True)
+    folder = _folder(uri, root)
     # The lock: processes that create the tables of one sqlite file at the same time fail. The folder: MLflow
     # puts the artifacts of its Default experiment below the working directory of whoever creates the tables.
-    with FileLock(private / "mlflow.lock", timeout=_LOCK_TIMEOUT_S), contextlib.chdir(root):
+    with FileLock(private / "mlflow.lock", timeout=_LOCK_TIMEOUT_S), contextlib.chdir(folder):
         client = MlflowClient(tracking_uri=uri)
-        store = Store(client, _experiment(client, uri, root), root, _workspace_id(private))
+        store = Store(client, _experiment(client, uri, folder), root, _workspace_id(private))
         _reap(store)
     return store
 
@@ -180,7 +181,12 @@ def _tracking_uri(root: Path) -> str:
     return f"{_SQLITE}{root / uri.removeprefix(_SQLITE)}" if uri.startswith(_SQLITE) else uri
 
 
-def _experiment(client: Any, uri: str, root: Path) -> str:
+def _folder(uri: str, root: Path) -> Path:
+    """Where artifacts go: beside the sqlite file, since a job's own clone goes away, else the workspace."""
+    return Path(uri.removeprefix(_SQLITE)).parent if uri.startswith(_SQLITE) else root
+
+
+def _experiment(client: Any, uri: str, folder: Path) -> str:
     """Id of the experiment, created when it is missing; a server decides itself where its artifacts go."""
     from mlflow.exceptions import MlflowException
 
@@ -189,11 +195,11 @@ def _experiment(client: Any, uri: str, root: Path) -> str:
     name = os.environ.get("MLFLOW_EXPERIMENT_NAME", "osr")
     found = client.get_experiment_by_name(name)
     if found is None:
-        folder = None if uri.startswith(("http", "databricks")) else (root / "mlartifacts").as_uri()
+        location = None if uri.startswith(("http", "databricks")) else (folder / "mlartifacts").as_uri()
         try:
             # The kind opens the page on the table of training runs.
             kind = {"mlflow.experimentKind": "custom_model_development"}
-            return str(client.create_experiment(name, artifact_location=folder, tags=kind))
+            return str(client.create_experiment(name, artifact_location=location, tags=kind))
         except MlflowException:
             # Another machine may have created it on the shared server since we asked.
             found = client.get_experiment_by_name(name)

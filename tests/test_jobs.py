@@ -1,5 +1,6 @@
 """The job templates of docs/jobs, run as the schedulers would run them; there is no scheduler here."""
 
+import os
 import shlex
 import shutil
 import signal
@@ -10,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from dvc_project import TIMEOUT_S, Project, commit_all, states
-from toy_project import STAGES, create, is_complete
+from toy_project import STAGES, agrees, create, is_complete
 
 ROOT = Path(__file__).parents[1]
 JOBS = "docs/jobs"
@@ -57,8 +58,25 @@ def test_a_job_is_one_row_and_its_experiment_comes_back(tmp_path: Path, script: 
     assert is_complete(row)
     assert states(row) == dict.fromkeys(STAGES, "done")
     assert (row.data.params["plot.dpi"], row.data.params["plot.tsne_seed"]) == ("99", "1")
-    assert row.data.tags["osr.experiment"] in project.dvc("exp", "list", "--name-only").split()
     assert not list((tmp_path / "scratch").glob("osr.*")), "the job's clone is gone"
+    experiment = row.data.tags["osr.experiment"]
+    assert experiment in project.dvc("exp", "list", "--name-only").split()
+    for way in (f"dvc exp apply {experiment}", row.data.tags["osr.restore"]):
+        shutil.rmtree(project.root / "figures", ignore_errors=True)
+        project.run("bash", "-euc", way)
+        assert agrees(project, row)
+
+
+def test_a_job_without_a_store_that_outlives_it_is_refused(tmp_path: Path) -> None:
+    command = ["bash", str(ROOT / JOBS / "slurm.sh"), "digits_quick"]
+    environment = {"PATH": os.environ["PATH"], "OSR_HOME": str(tmp_path), "TMPDIR": str(tmp_path)}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode != 0
+    assert (
+        f"set it to a server, or to sqlite:///{tmp_path}/mlflow.db if all jobs run on one machine"
+        in done.stderr
+    )
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.slow

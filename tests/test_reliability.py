@@ -1,7 +1,6 @@
 """What breaks in mid-run, and what it costs; writes the table of docs/reliability.md when all was tried."""
 
 import contextlib
-import json
 import os
 import re
 import shutil
@@ -16,7 +15,7 @@ from types import SimpleNamespace
 import psutil
 import pytest
 from dvc_project import TIMEOUT_S, Project
-from toy_project import STAGES, create, hang, is_complete
+from toy_project import STAGES, agrees, create, hang, is_complete
 from tracking_server import Server
 
 from pipeline import stages as pipeline_stages
@@ -163,17 +162,6 @@ def test_sigkill_of_a_queue_worker(project, table):
     assert agrees(project, unnamed)
     said = "the experiment at hand ended by itself; `dvc exp list` does not name it, its row has its way back"
     note(table, "SIGKILL of a queue worker", said, "`dvc queue start`: the rest of the queue", gone)
-
-
-def agrees(project, row):
-    """Whether the files at hand are what a row says it made, and with which setting."""
-    dpi = row.data.params["plot.dpi"]
-    numbers = {
-        f"number/{name}": json.loads((project.root / stage.metrics).read_text())["number"][name]
-        for name, stage in pipeline_stages.STAGES.items()
-    }
-    held = {key: row.data.metrics[key] for key in numbers}
-    return held == numbers and f"dpi: {dpi}" in (project.root / "params.yaml").read_text()
 
 
 def wait_for(condition):

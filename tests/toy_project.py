@@ -1,5 +1,6 @@
 """Makes and drives the toy DVC project of tests/tracking_project."""
 
+import json
 import os
 import shutil
 import subprocess
@@ -9,12 +10,25 @@ from pathlib import Path
 
 from dvc_project import TIMEOUT_S, Project, commit_all
 
+from pipeline import stages
+
 ROOT = Path(__file__).parents[1]
 STAGES = ("prepare-split", "train", "calibrate", "fit-openmax", "evaluate", "plot")
 
 
 def is_complete(row) -> bool:
     return row.info.status == "FINISHED" and {f"number/{name}" for name in STAGES} <= set(row.data.metrics)
+
+
+def agrees(project: Project, row) -> bool:
+    """Whether the files at hand are what a row says it made, and with which setting."""
+    dpi = row.data.params["plot.dpi"]
+    numbers = {
+        f"number/{name}": json.loads((project.root / stage.metrics).read_text())["number"][name]
+        for name, stage in stages.STAGES.items()
+    }
+    held = {key: row.data.metrics[key] for key in numbers}
+    return held == numbers and f"dpi: {dpi}" in (project.root / "params.yaml").read_text()
 
 
 def hang(

@@ -15,13 +15,16 @@ overrides=${overrides//@/${SLURM_ARRAY_TASK_ID:-0}}
 
 # The project and its environment lie on a disk that all nodes see; OSR_HOME names the clone.
 home=${OSR_HOME:-${SLURM_SUBMIT_DIR:?submit from the clone, or set OSR_HOME}}
+: "${MLFLOW_TRACKING_URI:?set it to a server, or to sqlite:///$home/mlflow.db if all jobs run on one machine}"
 # Every job works in a clone of its own, of the last commit, so that jobs on many nodes never wait for one DVC lock.
-# Set MLFLOW_TRACKING_URI to a server: sqlite is for one machine.
+# What it makes goes into the project's own cache and stays there when the job's clone goes.
 work=$(mktemp -d "${TMPDIR:-/tmp}/osr.XXXXXX")
 trap 'rm -rf "$work"' EXIT
 git clone --quiet "$home" "$work/osr"
-cd "$work/osr"
 . "$home/.venv/bin/activate"
+cache=$(cd "$home" && dvc cache dir)
+cd "$work/osr"
+dvc config --quiet --local cache.dir "$cache"
 if [ -d "$home/data" ]; then ln -s "$home/data" data; fi
 # With a DVC remote, what other jobs have computed is taken from it, and what this one computes is sent there.
 has_remote=$(dvc remote list)
