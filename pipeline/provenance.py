@@ -99,19 +99,24 @@ def changes_patch() -> bytes:
             shutil.copyfile(own, index["GIT_INDEX_FILE"])  # with it, unchanged files are not read again
         if git("add", "--all", "--", ".", *_NOT_SOURCE, **index) is None:
             return b""
-        command = ["git", "diff", "--cached", "--binary", "HEAD", "--", ".", *_NOT_SOURCE]
-        patch = subprocess.run(command, capture_output=True, check=False, env={**os.environ, **index}).stdout
+        patch = git_output("diff", "--cached", "--binary", "HEAD", "--", ".", *_NOT_SOURCE, **index) or b""
     return patch if len(patch) <= _MAX_PATCH_BYTES else b""
 
 
 def git(*arguments: str, **environment: str) -> str | None:
-    """Git's answer, or None where there is no git, no repository or no commit."""
+    """Git's answer as text without blanks around it, or None where `git_output` has none."""
+    answer = git_output(*arguments, **environment)
+    return None if answer is None else answer.decode("utf-8").strip()
+
+
+def git_output(*arguments: str, **environment: str) -> bytes | None:
+    """Git's answer, or None where there is no git, no repository, no commit, or nothing of that name."""
     env = {**os.environ, **environment}
     try:
-        answer = subprocess.run(["git", *arguments], capture_output=True, text=True, check=False, env=env)
+        answer = subprocess.run(["git", *arguments], capture_output=True, check=False, env=env)
     except FileNotFoundError:
         return None
-    return answer.stdout.strip() if answer.returncode == 0 else None
+    return answer.stdout if answer.returncode == 0 else None
 
 
 def hardware() -> str:

@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from dvc_project import commit_all
 from toy_project import ROOT, Project
 
 from osr.config import Params
@@ -94,14 +95,18 @@ def project(finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     return Project(root)
 
 
+def break_settings(project: Project) -> None:
+    file = project.root / "params.yaml"
+    file.write_text(re.sub(r"( epochs:) \d+", r"\1 many", file.read_text()))
+
+
 def never(_params: Params, _row: Row) -> Metrics:
     raise AssertionError("the stage must not start")
 
 
 def test_bad_settings_stop_a_stage_before_it_touches_a_file(project: Project) -> None:
     before = contents(project.root)
-    text = (project.root / "params.yaml").read_text()
-    (project.root / "params.yaml").write_text(re.sub(r"( epochs:) \d+", r"\1 many", text))
+    break_settings(project)
     done = subprocess.run(
         [sys.executable, "toy.py"],
         env=project.environment() | ENVIRONMENT,
@@ -212,8 +217,37 @@ def test_a_lost_cache_is_said_and_leaves_what_is_there(
     restore_outputs(STAGE)
     assert contents(project.root)["artifacts/one.txt"] == "half"
     warnings = [record.getMessage() for record in caplog.records if record.name == "osr.restore"]
-    sentence = ": the earlier result is not in DVC's cache and cannot be brought back"
-    assert warnings == [f"{path}{sentence}" for path in ("artifacts/one.txt", "artifacts/split", METRICS)]
+    sentence = "what dvc.lock records is neither in DVC's cache nor in git, and cannot be brought back"
+    assert warnings == [f"{path}: {sentence}" for path in ("artifacts/one.txt", "artifacts/split", METRICS)]
+
+
+def test_bad_settings_in_a_fresh_clone_keep_the_committed_metrics(project: Project, tmp_path: Path) -> None:
+    (project.root / ".gitignore").write_text("artifacts/\n.dvc/cache/\n.dvc/tmp/\n")
+    commit_all(project, "a run")
+    project.run("git", "clone", "-q", str(project.root), str(tmp_path / "clone"))
+    clone = Project(tmp_path / "clone")
+    before = contents(clone.root)
+    assert list(before) == [METRICS.as_posix()]
+    break_settings(clone)
+    said = clone.dvc("repro", status=255, **ENVIRONMENT)
+    assert contents(clone.root) == before
+    assert f"{METRICS}: what dvc.lock records" not in said
+    assert clone.run("git", "status", "--short") == " M params.yaml\n"
+
+
+@pytest.mark.parametrize("cache", ["kept", "lost"])
+def test_the_metrics_of_an_uncommitted_run_come_from_the_cache_alone(project: Project, cache: str) -> None:
+    commit_all(project, "a run")
+    (project.root / "knob").write_text("better")
+    project.dvc("repro", **ENVIRONMENT)
+    before = contents(project.root)[METRICS.as_posix()]
+    if cache == "lost":
+        shutil.rmtree(project.root / ".dvc" / "cache")
+    break_settings(project)
+    (project.root / "knob").write_text("best")
+    said = project.dvc("repro", status=255, **ENVIRONMENT)
+    assert (f"{METRICS}: what dvc.lock records is neither" in said) == (cache == "lost")
+    assert contents(project.root).get(METRICS.as_posix()) == (before if cache == "kept" else None)
 
 
 def test_other_stages_and_unrecorded_ones_are_left_alone(project: Project) -> None:
