@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,6 +20,35 @@ Precision = Literal["32-true", "bf16-mixed", "16-mixed"]
 
 _PATIENCE_S = 5.0  # for a process that closed its connections to end
 _OUT_OF_MEMORY = ("can't allocate memory", "not enough memory")  # PyTorch's CPU allocator has no error type
+
+
+def num_launched() -> int | None:
+    """How many processes torchrun started, on all machines; None where this one was started otherwise."""
+    launched = torch.distributed.is_available() and torch.distributed.is_torchelastic_launched()
+    return int(os.environ["WORLD_SIZE"]) if launched else None
+
+
+def check_launched(
+    launched: int, *, accelerator: str, devices: int | Literal["auto"], num_nodes: int
+) -> None:
+    """Compare the settings with what torchrun started: Fabric ignores torchrun where they ask for one device.
+
+    Args:
+        launched: processes on all machines.
+        accelerator: auto, cpu or gpu.
+        devices: on each machine; auto is one per GPU, or one on CPUs.
+        num_nodes: machines.
+
+    Raises:
+        InputError: the numbers differ.
+    """
+    here = _num_devices(accelerator) if devices == "auto" else devices
+    if launched != here * num_nodes:
+        told = f"auto ({here} here)" if devices == "auto" else here
+        raise InputError(
+            f"torchrun started {launched} processes, but must start train.devices times train.num_nodes, "
+            f"{told} times {num_nodes}: change these in params.yaml, or its --nproc-per-node and --nnodes."
+        )
 
 
 def make_fabric(
@@ -137,10 +167,19 @@ def pick_device(accelerator: str) -> torch.device:
     Raises:
         InputError: this machine has no such device.
     """
-    if accelerator == "cpu" or (accelerator == "auto" and not torch.accelerator.is_available()):
+    if _is_cpu(accelerator):
         return torch.device("cpu")
     device: torch.device = make_fabric(accelerator).device
     return device
+
+
+def _is_cpu(accelerator: str) -> bool:
+    return accelerator == "cpu" or (accelerator == "auto" and not torch.accelerator.is_available())
+
+
+def _num_devices(accelerator: str) -> int:
+    """How many of them Fabric takes when it may choose."""
+    return 1 if _is_cpu(accelerator) else torch.accelerator.device_count()
 
 
 def set_cpu_threads(threads: CpuThreads) -> None:

@@ -16,7 +16,7 @@ import torch
 from osr.config import Params, load_params
 from osr.data.batches import Images
 from osr.data.plans import hash_seed
-from osr.devices import set_cpu_threads
+from osr.devices import check_launched, num_launched, set_cpu_threads
 from osr.errors import InputError
 from osr.losses.registry import build_loss, check_background
 from osr.models.custom import source_of
@@ -96,10 +96,7 @@ def fit(params: Params, on_epoch: EpochCallback) -> tuple[OpenSetModel, Progress
 
 def help_training() -> None:
     """Take part in a training that another process leads, and leave no trace."""
-    try:
-        fit(load_params(PARAMS), lambda _row, _rate: None)
-    except InputError as error:
-        sys.exit(f"ERROR: {error}")
+    fit(load_params(PARAMS), lambda _row, _rate: None)
 
 
 def checkpoint_path(params: Params, split_digest: str) -> Path:
@@ -121,8 +118,24 @@ def write_history(history: History) -> None:
         writer.writerows(history)
 
 
+def main() -> None:
+    """The command of each process; with other settings than torchrun's it ends before it writes anything."""
+    try:
+        if (launched := num_launched()) is not None:
+            settings = load_params(PARAMS).train
+            check_launched(
+                launched,
+                accelerator=settings.accelerator,
+                devices=settings.devices,
+                num_nodes=settings.num_nodes,
+            )
+        if is_helper():
+            help_training()
+        else:
+            run_stage("train", train_stage, __doc__)
+    except InputError as error:
+        sys.exit(f"ERROR: {error}")
+
+
 if __name__ == "__main__":
-    if is_helper():
-        help_training()
-    else:
-        run_stage("train", train_stage, __doc__)
+    main()

@@ -14,19 +14,27 @@ import pytest
 from dvc_project import FOREIGN
 from safetensors.torch import load_file
 
+from osr.devices import check_launched, num_launched
+from osr.errors import InputError
+
 ROOT = Path(__file__).parents[1]
 PROGRAM = str(ROOT / "tests" / "training_program.py")
 TORCHRUN = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2")
 TIMEOUT_S = 300
 
 
-def start(folder: Path, *, launcher: tuple[str, ...] = (), **changes: object) -> subprocess.Popen:
-    """The program in a process whose environment steers no launcher."""
-    folder.mkdir(parents=True, exist_ok=True)
+def environment() -> dict[str, str]:
+    """That of this process, as far as it steers no launcher."""
     clean = {key: value for key, value in os.environ.items() if not key.startswith((*FOREIGN, "SLURM"))}
+    return clean | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+
+
+def start(folder: Path, *, launcher: tuple[str, ...] = (), **changes: object) -> subprocess.Popen:
+    """The program in a process of its own."""
+    folder.mkdir(parents=True, exist_ok=True)
     return subprocess.Popen(
         [sys.executable, *launcher, PROGRAM, str(folder), json.dumps(changes)],
-        env=clean | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
+        env=environment(),
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
@@ -83,6 +91,47 @@ def test_another_number_of_processes_than_the_settings_say_is_refused(tmp_path: 
     printed, _ = process.communicate(timeout=TIMEOUT_S)
     assert process.returncode != 0
     assert "InputError: train.devices and train.num_nodes do not fit what was launched" in printed
+
+
+@pytest.mark.parametrize(
+    ("devices", "num_nodes", "told"),
+    [(1, 1, "1 times 1"), (3, 2, "3 times 2"), ("auto", 1, "auto (1 here) times 1")],
+)
+def test_settings_that_differ_from_torchrun_are_refused(
+    devices: int | str, num_nodes: int, told: str
+) -> None:
+    with pytest.raises(InputError, match="torchrun started 2 processes, but must start") as caught:
+        check_launched(2, accelerator="cpu", devices=devices, num_nodes=num_nodes)
+    assert f"train.devices times train.num_nodes, {told}: change" in str(caught.value)
+
+
+@pytest.mark.parametrize(("launched", "devices", "num_nodes"), [(2, 2, 1), (8, 4, 2), (1, "auto", 1)])
+def test_settings_that_fit_torchrun_pass(launched: int, devices: int | str, num_nodes: int) -> None:
+    check_launched(launched, accelerator="cpu", devices=devices, num_nodes=num_nodes)
+
+
+def test_without_torchrun_nothing_was_launched(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Other launchers set this variable, too."""
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    assert num_launched() is None
+
+
+def test_the_stage_refuses_another_number_of_processes_before_it_writes(tmp_path: Path) -> None:
+    shutil.copy(ROOT / "params.yaml", tmp_path)
+    done = subprocess.run(
+        [sys.executable, *TORCHRUN, "-m", "pipeline.train"],
+        cwd=tmp_path,
+        env=environment(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=TIMEOUT_S,
+        check=False,
+    )
+    assert done.returncode != 0
+    assert "ERROR: torchrun started 2 processes, but must start train.devices times" in done.stdout
+    assert "InputError" not in done.stdout, "the only traceback is torchrun's own"
+    assert [path.name for path in tmp_path.iterdir()] == ["params.yaml"]
 
 
 LASTING = {"epochs": 40, "batch_size": 16, "lr": 0.02, "ema_decay": 0.9, "with_state": True}
