@@ -58,10 +58,11 @@ def sync() -> bool:
     """Complete the row of the current params with every stage whose files are up to date.
 
     A stage counts as up to date when `dvc status` finds nothing changed in it or below it. The row is the
-    newest one of these params that agrees with the files; a new one when there is none.
+    newest one of these params that agrees with the files. When there is none, a new one is made, but only
+    if every stage is up to date: settings that nothing was run with have no row.
 
     Returns:
-        Whether MLflow holds everything now.
+        Whether MLflow holds everything now, or there was nothing to send.
     """
     if is_off():
         logger.info("OSR_TRACKING=off: nothing is sent to MLflow")
@@ -76,6 +77,13 @@ def sync() -> bool:
         row = find_for_sync(store, params, present=present)
         if row is not None and not missing(row, present):
             logger.info("MLflow's row %s already holds %s", row.info.run_id, ", ".join(present))
+            return True
+        stale = [name for name in STAGES if name not in present]
+        if row is None and stale:
+            logger.warning(
+                "no row was added to MLflow: `dvc repro` has yet to run %s with the settings and code here",
+                ", ".join(stale),
+            )
             return True
         run_id = create(store, params) if row is None else str(row.info.run_id)
         enter(store, params, run_id)

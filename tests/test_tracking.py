@@ -269,6 +269,14 @@ def test_unreachable_store_costs_no_result_and_sync_catches_up(project: Project)
     assert project.curve(synced) == [0, 1, 2]
 
 
+def test_sync_adds_no_row_for_settings_that_nothing_was_run_with(project: Project) -> None:
+    file = project.root / "params.yaml"
+    file.write_text(file.read_text().replace("batch_size: 64", "batch_size: 48"))
+    said = project.python("pipeline.tracking", "sync")
+    assert "no row was added to MLflow: `dvc repro` has yet to run train, calibrate, fit-openmax, " in said
+    assert len(project.rows()) == 1
+
+
 def test_off_imports_no_mlflow(project: Project) -> None:
     program = "import sys, toy; toy.run('plot'); sys.exit('mlflow' in sys.modules)"
     project.run(sys.executable, "-c", program, OSR_TRACKING="off")
