@@ -100,10 +100,10 @@ class Execution:
         if self.store is None or self.run_id is None:
             return
         failed = isinstance(error, Exception)
-        reason = f"FAILED: {type(error).__name__}: {error}" if failed else KILLED
+        reason = failure(error) if failed else KILLED
         with store_may_fail("the row does not say that the stage failed."):
             run_id = self._send(self.store, self.run_id)
-            set_tags(self.store.client, run_id, {STAGE + self.stage: reason[:_MAX_REASON_LENGTH]})
+            set_tags(self.store.client, run_id, {STAGE + self.stage: reason})
             self.store.client.set_terminated(run_id, "FAILED" if failed else KILLED)
 
     def _send(self, store: Store, run_id: str) -> str:
@@ -157,6 +157,11 @@ class Execution:
         mirror_missing(store, self.run_id, self._below())
         set_tags(store.client, self.run_id, {STAGE + self.stage: "running"})
         return self.run_id
+
+
+def failure(error: BaseException) -> str:
+    """What a row's tag says of an error."""
+    return f"FAILED: {type(error).__name__}: {error}"[:_MAX_REASON_LENGTH]
 
 
 def missing(row: Any, names: Iterable[str]) -> list[str]:

@@ -16,11 +16,14 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from osr.errors import InputError
-from pipeline.overrides import split_overrides
+from pipeline.execution import failure
+from pipeline.overrides import check_overrides, split_overrides
 from pipeline.preset import assignments, load_presets
 from pipeline.stages import STAGES
 from pipeline.store import connect, store_may_fail, workspace_root
 from pipeline.tracking import is_off, sync
+
+LAUNCH = "osr.launch"
 
 logger = logging.getLogger("osr.tracking")
 
@@ -43,8 +46,9 @@ def launch(overrides: Sequence[str], stage: str | None = None) -> int:
     status = subprocess.run(command, env={**os.environ, "PATH": path}, check=False).returncode
     if status == 0:
         return 0 if sync() else 1
-    logger.error("DVC ended with exit status %d", status)
-    _mark_failed()
+    reason = f"DVC ended with exit status {status}"
+    logger.error("%s", reason)
+    _mark_failed(f"FAILED: {reason}")
     return status
 
 
@@ -60,19 +64,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
     try:
         preset = assignments(load_presets(options.preset.split())) if options.preset else []
-        return launch([*preset, *split_overrides(options.overrides)], options.stage)
+        overrides = [*preset, *split_overrides(options.overrides)]
+        check_overrides(overrides)
+        return launch(overrides, options.stage)
     except InputError as error:
         logger.error("%s", error)
+        _mark_failed(failure(error))
         return 1
 
 
-def _mark_failed() -> None:
-    """Set MLflow's own row to FAILED: a stage that ended well before the failure left it FINISHED."""
+def _mark_failed(reason: str) -> None:
+    """Set MLflow's own row to FAILED, and say why: a stage that ended well before left it FINISHED."""
     run_id = os.environ.get("MLFLOW_RUN_ID")
     if run_id is None or is_off():
         return
     with store_may_fail("the row does not say that the pipeline failed."):
         client = connect(workspace_root()).client
+        client.set_tag(run_id, LAUNCH, reason)
         if client.get_run(run_id).info.status in ("RUNNING", "FINISHED"):
             client.set_terminated(run_id, "FAILED")
 

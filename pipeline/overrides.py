@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import re
+import shutil
+import tempfile
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
+from osr.config import check_params, read_yaml
 from osr.errors import InputError
+from pipeline.stages import PARAMS
 
 # Blanks separate overrides only where the next one starts, so that `[0, 1]` and quoted text stay whole.
 _BETWEEN_OVERRIDES = re.compile(r"\s+(?=\+{0,2}[\w.\-]+=|~[\w.\-]+)")
@@ -72,3 +77,33 @@ def merge(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]
             value = merge(held, value)
         merged[key] = value
     return merged
+
+
+def check_overrides(texts: Sequence[str]) -> None:
+    """Refuse what DVC or the first stage would refuse, before either of them has touched a file.
+
+    Args:
+        texts: what differs from params.yaml, as `dvc exp run -S` takes it; read by DVC's own parser.
+
+    Raises:
+        InputError: one sentence per broken rule of the settings, or DVC's words on a text it cannot read.
+    """
+    ours = read_yaml(PARAMS)
+    if not texts or not isinstance(ours, dict):
+        check_params(ours, source=str(PARAMS))
+        return
+    from dvc.exceptions import InvalidArgumentError  # with the next, a second that others need not wait
+    from dvc.utils.hydra import apply_overrides
+
+    source = f"{PARAMS} with overrides"
+    with tempfile.TemporaryDirectory() as folder:
+        copy = Path(folder) / PARAMS.name
+        shutil.copyfile(PARAMS, copy)
+        try:
+            apply_overrides(str(copy), list(texts))
+        except InvalidArgumentError as error:
+            assigned = [text for text in texts if not text.startswith("~")]
+            check_params(merge(ours, parse_overrides(assigned)), source=source)  # it names the right keys
+            reason = str(error.__cause__ or error).partition("\n")[0]
+            raise InputError(f"overrides: DVC cannot read {' '.join(texts)!r}: {reason}") from error
+        check_params(read_yaml(copy), source=source)

@@ -1,17 +1,24 @@
+import os
 import shlex
+import shutil
 import subprocess
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
-from dvc_project import Project, states
+from dvc_project import FOREIGN, Project, states
 from ruamel.yaml import YAML
 from toy_project import create, is_complete
 from tracking_server import free_port
 
 from osr.errors import InputError
+from pipeline import launch
 from pipeline.launch import dvc_command
-from pipeline.overrides import split_overrides
-from pipeline.stages import STAGES
+from pipeline.overrides import check_overrides, split_overrides
+from pipeline.stages import PARAMS, STAGES
+from pipeline.store import connect
+
+ROOT = Path(__file__).parents[1]
 
 
 @pytest.mark.parametrize(
@@ -43,12 +50,76 @@ def test_nothing_to_override_is_a_plain_repro() -> None:
 
 
 def test_mlproject_has_the_pipeline_and_each_stage() -> None:
-    content = YAML(typ="safe").load(Path(__file__).parents[1] / "MLproject")
+    content = YAML(typ="safe").load(ROOT / "MLproject")
     assert list(content["entry_points"]) == ["main", *STAGES]
     for name, entry in content["entry_points"].items():
         stage = "" if name == "main" else f"--stage {name} "
         wanted = f"python -m pipeline.launch {stage}--preset {{preset}} --overrides {{overrides}}"
         assert entry["command"] == wanted
+
+
+@pytest.fixture
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A working directory with the shipped settings and presets, in which DVC fails."""
+    shutil.copy(ROOT / PARAMS, tmp_path)
+    shutil.copytree(ROOT / "presets", tmp_path / "presets")
+    monkeypatch.chdir(tmp_path)
+    failed = subprocess.CompletedProcess((), 255)
+    monkeypatch.setattr(launch, "subprocess", SimpleNamespace(run=lambda *_arguments, **_options: failed))
+    return tmp_path
+
+
+UNKNOWN_KEY = "params.yaml with overrides: unknown key 'train.epochz'; did you mean 'train.epochs'?"
+
+
+@pytest.mark.usefixtures("project")
+@pytest.mark.parametrize(
+    ("override", "sentence"),
+    [
+        ("train.epochz=3", UNKNOWN_KEY),
+        ("+train.epochz=3", UNKNOWN_KEY),
+        ("train.lr=abc", "params.yaml with overrides: train.lr is 'abc', but must be a number."),
+        ("train.lr=1,2", "params.yaml with overrides: train.lr is '1,2', but must be a number."),
+        (
+            "~train.lr",
+            "params.yaml with overrides: the key 'train.lr' is missing; every setting must be given.",
+        ),
+        ("train.lr=[", "The override 'train.lr=[' must have a value in YAML: "),
+        ("dataset.root=a=b", "overrides: DVC cannot read 'split.trial=1 dataset.root=a=b': "),
+    ],
+)
+def test_a_bad_override_is_one_sentence_before_dvc_starts(override: str, sentence: str) -> None:
+    before = PARAMS.read_text()
+    with pytest.raises(InputError) as caught:
+        check_overrides(["split.trial=1", override])
+    assert str(caught.value).startswith(sentence)
+    assert PARAMS.read_text() == before
+
+
+def test_good_overrides_pass_as_dvc_reads_them(project: Path) -> None:
+    check_overrides([])
+    check_overrides(["train.lr=1e-3", "+model.backbone.options={depth: 2}", "split.trial=1"])
+    (project / PARAMS).write_text((project / PARAMS).read_text().replace("epochs: 80", "epochs: 0"))
+    check_overrides(["train.epochs=80"])
+    with pytest.raises(InputError, match=r"^params.yaml: train.epochs is 0, but must be at least 1"):
+        check_overrides([])
+
+
+def test_the_row_of_mlflow_run_says_why_it_failed(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in filter(lambda name: name.startswith(FOREIGN), [*os.environ]):
+        monkeypatch.delenv(name, raising=False)
+    store = connect(project)
+    for arguments, reason in {
+        ("--preset", "digits_quik"): "InputError: There is no preset 'digits_quik' in presets/; did you mean",
+        ("--overrides", "train.epochz=3"): f"InputError: {UNKNOWN_KEY}",
+        ("--preset", "digits_quick"): "DVC ended with exit status 255",
+    }.items():
+        run_id = store.client.create_run(store.experiment).info.run_id
+        monkeypatch.setenv("MLFLOW_RUN_ID", run_id)
+        assert launch.main(arguments) != 0
+        row = store.client.get_run(run_id)
+        assert row.info.status == "FAILED"
+        assert row.data.tags["osr.launch"].startswith(f"FAILED: {reason}")
 
 
 @pytest.mark.slow

@@ -192,6 +192,7 @@ def test_mlflow_run_fails_when_a_stage_cannot_even_start(project: Project) -> No
     project.python(*MLFLOW_RUN, status=1)
     _, row = project.rows()
     assert row.info.status == "FAILED"
+    assert row.data.tags["osr.launch"] == "FAILED: DVC ended with exit status 255"
 
 
 def test_failed_stage_continues_its_row_when_it_is_repaired(project: Project) -> None:
