@@ -22,9 +22,9 @@ Scores = NDArray[np.float64]
 
 def fit_openmax(params: Params, _row: Row) -> Metrics:
     """Write the training outputs, the detectors, validation scores and thresholds; return the thresholds."""
-    train, val = extract_part("train", params), Outputs.load(VAL_OUTPUTS)
-    train.save(TRAIN_OUTPUTS)
     settings = params.detectors
+    train, val = extract_part("train", params, odin=settings.ranks("odin")), Outputs.load(VAL_OUTPUTS)
+    train.save(TRAIN_OUTPUTS)
     background = extract_part("background", params) if settings.threshold_rule == "background" else None
     scores: dict[str, Scores] = {}
     thresholds = {}

@@ -13,10 +13,13 @@ from pipeline.images import open_part
 from pipeline.stages import SPLIT, WEIGHTS
 
 
-def extract_part(part: str, params: Params) -> Outputs:
-    """Outputs of the images of train or val (known classes only), test, or background, in order of rows.
+def extract_part(part: str, params: Params, *, odin: bool = True) -> Outputs:
+    """Outputs of the images of one part, in order of rows.
 
-    Background is what training has not seen of the background classes.
+    Args:
+        part: train or val (known classes only), test, or background (what training has not seen of it).
+        params: all settings.
+        odin: False spares the network what `extraction.odin` asks for.
     """
     set_cpu_threads(params.train.cpu_threads)
     split = Split.load(SPLIT)
@@ -34,13 +37,5 @@ def extract_part(part: str, params: Params) -> Outputs:
         batch_size=params.extraction.batch_size,
         device=pick_device(params.train.accelerator),
         title=f"forward pass, {part}",
-        odin=odin_for(part, params),
+        odin=Odin(**params.detectors.odin.model_dump()) if odin and params.extraction.odin else None,
     )
-
-
-def odin_for(part: str, params: Params) -> Odin | None:
-    """What asks the network again; of training images only an ensemble needs it, for their ranks."""
-    ranked = "ensemble" in params.detectors.enabled and "odin" in params.detectors.ensemble.members
-    if not params.extraction.odin or (part == "train" and not ranked):
-        return None
-    return Odin(**params.detectors.odin.model_dump())

@@ -18,7 +18,7 @@ from osr.detectors.registry import odin_of
 from osr.errors import InputError
 from osr.extraction import extract
 from osr.predictor import Predictor
-from pipeline.inference import odin_for
+from pipeline import fit_openmax
 from pipeline.overrides import merge
 
 ROOT = Path(__file__).parents[1]
@@ -100,16 +100,19 @@ def test_the_predictor_computes_it(alone):
     assert_allclose(predictor.predict(IMAGES).scores, detector.score(outputs), rtol=1e-6)
 
 
-def test_training_images_pass_again_only_for_their_ranks_in_an_ensemble():
+def test_training_images_pass_again_only_for_their_ranks_in_an_ensemble(monkeypatch):
+    asked = {}
+
+    def stop(part, _params, *, odin=True):
+        asked[part] = odin
+        raise InputError("enough")
+
+    monkeypatch.setattr(fit_openmax, "extract_part", stop)
     shipped = read_yaml(ROOT / "params.yaml")
-
-    def asked(*members):
-        changes = {"extraction": {"odin": True}, "detectors": {"enabled": ["maxlogit", "odin", *members]}}
-        changes["detectors"]["ensemble"] = {"members": ["msp", "odin"]}
+    for enabled, expected in ((["maxlogit", "odin"], False), (["maxlogit", "odin", "ensemble"], True)):
+        detectors = {"enabled": enabled, "ensemble": {"members": ["msp", "odin"]}}
+        changes = {"extraction": {"odin": True}, "detectors": detectors}
         params = check_params(merge(shipped, changes), source="test")
-        return [odin_for(part, params) is not None for part in ("train", "val", "test", "background")]
-
-    assert asked() == [False, True, True, True]
-    assert asked("ensemble") == [True, True, True, True]
-    without = check_params(shipped, source="test")
-    assert odin_for("test", without) is None
+        with pytest.raises(InputError, match="enough"):
+            fit_openmax.fit_openmax(params, None)
+        assert asked.pop("train") is expected

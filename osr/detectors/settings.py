@@ -167,6 +167,10 @@ class DetectorsSettings(Section):
         """The enabled detectors, and the members of an enabled ensemble."""
         return self.enabled + (self.ensemble.members if "ensemble" in self.enabled else ())
 
+    def ranks(self, name: DetectorName) -> bool:
+        """Whether an enabled ensemble ranks images among the training images by this detector."""
+        return "ensemble" in self.enabled and name in self.ensemble.members
+
     @field_validator("enabled")
     @classmethod
     def _each_once(cls, names: tuple[str, ...]) -> tuple[str, ...]:
