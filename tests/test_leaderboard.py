@@ -120,7 +120,7 @@ def test_missing_metrics_are_one_sentence(tmp_path, caplog):
     assert "none.json is missing" in caplog.text
 
 
-@pytest.mark.parametrize("name", ["mnist_a0", "cifar10_8_2"])
+@pytest.mark.parametrize("name", ["mnist_a0", "cifar10_8_2", "cifar10_8_2_resnet18"])
 def test_the_tables_of_the_docs_are_those_of_their_csv(name):
     folder = ROOT / "docs" / "leaderboard"
     table = to_markdown(read_csv(folder / f"{name}.csv"))
