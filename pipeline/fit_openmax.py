@@ -23,7 +23,7 @@ Scores = NDArray[np.float64]
 def fit_openmax(params: Params, _row: Row) -> Metrics:
     """Write the training outputs, the detectors, validation scores and thresholds; return the thresholds."""
     settings = params.detectors
-    train, val = extract_part("train", params, odin=settings.ranks("odin")), Outputs.load(VAL_OUTPUTS)
+    train, val = extract_part("train", params, odin="odin" in settings.ranked), Outputs.load(VAL_OUTPUTS)
     train.save(TRAIN_OUTPUTS)
     background = extract_part("background", params) if settings.threshold_rule == "background" else None
     scores: dict[str, Scores] = {}

@@ -16,9 +16,11 @@ from osr.config import check_params, read_yaml
 from osr.errors import InputError
 from pipeline.stages import PARAMS
 
+_KEY = r"[\w.\-]+"
+_ASSIGNMENT = re.compile(rf"\+{{0,2}}(?P<key>{_KEY})=(?P<value>.*)", re.DOTALL)
+_DELETION = re.compile(rf"~{_KEY}")
 # Blanks separate overrides only where the next one starts, so that `[0, 1]` and quoted text stay whole.
-_BETWEEN_OVERRIDES = re.compile(r"\s+(?=\+{0,2}[\w.\-]+=|~[\w.\-]+)")
-_ASSIGNMENT = re.compile(r"\+{0,2}(?P<key>[\w.\-]+)=(?P<value>.*)", re.DOTALL)
+_BETWEEN_OVERRIDES = re.compile(rf"\s+(?=\+{{0,2}}{_KEY}=|~{_KEY})")
 
 
 def split_overrides(text: str) -> list[str]:
@@ -29,7 +31,7 @@ def split_overrides(text: str) -> list[str]:
     """
     parts = [part for part in _BETWEEN_OVERRIDES.split(text.strip()) if part]
     for part in parts:
-        if not re.match(r"\+{0,2}[\w.\-]+=|~[\w.\-]+$", part):
+        if not (_ASSIGNMENT.fullmatch(part) or _DELETION.fullmatch(part)):
             raise InputError(f"overrides: {part!r} must look like key=value, +key=value or ~key.")
     return parts
 

@@ -66,8 +66,7 @@ def connect(root: Path) -> Store:
     Raises:
         MlflowException, SQLAlchemyError, OSError: the store cannot be reached.
     """
-    _before_import()
-    with _no_garbage_collection():
+    with _importing_mlflow():
         from filelock import FileLock
         from mlflow.tracking import MlflowClient
 
@@ -80,7 +79,7 @@ def connect(root: Path) -> Store:
     # The lock: processes that create the tables of one sqlite file at the same time fail. The folder: MLflow
     # puts the artifacts of its Default experiment below the working directory of whoever creates the tables.
     with FileLock(private / "mlflow.lock", timeout=_LOCK_TIMEOUT_S), contextlib.chdir(folder):
-        with _no_garbage_collection():  # the kind of the store is imported here
+        with _importing_mlflow():  # the kind of the store is imported here
             client = MlflowClient(tracking_uri=uri)
         store = Store(client, _experiment(client, uri, folder), root, _workspace_id(private))
         _reap(store)
@@ -94,8 +93,7 @@ def store_may_fail(consequence: str) -> Iterator[None]:
     `MlflowException` is all that MLflow's REST client raises, `SQLAlchemyError` what its database store lets
     through, `OSError` covers artifact folders, the lock file and sockets.
     """
-    _before_import()
-    with _no_garbage_collection():
+    with _importing_mlflow():
         from mlflow.exceptions import MlflowException
         from sqlalchemy.exc import SQLAlchemyError
 
@@ -129,22 +127,19 @@ def is_alive(owner: str) -> bool:
         return True
 
 
-def _before_import() -> None:
-    """Say what MLflow reads when it is imported, and let the process end quickly.
+@contextlib.contextmanager
+def _importing_mlflow() -> Iterator[None]:
+    """Say what MLflow reads when it is imported, and keep the garbage collector from walking through it.
 
-    MLflow's default of 7 retries would hold a stage for four minutes per call when a server is down. Without
-    the freeze, the interpreter's last garbage collection walks through all of MLflow for half a second.
+    MLflow's default of 7 retries would hold a stage for four minutes per call when a server is down. Half a
+    million objects come with it and all of them stay: looking for garbage among them takes 0.4 s while they
+    come, and half a second more when the interpreter ends.
     """
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "30")
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     if "mlflow" not in sys.modules:
         atexit.register(gc.freeze)
-
-
-@contextlib.contextmanager
-def _no_garbage_collection() -> Iterator[None]:
-    """Half a million objects come with MLflow and all of them stay: looking for garbage takes 0.4 s."""
     was_on = gc.isenabled()
     gc.disable()
     try:

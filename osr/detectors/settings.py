@@ -163,13 +163,14 @@ class DetectorsSettings(Section):
     ensemble: EnsembleSettings
 
     @property
+    def ranked(self) -> tuple[str, ...]:
+        """The members of an enabled ensemble, which rank images among the training images."""
+        return self.ensemble.members if "ensemble" in self.enabled else ()
+
+    @property
     def used(self) -> tuple[str, ...]:
         """The enabled detectors, and the members of an enabled ensemble."""
-        return self.enabled + (self.ensemble.members if "ensemble" in self.enabled else ())
-
-    def ranks(self, name: DetectorName) -> bool:
-        """Whether an enabled ensemble ranks images among the training images by this detector."""
-        return "ensemble" in self.enabled and name in self.ensemble.members
+        return self.enabled + self.ranked
 
     @field_validator("enabled")
     @classmethod
