@@ -1,12 +1,13 @@
 """Compare training recipes without looking at a single test image or unknown class.
 
-    python -m benchmarks.recipe [--preset NAME] [--trainings N] [key=value ...]
+    python -m benchmarks.recipe [--preset NAME] [--trainings N | --only TRIAL.PAIR ...] [key=value ...]
     python -m benchmarks.recipe train.epochs=40
     python -m benchmarks.recipe --preset mnist_classifier32 --trainings 5 split.protocol=B train.epochs=3
 
 In each trial two of the six known classes are held out in turn and play the unknowns: the network learns the
 other four from their training images and is judged on their validation images against the held-out classes.
-Five trials times three pairs give 15 trainings, the first five of them with a pair of each trial.
+Five trials times three pairs give 15 trainings, the first five of them with a pair of each trial;
+`--only 3.0 0.2` takes the first pair of trial 3 and the third of trial 0.
 Printed are accuracy and the AUROC of `maxlogit`, mean and standard error, and each AUROC, since recipes are
 best compared training by training: docs/log.md.
 """
@@ -108,17 +109,25 @@ def judge(params: Params, data: ImageSet, trial: int, pair: int) -> tuple[float,
     return float(outputs.correct[is_known].mean()), found["auroc"]
 
 
+def trial_and_pair(text: str) -> tuple[int, int]:
+    """(3, 0) of 3.0."""
+    trial, pair = text.split(".")
+    return range(TRIALS)[int(trial)], range(PAIRS)[int(pair)]
+
+
 def main() -> None:
     """Run the trainings and print one line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--preset", nargs="*", default=[])
     parser.add_argument("--trainings", type=int, default=TRIALS * PAIRS)
+    parser.add_argument("--only", nargs="+", type=trial_and_pair, metavar="TRIAL.PAIR")
     parser.add_argument("overrides", nargs="*", metavar="key=value")
     arguments = parser.parse_intermixed_args()
     params = settings(arguments.preset, arguments.overrides)
     set_cpu_threads(params.train.cpu_threads)
     data = without_test(load_images(params.dataset))
-    runs = [(trial, pair) for pair in range(PAIRS) for trial in range(TRIALS)][: arguments.trainings]
+    every = [(trial, pair) for pair in range(PAIRS) for trial in range(TRIALS)]
+    runs = arguments.only or every[: arguments.trainings]
     found = np.array([judge(params, data, *run) for run in tqdm(runs, desc="trainings", disable=None)])
     (accuracy, auroc), errors = found.mean(axis=0), found.std(axis=0, ddof=1) / len(runs) ** 0.5
     title = " ".join([*arguments.preset, *arguments.overrides]) or "params.yaml"

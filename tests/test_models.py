@@ -117,9 +117,10 @@ def test_small_convnet_is_what_it_says() -> None:
     assert backbone(torch.zeros(2, 3, 4, 4)).shape == (2, 128)
 
 
-def test_classifier32_is_the_published_network() -> None:
+@pytest.mark.parametrize("channels", [1, 3])
+def test_classifier32_is_the_published_network(channels: int) -> None:
     torch.manual_seed(0)
-    backbone = build_backbone("classifier32", weights="none", channels=3, image_size=32)
+    backbone = build_backbone("classifier32", weights="none", channels=channels, image_size=32)
     convolutions = [m for m in backbone.modules() if isinstance(m, nn.Conv2d)]
     widths = [3, 64, 64, *[128] * 7]
     assert [tuple(m.weight.shape) for m in convolutions] == [(o, i, 3, 3) for i, o in pairwise(widths)]
@@ -133,6 +134,18 @@ def test_classifier32_is_the_published_network() -> None:
     norms = torch.cat([m.weight for m in backbone.modules() if isinstance(m, nn.BatchNorm2d)])
     assert abs(norms.mean() - 1) < 0.003
     assert abs(norms.std() - 0.02) < 0.003
+
+
+def test_classifier32_takes_grey_images_as_three_equal_channels() -> None:
+    grey, colour = (build_backbone("classifier32", weights="none", channels=n, image_size=32) for n in (1, 3))
+    colour.load_state_dict(grey.state_dict())
+    images = torch.rand(256, 1, 32, 32) + 1
+    assert torch.equal(grey.eval()(images), colour.eval()(images.expand(-1, 3, -1, -1)))
+    after_dropout: list[torch.Tensor] = []
+    grey.layers[0].register_forward_hook(lambda _layer, _inputs, output: after_dropout.append(output))
+    grey.train()(images)
+    # 0.2³ of the images lose all three channels, two of 256; of a single channel 51 would.
+    assert (after_dropout[0].flatten(1) == 0).all(dim=1).sum() < 12
 
 
 STEMS = [  # name, side of the last map of 32 x 32 images, with the usual stem and with the small one
@@ -540,10 +553,12 @@ def test_a_file_of_another_version(tmp_path: Path) -> None:
         altered = json.loads(json.dumps(description))
         change(altered)
         save_file(model.state_dict(), path, metadata={"osr": json.dumps(altered)})
-        with pytest.raises(
-            InputError, match=f"written by another version of osr .{sentence}.: run `dvc repro"
-        ):
+        with pytest.raises(InputError, match=rf"by another version of osr .*\({sentence}\): run `dvc repro"):
             OpenSetModel.load(path)
+    altered = {name: tensor[:1] for name, tensor in model.state_dict().items() if name == "head.weight"}
+    save_file(model.state_dict() | altered, path, metadata={"osr": json.dumps(description)})
+    with pytest.raises(InputError, match=r"by another version of osr .*\(size mismatch for head\.weight: "):
+        OpenSetModel.load(path)
 
 
 def test_a_file_that_is_no_model(tmp_path: Path) -> None:

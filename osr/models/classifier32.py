@@ -19,6 +19,9 @@ class Classifier32(nn.Module):
     with standard deviation 0.05, norms around 1 with 0.02. Features come from a leaky ReLU, so they can be
     negative: detectors that need a ReLU refuse them.
 
+    As there, grey images are taken as three equal channels: dropout of whole channels would otherwise black
+    out every fifth image.
+
     Maps (B, channels, H, W) float, made for 32 x 32, to (B, 128) features.
 
     Args:
@@ -28,7 +31,8 @@ class Classifier32(nn.Module):
     def __init__(self, channels: int) -> None:
         super().__init__()
         layers: list[nn.Module] = []
-        inputs = channels
+        self.channels = 3 if channels == 1 else channels
+        inputs = self.channels
         for group in WIDTHS:
             layers.append(nn.Dropout2d(DROPOUT))
             for position, (inner, outer) in enumerate(pairwise((inputs, *group))):
@@ -48,5 +52,5 @@ class Classifier32(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """(B, 128) features."""
-        features: Tensor = self.layers(images)
+        features: Tensor = self.layers(images.expand(-1, self.channels, -1, -1))
         return features

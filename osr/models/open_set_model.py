@@ -107,17 +107,19 @@ class OpenSetModel(nn.Module):
             raise InputError(f"{path} was not written by osr: it does not say how to rebuild the model.")
         description = json.loads(metadata["osr"])
         try:
-            return cls._rebuilt(description, state)
+            model = cls._rebuilt(description)
         except (ValidationError, KeyError) as error:
             what = f"it lacks {error}" if isinstance(error, KeyError) else _settings_that_differ(error)
-            raise InputError(
-                f"{path} was written by another version of osr ({what}): "
-                "run `dvc repro --force train` to make it anew."
-            ) from error
+            raise _from_another_version(path, what) from error
+        try:
+            model.load_state_dict(state)
+        except RuntimeError as error:  # it names each weight in a line
+            raise _from_another_version(path, str(error).splitlines()[-1].strip(" \t.")) from error
+        return model.eval()
 
     @classmethod
-    def _rebuilt(cls, description: dict[str, Any], state: dict[str, Tensor]) -> Self:
-        """The model that `save` described, with its weights."""
+    def _rebuilt(cls, description: dict[str, Any]) -> Self:
+        """The model that `save` described, without its weights."""
         backbone = description["settings"]["backbone"]
         if backbone["small_image_stem"] == "auto" and backbone["weights"] != "none":
             backbone["small_image_stem"] = False  # what auto meant for weights that the file now replaces
@@ -127,9 +129,14 @@ class OpenSetModel(nn.Module):
             shape["size"], shape["channels"], tuple(shape["mean"]), tuple(shape["std"])
         )
         settings = ModelSettings.model_validate(description["settings"])
-        model = cls(settings, image_format, tuple(description["class_names"]))
-        model.load_state_dict(state)
-        return model.eval()
+        return cls(settings, image_format, tuple(description["class_names"]))
+
+
+def _from_another_version(path: Path, what: str) -> InputError:
+    return InputError(
+        f"{path} was written by another version of osr or of your own class ({what}): "
+        "run `dvc repro --force train` to make it anew."
+    )
 
 
 def _settings_that_differ(error: ValidationError) -> str:
