@@ -22,6 +22,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from tqdm import tqdm
 
 from osr.config import Params, check_params, read_yaml
@@ -31,6 +32,7 @@ from osr.data.images import ImageSet
 from osr.detectors.logit_scores import MaxLogit
 from osr.devices import set_cpu_threads
 from osr.division import make_split
+from osr.errors import InputError
 from osr.extraction import extract
 from osr.losses.registry import build_loss
 from osr.metrics import open_set_metrics
@@ -43,6 +45,7 @@ from pipeline.preset import load_presets
 from pipeline.stages import PARAMS
 
 TRIALS, PAIRS = 5, 3
+RUNS = {f"{trial}.{pair}": (trial, pair) for pair in range(PAIRS) for trial in range(TRIALS)}
 
 
 def settings(presets: list[str], overrides: list[str]) -> Params:
@@ -109,33 +112,33 @@ def judge(params: Params, data: ImageSet, trial: int, pair: int) -> tuple[float,
     return float(outputs.correct[is_known].mean()), found["auroc"]
 
 
-def trial_and_pair(text: str) -> tuple[int, int]:
-    """(3, 0) of 3.0."""
-    trial, pair = text.split(".")
-    return range(TRIALS)[int(trial)], range(PAIRS)[int(pair)]
-
-
 def main() -> None:
     """Run the trainings and print one line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--preset", nargs="*", default=[])
-    parser.add_argument("--trainings", type=int, default=TRIALS * PAIRS)
-    parser.add_argument("--only", nargs="+", type=trial_and_pair, metavar="TRIAL.PAIR")
+    parser.add_argument("--trainings", type=int, default=len(RUNS))
+    parser.add_argument("--only", nargs="+", choices=RUNS, metavar="TRIAL.PAIR")
     parser.add_argument("overrides", nargs="*", metavar="key=value")
     arguments = parser.parse_intermixed_args()
-    params = settings(arguments.preset, arguments.overrides)
+    try:
+        params = settings(arguments.preset, arguments.overrides)
+    except InputError as error:
+        parser.error(str(error))
     set_cpu_threads(params.train.cpu_threads)
     data = without_test(load_images(params.dataset))
-    every = [(trial, pair) for pair in range(PAIRS) for trial in range(TRIALS)]
-    runs = arguments.only or every[: arguments.trainings]
-    found = np.array([judge(params, data, *run) for run in tqdm(runs, desc="trainings", disable=None)])
-    (accuracy, auroc), errors = found.mean(axis=0), found.std(axis=0, ddof=1) / len(runs) ** 0.5
+    runs = arguments.only or list(RUNS)[: arguments.trainings]
+    found = np.array([judge(params, data, *RUNS[run]) for run in tqdm(runs, desc="trainings", disable=None)])
     title = " ".join([*arguments.preset, *arguments.overrides]) or "params.yaml"
     print(
-        f"{title}: accuracy {accuracy:.4f} ± {errors[0]:.4f}, "
-        f"AUROC {auroc:.4f} ± {errors[1]:.4f} (n = {len(runs)} trainings: "
-        f"{' '.join(f'{value:.4f}' for value in found[:, 1])})"
+        f"{title}: accuracy {mean_and_error(found[:, 0])}, AUROC {mean_and_error(found[:, 1])} "
+        f"(n = {len(runs)} trainings: {' '.join(f'{value:.4f}' for value in found[:, 1])})"
     )
+
+
+def mean_and_error(values: NDArray[np.float64]) -> str:
+    """The mean of (N,) values, and its standard error if there are several."""
+    error = f" ± {values.std(ddof=1) / len(values) ** 0.5:.4f}" if len(values) > 1 else ""
+    return f"{values.mean():.4f}{error}"
 
 
 if __name__ == "__main__":
