@@ -116,16 +116,17 @@ def main() -> None:
     """Run the trainings and print one line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--preset", nargs="*", default=[])
-    parser.add_argument("--trainings", type=int, default=len(RUNS))
-    parser.add_argument("--only", nargs="+", choices=RUNS, metavar="TRIAL.PAIR")
+    which = parser.add_mutually_exclusive_group()
+    which.add_argument("--trainings", type=int, default=len(RUNS))
+    which.add_argument("--only", nargs="+", choices=RUNS, metavar="TRIAL.PAIR")
     parser.add_argument("overrides", nargs="*", metavar="key=value")
     arguments = parser.parse_intermixed_args()
     try:
         params = settings(arguments.preset, arguments.overrides)
+        data = without_test(load_images(params.dataset))
     except InputError as error:
         parser.error(str(error))
     set_cpu_threads(params.train.cpu_threads)
-    data = without_test(load_images(params.dataset))
     runs = arguments.only or list(RUNS)[: arguments.trainings]
     found = np.array([judge(params, data, *RUNS[run]) for run in tqdm(runs, desc="trainings", disable=None)])
     title = " ".join([*arguments.preset, *arguments.overrides]) or "params.yaml"
