@@ -24,6 +24,7 @@ class AugmentationSettings(Section):
     cutout_pixels: Annotated[int, Field(ge=0)]
     mixup_alpha: Annotated[float, Field(ge=0)]
     cutmix_alpha: Annotated[float, Field(ge=0)]
+    mix_probability: Annotated[float, Field(gt=0, le=1)]
 
 
 class TrainSettings(Section):

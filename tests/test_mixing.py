@@ -88,6 +88,18 @@ def test_both_alphas_take_turns_and_partners_are_a_permutation() -> None:
     assert mix.partner.sort().values.tolist() == list(range(1000))
 
 
+@pytest.mark.parametrize("name", ["mixup_alpha", "cutmix_alpha"])
+def test_with_a_probability_the_other_images_and_labels_stay(name: str) -> None:
+    images, labels = noise(1000), torch.arange(1000)
+    mix = draw(1000, mix_probability=0.3, **{name: 1.0})
+    mixed, shares = mix_images(images, labels, mix, num_classes=1000)
+    alone = mix.share == 1
+    assert 650 < int(alone.sum()) < 750
+    assert torch.equal(mixed[alone], images[alone])
+    assert torch.equal(shares[alone], torch.eye(1000)[alone])
+    assert kstest(mix.share[~alone].numpy(), beta(1, 1).cdf).pvalue > 1e-3
+
+
 def test_background_images_are_not_mixed() -> None:
     with pytest.raises(InputError, match="mixup and cutmix need images of known classes"):
         mix_images(noise(2), torch.tensor([0, -2]), draw(2, mixup_alpha=1.0), num_classes=1)

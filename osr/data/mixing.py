@@ -19,7 +19,7 @@ class Mix:
 
     Args:
         partner: (B,) int64, the image mixed into it; may be itself.
-        share: (B,) float32 in 0..1, what stays of the image.
+        share: (B,) float32 in 0..1, what stays of the image; 1 where it is not mixed.
         cut: (B,) bool, whether a box of the partner is pasted (cutmix) or all pixels are averaged (mixup).
         centre: (B, 2) float32 in 0..1, row and column of the middle of the box.
     """
@@ -31,7 +31,10 @@ class Mix:
 
     @classmethod
     def make(cls, num_images: int, settings: AugmentationSettings, generator: torch.Generator) -> Self | None:
-        """Draw for `num_images`; shares from Beta(alpha, alpha); with both alphas, either, at even chance."""
+        """Draw for `num_images`; shares from Beta(alpha, alpha); with both alphas, either, at even chance.
+
+        Each image is mixed with probability `mix_probability`, the cutmix_prob of Yun et al. 2019.
+        """
         alphas = (settings.mixup_alpha, settings.cutmix_alpha)
         if not any(alphas):
             return None
@@ -39,12 +42,11 @@ class Mix:
         beta = np.random.default_rng(int(torch.randint(0, 2**62, (1,), generator=generator)))
         cut = torch.rand(num_images, generator=generator) < (0.5 if all(alphas) else float(alphas[1] > 0))
         alpha = np.where(cut.numpy(), alphas[1], alphas[0])
-        return cls(
-            partner=torch.randperm(num_images, generator=generator),
-            share=torch.from_numpy(beta.beta(alpha, alpha).astype(np.float32)),
-            cut=cut,
-            centre=torch.rand(num_images, 2, generator=generator),
-        )
+        partner = torch.randperm(num_images, generator=generator)
+        centre = torch.rand(num_images, 2, generator=generator)
+        share = torch.from_numpy(beta.beta(alpha, alpha).astype(np.float32))
+        share[torch.rand(num_images, generator=generator) >= settings.mix_probability] = 1
+        return cls(partner=partner, share=share, cut=cut, centre=centre)
 
     def __getitem__(self, positions: Tensor) -> Mix:
         return Mix(*(getattr(self, field.name)[positions] for field in fields(self)))
