@@ -154,7 +154,7 @@ def bare(images: np.ndarray, labels: np.ndarray, **changes: object) -> Callable[
 def ours(images: np.ndarray, labels: np.ndarray, **changes: object) -> Callable[[], Times]:
     """One epoch of `osr.training.train`."""
     shipped = load_params(Path("params.yaml")).train
-    moved = {"shift_pixels": 4, "flip": True, "min_crop_area": 1.0}
+    moved = {"shift_pixels": 4, "flip": True, "min_crop_area": 1.0, "mix_probability": 1.0}
     augmentation = AugmentationSettings.model_validate(
         dict.fromkeys(shipped.augmentation.model_dump(), 0) | moved
     )

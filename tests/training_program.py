@@ -93,7 +93,7 @@ def main(folder: Path, changes: dict[str, object]) -> None:
         save_file({**network.state_dict(), **loss.state_dict()}, folder / "weights.safetensors")
 
 
-MOVED = {"shift_pixels": 1, "min_crop_area": 1.0}
+MOVED = {"shift_pixels": 1, "min_crop_area": 1.0, "mix_probability": 1.0}
 
 if __name__ == "__main__":
     main(Path(sys.argv[1]), json.loads(sys.argv[2]))
