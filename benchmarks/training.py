@@ -28,7 +28,7 @@ import torch
 from lightning_fabric import Fabric
 from torch import Tensor, nn
 
-from osr.config import AugmentationSettings, TrainSettings, load_params
+from osr.config import TrainSettings, load_params
 from osr.data.batches import Batch, TensorImages
 from osr.losses.cross_entropy import CrossEntropy
 from osr.models.backbones import build_backbone
@@ -154,10 +154,8 @@ def bare(images: np.ndarray, labels: np.ndarray, **changes: object) -> Callable[
 def ours(images: np.ndarray, labels: np.ndarray, **changes: object) -> Callable[[], Times]:
     """One epoch of `osr.training.train`."""
     shipped = load_params(Path("params.yaml")).train
-    moved = {"shift_pixels": 4, "flip": True, "min_crop_area": 1.0, "mix_probability": 1.0}
-    augmentation = AugmentationSettings.model_validate(
-        dict.fromkeys(shipped.augmentation.model_dump(), 0) | moved
-    )
+    off = dict.fromkeys(("rotation_degrees", "scale", "shear"), 0.0)
+    augmentation = shipped.augmentation.model_copy(update={**off, "shift_pixels": 4, "flip": True})
     chosen = {
         "optimizer": "sgd",
         "lr": 0.1,

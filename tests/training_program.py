@@ -15,7 +15,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from osr.config import AugmentationSettings, load_params
+from osr.config import load_params
 from osr.data.batches import Batch, TensorImages
 from osr.losses.center import Center
 from osr.training import train
@@ -69,12 +69,11 @@ def data(num_images: int, seed: int) -> Watched:
 def main(folder: Path, changes: dict[str, object]) -> None:
     """Train; the first process leaves weights and history, each one what it saw."""
     torch.set_num_threads(1)
-    off = {key: False if value is False else 0 for key, value in TRAIN.augmentation.model_dump().items()}
-    still = AugmentationSettings.model_validate(off | MOVED)
+    moved = TRAIN.augmentation.model_copy(update=SHIFTED)
     network = Network(with_state=changes.pop("with_state", False))
     DEATH["epoch"] = changes.pop("dies_in", None)
     settings = TRAIN.model_copy(
-        update={"accelerator": "cpu", "warmup_epochs": 1, "augmentation": still} | changes
+        update={"accelerator": "cpu", "warmup_epochs": 1, "augmentation": moved} | changes
     )
     called: list[float] = []
 
@@ -93,7 +92,7 @@ def main(folder: Path, changes: dict[str, object]) -> None:
         save_file({**network.state_dict(), **loss.state_dict()}, folder / "weights.safetensors")
 
 
-MOVED = {"shift_pixels": 1, "min_crop_area": 1.0, "mix_probability": 1.0}
+SHIFTED = {"shift_pixels": 1, "rotation_degrees": 0.0, "scale": 0.0, "shear": 0.0}
 
 if __name__ == "__main__":
     main(Path(sys.argv[1]), json.loads(sys.argv[2]))
