@@ -98,7 +98,7 @@ def test_the_network_is_put_in_eval_mode_and_learns_nothing() -> None:
     assert_array_equal(outputs(model).logits, result.logits)
 
 
-@pytest.mark.parametrize("neck", ["identity", "linear"])
+@pytest.mark.parametrize("neck", ["identity", "linear", "tanh"])
 @pytest.mark.parametrize("bias", [True, False])
 def test_logits_are_the_head_on_the_features(neck: str, bias: bool) -> None:
     model = build(neck=neck, bias=bias)

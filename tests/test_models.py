@@ -401,7 +401,7 @@ def test_a_frozen_backbone_neither_learns_nor_moves_its_statistics() -> None:
     assert build(neck="linear").train().backbone.training
 
 
-@pytest.mark.parametrize("neck", ["identity", "linear"])
+@pytest.mark.parametrize("neck", ["identity", "linear", "tanh"])
 @pytest.mark.parametrize("bias", [True, False])
 def test_logits_are_linear_in_the_features(neck: str, bias: bool) -> None:
     model = build(neck=neck, bias=bias).eval()
@@ -412,10 +412,14 @@ def test_logits_are_linear_in_the_features(neck: str, bias: bool) -> None:
     torch.testing.assert_close(logits, expected)
     if neck == "linear":
         assert bool((features >= 0).all())
+    if neck == "tanh":
+        plain = build(bias=bias).eval()
+        plain.load_state_dict(model.state_dict())
+        torch.testing.assert_close(features, plain(pictures(5))[1].tanh())
     assert unreached(model, (logits * torch.randn_like(logits)).sum()) == []
 
 
-@pytest.mark.parametrize("neck", ["identity", "linear"])
+@pytest.mark.parametrize("neck", ["identity", "linear", "tanh"])
 @pytest.mark.parametrize("name", sorted(HEADS))
 def test_every_head_is_linear_in_its_features(tmp_path: Path, name: str, neck: str) -> None:
     model = build(neck=neck, head=name, bias=False).eval()

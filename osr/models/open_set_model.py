@@ -52,6 +52,8 @@ class OpenSetModel(nn.Module):
                 nn.ReLU(),
             )
             self.neck, width = nn.Sequential(*layers), settings.neck.width
+        elif settings.neck.name == "tanh":
+            self.neck = nn.Tanh()
         self.head = HEADS[settings.head.name](width, len(class_names), settings.head)
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:

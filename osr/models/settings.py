@@ -20,9 +20,13 @@ class BackboneSettings(Section):
 
 
 class NeckSettings(Section):
-    """What stands between backbone and head."""
+    """What stands between backbone and head.
 
-    name: Literal["identity", "linear"]
+    `tanh` bounds the features by -1 and 1. Activations of unknown images can be far larger than any of known
+    images (Sun et al. 2021, ReAct), which makes large logits; here they are at most what known images reach.
+    """
+
+    name: Literal["identity", "linear", "tanh"]
     width: Count
 
 
