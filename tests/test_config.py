@@ -143,9 +143,9 @@ def test_no_key_may_be_missing(key: str) -> None:
         (
             "train.loss",
             "cce",
-            "is 'cce', but must be one of 'ce', 'logitnorm', 'center', 'arpl', 'entropic', 'objectosphere', "
-            "'outlier_exposure', 'energy_reg', 'kplus1', 'proser', 'penalty', 'threshold', 'combined'; "
-            "did you mean 'ce'?",
+            "is 'cce', but must be one of 'ce', 'logitnorm', 'one_vs_rest', 'center', 'arpl', 'entropic', "
+            "'objectosphere', 'outlier_exposure', 'energy_reg', 'kplus1', 'proser', 'penalty', 'threshold', "
+            "'combined'; did you mean 'ce'?",
         ),
         (
             "train.optimizer",
@@ -418,6 +418,6 @@ def test_flips_are_refused_where_they_change_the_class() -> None:
 def test_mixed_labels_need_a_loss_that_takes_them(key: str) -> None:
     mixed = {f"train.augmentation.{key}": 0.2}
     check_params(changed({**mixed, "train.loss": "ce"}), source="params.yaml")
-    assert "train.loss is 'center', but must be one of ce, logitnorm" in complaint(
+    assert "train.loss is 'center', but must be one of ce, logitnorm, one_vs_rest" in complaint(
         {**mixed, "train.loss": "center"}
     )

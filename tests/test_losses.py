@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from sklearn.metrics import log_loss
 from torch import Tensor, nn
 
 from osr.config import load_params
@@ -18,6 +19,7 @@ from osr.losses.entropic import Entropic
 from osr.losses.extra_class import Combined, KPlus1, Penalty, Threshold
 from osr.losses.logitnorm import LogitNorm
 from osr.losses.objectosphere import Objectosphere
+from osr.losses.one_vs_rest import OneVsRest
 from osr.losses.outlier_exposure import OutlierExposure
 from osr.losses.proser import Proser
 from osr.losses.registry import LOSSES, build_loss, check_background
@@ -32,6 +34,7 @@ WITH_BACKGROUND = [name for name in NAMES if LOSSES[name].needs_background]
 SETTINGS: dict[str, dict[str, float]] = {
     "ce": {},
     "logitnorm": {"temperature": 0.1},
+    "one_vs_rest": {},
     "center": {"weight": 0.1},
     "arpl": {"weight": 0.5, "margin": 2.0, "temperature": 2.0},
     "entropic": {},
@@ -201,6 +204,25 @@ def test_logitnorm_by_hand() -> None:
     torch.testing.assert_close(loss(100 * logits, logits, torch.tensor([0])), result, atol=1e-6, rtol=0)
 
 
+def test_one_vs_rest_by_hand() -> None:
+    # Sigmoids 3/4 and 1/5; the target 0 is (1, 0), with smoothing 0.2 it is (0.9, 0.1).
+    logits = torch.tensor([[math.log(3.0), math.log(0.25)]], dtype=torch.float64)
+    hard = OneVsRest(label_smoothing=0.0)(logits, logits, torch.tensor([0]))
+    assert float(hard) == pytest.approx(-math.log(0.75) - math.log(0.8), abs=1e-12)
+    smooth = OneVsRest(label_smoothing=0.2)(logits, logits, torch.tensor([0]))
+    first = -0.9 * math.log(0.75) - 0.1 * math.log(0.25)
+    assert float(smooth) == pytest.approx(first - 0.1 * math.log(0.2) - 0.9 * math.log(0.8), abs=1e-12)
+
+
+def test_one_vs_rest_against_scikit_learn() -> None:
+    _, head = make("one_vs_rest")
+    _, logits, features, labels = batch("one_vs_rest", head)
+    found = OneVsRest(label_smoothing=0.0)(logits, features, labels)
+    probabilities = logits.sigmoid().detach().numpy()
+    each = [log_loss(labels == number, probabilities[:, number], labels=[False, True]) for number in range(4)]
+    assert found.item() == pytest.approx(sum(each), abs=1e-12)
+
+
 def test_center_by_hand() -> None:
     loss = Center(num_classes=2, num_features=2, weight=0.2, label_smoothing=0.0)
     loss.centers.data = torch.tensor([[9.0, 9.0], [0.0, 4.0]])
@@ -271,7 +293,7 @@ def test_losses_and_background_images_must_go_together() -> None:
         check_background("entropic", 0)
     assert str(missing.value) == (
         "train.loss is 'entropic', which learns from background images, but the split has no background "
-        "class: give it one, or use one of ce, logitnorm, center, arpl, proser."
+        "class: give it one, or use one of ce, logitnorm, one_vs_rest, center, arpl, proser."
     )
     with pytest.raises(InputError) as ignored:
         check_background("ce", 3)

@@ -12,6 +12,7 @@ from osr.losses.entropic import Entropic
 from osr.losses.extra_class import Combined, KPlus1, Penalty, Threshold
 from osr.losses.logitnorm import LogitNorm
 from osr.losses.objectosphere import Objectosphere
+from osr.losses.one_vs_rest import OneVsRest
 from osr.losses.outlier_exposure import OutlierExposure
 from osr.losses.proser import Proser
 from osr.losses.settings import LossesSettings, LossName
@@ -67,6 +68,7 @@ def check_background(name: LossName, num_background: int) -> None:
 LOSSES: dict[str, type[Loss]] = {
     "ce": CrossEntropy,
     "logitnorm": LogitNorm,
+    "one_vs_rest": OneVsRest,
     "center": Center,
     "arpl": Arpl,
     "entropic": Entropic,

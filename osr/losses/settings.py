@@ -11,6 +11,7 @@ from osr.sections import Section
 LossName = Literal[
     "ce",
     "logitnorm",
+    "one_vs_rest",
     "center",
     "arpl",
     "entropic",
@@ -24,7 +25,7 @@ LossName = Literal[
     "combined",
 ]
 # What the schema must know of the losses without importing them; a test compares.
-SOFT_LABEL_LOSSES: tuple[LossName, ...] = ("ce", "logitnorm")
+SOFT_LABEL_LOSSES: tuple[LossName, ...] = ("ce", "logitnorm", "one_vs_rest")
 EXTRA_CLASS_LOSSES: tuple[LossName, ...] = ("kplus1", "proser", "penalty", "threshold", "combined")
 
 Weight = Annotated[float, Field(ge=0)]
