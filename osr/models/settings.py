@@ -22,8 +22,8 @@ class BackboneSettings(Section):
 class NeckSettings(Section):
     """What stands between backbone and head.
 
-    `tanh` bounds the features by -1 and 1. Activations of unknown images can be far larger than any of known
-    images (Sun et al. 2021, ReAct), which makes large logits; here they are at most what known images reach.
+    `tanh` bounds the features by -1 and 1: activations of unknown images can be far larger than those of
+    known ones (Sun et al. 2021, ReAct), and with them the logits.
     """
 
     name: Literal["identity", "linear", "tanh"]
