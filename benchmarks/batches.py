@@ -23,8 +23,9 @@ from PIL import Image
 from torch.utils.data import DataLoader, Dataset
 from torchvision import transforms
 
-from osr.config import TrainSettings, load_params
 from osr.data.batches import TensorImages
+from osr.params import load_params
+from osr.training.settings import TrainSettings
 
 WORKERS, ROUNDS, BATCH_SIZE, PADDING = 2, 5, 128, 4
 RECIPES = {"crop, flip": 0, "crop, flip, RandAugment (2, 9)": 2}

@@ -14,10 +14,10 @@ import numpy as np
 from scipy.optimize import minimize_scalar
 from scipy.special import softmax
 
-from osr.calibration import fit_temperature
-from osr.calibrators import fit_calibration, mean_nll
-from osr.decisions import closed_set_metrics
-from osr.vector_scaling import fit_vector
+from osr.calibration.calibrators import fit_calibration, mean_nll
+from osr.calibration.probabilities import fit_temperature
+from osr.calibration.vector_scaling import fit_vector
+from osr.metrics.decisions import closed_set_metrics
 
 TEMPERATURE = 2.447
 

@@ -26,11 +26,11 @@ import numpy as np
 
 from benchmarks import peer_openood, peer_pytorch_ood
 from benchmarks.measure import Clock, best, limit_threads, reset_peak, resident, timed
-from osr.config import load_params
 from osr.detectors.registry import DETECTORS as ALL
 from osr.detectors.registry import build_detectors
 from osr.detectors.settings import DetectorsSettings
 from osr.outputs import Outputs
+from osr.params import load_params
 
 ROOT = Path(__file__).parents[1]
 SMALL = {"train": 10_000, "test": 4_000, "classes": 10, "width": 512}

@@ -22,7 +22,7 @@ import psutil
 from PIL import Image
 from tqdm import tqdm
 
-from osr.config import Params, load_params
+from osr.params import Params, load_params
 
 SIZES = (25_000, 50_000, 100_000)
 NUM_CLASSES = 10

@@ -17,9 +17,9 @@ import torch
 
 from benchmarks.detectors import DETECTORS, make_outputs
 from benchmarks.measure import best, limit_threads, timed
-from osr.config import load_params
 from osr.detectors.registry import build_detectors
 from osr.models.backbones import build_backbone
+from osr.params import load_params
 
 ROOT = Path(__file__).parents[1]
 NOT_CHEAP = ("knn", "ensemble")

@@ -25,24 +25,24 @@ import torch
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from osr.config import Params, check_params, read_yaml
 from osr.data.batches import ArrayImages, hash_seed
 from osr.data.datasets import load_images
 from osr.data.images import ImageSet
 from osr.detectors.logit_scores import MaxLogit
 from osr.devices import set_cpu_threads
-from osr.division import make_split
 from osr.errors import InputError
-from osr.extraction import extract
+from osr.inference.extraction import extract
 from osr.losses.registry import build_loss
-from osr.metrics import open_set_metrics
+from osr.metrics.open_set import open_set_metrics
 from osr.models.open_set_model import OpenSetModel
 from osr.models.preprocess import format_for
-from osr.protocols.classes import protocol_classes
-from osr.training import train
-from pipeline.overrides import merge, parse_overrides
-from pipeline.preset import load_presets
-from pipeline.stages import PARAMS
+from osr.params import Params, check_params, read_yaml
+from osr.splits.classes import protocol_classes
+from osr.splits.division import make_split
+from osr.training.loop import train
+from pipeline.experiments.overrides import merge, parse_overrides
+from pipeline.experiments.preset import load_presets
+from pipeline.workspace.stages import PARAMS
 
 TRIALS, PAIRS = 5, 3
 RUNS = {f"{trial}.{pair}": (trial, pair) for pair in range(PAIRS) for trial in range(TRIALS)}

@@ -21,8 +21,8 @@ from typing import TYPE_CHECKING
 from unittest import mock
 
 if TYPE_CHECKING:
-    from osr.training import EpochCallback
-    from pipeline.execution import Row
+    from osr.training.loop import EpochCallback
+    from pipeline.tracking.execution import Row
 
 ROOT = Path(__file__).resolve().parents[1]
 NUM_ROWS = 1000
@@ -65,11 +65,11 @@ def logging_share(folder: Path) -> tuple[int, float, float]:
     Returns:
         Number of epochs, the seconds they took, and the seconds of these that logging took.
     """
-    from osr.config import load_params
+    from osr.params import load_params
     from pipeline import train
-    from pipeline.entry import write_json
-    from pipeline.stages import STAGES
     from pipeline.tracking import stage_run
+    from pipeline.workspace.files import write_json
+    from pipeline.workspace.stages import STAGES
 
     subprocess.run(["git", "clone", "--quiet", str(ROOT), str(folder / "digits")], check=True)
     run(folder / "digits", "pipeline.prepare_split", OSR_TRACKING="off")
@@ -123,8 +123,8 @@ def main() -> None:
             run(project, "dvc", "repro")
         values = fill(shutil.copy(project / "mlflow.db", folder / "many.db"))
         store = {"MLFLOW_TRACKING_URI": f"sqlite:///{folder / 'many.db'}"}
-        with measured(f"python -m pipeline.compare, {NUM_ROWS} rows of {values} values"):
-            run(project, "pipeline.compare", "--metrics", "number/plot", **store)
+        with measured(f"osr compare, {NUM_ROWS} rows of {values} values"):
+            run(project, "pipeline.cli", "compare", "--metrics", "number/plot", **store)
         epochs, whole, inside = logging_share(folder)
         print(f"{epochs} epochs of the digits: {whole:.2f} s; logging them: {1e3 * inside:.0f} ms; ", end="")
         print(f"share {100 * inside / whole:.2f} %")

@@ -9,7 +9,7 @@ rounds), and our overhead in processor time, which other programs on the machine
 plain    PIL images, torchvision's padded crop and mirror, a DataLoader with as many workers as threads,
          float32, the usual layout: what a tutorial shows.
 bare     forward, backward and step on one batch that is ready, nothing else.
-ours     osr.training.train: the same augmentation on whole batches, from its first batch to validation.
+ours     osr.training.loop.train: the same augmentation on whole batches, from its first batch to validation.
 
 Bare and ours run in float32 and in bf16-mixed with channels_last, two settings of the section `train`.
 """
@@ -28,11 +28,12 @@ import torch
 from lightning_fabric import Fabric
 from torch import Tensor, nn
 
-from osr.config import TrainSettings, load_params
 from osr.data.batches import Batch, TensorImages
 from osr.losses.cross_entropy import CrossEntropy
 from osr.models.backbones import build_backbone
-from osr.training import train
+from osr.params import load_params
+from osr.training.loop import train
+from osr.training.settings import TrainSettings
 
 BATCH, ROUNDS, CLASSES = 128, 3, 10
 Times = tuple[float, float]  # images per second; processor seconds of this process
@@ -152,7 +153,7 @@ def bare(images: np.ndarray, labels: np.ndarray, **changes: object) -> Callable[
 
 
 def ours(images: np.ndarray, labels: np.ndarray, **changes: object) -> Callable[[], Times]:
-    """One epoch of `osr.training.train`."""
+    """One epoch of `osr.training.loop.train`."""
     shipped = load_params(Path("params.yaml")).train
     off = dict.fromkeys(("rotation_degrees", "scale", "shear"), 0.0)
     augmentation = shipped.augmentation.model_copy(update={**off, "shift_pixels": 4, "flip": True})

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from osr.calibrators import Temperature, fit_calibration
-from osr.config import Params
-from osr.decisions import closed_set_metrics
-from pipeline.entry import Metrics, logger, run_stage, write_json
-from pipeline.execution import Row
+from osr.calibration.calibrators import Temperature, fit_calibration
+from osr.metrics.decisions import closed_set_metrics
+from osr.params import Params
+from pipeline.entry import Metrics, logger, run_stage
 from pipeline.inference import extract_part
-from pipeline.stages import CALIBRATOR, VAL_OUTPUTS
+from pipeline.tracking.execution import Row
+from pipeline.workspace.files import write_json
+from pipeline.workspace.stages import CALIBRATOR, VAL_OUTPUTS
 
 
 def calibrate(params: Params, _row: Row) -> Metrics:

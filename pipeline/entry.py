@@ -4,21 +4,20 @@ from __future__ import annotations
 
 import argparse
 import errno
-import json
 import logging
 import signal
 import sys
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
-from osr.config import Params, load_params
 from osr.errors import InputError
-from pipeline.execution import Row
-from pipeline.restore import restore_outputs
-from pipeline.stages import PARAMS, STAGES
-from pipeline.stamps import check_stamps, write_stamp
-from pipeline.tracking import stage_run
+from osr.params import Params, load_params
+from pipeline.tracking.execution import Row
+from pipeline.tracking.stage_run import stage_run
+from pipeline.workspace.files import write_json
+from pipeline.workspace.restore import restore_outputs
+from pipeline.workspace.stages import PARAMS, STAGES
+from pipeline.workspace.stamps import check_stamps, write_stamp
 
 Metrics = dict[str, Any]
 Body = Callable[[Params, Row], Metrics]
@@ -28,9 +27,7 @@ INTERRUPTED = 128 + signal.SIGINT
 logger = logging.getLogger("osr")
 
 
-def run_stage(
-    name: str, body: Body, description: str | None, report: Callable[[], str] | None = None
-) -> None:
+def run_stage(name: str, body: Body, description: str | None) -> None:
     """Run one stage as a command.
 
     Bad input ends with its sentence on stderr and exit status 1. After any failure the outputs that DVC
@@ -40,10 +37,10 @@ def run_stage(
         name: of the stage, as in dvc.yaml.
         body: does the work and writes the stage's files; returns its metrics, which may be nested.
         description: for --help.
-        report: what --report prints instead of running; None for a stage without that option.
     """
-    if _printed_report(name, description, report):
-        return
+    parser = argparse.ArgumentParser(prog=f"dvc repro {name}", description=description)
+    parser.epilog = f"Settings come from {PARAMS}; override one with `dvc exp run -S key=value`."
+    parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
     for chatty in ("alembic", "fontTools"):  # of MLflow, and of matplotlib's PDFs
         logging.getLogger(chatty).setLevel(logging.WARNING)
@@ -71,37 +68,3 @@ def run_stage(
     except BaseException:
         restore_outputs(name)
         raise
-
-
-def _printed_report(name: str, description: str | None, report: Callable[[], str] | None) -> bool:
-    """Read the command line; whether it asked for the report, which then is printed."""
-    parser = argparse.ArgumentParser(prog=f"dvc repro {name}", description=description)
-    parser.epilog = f"Settings come from {PARAMS}; override one with `dvc exp run -S key=value`."
-    if report is not None:
-        told = "print what this stage made, and run nothing"
-        parser.add_argument("--report", action="store_true", help=told)
-    arguments = parser.parse_args()
-    if report is None or not arguments.report:
-        return False
-    try:
-        sys.stdout.write(report())
-    except InputError as error:
-        sys.exit(f"ERROR: {error}")
-    return True
-
-
-def write_json(path: Path, content: Any) -> None:
-    """Write JSON with sorted keys, whole or not at all; NaN becomes null, which JSON has instead."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_suffix(".part")
-    text = json.dumps(_without_nan(content), indent=2, sort_keys=True, allow_nan=False)
-    aside.write_text(text + "\n", encoding="utf-8")
-    aside.replace(path)
-
-
-def _without_nan(content: Any) -> Any:
-    if isinstance(content, dict):
-        return {key: _without_nan(value) for key, value in content.items()}
-    if isinstance(content, list | tuple):
-        return [_without_nan(value) for value in content]
-    return None if isinstance(content, float) and content != content else content

@@ -2,73 +2,43 @@
 
 from __future__ import annotations
 
+import csv
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict
 
 import numpy as np
 from numpy.typing import NDArray
 
-from osr.calibrators import read_calibration
-from osr.config import Params
-from osr.decisions import closed_set_metrics, confusion_matrix, count_verdicts, operating_point
+from osr.calibration.calibrators import read_calibration
 from osr.detectors.base import Detector
 from osr.detectors.openmax import OpenMax
 from osr.detectors.registry import load_detector
-from osr.metrics import metrics_of, oracle_threshold
+from osr.metrics.class_tables import Tables, class_tables, source_metrics, worst_classes
+from osr.metrics.intervals import by_metric
+from osr.metrics.judged import Judged, closed_set, decision_metrics, detector_metrics
+from osr.metrics.thresholds import conformal_p_values
 from osr.outputs import Outputs
-from osr.splits import Split
-from osr.thresholds import Acceptance, conformal_p_values, count_accepted
-from pipeline.class_tables import class_tables, source_metrics
-from pipeline.entry import Metrics, run_stage, write_json
-from pipeline.execution import Row
+from osr.params import Params
+from osr.splits.split import Split
+from pipeline.entry import Metrics, run_stage
 from pipeline.inference import extract_part
-from pipeline.intervals import by_metric, metrics_with_ends
-from pipeline.stages import (
+from pipeline.tracking.execution import Row
+from pipeline.workspace.files import read_json, write_json
+from pipeline.workspace.stages import (
     CALIBRATOR,
     CONFUSION,
     DETECTORS,
     EVALUATION,
+    PER_CLASS,
+    PER_CLASS_TABLE,
     SCORES,
     SPLIT,
     TEST_OUTPUTS,
     THRESHOLDS,
     VAL_SCORES,
-    read_json,
 )
 
 Scores = NDArray[np.float64]
-
-
-@dataclass(frozen=True)
-class Judged:
-    """The test images as one detector sees them.
-
-    Args:
-        outputs: of N test images, known and unknown.
-        scores: (N,) float64, higher = more unknown.
-    """
-
-    outputs: Outputs
-    scores: Scores
-
-    @property
-    def groups(self) -> tuple[Scores, NDArray[np.bool_], Scores]:
-        """Known scores, whether their class is predicted right, unknown scores."""
-        known = self.outputs.labels >= 0
-        return self.scores[known], self.outputs.correct[known], self.scores[~known]
-
-    def confusion(self, threshold: float) -> NDArray[np.int64]:
-        """(K + 1, K + 1) counts at a threshold."""
-        known = self.outputs.labels >= 0
-        return confusion_matrix(
-            threshold,
-            self.scores[known],
-            known_labels=self.outputs.labels[known],
-            known_predictions=self.outputs.predictions[known],
-            unknown_scores=self.scores[~known],
-            unknown_predictions=self.outputs.predictions[~known],
-            num_classes=self.outputs.num_classes,
-        )
 
 
 def evaluate(params: Params, _row: Row) -> Metrics:
@@ -91,7 +61,7 @@ def evaluate(params: Params, _row: Row) -> Metrics:
     }
     write_json(CONFUSION, {name: matrix.tolist() for name, matrix in confusions.items()})
     per_detector: dict[str, dict[str, float]] = {
-        name: detector_metrics(test, confusions[name], params) for name, test in judged.items()
+        name: detector_metrics(test, confusions[name], params.evaluate) for name, test in judged.items()
     }
     metrics = by_metric(per_detector)
     # Accuracy does not look at the score, so every detector has drawn the same interval.
@@ -101,15 +71,17 @@ def evaluate(params: Params, _row: Row) -> Metrics:
     }
     verdicts = {name: decision_metrics(outputs, classes) for name, classes in decisions.items()}
     decided = by_metric(verdicts) if verdicts else {}
+    calibration = read_calibration(read_json(CALIBRATOR))
     split = Split.load(SPLIT)
     scores: dict[str, Scores] = {name: test.scores for name, test in judged.items()}
-    by_class = class_tables(outputs, scores, confusions=confusions, thresholds=thresholds, split=split)
+    tables = class_tables(outputs, scores, confusions=confusions, thresholds=thresholds, split=split)
+    write_class_tables(tables)
     by_source = source_metrics(outputs, scores, thresholds=thresholds, split=split, settings=params.evaluate)
     return {
         **metrics,
         **decided,
-        "closed_set": {**accuracy, **closed_set(outputs, params)},
-        "per_class": by_class,
+        "closed_set": {**accuracy, **closed_set(outputs, calibration, bins=params.calibrate.ece_bins)},
+        "per_class": worst_classes(tables),
         **({"sources": by_source} if by_source else {}),
     }
 
@@ -131,14 +103,6 @@ def save_scores(
     )
 
 
-def decision_metrics(outputs: Outputs, decisions: NDArray[np.int64]) -> dict[str, float]:
-    """The operating point of verdicts (N,) in -1..K-1 that need no threshold."""
-    unknown = outputs.num_classes
-    truth, verdict = (np.where(classes < 0, unknown, classes) for classes in (outputs.labels, decisions))
-    counts = count_verdicts(truth, verdict, num_classes=unknown)
-    return {f"decision_{name}": value for name, value in operating_point(counts).items()}
-
-
 def p_values(judged: Mapping[str, Judged]) -> dict[str, Scores]:
     """p_value_<detector>: (N,) float64, conformal among the stored scores of the validation knowns."""
     with np.load(VAL_SCORES, allow_pickle=False) as stored:
@@ -147,39 +111,21 @@ def p_values(judged: Mapping[str, Judged]) -> dict[str, Scores]:
         }
 
 
-def detector_metrics(test: Judged, confusion: NDArray[np.int64], params: Params) -> dict[str, float]:
-    """Threshold-free metrics, headline intervals, and the operating point of the stored threshold."""
-    accepted = count_accepted(*test.groups)
-    headline = metrics_with_ends(*test.groups, params.evaluate)
-    return {
-        **headline,
-        **metrics_of(accepted),
-        **operating_point(confusion),
-        **oracle_point(test, accepted),
+def write_class_tables(tables: Mapping[str, Tables]) -> None:
+    """The rows as JSON for the stages that follow and as one CSV for people."""
+    rows = {
+        group: [
+            {"detector": detector, **asdict(row)} for detector in tables for row in tables[detector][position]
+        ]
+        for position, group in enumerate(("known", "unknown"))
     }
-
-
-def oracle_point(test: Judged, accepted: Acceptance) -> dict[str, float]:
-    """The operating point of the best threshold in hindsight: a bound, never a result."""
-    best = operating_point(test.confusion(oracle_threshold(accepted)))
-    return {f"oracle_{name}": value for name, value in best.items()}
-
-
-def closed_set(outputs: Outputs, params: Params) -> dict[str, float]:
-    """How the known test images are classified, and how calibrated that is before and after calibration."""
-    known = outputs.select(outputs.labels >= 0)
-    calibrated = read_calibration(read_json(CALIBRATOR)).apply(known.logits)
-    before, after = (
-        closed_set_metrics(logits, known.labels, temperature=1.0, bins=params.calibrate.ece_bins)
-        for logits in (known.logits, calibrated)
-    )
-    classification = {name: before[name] for name in ("accuracy", "balanced_accuracy", "macro_f1")}
-    probabilities = {
-        f"{name}_{when}": quality[name]
-        for name in ("nll", "brier", "ece")
-        for when, quality in (("before", before), ("after", after))
-    }
-    return {**classification, **probabilities}
+    write_json(PER_CLASS, rows)
+    columns = dict.fromkeys(key for group in rows.values() for row in group for key in row)
+    with PER_CLASS_TABLE.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, ["group", *columns], lineterminator="\n")
+        writer.writeheader()
+        for group, members in rows.items():
+            writer.writerows({"group": group, **row} for row in members)
 
 
 if __name__ == "__main__":

@@ -7,15 +7,16 @@ from dataclasses import asdict
 import numpy as np
 from numpy.typing import NDArray
 
-from osr.config import Params
 from osr.detectors.registry import build_detectors
 from osr.detectors.settings import DetectorsSettings
+from osr.metrics.thresholds import Threshold, fit_background_threshold, fit_threshold
 from osr.outputs import Outputs
-from osr.thresholds import Threshold, fit_background_threshold, fit_threshold
-from pipeline.entry import Metrics, run_stage, write_json
-from pipeline.execution import Row
+from osr.params import Params
+from pipeline.entry import Metrics, run_stage
 from pipeline.inference import extract_part
-from pipeline.stages import DETECTORS, THRESHOLDS, TRAIN_OUTPUTS, VAL_OUTPUTS, VAL_SCORES
+from pipeline.tracking.execution import Row
+from pipeline.workspace.files import write_json
+from pipeline.workspace.stages import DETECTORS, THRESHOLDS, TRAIN_OUTPUTS, VAL_OUTPUTS, VAL_SCORES
 
 Scores = NDArray[np.float64]
 

@@ -6,6 +6,7 @@ import csv
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
@@ -15,11 +16,10 @@ from osr.data.batches import ArrayImages, Images
 from osr.data.file_images import FileImages
 from osr.data.images import ImageFiles, ImageSet, OddImage
 from osr.errors import InputError
-from osr.models.settings import ModelSettings
 from osr.outputs import IntArray
-from osr.splits import Split
-from pipeline.stages import IMAGE_FILES, IMAGES, ODD_IMAGES
-from pipeline.store import workspace_root
+from osr.splits.split import Split
+from pipeline.workspace.place import workspace_root
+from pipeline.workspace.stages import IMAGE_FILES, IMAGES, ODD_IMAGES
 
 CHUNK = 4096  # images that are written at once
 SAMPLE = 1000  # training images whose mean and standard deviation normalise those that stay files
@@ -104,7 +104,7 @@ def open_part(split: Split, rows: IntArray, *, size: int, num_workers: int) -> I
     return ArrayImages(images, rows, labels)
 
 
-def sample_images(rows: IntArray, settings: ModelSettings) -> NDArray[np.uint8]:
+def sample_images(rows: IntArray, image_size: int | Literal["auto"]) -> NDArray[np.uint8]:
     """(M, H, W, C) uint8, images that stand for those of `rows`: all, or some of many files.
 
     Raises:
@@ -113,13 +113,13 @@ def sample_images(rows: IntArray, settings: ModelSettings) -> NDArray[np.uint8]:
     images = open_images()
     if not isinstance(images, ImageFiles):
         return images[rows]
-    if settings.image_size == "auto":
+    if image_size == "auto":
         raise InputError(
             "model.image_size is 'auto', but must be a number of pixels while images stay files; or set "
             "dataset.pack_size to a number of pixels."
         )
     spread = rows[np.linspace(0, len(rows) - 1, min(SAMPLE, len(rows))).round().astype(np.int64)]
-    data = FileImages(images, spread, torch.zeros(len(spread), dtype=torch.int64), settings.image_size, 0)
+    data = FileImages(images, spread, torch.zeros(len(spread), dtype=torch.int64), image_size, 0)
     pixels = [batch.permute(0, 2, 3, 1).numpy() for batch, _ in data.batches(64)]
     sample: NDArray[np.uint8] = np.concatenate(pixels)
     return sample

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from osr.config import Params
 from osr.detectors.odin import Odin
 from osr.devices import pick_device, set_cpu_threads
-from osr.extraction import extract
+from osr.inference.extraction import extract
 from osr.models.open_set_model import OpenSetModel
 from osr.outputs import BACKGROUND, Outputs
-from osr.splits import Split
+from osr.params import Params
+from osr.splits.split import Split
 from pipeline.images import open_part
-from pipeline.stages import SPLIT, WEIGHTS
+from pipeline.workspace.stages import SPLIT, WEIGHTS
 
 
 def extract_part(part: str, params: Params, *, odin: bool = True) -> Outputs:

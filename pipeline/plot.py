@@ -9,18 +9,18 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from osr.config import Params
-from osr.metrics import curves
+from osr.metrics.open_set import curves
+from osr.metrics.thresholds import count_accepted
+from osr.params import Params
 from osr.plots.curves import thin
 from osr.plots.style import styled
-from osr.thresholds import count_accepted
-from pipeline import leaderboard
 from pipeline.entry import Metrics, run_stage
-from pipeline.execution import Row
-from pipeline.figures import draw_figures
-from pipeline.report import write_report
-from pipeline.run_files import RunFiles
-from pipeline.stages import CURVES, FIGURES, LEADERBOARD, REPORT, VECTOR
+from pipeline.report import leaderboard
+from pipeline.report.figures import draw_figures
+from pipeline.report.page import write_report
+from pipeline.report.run_files import RunFiles
+from pipeline.tracking.execution import Row
+from pipeline.workspace.stages import CURVES, FIGURES, LEADERBOARD, REPORT, VECTOR
 
 Array = NDArray[Any]
 Pair = tuple[Array, Array]

@@ -5,24 +5,23 @@ from __future__ import annotations
 import shutil
 from collections.abc import Mapping
 
-from osr.config import Params
 from osr.data.contact_sheet import contact_sheet
 from osr.data.datasets import load_images
 from osr.data.hashes import hashes_of
 from osr.data.images import ImageSet
 from osr.data.reading import BadImageError
 from osr.data.unknown_sources import add_sources, load_sources
-from osr.division import make_split, without_duplicates
 from osr.errors import InputError
-from osr.metrics import openness
-from osr.protocols.classes import choose_classes
-from osr.splits import PARTS, Split
+from osr.params import Params
+from osr.splits.classes import choose_classes
+from osr.splits.division import make_split, without_duplicates
+from osr.splits.openness import openness
+from osr.splits.split import PARTS, Split
 from pipeline.entry import Metrics, run_stage
-from pipeline.execution import Row
 from pipeline.images import odd_images, open_images, save_images, write_odd
-from pipeline.split_report import split_report
-from pipeline.stages import BAD_IMAGES, CONTACT_SHEET, SPLIT
-from pipeline.store import workspace_root
+from pipeline.tracking.execution import Row
+from pipeline.workspace.place import workspace_root
+from pipeline.workspace.stages import BAD_IMAGES, CONTACT_SHEET, SPLIT
 
 
 def prepare_split(params: Params, _row: Row) -> Metrics:
@@ -110,4 +109,4 @@ def _refuse_copies(split: Split) -> None:
 
 
 if __name__ == "__main__":
-    run_stage("prepare-split", prepare_split, __doc__, report=split_report)
+    run_stage("prepare-split", prepare_split, __doc__)

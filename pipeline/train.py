@@ -13,7 +13,6 @@ from pathlib import Path
 
 import torch
 
-from osr.config import Params, load_params
 from osr.data.batches import Images
 from osr.data.plans import hash_seed
 from osr.devices import check_launched, num_launched, set_cpu_threads
@@ -23,16 +22,16 @@ from osr.models.custom import source_of
 from osr.models.open_set_model import OpenSetModel
 from osr.models.preprocess import format_for
 from osr.outputs import BACKGROUND, IntArray
-from osr.splits import Split
-from osr.training import EpochCallback, History, train
-from osr.training_state import Progress
+from osr.params import Params, load_params
+from osr.splits.split import Split
+from osr.training.loop import EpochCallback, History, train
+from osr.training.state import Progress
 from pipeline.entry import Metrics, logger, run_stage
-from pipeline.execution import Row
 from pipeline.images import open_part, sample_images
-from pipeline.stages import HISTORY, MODEL, PARAMS, SPLIT, WEIGHTS
-from pipeline.store import workspace_root
-from pipeline.system_metrics import system_metrics
-from pipeline.tracking import is_helper
+from pipeline.tracking.execution import Row
+from pipeline.tracking.system_metrics import system_metrics
+from pipeline.workspace.place import is_helper, workspace_root
+from pipeline.workspace.stages import HISTORY, MODEL, PARAMS, SPLIT, WEIGHTS
 
 
 def train_stage(params: Params, row: Row) -> Metrics:
@@ -74,7 +73,7 @@ def fit(params: Params, on_epoch: EpochCallback) -> tuple[OpenSetModel, Progress
     if checkpoint.is_file():
         logger.info("train: going on with an interrupted training")
     torch.manual_seed(hash_seed(params.train.seed, -1))  # the initial weights
-    image_format = format_for(params.model, sample_images(split.train, params.model))
+    image_format = format_for(params.model, sample_images(split.train, params.model.image_size))
     model = OpenSetModel(params.model, image_format, split.known_names)
 
     def part(rows: IntArray) -> Images:

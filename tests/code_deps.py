@@ -1,4 +1,7 @@
-"""The source files that each stage imports: `python tests/code_deps.py` writes them into dvc.yaml."""
+"""The rooms that each stage imports: `python tests/code_deps.py` writes them into dvc.yaml.
+
+A room is a folder below osr/ or pipeline/; a file beside the rooms stands for itself.
+"""
 
 import ast
 import re
@@ -7,6 +10,10 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 DVC_FILE = ROOT / "dvc.yaml"
+# What cannot change a number is no dep: tracking gets the files of a stage and gives nothing back; the schema
+# of params.yaml and its errors refuse a setting or let it pass, and the settings are params of the stages.
+WATCHING = {"pipeline/tracking"}
+CHECKING = {"osr/errors.py", "osr/params.py", "osr/settings"}
 
 
 def module_file(name):
@@ -24,38 +31,48 @@ def imported_names(source):
             yield from (f"{node.module}.{alias.name}" for alias in node.names)
 
 
-def import_closure(source):
-    """Every file of ours that `source` imports, at its top or inside a function, directly or not."""
+def imported_files(source):
+    """The files of ours that `source` imports, at its top or inside a function."""
+    return {file for name in imported_names(source) if (file := module_file(name)) is not None}
+
+
+def room_of(file):
+    """The folder below osr/ or pipeline/ that a file stands in; where it stands in none, the file itself."""
+    parts = file.relative_to(ROOT).parts
+    return "/".join(parts[:2])
+
+
+def rooms_of(source):
+    """The rooms of every file that `source` imports, directly or not, but for those without a say."""
     found, todo = set(), [source]
     while todo:
         current = todo.pop()
-        if current not in found:
+        if current not in found and room_of(current) not in WATCHING | CHECKING:
             found.add(current)
-            todo += [file for name in imported_names(current) if (file := module_file(name))]
-    return {file.relative_to(ROOT).as_posix() for file in found}
+            todo += imported_files(current)
+    return {room_of(file) for file in found}
 
 
 def stage_source(name):
     return ROOT / "pipeline" / f"{name.replace('-', '_')}.py"
 
 
-def data_files(name):
-    """The files of osr/ that are no code and that the stage reads."""
-    if name != "prepare-split":
-        return set()
-    return {path.relative_to(ROOT).as_posix() for path in (ROOT / "osr/protocols").glob("*.json")}
+def deps_of(name, names):
+    """The code deps of a stage; the last one draws what all make, so every edit that runs one runs it."""
+    if name != names[-1]:
+        return rooms_of(stage_source(name))
+    rooms = set().union(*(rooms_of(stage_source(each)) for each in names))
+    return {room for room in rooms if not room.startswith("osr/")} | {"osr"}
 
 
 def with_code_deps(text):
-    """The text of dvc.yaml with the code deps of every stage but plot, which depends on both packages."""
+    """The text of dvc.yaml with the code deps of every stage."""
     parts = re.split(r"^(  [a-z-]+:\n)(?=    cmd: )", text, flags=re.MULTILINE)
-    for position in range(1, len(parts), 2):
-        name = parts[position].strip(" :\n")
-        if name != "plot":
-            files = [*sorted(data_files(name)), *sorted(import_closure(stage_source(name)))]
-            lines = "".join(f"      - {file}\n" for file in files)
-            pattern = r"(?:^      - (?:osr|pipeline)/.*\n)+"
-            parts[position + 1] = re.sub(pattern, lines, parts[position + 1], count=1, flags=re.MULTILINE)
+    names = [part.strip(" :\n") for part in parts[1::2]]
+    for position, name in zip(range(2, len(parts), 2), names, strict=True):
+        lines = "".join(f"      - {room}\n" for room in sorted(deps_of(name, names)))
+        pattern = r"(?:^      - (?:osr|pipeline)(?:/.*)?\n)+"
+        parts[position] = re.sub(pattern, lines, parts[position], count=1, flags=re.MULTILINE)
     return "".join(parts)
 
 

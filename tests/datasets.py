@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from osr.config import load_params
 from osr.data.settings import DatasetSettings
+from osr.params import load_params
 
 ROOT = Path(__file__).parents[1]
 SHARED = ROOT.parent / "shared"

@@ -3,14 +3,15 @@
 import numpy as np
 from ruamel.yaml import YAML
 
-from osr.calibrators import CalibrationFit, Temperature
-from osr.config import check_params
+from osr.calibration.calibrators import CalibrationFit, Temperature
+from osr.metrics.thresholds import fit_threshold
 from osr.outputs import Outputs
-from osr.splits import Split
-from osr.thresholds import fit_threshold
-from pipeline import evaluate, stages
-from pipeline.entry import write_json
-from pipeline.execution import Row
+from osr.params import check_params
+from osr.splits.split import Split
+from pipeline import evaluate
+from pipeline.tracking.execution import Row
+from pipeline.workspace import stages
+from pipeline.workspace.files import write_json
 
 NAMES = ("cat", 'dog <b>&"', "owl", "fox", "eel")
 PER_CLASS = 40  # in each part; the first three classes are known, the last two unknown

@@ -9,11 +9,12 @@ from scipy.stats import binomtest, chisquare, kstest
 from torch import Tensor
 from torchvision.transforms import InterpolationMode, functional, v2
 
-from osr.config import AugmentationSettings, load_params
 from osr.data.augmentation import affine, augment, shift
 from osr.data.plans import NUM_OPERATIONS, Draws
 from osr.data.randaugment import OPERATIONS, rand_augment
+from osr.data.settings import AugmentationSettings
 from osr.errors import InputError
+from osr.params import load_params
 
 SHIPPED = load_params(Path(__file__).parents[1] / "params.yaml").train.augmentation
 OFF = {"shift_pixels": 0, "rotation_degrees": 0.0, "scale": 0.0, "shear": 0.0}

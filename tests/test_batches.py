@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 from scipy.stats import chisquare
 from torch import Tensor
 
-from osr.config import TrainSettings, load_params
 from osr.data.batches import ArrayImages, TensorImages, hash_seed, num_batches
+from osr.params import load_params
+from osr.training.settings import TrainSettings
 
 TRAIN = load_params(Path(__file__).parents[1] / "params.yaml").train
 STILL = TRAIN.augmentation.model_copy(

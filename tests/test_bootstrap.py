@@ -1,4 +1,4 @@
-"""osr.bootstrap against a bootstrap that sorts every resample anew."""
+"""osr.metrics.bootstrap against a bootstrap that sorts every resample anew."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from osr.bootstrap import bootstrap_intervals, bootstrap_replicates, draw, oscr_band
 from osr.errors import InputError
-from osr.metrics import HEADLINE, open_set_metrics
+from osr.metrics.bootstrap import bootstrap_intervals, bootstrap_replicates, draw, oscr_band
+from osr.metrics.open_set import HEADLINE, open_set_metrics
 
 
 def sample(kind, num_known=60, num_unknown=45, seed=0):

@@ -1,4 +1,4 @@
-"""osr.calibration against scipy's minimiser over a float64 log-softmax, and bins counted by hand."""
+"""osr.calibration.probabilities against scipy's minimiser over a float64 log-softmax; bins by hand."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from scipy.optimize import minimize_scalar
 from scipy.special import log_softmax, softmax
 
-from osr import calibration
-from osr.calibration import Reliability, fit_temperature, reliability
+from osr.calibration import probabilities as calibration
+from osr.calibration.probabilities import Reliability, fit_temperature, reliability
 from osr.errors import InputError
 
 BRACKET = {"min_temperature": 0.01, "max_temperature": 100.0}

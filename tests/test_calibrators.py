@@ -1,4 +1,4 @@
-"""osr.calibrators against scikit-learn, scipy and probabilities worked out by hand."""
+"""osr.calibration.calibrators against scikit-learn, scipy and probabilities worked out by hand."""
 
 import json
 import math
@@ -11,11 +11,11 @@ from scipy.special import log_softmax, softmax
 from sklearn.isotonic import IsotonicRegression
 from sklearn.linear_model import LogisticRegression
 
-from osr import vector_scaling
-from osr.calibration import fit_temperature
-from osr.calibrators import Isotonic, Temperature, Vector, fit_calibration, read_calibration
+from osr.calibration import vector_scaling
+from osr.calibration.calibrators import Isotonic, Temperature, Vector, fit_calibration, read_calibration
+from osr.calibration.probabilities import fit_temperature
+from osr.calibration.vector_scaling import VectorLoss
 from osr.errors import InputError
-from osr.vector_scaling import VectorLoss
 
 BRACKET = (0.01, 100.0)
 

@@ -1,4 +1,4 @@
-"""python -m pipeline.compare: which runs are repeats, what is marked, what is refused, and four formats."""
+"""osr compare: which runs are repeats, what is marked, what is refused, and four formats."""
 
 import csv
 import io
@@ -16,17 +16,17 @@ from mlflow.entities import Metric, Param, RunTag
 from ruamel.yaml import YAML
 from scipy import stats
 
-from osr.config import check_params, flatten, load_params
 from osr.errors import InputError
-from pipeline import compare
-from pipeline.diagram import write_diagram
-from pipeline.finished_rows import finished_rows, rows_of_client, rows_of_file
-from pipeline.grouping import ENTRY_POINT, Method, by_task, differing
-from pipeline.missing import command, gaps
-from pipeline.results import DIGEST, Result, read_store, select
-from pipeline.store import Store, connect
-from pipeline.summary import Cell, Line, Section, lower_is_better, sections
-from pipeline.tables import latex_escape, short_keys, to_latex, to_markdown
+from osr.params import check_params, flatten, load_params
+from pipeline import cli
+from pipeline.comparing.diagram import write_diagram
+from pipeline.comparing.grouping import ENTRY_POINT, Method, by_task, differing
+from pipeline.comparing.missing import command, gaps
+from pipeline.comparing.summary import Cell, Line, Section, lower_is_better, sections
+from pipeline.comparing.tables import latex_escape, short_keys, to_latex, to_markdown
+from pipeline.tracking.finished_rows import finished_rows, rows_of_client, rows_of_file
+from pipeline.tracking.results import DIGEST, Result, read_store, select
+from pipeline.tracking.store import Store, connect
 
 ROOT = Path(__file__).parents[1]
 DEFAULTS = {key: str(value) for key, value in flatten(load_params(ROOT / "params.yaml")).items()}
@@ -284,7 +284,7 @@ def test_select_compares_numbers_as_numbers():
 def test_the_diagram_ranks_the_methods_of_every_task_in_the_runs_that_have_all(tmp_path, monkeypatch):
     drawn = []
     monkeypatch.setattr(
-        "pipeline.diagram.figures.critical_difference",
+        "pipeline.comparing.diagram.figures.critical_difference",
         lambda axes, ranks, critical_difference: drawn.append((axes, ranks, critical_difference)),
     )
     results = trials(0.9)  # msp always lies above energy
@@ -469,7 +469,7 @@ def workspace(stored, monkeypatch):
 
 
 def test_rows_of_the_client_and_of_the_file_are_the_same(workspace, monkeypatch):
-    monkeypatch.setattr("pipeline.finished_rows._ROWS_PER_CALL", 2)
+    monkeypatch.setattr("pipeline.tracking.finished_rows._ROWS_PER_CALL", 2)
     store = connect(workspace)
     of_client = list(rows_of_client(store))
     of_file = rows_of_file(f"{workspace}/mlflow.db", store.experiment)
@@ -488,26 +488,26 @@ def test_rows_of_the_client_and_of_the_file_are_the_same(workspace, monkeypatch)
 
 def test_other_tables_are_left_to_the_client(workspace, monkeypatch):
     store = connect(workspace)
-    monkeypatch.setattr("pipeline.finished_rows._FINISHED", "FROM executions WHERE experiment = ?")
+    monkeypatch.setattr("pipeline.tracking.finished_rows._FINISHED", "FROM executions WHERE experiment = ?")
     assert len(finished_rows(store)) == 5
 
 
 @pytest.mark.usefixtures("workspace")
 def test_table_of_the_store(capsys):
-    assert compare.main([]) == 0
+    assert cli.main(["compare"]) == 0
     printed = capsys.readouterr().out
     half = stats.t.ppf(0.975, 3) * stats.sem(NOISE[:4])
     assert f"{0.9 + NOISE[:4].mean():.3f} ± {half:.3f}*" in printed
     assert "Not run: split.trial 4; --missing prints the command that does." in printed
     assert "Left out" not in printed
-    assert compare.main(["--missing"]) == 0
+    assert cli.main(["compare", "--missing"]) == 0
     assert capsys.readouterr().out == "dvc exp run --queue -S split.trial=4\n"
 
 
 @pytest.mark.usefixtures("workspace")
 def test_csv_to_a_file(capsys, tmp_path):
     target = tmp_path / "table.csv"
-    assert compare.main(["--format", "csv", "--metrics", "auroc", "--out", str(target)]) == 0
+    assert cli.main(["compare", "--format", "csv", "--metrics", "auroc", "--out", str(target)]) == 0
     assert capsys.readouterr().out == ""
     rows = list(csv.DictReader(io.StringIO(target.read_text())))
     assert [(row["detector"], row["metric"], row["n"], row["best"]) for row in rows] == [
@@ -515,7 +515,7 @@ def test_csv_to_a_file(capsys, tmp_path):
         ("energy", "auroc", "4", "false"),
     ]
     assert float(rows[0]["mean"]) == pytest.approx(0.9 + NOISE[:4].mean(), abs=1e-15)
-    assert compare.main(["--out", str(target)]) == 0
+    assert cli.main(["compare", "--out", str(target)]) == 0
     assert "digits, protocol A" in target.read_text()
 
 
@@ -532,20 +532,20 @@ def test_csv_to_a_file(capsys, tmp_path):
         (["--files"], "metrics/evaluate.json is missing: run `dvc repro` to make it."),
     ],
 )
-def test_bad_input_is_one_sentence_and_status_1(caplog, arguments, sentence):
-    assert compare.main(arguments) == 1
-    (record,) = [record for record in caplog.records if record.levelname == "ERROR"]
-    assert sentence in record.getMessage()
-    assert "\n" not in record.getMessage()
+def test_bad_input_is_one_sentence_and_status_1(capsys, arguments, sentence):
+    assert cli.main(["compare", *arguments]) == 1
+    (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("ERROR")]
+    assert sentence in line
 
 
 @pytest.mark.usefixtures("workspace")
-def test_unreachable_store_is_one_sentence(caplog, monkeypatch):
+def test_unreachable_store_is_one_sentence(capsys, monkeypatch):
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
-    assert compare.main([]) == 1
-    assert "MLflow cannot be read (MlflowException" in caplog.text
-    assert "--files compares" in caplog.text
+    assert cli.main(["compare"]) == 1
+    said = capsys.readouterr().err
+    assert "MLflow cannot be read (MlflowException" in said
+    assert "--files compares" in said
 
 
 def test_files_of_the_present_run_compare_detectors_on_the_same_images(tmp_path, monkeypatch, capsys):
@@ -572,7 +572,10 @@ def test_files_of_the_present_run_compare_detectors_on_the_same_images(tmp_path,
         "closed_set": {"accuracy": 1.0, "nll": None},
     }
     Path("metrics/evaluate.json").write_text(json.dumps(metrics))
-    assert compare.main(["--files", "--format", "markdown", "--metrics", "auroc", "closed_set/accuracy"]) == 0
+    assert (
+        cli.main(["compare", "--files", "--format", "markdown", "--metrics", "auroc", "closed_set/accuracy"])
+        == 0
+    )
     printed = capsys.readouterr().out
     assert (
         "| good | 1 | **0.920** | 1.000 |\n| twin | 1 | **0.919** | 1.000 |\n| bad | 1 | 0.500 | 1.000 |"
@@ -584,6 +587,6 @@ def test_files_of_the_present_run_compare_detectors_on_the_same_images(tmp_path,
 
 def test_help(capsys):
     with pytest.raises(SystemExit) as left:
-        compare.main(["--help"])
+        cli.main(["compare", "--help"])
     assert left.value.code == 0
     assert "--missing" in capsys.readouterr().out

@@ -1,4 +1,4 @@
-"""osr.comparison and osr.multiple_comparisons against brute force, scipy and published numbers."""
+"""osr.metrics.comparison and multiple_comparisons against brute force, scipy and published numbers."""
 
 import math
 
@@ -8,8 +8,9 @@ from matplotlib.image import imread
 from scipy import stats
 from sklearn.metrics import roc_auc_score
 
-from osr.bootstrap import headline
-from osr.comparison import (
+from osr.errors import InputError
+from osr.metrics.bootstrap import headline
+from osr.metrics.comparison import (
     auroc_covariance,
     bootstrap_difference,
     delong_test,
@@ -17,12 +18,11 @@ from osr.comparison import (
     paired_t_test,
     wilcoxon_test,
 )
-from osr.errors import InputError
-from osr.metrics import open_set_metrics
-from osr.multiple_comparisons import critical_difference, friedman_test, holm
+from osr.metrics.multiple_comparisons import critical_difference, friedman_test, holm
+from osr.metrics.open_set import open_set_metrics
+from osr.metrics.thresholds import count_accepted
 from osr.plots import critical_difference as figure
 from osr.plots import style
-from osr.thresholds import count_accepted
 
 
 def detectors(seed=0, *, num_known=40, num_unknown=30, shift=0.5, tied=False):

@@ -8,12 +8,12 @@ from typing import get_args
 import pytest
 from ruamel.yaml import YAML
 
-from osr.config import Params, check_params, flatten, load_params
 from osr.data.datasets import DATASETS
 from osr.data.settings import FLIP_SAFE, DatasetName
 from osr.errors import InputError
 from osr.losses.registry import LOSSES
 from osr.losses.settings import LossName
+from osr.params import Params, check_params, flatten, load_params
 
 ROOT = Path(__file__).parents[1]
 SHIPPED = YAML(typ="safe", pure=True).load((ROOT / "params.yaml").read_text())

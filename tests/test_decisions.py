@@ -1,4 +1,4 @@
-"""osr.decisions counted image by image, against scikit-learn, and numbers worked out by hand."""
+"""osr.metrics.decisions counted image by image, against scikit-learn, and numbers worked out by hand."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from scipy.special import log_softmax, softmax
 from sklearn import metrics as sk
 
-from osr.decisions import closed_set_metrics, confusion_matrix, operating_point
 from osr.errors import InputError
+from osr.metrics.decisions import closed_set_metrics, confusion_matrix, operating_point
 
 SCORES = st.lists(
     st.sampled_from((-math.inf, -1.0, -0.0, 0.0, 0.5, 1e300, math.inf)), min_size=1, max_size=40

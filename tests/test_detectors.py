@@ -14,13 +14,13 @@ import torch
 from numpy.testing import assert_allclose, assert_array_equal
 from scipy.special import softmax
 
-from osr.config import load_params
 from osr.detectors import chunks
 from osr.detectors.base import Detector, NotFittedError
 from osr.detectors.registry import DETECTORS, build_detectors, load_detector
 from osr.detectors.settings import DetectorName, DetectorsSettings
 from osr.errors import InputError
 from osr.outputs import BACKGROUND, UNKNOWN, Outputs
+from osr.params import load_params
 
 ROOT = Path(__file__).parents[1]
 CLASSES, FEATURES, PER_CLASS = 10, 40, 60

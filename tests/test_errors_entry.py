@@ -13,11 +13,12 @@ import pytest
 from dvc_project import commit_all
 from toy_project import ROOT, Project
 
-from osr.config import Params
 from osr.errors import InputError
-from pipeline.entry import Metrics, run_stage, write_json
-from pipeline.execution import Row
-from pipeline.restore import restore_outputs
+from osr.params import Params
+from pipeline.entry import Metrics, run_stage
+from pipeline.tracking.execution import Row
+from pipeline.workspace.files import write_json
+from pipeline.workspace.restore import restore_outputs
 
 STAGE = "prepare-split"
 METRICS = Path("metrics/prepare-split.json")

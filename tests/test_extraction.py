@@ -9,17 +9,17 @@ import torch
 from numpy.testing import assert_allclose, assert_array_equal
 from torch import Tensor
 
-from osr.config import load_params
 from osr.data.batches import ArrayImages
 from osr.detectors.registry import DETECTORS, build_detectors
 from osr.devices import make_fabric, pick_device, set_cpu_threads
 from osr.errors import InputError
-from osr.extraction import extract
+from osr.inference.extraction import extract
 from osr.models.heads import HEADS
 from osr.models.open_set_model import OpenSetModel
 from osr.models.preprocess import ImageFormat
 from osr.models.settings import BackboneSettings, HeadSettings, ModelSettings, NeckSettings
 from osr.outputs import Outputs
+from osr.params import load_params
 
 CPU = torch.device("cpu")
 IMAGES = np.random.default_rng(0).integers(0, 256, (30, 6, 6, 1), dtype=np.uint8)

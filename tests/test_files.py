@@ -12,7 +12,6 @@ import torch
 from datasets import SHIPPED
 from PIL import Image
 
-from osr.config import Params, load_params
 from osr.data.batches import TensorImages
 from osr.data.datasets import load_images
 from osr.data.file_images import FileImages
@@ -20,11 +19,12 @@ from osr.data.hashes import image_hashes
 from osr.data.images import ImageFiles
 from osr.data.settings import DatasetSettings
 from osr.errors import InputError
-from osr.splits import Split
+from osr.params import Params, load_params
+from osr.splits.split import Split
 from pipeline.images import open_images, open_part, sample_images
 from pipeline.prepare_split import prepare_split
-from pipeline.split_report import split_report
-from pipeline.stages import BAD_IMAGES, IMAGE_FILES, IMAGES, ODD_IMAGES, SPLIT
+from pipeline.report.split_report import split_report
+from pipeline.workspace.stages import BAD_IMAGES, IMAGE_FILES, IMAGES, ODD_IMAGES, SPLIT
 
 ROOT = Path(__file__).parents[1]
 RNG = np.random.default_rng(0)
@@ -340,7 +340,7 @@ def test_the_stage_keeps_files_or_packs_them(
     split = Split.load(SPLIT)
     data = open_part(split, split.train, size=6, num_workers=0)
     assert len(data) == len(split.train)
-    assert sample_images(split.train, settings.model).shape[3] == 3
+    assert sample_images(split.train, settings.model.image_size).shape[3] == 3
     assert [len(labels) for _, labels in data.batches(5)][:-1] == [5] * ((len(data) - 1) // 5)
 
 
@@ -403,7 +403,7 @@ def test_files_need_a_size(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     prepare_split(settings, None)
     model = settings.model.model_copy(update={"image_size": "auto"})
     with pytest.raises(InputError, match=r"model.image_size is 'auto', but must be a number of pixels"):
-        sample_images(np.arange(3), model)
+        sample_images(np.arange(3), model.image_size)
 
 
 def tiny_imagenet(root: Path) -> None:

@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.graph import ancestors
+from pipeline.tracking.graph import ancestors
 
 TOY = Path(__file__).parent / "tracking_project"
 

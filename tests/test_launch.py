@@ -12,11 +12,12 @@ from toy_project import create, is_complete
 from tracking_server import free_port
 
 from osr.errors import InputError
-from pipeline import launch
-from pipeline.launch import dvc_command
-from pipeline.overrides import check_overrides, split_overrides
-from pipeline.stages import PARAMS, STAGES
-from pipeline.store import connect
+from pipeline import cli
+from pipeline.experiments import launch
+from pipeline.experiments.launch import dvc_command
+from pipeline.experiments.overrides import check_overrides, split_overrides
+from pipeline.tracking.store import connect
+from pipeline.workspace.stages import PARAMS, STAGES
 
 ROOT = Path(__file__).parents[1]
 
@@ -43,18 +44,18 @@ def test_text_that_is_no_override_is_refused() -> None:
 
 
 def test_nothing_to_override_is_a_plain_repro() -> None:
-    assert dvc_command([])[1:] == ["-m", "dvc", "repro"]
-    assert shlex.join(dvc_command(["a=1", "b=2"])[2:]) == "dvc exp run -S a=1 -S b=2"
-    assert shlex.join(dvc_command([], "train")[2:]) == "dvc repro train"
-    assert shlex.join(dvc_command(["a=1"], "train")[2:]) == "dvc exp run -S a=1 train"
+    assert dvc_command([]) == ["dvc", "repro"]
+    assert shlex.join(dvc_command(["a=1", "b=2"])) == "dvc exp run -S a=1 -S b=2"
+    assert shlex.join(dvc_command([], "train", force=True)) == "dvc repro --force train"
+    assert shlex.join(dvc_command(["a=1"], "train")) == "dvc exp run -S a=1 train"
 
 
 def test_mlproject_has_the_pipeline_and_each_stage() -> None:
     content = YAML(typ="safe").load(ROOT / "MLproject")
     assert list(content["entry_points"]) == ["main", *STAGES]
     for name, entry in content["entry_points"].items():
-        stage = "" if name == "main" else f"--stage {name} "
-        wanted = f"python -m pipeline.launch {stage}--preset {{preset}} --overrides {{overrides}}"
+        stage = "" if name == "main" else f"{name} "
+        wanted = f"python -m pipeline.cli run {stage}--sync --preset {{preset}} --overrides {{overrides}}"
         assert entry["command"] == wanted
 
 
@@ -116,7 +117,7 @@ def test_the_row_of_mlflow_run_says_why_it_failed(project: Path, monkeypatch: py
     }.items():
         run_id = store.client.create_run(store.experiment).info.run_id
         monkeypatch.setenv("MLFLOW_RUN_ID", run_id)
-        assert launch.main(arguments) != 0
+        assert cli.main(["run", *arguments]) != 0
         row = store.client.get_run(run_id)
         assert row.info.status == "FAILED"
         assert row.data.tags["osr.launch"].startswith(f"FAILED: {reason}")

@@ -11,7 +11,16 @@ from matplotlib.image import imread
 from osr.errors import InputError
 from osr.plots import style
 from osr.plots.leaderboard import leaderboard
-from pipeline.leaderboard import HEADLINES, columns, draw, main, order, read_csv, to_markdown, write_tables
+from pipeline import cli
+from pipeline.report.leaderboard import (
+    HEADLINES,
+    columns,
+    draw,
+    order,
+    read_csv,
+    to_markdown,
+    write_tables,
+)
 
 ROOT = Path(__file__).parents[1]
 AUROC = {"msp": 0.7, "knn": 0.9, "energy": 0.8}
@@ -107,17 +116,20 @@ def test_markdown_has_one_row_per_detector_best_first(board):
 
 def test_the_command_writes_three_files(tmp_path):
     (tmp_path / "evaluate.json").write_text(json.dumps(metrics_of(AUROC)))
-    assert main([str(tmp_path / "evaluate.json"), "--out", str(tmp_path / "docs" / "toy")]) == 0
+    assert (
+        cli.main(["leaderboard", str(tmp_path / "evaluate.json"), "--out", str(tmp_path / "docs" / "toy")])
+        == 0
+    )
     assert sorted(path.name for path in (tmp_path / "docs").iterdir()) == ["toy.csv", "toy.md", "toy.png"]
 
 
-def test_missing_metrics_are_one_sentence(tmp_path, caplog):
-    assert main([str(tmp_path / "none.json"), "--out", str(tmp_path / "toy")]) == 1
+def test_missing_metrics_are_one_sentence(tmp_path, capsys):
+    assert cli.main(["leaderboard", str(tmp_path / "none.json"), "--out", str(tmp_path / "toy")]) == 1
     metrics = metrics_of(AUROC)
     del metrics["auoscr_low"]
     with pytest.raises(InputError, match="lack auoscr_low"):
         columns(metrics)
-    assert "none.json is missing" in caplog.text
+    assert "none.json is missing" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("name", ["mnist_a0", "cifar10_8_2", "cifar10_8_2_resnet18"])

@@ -12,10 +12,10 @@ from numpy.testing import assert_array_equal
 
 from osr.data.hashes import image_hashes
 from osr.data.images import ImageSet
-from osr.division import make_split, without_duplicates
 from osr.errors import InputError
-from osr.leaks import cut_group, repeated_images, similar_names
-from osr.splits import PARTS, Split
+from osr.splits.division import make_split, without_duplicates
+from osr.splits.leaks import cut_group, repeated_images, similar_names
+from osr.splits.split import PARTS, Split
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,6 @@ import torch
 from sklearn.metrics import log_loss
 from torch import Tensor, nn
 
-from osr.config import load_params
 from osr.errors import InputError
 from osr.losses.arpl import Arpl
 from osr.losses.base import Loss
@@ -26,6 +25,7 @@ from osr.losses.registry import LOSSES, build_loss, check_background
 from osr.losses.settings import EXTRA_CLASS_LOSSES, SOFT_LABEL_LOSSES
 from osr.models.heads import HEADS, Head, ReciprocalHead
 from osr.models.settings import HeadSettings
+from osr.params import load_params
 
 SHIPPED = load_params(Path(__file__).parents[1] / "params.yaml").losses
 NAMES = sorted(LOSSES)

@@ -1,4 +1,4 @@
-"""osr.metrics against brute force over the definitions, scikit-learn, and numbers worked out by hand."""
+"""osr.metrics.open_set against brute force over the definitions, scikit-learn, and numbers made by hand."""
 
 from __future__ import annotations
 
@@ -10,10 +10,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn import metrics as sk
 
-from osr import metrics, thresholds
 from osr.errors import InputError
-from osr.metrics import ccr_at_fpr, curves, metrics_of, open_set_metrics, openness, oracle_threshold
-from osr.thresholds import count_accepted
+from osr.metrics import open_set as metrics
+from osr.metrics import thresholds
+from osr.metrics.open_set import ccr_at_fpr, curves, metrics_of, open_set_metrics, oracle_threshold
+from osr.metrics.thresholds import count_accepted
+from osr.splits.openness import openness
 
 EXTREME = (-math.inf, -1e300, -1.0, -0.0, 0.0, 5e-324, 1.0, 1e300, math.inf)
 KINDS = ("continuous", "tied", "constant", "extreme", "separated", "reversed", "float32")

@@ -8,11 +8,12 @@ from types import SimpleNamespace
 
 import pytest
 
-from pipeline.mirror import agrees, mirror
-from pipeline.provenance import user
-from pipeline.rows import create, enter, find_for_stage
-from pipeline.stages import STAGES
-from pipeline.store import Store, connect, is_alive, owner, store_may_fail, workspace_root
+from pipeline.tracking.mirror import agrees, mirror
+from pipeline.tracking.provenance import user
+from pipeline.tracking.rows import create, enter, find_for_stage
+from pipeline.tracking.store import Store, connect, is_alive, owner, store_may_fail
+from pipeline.workspace.place import workspace_root
+from pipeline.workspace.stages import STAGES
 
 TRAIN = STAGES["train"]
 FOREIGN = (

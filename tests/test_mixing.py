@@ -8,9 +8,10 @@ from scipy.stats import beta, kstest
 from torch import Tensor
 from torchvision.transforms import v2
 
-from osr.config import AugmentationSettings, load_params
 from osr.data.mixing import Mix, mix_images
+from osr.data.settings import AugmentationSettings
 from osr.errors import InputError
+from osr.params import load_params
 
 SHIPPED = load_params(Path(__file__).parents[1] / "params.yaml").train.augmentation
 

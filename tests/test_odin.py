@@ -10,16 +10,16 @@ from numpy.testing import assert_allclose, assert_array_equal
 from scipy.special import softmax
 from test_extraction import CPU, IMAGES, build, data_of
 
-from osr.config import check_params, read_yaml
 from osr.detectors.ensemble import Ensemble
 from osr.detectors.logit_scores import Msp
 from osr.detectors.odin import Odin
 from osr.detectors.registry import odin_of
 from osr.errors import InputError
-from osr.extraction import extract
-from osr.predictor import Predictor
+from osr.inference.extraction import extract
+from osr.inference.predictor import Predictor
+from osr.params import check_params, read_yaml
 from pipeline import fit_openmax
-from pipeline.overrides import merge
+from pipeline.experiments.overrides import merge
 
 ROOT = Path(__file__).parents[1]
 

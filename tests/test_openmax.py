@@ -9,10 +9,10 @@ from scipy.optimize import brentq
 from scipy.spatial import distance as metrics
 from scipy.stats import weibull_min
 
-from osr.config import read_yaml
 from osr.detectors.openmax import OpenMax, largest_per_class
 from osr.errors import InputError
 from osr.outputs import Outputs
+from osr.params import read_yaml
 
 DEFAULTS = {
     "space": "logits",

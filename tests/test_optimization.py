@@ -7,10 +7,11 @@ import timm
 import torch
 from torch import nn
 
-from osr.config import TrainSettings, load_params
 from osr.errors import InputError
-from osr.optimization import make_optimizer, make_schedule
-from osr.schedules import lr_factor
+from osr.params import load_params
+from osr.training.optimization import make_optimizer, make_schedule
+from osr.training.schedules import lr_factor
+from osr.training.settings import TrainSettings
 
 TRAIN = load_params(Path(__file__).parents[1] / "params.yaml").train
 

@@ -17,11 +17,11 @@ from scipy.special import logsumexp, softmax
 pytest.importorskip("pytorch_ood", reason="pytorch-ood is not installed: pip install -r requirements-dev.txt")
 
 from benchmarks.peer_pytorch_ood import PEERS
-from osr.config import load_params
 from osr.detectors.odin import Odin
 from osr.detectors.registry import DETECTORS, build_detectors
 from osr.errors import InputError
 from osr.outputs import Outputs
+from osr.params import load_params
 
 ROOT = Path(__file__).parents[1]
 CLASSES, WIDTH, COUNT = 6, 16, 1200

@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 from sklearn.metrics import multilabel_confusion_matrix, roc_auc_score
 
-from osr.decisions import confusion_matrix
 from osr.errors import InputError
-from osr.metrics import headline_metrics
-from osr.per_class import Unknowns, known_classes, unknown_classes
-from osr.thresholds import count_accepted
+from osr.metrics.decisions import confusion_matrix
+from osr.metrics.open_set import headline_metrics
+from osr.metrics.per_class import Unknowns, known_classes, unknown_classes
+from osr.metrics.thresholds import count_accepted
 
 rng = np.random.default_rng(0)
 KNOWN, UNKNOWN, K = 300, 240, 4

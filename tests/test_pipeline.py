@@ -12,7 +12,7 @@ import pytest
 from dvc_project import Project, commit_all, states
 from ruamel.yaml import YAML
 
-from pipeline.stages import STAGES
+from pipeline.workspace.stages import STAGES
 
 ROOT = Path(__file__).parents[1]
 # Everything as shipped, but for what only takes time.
@@ -131,7 +131,7 @@ print("FOUND" + json.dumps(found))
 
 def test_a_registered_model_judges_as_the_command_does_and_names_its_data(project, tmp_path):
     before = len(project.rows())
-    said = project.python("pipeline.register", "judge", "--alias", "best")
+    said = project.python("pipeline.cli", "register", "judge", "--alias", "best")
     assert "judge, version 1: models:/judge@best" in said
     (row,) = project.rows()[-1:]
     assert len(project.rows()) == before

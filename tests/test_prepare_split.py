@@ -6,14 +6,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from osr.config import Params, load_params
 from osr.data.contact_sheet import CELL, NAMES_WIDTH, contact_sheet
 from osr.data.images import ImageSet
 from osr.errors import InputError
-from osr.splits import Split
-from pipeline import split_report as report_module
+from osr.params import Params, load_params
+from osr.splits.split import Split
 from pipeline.prepare_split import divide, prepare_split
-from pipeline.stages import CONTACT_SHEET, IMAGES, SPLIT
+from pipeline.report import split_report as report_module
+from pipeline.workspace.stages import CONTACT_SHEET, IMAGES, SPLIT
 
 ROOT = Path(__file__).parents[1]
 

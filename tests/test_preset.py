@@ -10,13 +10,14 @@ from pathlib import Path
 import pytest
 from dvc.utils.hydra import apply_overrides
 
-from osr.config import check_params, flatten, load_params, read_yaml
 from osr.errors import InputError
-from pipeline import preset
-from pipeline.named import names_in
-from pipeline.overrides import merge
-from pipeline.preset import FOLDER, apply, assignments, load_presets, main
-from pipeline.stages import PARAMS
+from osr.params import check_params, flatten, load_params, read_yaml
+from pipeline import cli
+from pipeline.experiments import preset
+from pipeline.experiments.named import names_in
+from pipeline.experiments.overrides import merge
+from pipeline.experiments.preset import FOLDER, apply, assignments, load_presets
+from pipeline.workspace.stages import PARAMS
 
 ROOT = Path(__file__).parents[1]
 ALL_KINDS = """\
@@ -76,7 +77,7 @@ def test_values_of_every_kind_pass_through_dvcs_parser(project: Path) -> None:
 
 
 def test_flags_survive_a_shell_that_splits_them() -> None:
-    shell = f"printf '%s\\n' $({sys.executable} -m pipeline.preset kinds)"
+    shell = f"printf '%s\\n' $({sys.executable} -m pipeline.cli preset kinds)"
     environment = {"PYTHONPATH": str(ROOT)}
     done = subprocess.run(["sh", "-c", shell], env=environment, capture_output=True, text=True, check=True)
     words = done.stdout.splitlines()
@@ -87,7 +88,7 @@ def test_flags_survive_a_shell_that_splits_them() -> None:
 def test_apply_changes_these_lines_and_shows_them(capsys: pytest.CaptureFixture[str]) -> None:
     text = PARAMS.read_text().replace("batch_size: 64", "batch_size: 48  # mine")
     PARAMS.write_text(text)
-    assert main(["kinds", "--apply"]) == 0
+    assert cli.main(["preset", "kinds", "--apply"]) == 0
     shown = capsys.readouterr().out
     assert "train.lr: 0.003 -> 3e-05\n" in shown
     assert 'split.known: [] -> [0, "zero", "1", "true", "a,b"]\n' in shown
@@ -98,7 +99,7 @@ def test_apply_changes_these_lines_and_shows_them(capsys: pytest.CaptureFixture[
     replaced = [line for line in difflib.unified_diff(old, new, n=0) if re.match(r"-(?!--)", line)]
     assert len(replaced) == len(shown.splitlines()) - 1 - 2, "one per setting; the three options share one"
     assert read_yaml(PARAMS) == merge(read_yaml(PARAMS), load_presets(["kinds"]))
-    assert main(["kinds", "--apply"]) == 0
+    assert cli.main(["preset", "kinds", "--apply"]) == 0
     assert capsys.readouterr().out == "params.yaml: 0 settings changed\n"
 
 
@@ -110,7 +111,7 @@ def test_of_two_presets_the_later_wins(project: Path) -> None:
 
 
 def test_list_says_what_each_is_for(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["--list"]) == 0
+    assert cli.main(["preset", "--list"]) == 0
     assert "kinds: Of every kind of value\n" in capsys.readouterr().out
 
 
@@ -149,12 +150,12 @@ def test_a_blank_is_refused_as_a_flag_and_can_be_applied(project: Path) -> None:
 def test_an_unknown_preset_stops_the_command_it_stands_in(
     project: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert main(["digits_quik"]) == 1
+    assert cli.main(["preset", "digits_quik"]) == 1
     said = capsys.readouterr()
     assert said.err == "ERROR: There is no preset 'digits_quik' in presets/; did you mean 'digits_quick'?\n"
     run = [sys.executable, "-m", "dvc", "exp", "run", *said.out.split(), "-S", "split.trial=1"]
     done = subprocess.run(run, cwd=project, capture_output=True, text=True, check=False)
     assert done.returncode != 0
     assert f"unrecognized arguments: {preset.REFUSED}" in done.stdout + done.stderr
-    assert main(["qqq"]) == 1
+    assert cli.main(["preset", "qqq"]) == 1
     assert f"there are: {', '.join(names_in(FOLDER))}." in capsys.readouterr().err

@@ -5,7 +5,7 @@ import io
 import pytest
 import torch
 
-from osr.progress import ProgressBar
+from osr.training.progress import ProgressBar
 
 ROW = {"epoch": 3, "train/loss": 0.25, "train/accuracy": 0.75, "val/accuracy": 0.5}
 
@@ -18,7 +18,7 @@ class Terminal(io.StringIO):
 def shown(monkeypatch: pytest.MonkeyPatch, stream: io.StringIO, *, hidden: bool = False) -> str:
     """What two steps and the end of epoch 3 of 8 print."""
     monkeypatch.setattr("sys.stderr", stream)
-    monkeypatch.setattr("osr.progress.REFRESH_S", 0.0)
+    monkeypatch.setattr("osr.training.progress.REFRESH_S", 0.0)
     with ProgressBar(8, done=2, num_images=1000, hidden=hidden) as bar:
         bar.step(400, torch.tensor(1.5))
         bar.step(600, torch.tensor(1.25))

@@ -9,10 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from osr.config import load_params
-from osr.data.settings import DatasetName, ProtocolName, SplitSettings
+from osr.data.settings import DatasetName
 from osr.errors import InputError
-from osr.protocols.classes import FOLDER, Classes, choose_classes, protocol_classes, resolve_classes
+from osr.params import load_params
+from osr.splits.classes import FOLDER, Classes, choose_classes, protocol_classes, resolve_classes
+from osr.splits.settings import ProtocolName, SplitSettings
 
 PROTOCOLS = sorted(path.stem for path in FOLDER.glob("*.json"))
 SHIPPED = load_params(Path(__file__).parents[1] / "params.yaml").split.model_dump()

@@ -7,7 +7,8 @@ from mlflow.exceptions import MlflowException
 from mlflow.utils.validation import _validate_model_alias_name, _validate_model_alias_name_reserved
 
 from osr.errors import InputError
-from pipeline import register
+from pipeline import cli
+from pipeline.serving import register
 
 ROOT = Path(__file__).parents[1]
 REFUSED = ["", "bad alias!", "a.b", "a@b", "a/b", "x" * 256, "latest", "LATEST", "v1", "V20"]
@@ -47,7 +48,7 @@ def test_a_bad_alias_is_one_sentence_before_anything_is_made(
     monkeypatch.chdir(ROOT)
     for name in ("load_predictor", "connect"):
         monkeypatch.setattr(register, name, lambda *_: pytest.fail("the alias was not checked first"))
-    assert register.main(["digits", "--alias", alias]) == 1
+    assert cli.main(["register", "digits", "--alias", alias]) == 1
     printed = capsys.readouterr()
     assert sentence in printed.err
     assert (printed.out, printed.err.count("\n")) == ("", 1)

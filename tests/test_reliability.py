@@ -18,8 +18,8 @@ from dvc_project import TIMEOUT_S, Project
 from toy_project import STAGES, agrees, create, hang, is_complete
 from tracking_server import Server
 
-from pipeline import stages as pipeline_stages
-from pipeline.mirror import is_stored
+from pipeline.tracking.mirror import is_stored
+from pipeline.workspace import stages as pipeline_stages
 
 pytestmark = pytest.mark.slow
 
@@ -36,7 +36,7 @@ table. Results are files first; MLflow mirrors them.
 | what was broken | what was said | how it went on | lost |
 |---|---|---|---|
 """
-SYNC = "`python -m pipeline.tracking sync`"
+SYNC = "`osr tracking sync`"
 NOT_UPDATED = "MLflow was not updated"
 
 
@@ -126,7 +126,7 @@ def test_sigkill_of_a_stage(project, table, stage):
     ran = re.findall(r"Running stage '(.*)'", said)
     assert ran[0] == stage
     if ran[-1] != STAGES[-1]:  # DVC saw that the last stages had nothing to do, and did not start them
-        project.python("pipeline.tracking", "sync")
+        project.python("pipeline.cli", "tracking", "sync")
     assert len(project.rows()) == 2
     note(
         table,
@@ -198,7 +198,7 @@ def test_sigkill_of_the_server(project, table, tmp_path, monkeypatch):
         assert process.wait(TIMEOUT_S) == 0
         said = told(log.read_text())
         server.start()
-        project.python("pipeline.tracking", "sync", **away)
+        project.python("pipeline.cli", "tracking", "sync", **away)
     finally:
         server.kill()
     assert len(project.rows()) == 2
@@ -219,7 +219,7 @@ def test_a_read_only_store(project, table):
     with read_only(project.root / "mlflow.db") as means:
         said = told(project.dvc("repro"), "attempt to write a readonly database")
     assert len(project.rows()) == 1
-    project.python("pipeline.tracking", "sync")
+    project.python("pipeline.cli", "tracking", "sync")
     assert len(project.rows()) == 2
     note(table, f"a read-only store ({means})", said, f"stages ended; {SYNC}", lost(before, project, "plot"))
 
@@ -261,7 +261,7 @@ def test_a_full_artifact_disk(tmp_path, table):
         project.knob("train", "edited")
         said = told(project.dvc("repro"), "No space left on device")
         assert mounted("-o", "remount,size=10m", str(disk))
-        project.python("pipeline.tracking", "sync")
+        project.python("pipeline.cli", "tracking", "sync")
         assert len(project.rows()) == 2
         gone = lost(before, project, "train")
     finally:

@@ -13,16 +13,18 @@ import finished_run
 import numpy as np
 import pytest
 
-from pipeline import cautions, report, stages
-from pipeline.cautions import acceptance_bounds
-from pipeline.code_state import code_state
-from pipeline.entry import write_json
-from pipeline.execution import Row
-from pipeline.figure_texts import TEXTS, figure_text
-from pipeline.galleries import accepted_unknowns, rejected_knowns
 from pipeline.plot import headline, plot
-from pipeline.report import INTERVALS, write_report
-from pipeline.run_files import RunFiles
+from pipeline.report import cautions
+from pipeline.report import page as report
+from pipeline.report.cautions import acceptance_bounds
+from pipeline.report.code_state import code_state
+from pipeline.report.figure_texts import TEXTS, figure_text
+from pipeline.report.galleries import accepted_unknowns, rejected_knowns
+from pipeline.report.page import INTERVALS, write_report
+from pipeline.report.run_files import RunFiles
+from pipeline.tracking.execution import Row
+from pipeline.workspace import stages
+from pipeline.workspace.files import write_json
 
 ROOT = Path(__file__).parents[1]
 PARAMS = finished_run.params_of(ROOT)

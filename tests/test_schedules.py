@@ -7,8 +7,9 @@ import pytest
 import torch
 from torch.optim.lr_scheduler import CosineAnnealingWarmRestarts, LRScheduler, MultiStepLR, OneCycleLR
 
-from osr.config import TrainSettings, load_params
-from osr.schedules import lr_factor
+from osr.params import load_params
+from osr.training.schedules import lr_factor
+from osr.training.settings import TrainSettings
 
 TRAIN = load_params(Path(__file__).parents[1] / "params.yaml").train
 

@@ -113,7 +113,7 @@ def test_a_server_that_dies_in_mid_run_costs_nothing(served, server):
     finally:
         server.start()
     assert "MLflow was not updated" in said
-    served.python("pipeline.tracking", "sync")
+    served.python("pipeline.cli", "tracking", "sync")
     _, row = own_rows(served)
     assert is_complete(row)
     assert served.curve(row) == [0, 1, 2]

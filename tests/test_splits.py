@@ -12,10 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.testing import assert_array_equal
 
-from osr.division import make_split
 from osr.errors import InputError
 from osr.outputs import BACKGROUND, UNKNOWN
-from osr.splits import PARTS, Split
+from osr.splits.division import make_split
+from osr.splits.split import PARTS, Split
 
 
 @dataclass(frozen=True)

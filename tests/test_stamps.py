@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from osr.errors import InputError
-from pipeline.stages import CALIBRATION, EVALUATION, MODEL, SPLIT, STAGES
-from pipeline.stamps import STAMP, check_stamps, write_stamp
+from pipeline.workspace.stages import CALIBRATION, EVALUATION, MODEL, SPLIT, STAGES
+from pipeline.workspace.stamps import STAMP, check_stamps, write_stamp
 
 
 def hold(digest: str) -> None:

@@ -1,4 +1,4 @@
-"""osr.statistics against scipy's t distribution and replicates worked out by hand."""
+"""osr.metrics.statistics against scipy's t distribution and replicates worked out by hand."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 from scipy import stats
 
 from osr.errors import InputError
-from osr.statistics import percentile_interval, t_interval
+from osr.metrics.statistics import percentile_interval, t_interval
 
 
 @pytest.mark.parametrize("confidence", [0.5, 0.95, 0.99])

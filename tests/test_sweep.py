@@ -9,15 +9,16 @@ import pytest
 from dvc_project import states
 from toy_project import create, is_complete
 
-from osr.config import check_params, flatten, read_yaml
 from osr.errors import InputError
-from pipeline.named import names_in
-from pipeline.overrides import merge
-from pipeline.preset import load_presets
-from pipeline.results import Result
-from pipeline.stages import PARAMS
-from pipeline.sweep import commands, main, missing
-from pipeline.sweep_file import FOLDER, load_sweep
+from osr.params import check_params, flatten, read_yaml
+from pipeline import cli
+from pipeline.experiments.named import names_in
+from pipeline.experiments.overrides import merge
+from pipeline.experiments.preset import load_presets
+from pipeline.experiments.sweep import commands, missing
+from pipeline.experiments.sweep_file import FOLDER, load_sweep
+from pipeline.tracking.results import Result
+from pipeline.workspace.stages import PARAMS
 
 ROOT = Path(__file__).parents[1]
 TWO = """\
@@ -60,7 +61,7 @@ def test_experiments_are_variants_times_grid() -> None:
 
 
 def test_one_line_per_variant_runs_through_the_grid(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["two", "-S", "train.epochs=3"]) == 0
+    assert cli.main(["sweep", "two", "-S", "train.epochs=3"]) == 0
     first, second = capsys.readouterr().out.splitlines()
     words = shlex.split(first)
     assert words[:4] == ["dvc", "exp", "run", "--queue"]
@@ -130,9 +131,9 @@ def test_a_row_of_a_quick_preset_does_not_answer_the_sweep(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     quick = merge(load_presets(["digits_quick"]), {"split": {"trial": 1}})
-    monkeypatch.setattr("pipeline.sweep.read_store", lambda _: [row_of(quick)])
-    monkeypatch.setattr("pipeline.sweep.connect", lambda _: None)
-    assert main(["digits_a", "--missing"]) == 0
+    monkeypatch.setattr("pipeline.experiments.sweep.read_store", lambda _: [row_of(quick)])
+    monkeypatch.setattr("pipeline.experiments.sweep.connect", lambda _: None)
+    assert cli.main(["sweep", "digits_a", "--missing"]) == 0
     assert [shlex.split(line)[-1] for line in capsys.readouterr().out.splitlines()] == [
         f"split.trial={trial}" for trial in range(5)
     ]
@@ -208,7 +209,7 @@ def test_an_override_may_be_of_a_key_of_your_own_network() -> None:
 def test_a_bad_override_is_one_sentence(
     overrides: list[str], sentence: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert main(["digits_a", *(part for text in overrides for part in ("-S", text))]) == 1
+    assert cli.main(["sweep", "digits_a", *(part for text in overrides for part in ("-S", text))]) == 1
     printed = capsys.readouterr()
     assert printed.out == ""
     assert sentence in printed.err
@@ -259,9 +260,9 @@ def test_a_bad_sweep_is_one_sentence(text: str, sentence: str) -> None:
 
 
 def test_unknown_sweeps_and_the_list(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["tow"]) == 1
+    assert cli.main(["sweep", "tow"]) == 1
     assert "There is no sweep 'tow' in sweeps/; did you mean 'two'?" in capsys.readouterr().err
-    assert main(["--list"]) == 0
+    assert cli.main(["sweep", "--list"]) == 0
     assert "two: Two losses\n" in capsys.readouterr().out
 
 
@@ -272,9 +273,9 @@ def test_a_queued_sweep_is_one_row_per_experiment(tmp_path: Path) -> None:
     (toy.root / "sweeps" / "figures.yaml").write_text(
         "# Two\nsettings: {plot.tsne_seed: 1}\ngrid: {plot.dpi: [98, 99]}\n"
     )
-    toy.python("pipeline.sweep", "figures", "--queue")
+    toy.python("pipeline.cli", "sweep", "figures", "--queue")
     toy.dvc("queue", "start", "-j", "2")
     _, *rows = toy.rows()
     assert sorted(row.data.params["plot.dpi"] for row in rows) == ["98", "99"]
     assert all(is_complete(row) and set(states(row).values()) <= {"done", "cached"} for row in rows)
-    assert "no experiment is missing" in toy.python("pipeline.sweep", "figures", "--missing")
+    assert "no experiment is missing" in toy.python("pipeline.cli", "sweep", "figures", "--missing")

@@ -2,7 +2,7 @@
 
 import psutil
 
-from pipeline.system_metrics import system_metrics
+from pipeline.tracking.system_metrics import system_metrics
 
 
 def test_load_and_memory_of_this_machine() -> None:

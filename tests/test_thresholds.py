@@ -1,4 +1,4 @@
-"""osr.thresholds against a plain scan over all candidate thresholds."""
+"""osr.metrics.thresholds against a plain scan over all candidate thresholds."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from osr.errors import InputError
-from osr.thresholds import (
+from osr.metrics.thresholds import (
     Threshold,
     checked_scores,
     conformal_p_values,

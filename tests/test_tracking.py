@@ -126,7 +126,7 @@ def test_a_row_says_how_its_files_come_back_and_that_works(project: Project) -> 
 
 def test_experiment_is_a_row_with_its_name_and_sync_adds_none(project: Project) -> None:
     project.dvc("exp", "run", "-n", "sharp", "-S", "plot.dpi=99")
-    assert "already holds" in project.python("pipeline.tracking", "sync")
+    assert "already holds" in project.python("pipeline.cli", "tracking", "sync")
     _, second = project.rows()
     assert is_complete(second)
     assert second.info.run_name == second.data.tags["osr.experiment"] == "sharp"
@@ -260,10 +260,10 @@ def test_unreachable_store_costs_no_result_and_sync_catches_up(project: Project)
     said = project.dvc("repro", **away)
     assert "MLflow was not updated" in said
     assert "the results are safe as files" in said
-    project.python("pipeline.tracking", "sync", status=1, **away)
+    project.python("pipeline.cli", "tracking", "sync", status=1, **away)
     assert len(project.rows()) == 1
 
-    project.python("pipeline.tracking", "sync")
+    project.python("pipeline.cli", "tracking", "sync")
     _, synced = project.rows()
     assert is_complete(synced)
     assert states(synced) == dict.fromkeys(STAGES, "cached")
@@ -273,7 +273,7 @@ def test_unreachable_store_costs_no_result_and_sync_catches_up(project: Project)
 def test_sync_adds_no_row_for_settings_that_nothing_was_run_with(project: Project) -> None:
     file = project.root / "params.yaml"
     file.write_text(file.read_text().replace("batch_size: 64", "batch_size: 48"))
-    said = project.python("pipeline.tracking", "sync")
+    said = project.python("pipeline.cli", "tracking", "sync")
     assert "no row was added to MLflow: `dvc repro` has yet to run train, calibrate, fit-openmax, " in said
     assert len(project.rows()) == 1
 

@@ -13,15 +13,16 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from osr.config import TrainSettings, load_params
 from osr.data.batches import TensorImages
 from osr.devices import memory_advice
 from osr.errors import InputError
 from osr.losses.center import Center
 from osr.losses.cross_entropy import CrossEntropy
 from osr.losses.outlier_exposure import OutlierExposure
-from osr.schedules import lr_factor
-from osr.training import Progress, evaluate, train
+from osr.params import load_params
+from osr.training.loop import Progress, evaluate, train
+from osr.training.schedules import lr_factor
+from osr.training.settings import TrainSettings
 
 TRAIN = load_params(Path(__file__).parents[1] / "params.yaml").train
 STILL = TRAIN.augmentation.model_copy(

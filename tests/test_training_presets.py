@@ -10,19 +10,19 @@ from datasets import SHARED
 from numpy.typing import NDArray
 from PIL import Image
 
-from osr.config import Params, check_params, read_yaml
 from osr.data.batches import ArrayImages
-from osr.extraction import extract
+from osr.inference.extraction import extract
 from osr.losses.registry import LOSSES, build_loss, check_background
 from osr.models.backbones import build_backbone
 from osr.models.open_set_model import OpenSetModel
 from osr.models.preprocess import format_for
 from osr.outputs import BACKGROUND
-from osr.protocols.classes import choose_classes
-from osr.training import train
-from pipeline.named import names_in
-from pipeline.overrides import merge
-from pipeline.preset import load_presets
+from osr.params import Params, check_params, read_yaml
+from osr.splits.classes import choose_classes
+from osr.training.loop import train
+from pipeline.experiments.named import names_in
+from pipeline.experiments.overrides import merge
+from pipeline.experiments.preset import load_presets
 
 ROOT = Path(__file__).parents[1]
 # Pixels for networks that cannot take 16: patches of 16 and 14 pixels; classifier32 is small as it is.

@@ -8,17 +8,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from osr.config import EvaluateSettings, Params, check_params, load_params, read_yaml
 from osr.data.images import ImageSet, OddImage
 from osr.data.unknown_sources import add_sources, part_to_test, resized
 from osr.errors import InputError
-from osr.metrics import HEADLINE
+from osr.metrics.class_tables import full_name, source_and_name, source_metrics, unknowns_of
+from osr.metrics.open_set import HEADLINE
+from osr.metrics.settings import EvaluateSettings
 from osr.outputs import Outputs
-from osr.splits import PARTS, Split
-from pipeline.class_tables import full_name, source_and_name, source_metrics, unknowns_of
+from osr.params import Params, check_params, load_params, read_yaml
+from osr.splits.split import PARTS, Split
 from pipeline.prepare_split import divide, prepare_split
-from pipeline.split_report import split_report
-from pipeline.stages import IMAGES, SPLIT
+from pipeline.report.split_report import split_report
+from pipeline.workspace.stages import IMAGES, SPLIT
 
 ROOT = Path(__file__).parents[1]
 RNG = np.random.default_rng(0)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from dvc_project import TIMEOUT_S, Project, commit_all
 
-from pipeline import stages
+from pipeline.workspace import stages
 
 ROOT = Path(__file__).parents[1]
 STAGES = ("prepare-split", "train", "calibrate", "fit-openmax", "evaluate", "plot")

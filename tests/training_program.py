@@ -15,10 +15,10 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from osr.config import load_params
 from osr.data.batches import Batch, TensorImages
 from osr.losses.center import Center
-from osr.training import train
+from osr.params import load_params
+from osr.training.loop import train
 
 TRAIN = load_params(Path(__file__).parents[1] / "params.yaml").train
 

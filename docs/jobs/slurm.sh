@@ -30,7 +30,7 @@ if [ -d "$home/data" ]; then ln -s "$home/data" data; fi
 has_remote=$(dvc remote list)
 if [ -n "$has_remote" ]; then dvc pull --run-cache --quiet || true; fi
 # A process group of its own: Slurm's warning before the time limit must reach the stage, whose row is then KILLED.
-setsid python -m pipeline.launch --preset "$preset" --overrides "$overrides" &
+setsid python -m pipeline.cli run --sync --preset "$preset" --overrides "$overrides" &
 child=$!
 trap 'kill -TERM -- "-$child"' TERM
 status=0

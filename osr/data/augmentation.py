@@ -9,8 +9,8 @@ from torch import Tensor
 
 from osr.data.plans import Draws
 from osr.data.randaugment import rand_augment
+from osr.data.settings import AugmentationSettings
 from osr.errors import InputError
-from osr.train_settings import AugmentationSettings
 
 
 def augment(images: Tensor, draws: Draws, settings: AugmentationSettings) -> Tensor:

@@ -17,8 +17,8 @@ from osr.data.mixing import mix_images
 from osr.data.plans import Draws, epoch_plans
 from osr.data.plans import hash_seed as hash_seed
 from osr.data.plans import num_batches as num_batches
+from osr.data.settings import BatchSettings
 from osr.outputs import IntArray
-from osr.train_settings import TrainSettings
 
 Batch = tuple[Tensor, Tensor]
 TOGETHER = 4  # batches that are augmented at once: small operations cost as much as large ones
@@ -40,7 +40,7 @@ class Images(Protocol):
         """All images in order, as they are: (B, C, H, W) uint8 and (B,) int64 labels."""
 
     def epoch_batches(
-        self, settings: TrainSettings, *, epoch: int, rank: int = 0, world_size: int = 1
+        self, settings: BatchSettings, *, epoch: int, rank: int = 0, world_size: int = 1
     ) -> Iterator[Batch]:
         """One pass in random order, augmented; this process's share of every batch.
 
@@ -86,7 +86,7 @@ class TensorImages:
             yield self.images[rows], self.labels[rows]
 
     def epoch_batches(
-        self, settings: TrainSettings, *, epoch: int, rank: int = 0, world_size: int = 1
+        self, settings: BatchSettings, *, epoch: int, rank: int = 0, world_size: int = 1
     ) -> Iterator[Batch]:
         """See `Images`."""
         num_classes = int(self.labels.max()) + 1
@@ -132,7 +132,7 @@ class ArrayImages:
             yield self._read(self.rows[chunk]), self.labels[chunk]
 
     def epoch_batches(
-        self, settings: TrainSettings, *, epoch: int, rank: int = 0, world_size: int = 1
+        self, settings: BatchSettings, *, epoch: int, rank: int = 0, world_size: int = 1
     ) -> Iterator[Batch]:
         """See `Images`; reads all images: call `to` once instead for several epochs."""
         whole = self.to(self.labels.device)

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from osr.data.images import ImageFiles
-from osr.splits import PARTS, Split
+from osr.splits.split import PARTS, Split
 
 if TYPE_CHECKING:
     from PIL import Image

@@ -15,8 +15,8 @@ from osr.data.batches import Batch
 from osr.data.images import ImageFiles
 from osr.data.mixing import mix_images
 from osr.data.plans import Plan, epoch_plans
+from osr.data.settings import AugmentationSettings, BatchSettings
 from osr.outputs import IntArray
-from osr.train_settings import AugmentationSettings, TrainSettings
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ class FileImages:
         yield from self._loaded(_Plain(self, positions))
 
     def epoch_batches(
-        self, settings: TrainSettings, *, epoch: int, rank: int = 0, world_size: int = 1
+        self, settings: BatchSettings, *, epoch: int, rank: int = 0, world_size: int = 1
     ) -> Iterator[Batch]:
         """See `Images`; with `min_crop_area`, each image is first cropped at random."""
         plans = list(epoch_plans(len(self), settings, epoch=epoch, rank=rank, world_size=world_size))

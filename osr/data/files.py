@@ -12,12 +12,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from osr.data.image_files import SUFFIXES
 from osr.data.images import classes_of, numbered
 from osr.data.settings import CsvSettings, DatasetSettings
 from osr.errors import InputError
-from osr.image_files import SUFFIXES
 from osr.outputs import IntArray
-from osr.splits import PARTS
+from osr.splits.split import PARTS
 
 NONE, AUTO = "none", "auto"
 AUTOMATIC = {"part": ("part", "split"), "group": ("group",)}  # columns that a CSV need not have

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from osr.data.images import ImageFiles, ImageSet
-from osr.leaks import HashArray
+from osr.splits.leaks import HashArray
 
 
 def hashes_of(data: ImageSet) -> HashArray:

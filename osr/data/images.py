@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from osr.data.image_files import read_image
 from osr.errors import InputError
-from osr.image_files import read_image
-from osr.leaks import HashArray
 from osr.outputs import IntArray
-from osr.splits import PARTS
+from osr.splits.leaks import HashArray
+from osr.splits.split import PARTS
 
 _KINDS = {"targets": np.int64, "parts": np.str_, "groups": np.int64, "hashes": np.uint64}
 

@@ -9,8 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from osr.data.settings import AugmentationSettings
 from osr.errors import InputError
-from osr.train_settings import AugmentationSettings
 
 
 @dataclass(frozen=True)

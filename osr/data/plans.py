@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from osr.data.mixing import Mix
-from osr.train_settings import AugmentationSettings, TrainSettings
+from osr.data.settings import AugmentationSettings, BatchSettings
 
 NUM_OPERATIONS = 14
 
@@ -82,7 +82,7 @@ class Plan:
 
 
 def epoch_plans(
-    num_images: int, settings: TrainSettings, *, epoch: int, rank: int = 0, world_size: int = 1
+    num_images: int, settings: BatchSettings, *, epoch: int, rank: int = 0, world_size: int = 1
 ) -> Iterator[Plan]:
     """The batches of one pass in random order, decided by seed and epoch alone.
 

@@ -18,10 +18,10 @@ from tqdm import tqdm
 
 from osr.data.files import Listing
 from osr.data.hashes import content_hash, hash_of_any_size
+from osr.data.image_files import read_image, why
 from osr.data.images import ImageFiles, ImageSet, OddImage
 from osr.data.settings import DatasetSettings
 from osr.errors import InputError
-from osr.image_files import read_image, why
 
 LARGEST_PACKED = 64  # pixels a side of images that `pack_size: auto` packs
 SHOWN = 20

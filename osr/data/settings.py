@@ -1,4 +1,4 @@
-"""The sections `dataset` and `split` of params.yaml."""
+"""The section `dataset` of params.yaml, and what `train` says of batches and augmentation."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from osr.sections import Count, Section, Seed, Share
+from osr.settings.base import Count, Section, Seed
 
 DatasetName = Literal[
     "digits",
@@ -42,28 +42,6 @@ FLIP_SAFE: dict[str, bool] = {
     "textures": True,
 }
 OwnFunction = Annotated[str, Field(pattern=r"^\w+(\.\w+)*:\w+$")]
-ProtocolName = Literal[
-    "A",
-    "A+10",
-    "A+50",
-    "B",
-    "B+10",
-    "B+50",
-    "seed_8_2",
-    "seed_9_1",
-    "seed_7_3",
-    "seed_5_5",
-    "seed_40_3",
-    "seed_37_6",
-    "seed_34_9",
-    "SSB_easy",
-    "SSB_medium",
-    "SSB_hard",
-    "first_k",
-    "random",
-    "explicit",
-]
-ClassName = Annotated[str | int, Field(union_mode="left_to_right")]
 
 
 class ArraysSettings(Section):
@@ -165,60 +143,26 @@ class DatasetSettings(Section):
         return self.model_copy(update={**own, "arrays": arrays, "csv": csv, "unknown_sources": ()})
 
 
-class SplitSettings(Section):
-    """Which classes are known and which images train, validate and test."""
+class AugmentationSettings(Section):
+    """How training images are changed at random; zeros and false switch a part off."""
 
-    protocol: ProtocolName
-    lists_of: str
-    trial: Annotated[int, Field(ge=0)]
-    num_known: Annotated[int, Field(ge=0)]
-    num_unknown: Annotated[int, Field(ge=0)] | Literal["all"]
-    known: tuple[ClassName, ...]
-    background: tuple[ClassName, ...]
-    unknown: tuple[ClassName, ...]
-    val_fraction: Share
-    test_fraction: Share
-    background_val_fraction: Annotated[float, Field(ge=0, lt=1)]
-    duplicates: Literal["report", "drop", "error"]
+    shift_pixels: Annotated[int, Field(ge=0)]
+    rotation_degrees: Annotated[float, Field(ge=0, le=180)]
+    scale: Annotated[float, Field(ge=0, lt=1)]
+    shear: Annotated[float, Field(ge=0, lt=1)]
+    flip: bool
+    min_crop_area: Annotated[float, Field(gt=0, le=1)]
+    randaugment_num_ops: Annotated[int, Field(ge=0)]
+    randaugment_magnitude: Annotated[int, Field(ge=0, le=30)]
+    cutout_pixels: Annotated[int, Field(ge=0)]
+    mixup_alpha: Annotated[float, Field(ge=0)]
+    cutmix_alpha: Annotated[float, Field(ge=0)]
+    mix_probability: Annotated[float, Field(gt=0, le=1)]
+
+
+class BatchSettings(Section):
+    """How training images come in batches: a part of the section `train`."""
+
     seed: Seed
-
-    @model_validator(mode="after")
-    def _fractions(self) -> Self:
-        if self.val_fraction + self.test_fraction >= 1:
-            raise ValueError(
-                f"split.val_fraction is {self.val_fraction} and split.test_fraction is {self.test_fraction}, "
-                "but their sum must be below 1, so that images are left to train on"
-            )
-        return self
-
-    @model_validator(mode="after")
-    def _lists(self) -> Self:
-        if self.protocol != "explicit":
-            lists = {"split.known": self.known, "split.unknown": self.unknown}
-            filled = [f"{key} is {list(classes)}" for key, classes in lists.items() if classes]
-            if filled:
-                raise ValueError(
-                    f"{' and '.join(filled)}, but must be [] while split.protocol is {self.protocol!r}; "
-                    "explicit takes your lists"
-                )
-        elif len(self.known) < 2:
-            raise ValueError(
-                f"split.known is {list(self.known)}, but must hold at least 2 of the classes when "
-                "split.protocol is 'explicit'"
-            )
-        return self
-
-    @model_validator(mode="after")
-    def _counts(self) -> Self:
-        counted = self.protocol in ("first_k", "random")
-        if counted and self.num_known < 2:
-            raise ValueError(
-                f"split.num_known is {self.num_known}, but must be at least 2 when split.protocol is "
-                f"{self.protocol!r}"
-            )
-        if not counted and (self.num_known, self.num_unknown) != (0, "all"):
-            raise ValueError(
-                f"split.num_known is {self.num_known} and split.num_unknown is {self.num_unknown}, but must "
-                f"be 0 and all while split.protocol is {self.protocol!r}; first_k and random take numbers"
-            )
-        return self
+    batch_size: Annotated[int, Field(ge=2)]
+    augmentation: AugmentationSettings

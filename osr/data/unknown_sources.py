@@ -14,7 +14,7 @@ from osr.data.images import ImageFiles, ImageSet
 from osr.data.settings import DatasetSettings
 from osr.errors import InputError
 from osr.outputs import IntArray
-from osr.splits import HELD_OUT, Split
+from osr.splits.split import HELD_OUT, Split
 
 GREY = np.array([0.299, 0.587, 0.114])
 

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, field_validator
 
-from osr.sections import Count, Section, Seed, Share, Space, ThresholdRule
+from osr.settings.base import Count, Section, Seed, Share, Space, ThresholdRule
 
 DetectorName = Literal[
     "msp",

@@ -6,7 +6,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from osr.sections import Section
+from osr.settings.base import Section
 
 LossName = Literal[
     "ce",

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
-from osr.sections import Count, Section
+from osr.settings.base import Count, Section
 
 
 class BackboneSettings(Section):

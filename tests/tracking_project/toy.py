@@ -13,9 +13,9 @@ import time
 import zlib
 from pathlib import Path
 
-from osr.config import load_params
-from pipeline.stages import STAGES
-from pipeline.tracking import stage_run
+from osr.params import load_params
+from pipeline.tracking.stage_run import stage_run
+from pipeline.workspace.stages import STAGES
 
 EPOCHS = 3
 

@@ -1,0 +1,224 @@
+"""Calibrations by name: maps from logits to logits whose softmax means what it says.
+
+They are fitted on validation images of known classes, and judged on folds of them that they have not seen.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar, Protocol
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy.optimize import isotonic_regression
+from scipy.special import log_softmax
+
+from osr.calibration.probabilities import checked_labels, fit_temperature, probability_quality
+from osr.calibration.settings import CalibrationMethod as Method
+from osr.calibration.vector_scaling import fit_vector
+from osr.errors import InputError
+
+Array = NDArray[Any]
+FloatArray = NDArray[np.float64]
+Bracket = tuple[float, float]
+
+
+class Calibration(Protocol):
+    """A dataclass of numbers that is stored as JSON; `apply` is what it does."""
+
+    method: ClassVar[Method]
+
+    def apply(self, logits: Array) -> FloatArray:
+        """(N, K) logits to (N, K) float64 calibrated ones: their softmax is the probabilities."""
+
+
+@dataclass(frozen=True)
+class Temperature:
+    """z / T. Guo et al. 2017.
+
+    Args:
+        temperature: T, above 0; 1 leaves everything as it is.
+    """
+
+    method: ClassVar[Method] = "temperature"
+    temperature: float
+
+    def apply(self, logits: Array) -> FloatArray:
+        """The logits divided by T; the most probable class never changes."""
+        return np.asarray(logits, np.float64) / self.temperature
+
+
+@dataclass(frozen=True)
+class Vector:
+    """w z + b with one weight and one offset per class: vector scaling. Guo et al. 2017.
+
+    Args:
+        scale: K numbers w.
+        offset: K numbers b.
+    """
+
+    method: ClassVar[Method] = "vector"
+    scale: tuple[float, ...]
+    offset: tuple[float, ...]
+
+    def apply(self, logits: Array) -> FloatArray:
+        """Weighted and moved logits; another class may become the most probable one."""
+        return np.asarray(logits, np.float64) * self.scale + self.offset
+
+
+@dataclass(frozen=True)
+class Isotonic:
+    """max p becomes g(max p), g rising; the other classes share the rest as before. Zadrozny and Elkan 2002.
+
+    g is linear between its knots and constant outside.
+
+    Args:
+        knots: rising values of max p.
+        values: g there, between 0 and 1, both left out: no image has probability 0.
+    """
+
+    method: ClassVar[Method] = "isotonic"
+    knots: tuple[float, ...]
+    values: tuple[float, ...]
+
+    def apply(self, logits: Array) -> FloatArray:
+        """Logarithms of the calibrated probabilities."""
+        result = np.asarray(log_softmax(np.asarray(logits, np.float64), axis=1))
+        if result.shape[1] == 1:
+            return result
+        rows, top = np.arange(len(result)), logits.argmax(axis=1)
+        share = np.interp(np.exp(result[rows, top]), self.knots, self.values)
+        result[rows, top] = -np.inf
+        result = np.asarray(log_softmax(result, axis=1)) + np.log1p(-share)[:, None]
+        result[rows, top] = np.log(share)
+        return np.asarray(result)
+
+
+CALIBRATIONS: dict[str, type[Temperature | Vector | Isotonic]] = {
+    cls.method: cls for cls in (Temperature, Vector, Isotonic)
+}
+
+
+@dataclass(frozen=True)
+class CalibrationFit:
+    """A calibration, and why it or nothing is used.
+
+    Args:
+        calibration: what to use; temperature 1 where nothing is.
+        asked: the method that was to be fitted.
+        not_used: why it is not used; None where it is, or where `none` was asked for.
+        num_images: validation images that it was made from.
+        nll_before: mean NLL of these images without calibration, in nats.
+        nll_held_out: the same after calibration, each image by a fit to the other folds; equal to nll_before
+            for `none` and for one image.
+    """
+
+    calibration: Calibration
+    asked: Method
+    not_used: str | None
+    num_images: int
+    nll_before: float
+    nll_held_out: float
+
+    def to_json(self) -> dict[str, Any]:
+        """What `read_calibration` reads, and what it was made from."""
+        content = {key: value for key, value in vars(self).items() if key != "calibration"}
+        return {"method": self.calibration.method, "settings": vars(self.calibration), **content}
+
+
+def read_calibration(content: Mapping[str, Any]) -> Calibration:
+    """The calibration of stored JSON.
+
+    Raises:
+        InputError: it is none of this version.
+    """
+    try:
+        settings: dict[str, Any] = {
+            key: tuple(value) if isinstance(value, list) else float(value)
+            for key, value in content["settings"].items()
+        }
+        return CALIBRATIONS[content["method"]](**settings)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise InputError(f"No calibration of this version ({error}): run `dvc repro` to make it.") from None
+
+
+def fit_calibration(
+    logits: Array, labels: ArrayLike, *, method: Method, bracket: Bracket, folds: int, seed: int
+) -> CalibrationFit:
+    """Fit a calibration, and use it only if it makes the NLL of held-out folds smaller.
+
+    Args:
+        logits: (N, K) finite floats of validation images of known classes.
+        labels: (N,) int in 0..K-1: unknown (-1) and background (-2) images must be left out.
+        method: which.
+        bracket: lowest and highest temperature, around 1; a vector's weights are 1 / these at most and least.
+        folds: in how many parts the images are divided; effectively min(folds, N).
+        seed: of the division.
+
+    Raises:
+        InputError: no images, a label outside 0..K-1, a logit that is not finite, or a bracket without 1.
+    """
+    classes = checked_labels(logits, labels)
+    before = mean_nll(logits, classes)
+    if method == "none":
+        return CalibrationFit(Temperature(1.0), method, None, len(classes), before, before)
+    calibration, at_bound = _fit(logits, classes, method, bracket)
+    reason, held_out = None, before
+    if len(classes) > 1:
+        held_out = _held_out_nll(logits, classes, method, bracket, folds=folds, seed=seed)
+    if len(classes) == 1:
+        reason = "there is one validation image only, and none to judge it by"
+    elif at_bound:
+        reason = (
+            "the NLL still falls at the end of the bracket of calibrate.min_temperature and max_temperature, "
+            "as it does when the validation images are separated perfectly"
+        )
+    elif not held_out < before:
+        reason = f"it makes the NLL of held-out validation images {held_out:.4g}, which was {before:.4g}"
+    used: Calibration = calibration if reason is None else Temperature(1.0)
+    return CalibrationFit(used, method, reason, len(classes), before, held_out)
+
+
+def mean_nll(logits: Array, classes: NDArray[np.int64]) -> float:
+    """Mean negative log-likelihood of softmax(logits), in nats."""
+    return float(probability_quality(logits, classes, 1.0)[1].mean())
+
+
+def _fit(
+    logits: Array, classes: NDArray[np.int64], method: Method, bracket: Bracket
+) -> tuple[Calibration, bool]:
+    """A calibration, and whether it lies at an end of its bracket."""
+    if method == "temperature":
+        fit = fit_temperature(logits, classes, min_temperature=bracket[0], max_temperature=bracket[1])
+        return Temperature(fit.temperature), fit.at_bound
+    if method == "vector":
+        weight, offset, at_bound = fit_vector(logits, classes, lowest=1 / bracket[1], highest=1 / bracket[0])
+        return Vector(tuple(weight.tolist()), tuple(offset.tolist())), at_bound
+    return _fit_isotonic(logits, classes), False
+
+
+def _held_out_nll(
+    logits: Array, classes: NDArray[np.int64], method: Method, bracket: Bracket, *, folds: int, seed: int
+) -> float:
+    """Mean NLL of at least two images, each after a calibration of the other folds."""
+    order = np.random.default_rng(seed).permutation(len(classes))
+    total = 0.0
+    for rows in np.array_split(order, min(folds, len(classes))):
+        others = np.setdiff1d(order, rows)
+        calibration, _ = _fit(logits[others], classes[others], method, bracket)
+        total += mean_nll(calibration.apply(logits[rows]), classes[rows]) * len(rows)
+    return total / len(classes)
+
+
+def _fit_isotonic(logits: Array, classes: NDArray[np.int64]) -> Isotonic:
+    """Rising shares of right predictions, kept 1 / (N + 1) away from 0 and 1."""
+    confidence = probability_quality(logits, classes, 1.0)[0]
+    knots, index, count = np.unique(confidence, return_inverse=True, return_counts=True)
+    right = np.bincount(index, logits.argmax(axis=1) == classes)
+    values = np.asarray(isotonic_regression(right / count, weights=count).x)
+    margin = 1 / (len(classes) + 1)
+    ends = np.append(np.flatnonzero(np.diff(values)), len(values) - 1)  # of the stretches of equal values
+    starts = np.append(0, ends[:-1] + 1)
+    kept = np.unique(np.concatenate([starts, ends]))
+    return Isotonic(tuple(knots[kept].tolist()), tuple(values[kept].clip(margin, 1 - margin).tolist()))

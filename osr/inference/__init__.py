@@ -1,0 +1,1 @@
+"""Trained networks at work: outputs of many images, verdicts on new ones."""

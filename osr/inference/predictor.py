@@ -1,0 +1,194 @@
+"""The deployable open-set classifier: images in, a known class or "unknown" out."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy.special import softmax
+
+from osr.calibration.calibrators import Calibration, read_calibration
+from osr.detectors.base import Detector
+from osr.detectors.registry import load_detector, odin_of
+from osr.errors import InputError
+from osr.models.open_set_model import OpenSetModel
+from osr.outputs import UNKNOWN, Outputs
+
+UNKNOWN_NAME = "unknown"
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What the classifier says of N images.
+
+    Args:
+        labels: N names: a known class, or "unknown" where the score is above the threshold.
+        predictions: (N,) int64 in 0..K-1, the nearest known class, whatever the score says.
+        scores: (N,) float64, higher = more unknown.
+        probabilities: (N, K) float32, of the known classes after calibration; rows sum to 1.
+    """
+
+    labels: tuple[str, ...]
+    predictions: NDArray[np.int64]
+    scores: NDArray[np.float64]
+    probabilities: NDArray[np.float32]
+
+
+class Predictor:
+    """Network, calibration, detector and threshold of one run.
+
+    Args:
+        model: the network.
+        detector: fitted on its outputs.
+        threshold: an image is accepted as known when its score is at most this.
+        calibration: turns logits into those of the probabilities.
+        batch_size: images per forward pass, at most.
+    """
+
+    def __init__(
+        self,
+        model: OpenSetModel,
+        detector: Detector,
+        *,
+        threshold: float,
+        calibration: Calibration,
+        batch_size: int,
+    ) -> None:
+        self.model = model.eval()
+        self.detector = detector
+        self.threshold = threshold
+        self.calibration = calibration
+        self.batch_size = batch_size
+
+    @classmethod
+    def load(
+        cls,
+        *,
+        weights: Path,
+        calibration: Path,
+        detector: Path,
+        thresholds: Path,
+        batch_size: int,
+        device: torch.device | str = "cpu",
+    ) -> Self:
+        """Read the files of a run; never runs stored code.
+
+        Args:
+            weights: what `OpenSetModel.save` wrote.
+            calibration: JSON of `CalibrationFit.to_json`.
+            detector: what `Detector.save` wrote.
+            thresholds: JSON, name of the detector -> {"value": theta, …}.
+            batch_size: images per forward pass, at most.
+            device: where the network runs.
+
+        Raises:
+            InputError: a file is missing or damaged, or there is no threshold for this detector.
+        """
+        fitted = load_detector(detector, device=device)
+        values = _read_json(thresholds)
+        if fitted.name not in values:
+            raise InputError(
+                f"{thresholds} has no threshold for {fitted.name}; there are: {', '.join(values)}."
+            )
+        return cls(
+            OpenSetModel.load(weights).to(device),
+            fitted,
+            threshold=float(values[fitted.name]["value"]),
+            calibration=read_calibration(_read_json(calibration)),
+            batch_size=batch_size,
+        )
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """Names of the K known classes, in label order."""
+        return self.model.class_names
+
+    @property
+    def channels(self) -> int:
+        """1 or 3: what images should have; a colour network takes grey images, too."""
+        return self.model.image_format.channels
+
+    def predict(
+        self, images: Sequence[NDArray[np.uint8]] | NDArray[np.uint8], *, threshold: float | None = None
+    ) -> Verdict:
+        """Judge images.
+
+        Args:
+            images: N arrays (H, W, C) uint8 of any sizes, or one array (N, H, W, C).
+            threshold: instead of the stored one.
+
+        Raises:
+            InputError: an image has another type or shape.
+        """
+        outputs = self._outputs(images)
+        scores = self.detector.score(outputs)
+        theta = self.threshold if threshold is None else threshold
+        predictions = outputs.predictions
+        return Verdict(
+            labels=tuple(
+                self.class_names[index] if score <= theta else UNKNOWN_NAME
+                for index, score in zip(predictions, scores, strict=True)
+            ),
+            predictions=predictions,
+            scores=scores,
+            probabilities=softmax(self.calibration.apply(outputs.logits), axis=1).astype(np.float32),
+        )
+
+    def _outputs(self, images: Sequence[NDArray[np.uint8]] | NDArray[np.uint8]) -> Outputs:
+        """One forward pass; images of one size share a batch, and each is resized as in training."""
+        head = self.model.head
+        with torch.no_grad():
+            weight, bias = head.affine()
+        num_classes = head.num_classes
+        logits = np.empty((len(images), len(weight)), np.float32)
+        features = np.empty((len(images), weight.shape[1]), np.float32)
+        odin = odin_of(self.detector)
+        odin_scores = np.empty((len(images), int(odin is not None)))
+        device = next(self.model.parameters()).device
+        with torch.inference_mode():
+            for rows in self._batches(images):
+                batch = torch.from_numpy(np.stack([images[row] for row in rows]).transpose(0, 3, 1, 2).copy())
+                found = self.model(batch.to(device))
+                logits[rows], features[rows] = (part.float().cpu().numpy() for part in found)
+                if odin:
+                    odin_scores[rows, 0] = odin.scores_of(self.model, batch.to(device)).cpu().numpy()
+        return Outputs(
+            logits=logits[:, :num_classes],
+            features=features,
+            labels=np.full(len(images), UNKNOWN, np.int64),
+            index=np.arange(len(images)),
+            weight=weight.detach()[:num_classes].float().cpu().numpy(),
+            bias=np.zeros(num_classes, np.float32)
+            if bias is None
+            else bias.detach()[:num_classes].cpu().numpy(),
+            extra_logits=logits[:, num_classes:],
+            odin=odin_scores,
+        )
+
+    def _batches(self, images: Sequence[NDArray[np.uint8]] | NDArray[np.uint8]) -> list[list[int]]:
+        """Rows of images of one shape, at most `batch_size` each."""
+        of_shape: dict[tuple[int, ...], list[int]] = {}
+        for row, image in enumerate(images):
+            right = image.ndim == 3 and image.dtype == np.uint8 and image.shape[2] in {1, self.channels}
+            if not right or 0 in image.shape:
+                found = f"{image.dtype} of shape {image.shape}"
+                raise InputError(f"image {row} must be (H, W, {self.channels}) uint8, not {found}.")
+            of_shape.setdefault(image.shape, []).append(row)
+        return [
+            rows[start : start + self.batch_size]
+            for rows in of_shape.values()
+            for start in range(0, len(rows), self.batch_size)
+        ]
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        raise InputError(f"{path} is missing: run `dvc repro` to make it.")
+    content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return content

@@ -1,0 +1,35 @@
+"""Headline metrics with the ends of their bootstrap intervals, as the section `evaluate` asks for."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from numpy.typing import ArrayLike
+
+from osr.metrics.bootstrap import bootstrap_intervals
+from osr.metrics.settings import EvaluateSettings
+
+
+def metrics_with_ends(
+    known: ArrayLike, correct: ArrayLike, unknown: ArrayLike, settings: EvaluateSettings
+) -> dict[str, float]:
+    """The headline metrics and `accuracy`, each with NAME_low and NAME_high; see `bootstrap_intervals`."""
+    intervals = bootstrap_intervals(
+        known,
+        correct,
+        unknown,
+        replicates=settings.bootstrap_replicates,
+        confidence=settings.confidence,
+        seed=settings.seed,
+        num_threads=2,
+    )
+    found = {name: interval.estimate for name, interval in intervals.items()}
+    for name, interval in intervals.items():
+        found |= {f"{name}_low": interval.low, f"{name}_high": interval.high}
+    return found
+
+
+def by_metric(per_detector: Mapping[str, Mapping[str, float]]) -> dict[str, dict[str, float]]:
+    """Turn detector -> metric into metric -> detector, the order of the metric names in MLflow."""
+    names = next(iter(per_detector.values()))
+    return {name: {key: metrics[name] for key, metrics in per_detector.items()} for name in names}

@@ -1,0 +1,170 @@
+"""The schema of params.yaml: every key is required, unknown ones are refused, ranges are checked."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Self
+
+from pydantic import BaseModel, ValidationError, model_validator
+from ruamel.yaml import YAML
+from ruamel.yaml.error import MarkedYAMLError, YAMLError
+
+from osr.calibration.settings import CalibrateSettings
+from osr.data.settings import FLIP_SAFE, DatasetSettings
+from osr.detectors.settings import DetectorsSettings
+from osr.errors import InputError
+from osr.inference.settings import ExtractionSettings
+from osr.losses.settings import EXTRA_CLASS_LOSSES, LossesSettings
+from osr.metrics.settings import EvaluateSettings
+from osr.models.settings import ModelSettings
+from osr.plots.settings import PlotSettings
+from osr.settings.base import Section
+from osr.settings.sentences import sentences
+from osr.splits.settings import SplitSettings
+from osr.training.settings import TrainSettings
+
+
+class Params(Section):
+    """The whole of params.yaml."""
+
+    dataset: DatasetSettings
+    split: SplitSettings
+    model: ModelSettings
+    train: TrainSettings
+    losses: LossesSettings
+    extraction: ExtractionSettings
+    calibrate: CalibrateSettings
+    detectors: DetectorsSettings
+    evaluate: EvaluateSettings
+    plot: PlotSettings
+
+    @model_validator(mode="after")
+    def _relations(self) -> Self:
+        if self.plot.detector not in self.detectors.enabled:
+            raise ValueError(
+                f"plot.detector is {self.plot.detector!r}, but must be one of detectors.enabled: "
+                f"{', '.join(self.detectors.enabled)}"
+            )
+        backbone = self.model.backbone
+        if backbone.frozen and backbone.weights == "none" and ":" not in backbone.name:
+            raise ValueError(
+                "model.backbone.frozen is true, but must be false while model.backbone.weights is 'none': a "
+                "frozen backbone never learns"
+            )
+        if self.train.loss == "arpl" and self.model.head.name != "reciprocal":
+            raise ValueError(
+                f"model.head.name is {self.model.head.name!r}, but must be 'reciprocal' when train.loss is "
+                "'arpl'"
+            )
+        self._check_unknowns()
+        if self.train.augmentation.flip:
+            self._check_flip()
+        extra, needed = self.model.head.extra_classes, self.train.loss in EXTRA_CLASS_LOSSES
+        if needed != bool(extra):
+            raise ValueError(
+                f"model.head.extra_classes is {extra}, but must be {'at least 1' if needed else '0'} when "
+                f"train.loss is {self.train.loss!r}; {', '.join(EXTRA_CLASS_LOSSES)} learn extra classes"
+            )
+        if "odin" in self.detectors.used and not self.extraction.odin:
+            raise ValueError(
+                "detectors.enabled holds 'odin', but must not while extraction.odin is false: it needs the "
+                "network again"
+            )
+        held_out = self.split.background and self.split.background_val_fraction
+        if self.detectors.threshold_rule == "background" and not held_out:
+            raise ValueError(
+                "detectors.threshold_rule is 'background', but must be acceptance or conformal unless "
+                "split.background names classes and split.background_val_fraction is above 0"
+            )
+        if "kplus1" in self.detectors.used and not extra:
+            raise ValueError(
+                "detectors.enabled holds 'kplus1', but must not while model.head.extra_classes is 0: it "
+                f"reads the extra class that train.loss {', '.join(EXTRA_CLASS_LOSSES)} learn"
+            )
+        return self
+
+    def _check_unknowns(self) -> None:
+        """Refuse a test without unknown images, as far as the settings say so."""
+        if self.dataset.unknown_sources:
+            return
+        if self.split.protocol == "explicit" and not self.split.unknown:
+            raise ValueError(
+                "split.unknown is [], but must hold at least 1 of the classes when split.protocol is "
+                "'explicit' and dataset.unknown_sources is []"
+            )
+        if self.split.num_unknown == 0:
+            raise ValueError(
+                "split.num_unknown is 0, but must be at least 1 or 'all' while dataset.unknown_sources is []"
+            )
+
+    def _check_flip(self) -> None:
+        """Refuse to mirror images of named sets whose classes it changes, and of others by default."""
+        names = {self.dataset.name, self.split.lists_of}
+        never = sorted(name for name in names if FLIP_SAFE.get(name) is False)
+        if never:
+            raise ValueError(
+                f"train.augmentation.flip is true, but must be false for {never[0]}: a mirrored image is no "
+                "longer of its class"
+            )
+        if self.dataset.name not in FLIP_SAFE and self.dataset.flip_safe is not True:
+            raise ValueError(
+                "train.augmentation.flip is true, but must be false unless dataset.flip_safe is true, which "
+                f"says that mirrored images of {self.dataset.name} keep their class"
+            )
+
+
+def load_params(path: Path) -> Params:
+    """Read and check a params.yaml.
+
+    Raises:
+        InputError: the file is missing, is no YAML, or breaks the schema; one sentence per broken rule.
+    """
+    return check_params(read_yaml(path), source=str(path))
+
+
+def read_yaml(path: Path) -> Any:
+    """What a file of settings holds, unchecked, read with the parser that DVC uses.
+
+    Raises:
+        InputError: the file is missing or is no YAML.
+    """
+    try:
+        return YAML(typ="safe", pure=True).load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise InputError(f"{path} is missing: every setting of the experiment stands in it.") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{path} cannot be read as text: {error}.") from None
+    except YAMLError as error:
+        raise InputError(f"{path} is not valid YAML{_yaml_problem(error)}.") from None
+
+
+def check_params(content: Any, *, source: str) -> Params:
+    """Check settings that were read from `source`.
+
+    Raises:
+        InputError: one sentence per broken rule: key, rule, value, choices.
+    """
+    if content is None:
+        raise InputError(f"{source} is empty: every setting of the experiment stands in it.")
+    if not isinstance(content, dict):
+        raise InputError(f"{source} must hold sections of settings, not {content!r}.")
+    try:
+        return Params.model_validate(content)
+    except ValidationError as error:
+        raise InputError("\n".join(f"{source}: {text}" for text in sentences(error, Params))) from None
+
+
+def flatten(params: BaseModel | dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Dotted keys, as `dvc exp run -S` and the MLflow row name them."""
+    content = params.model_dump(mode="json") if isinstance(params, BaseModel) else params
+    flat: dict[str, Any] = {}
+    for key, value in content.items():
+        flat |= flatten(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
+    return flat
+
+
+def _yaml_problem(error: YAMLError) -> str:
+    """Line and problem of a parser's error; without a mark, all it says."""
+    if isinstance(error, MarkedYAMLError) and error.problem_mark is not None:
+        return f", line {error.problem_mark.line + 1}: {error.problem}"
+    return f": {' '.join(str(error).split())}"

@@ -1,1 +1,0 @@
-"""Published class splits by name."""

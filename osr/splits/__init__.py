@@ -1,0 +1,1 @@
+"""Which classes are known and which images train, validate and test."""

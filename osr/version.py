@@ -1,0 +1,3 @@
+"""The version of this package, which pyproject.toml takes from here."""
+
+VERSION = "0.2.0"

@@ -1,0 +1,255 @@
+"""The `osr` command: one tree of commands. Nothing heavy is imported before one of them runs."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import logging
+import os
+import signal
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from osr.errors import InputError
+from osr.version import VERSION
+from pipeline.workspace.stages import PARAMS, STAGES
+
+Parser = argparse.ArgumentParser
+
+SHELLS = ("bash", "zsh", "tcsh")
+SETTING = "a setting other than in params.yaml; may be given several times"
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command; bad input ends with its sentence on standard error and status 1."""
+    options = make_parser().parse_args(arguments)
+    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
+    try:
+        status: int = importlib.import_module(options.module).run(options)
+        sys.stdout.flush()  # here, where a reader that went away is no error
+    except InputError as error:
+        sys.stderr.write(f"ERROR: {error}\n")
+        return 1
+    except KeyboardInterrupt:
+        sys.stderr.write("ERROR: interrupted.\n")
+        return 128 + signal.SIGINT
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # nor when the interpreter ends
+        return 128 + signal.SIGPIPE
+    return status
+
+
+def make_parser() -> Parser:
+    """The whole tree; each command names the module whose `run(options)` does it."""
+    parser = Parser(
+        prog="osr",
+        description="Open-set recognition: train, judge, compare. Run it where params.yaml and dvc.yaml are.",
+        epilog="`osr COMMAND --help` says more. A single stage is `osr run STAGE`, or `dvc repro STAGE`.",
+    )
+    parser.add_argument("--version", action="version", version=f"osr {VERSION}")
+    parser.add_argument(
+        "--print-completion",
+        choices=SHELLS,
+        action=_PrintCompletion,
+        help='print completion for a shell: eval "$(osr --print-completion bash)"',
+    )
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    for name, (module, told, add_arguments) in COMMANDS.items():
+        command = commands.add_parser(
+            name,
+            help=told,
+            description=_full(name, told),
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+        command.set_defaults(module=module)
+        add_arguments(command)
+    return parser
+
+
+def _full(name: str, told: str) -> str:
+    examples = EXAMPLES.get(name, "")
+    return f"{told[0].upper()}{told[1:]}.{examples and chr(10) + examples}"
+
+
+def _run(command: Parser) -> None:
+    add = command.add_argument
+    add("stage", nargs="?", choices=STAGES, metavar="STAGE", help=f"run no further than {', '.join(STAGES)}")
+    add("--preset", action="append", default=[], metavar="NAME", help="a file in presets/; a later one wins")
+    add("-S", dest="settings", action="append", default=[], metavar="KEY=VALUE", help=SETTING)
+    add("--overrides", default="", metavar="TEXT", help='settings in one text: "train.lr=1e-3 split.trial=1"')
+    add("--force", action="store_true", help="run stages again that nothing changed for")
+    add("--sync", action="store_true", help="afterwards send MLflow what it does not hold yet")
+
+
+def _predict(command: Parser) -> None:
+    add = command.add_argument
+    add("paths", nargs="+", type=Path, metavar="PATH", help="an image, or a folder of images")
+    add("--detector", metavar="NAME", help="one of detectors.enabled; otherwise plot.detector")
+    add("--threshold", type=float, metavar="SCORE", help="scores above are unknown; otherwise the fitted one")
+    add("--format", choices=("csv", "json"), default="csv", help="of the verdicts (%(default)s)")
+    add("--output", type=Path, metavar="FILE", help="write there instead of standard output")
+
+
+def _compare(command: Parser) -> None:
+    add = command.add_argument
+    metrics = ("auroc", "auoscr", "closed_set/accuracy")
+    forms = ("terminal", "markdown", "csv", "latex")
+    add("--files", action="store_true", help="the present run's files instead of MLflow's rows")
+    add("--metrics", nargs="+", default=list(metrics), metavar="NAME", help=f"columns ({' '.join(metrics)})")
+    add("--where", action="append", default=[], metavar="KEY=VALUE", help="only runs with this parameter")
+    add("--missing", action="store_true", help="print the commands that queue missing trials, and no table")
+    add("--format", choices=forms, default="terminal", help="of the table (%(default)s)")
+    add("--out", type=Path, metavar="FILE", help="write the table there instead of standard output")
+    add("--diagram", type=Path, metavar="FILE", help="also draw mean ranks over runs: a png, pdf or svg")
+    add(
+        "--confidence",
+        type=float,
+        default=0.95,
+        metavar="SHARE",
+        help="of intervals over repeats (%(default)s)",
+    )
+    told = "p-value below which methods differ (%(default)s)"
+    add("--significance", type=float, default=0.05, metavar="SHARE", help=told)
+
+
+def _sweep(command: Parser) -> None:
+    which = command.add_mutually_exclusive_group(required=True)
+    which.add_argument("name", nargs="?", metavar="NAME", help="a file in sweeps/")
+    which.add_argument("--list", action="store_true", help="print the sweeps there are")
+    add = command.add_argument
+    add("--queue", action="store_true", help="queue the experiments instead of printing the commands")
+    add("--missing", action="store_true", help="only those without a finished run in MLflow")
+    add("-S", dest="overrides", action="append", default=[], metavar="KEY=VALUE", help=SETTING)
+
+
+def _preset(command: Parser) -> None:
+    add = command.add_argument
+    add("names", nargs="*", metavar="NAME", help="a file in presets/; a later one wins")
+    add("--apply", action="store_true", help=f"write them into {PARAMS} instead")
+    add("--list", action="store_true", help="print the presets there are")
+
+
+def _register(command: Parser) -> None:
+    add = command.add_argument
+    add("name", metavar="NAME", help="of the registered model")
+    add("--alias", metavar="NAME", help="points to this version from now on")
+    add("--detector", metavar="NAME", help="one of detectors.enabled; otherwise plot.detector")
+
+
+def _leaderboard(command: Parser) -> None:
+    add, metrics = command.add_argument, STAGES["evaluate"].metrics
+    add("metrics", nargs="?", type=Path, default=metrics, metavar="FILE", help="of evaluate (%(default)s)")
+    add("--out", type=Path, metavar="STEM", help="write STEM.csv, STEM.md and STEM.png")
+
+
+def _tracking(command: Parser) -> None:
+    actions = command.add_subparsers(title="actions", metavar="ACTION", required=True)
+    told = "send MLflow what it does not hold yet of the present run"
+    actions.add_parser("sync", help=told, description=_full("sync", told))
+
+
+def _split(command: Parser) -> None:
+    command.add_argument("--report", action="store_true", required=True, help="print it as a table")
+
+
+class _PrintCompletion(argparse.Action):
+    def __call__(self, parser: Parser, _namespace: Any, shell: Any, _option: str | None = None) -> None:
+        import shtab
+
+        for action in _actions(parser):
+            if action.type is Path:
+                action.complete = shtab.FILE  # type: ignore[attr-defined]
+        parser.exit(0, shtab.complete(parser, shell))
+
+
+def _actions(parser: Parser) -> Iterator[argparse.Action]:
+    """Of the parser and of all below it."""
+    for action in parser._actions:
+        yield action
+        if isinstance(action, argparse._SubParsersAction):
+            for command in action.choices.values():
+                yield from _actions(command)
+
+
+EXAMPLES = {
+    "run": """
+osr run                                        all six stages; only what changed runs again
+osr run train                                  no further than stage train
+osr run --preset digits_quick -S split.trial=1    an experiment: `dvc exp run` with these settings
+""",
+    "predict": """
+osr predict photo.png folder/ --output verdicts.csv
+
+The status is 1 when an image could not be read; the others are judged all the same.
+""",
+    "compare": """
+osr compare                                        all finished runs in MLflow
+osr compare --files                                the present run, from its files
+osr compare --metrics auroc fpr_at_95tpr_known --format latex --out table.tex
+osr compare --diagram ranks.pdf                    also draw the methods' mean ranks over runs
+osr compare --missing | sh && dvc queue start      run the trials that are missing
+
+Runs that differ in split.trial, split.seed and train.seed alone are repeats: their mean comes with half its
+t-interval. A single run comes with its bootstrap interval over images. Marked are the best method and those
+that do not differ from it significantly (paired t-test over the repeats that both have; for one run of
+--files a paired bootstrap over its images; Holm's correction). Where nothing differs, nothing is marked.
+The diagram shows the first metric: bars join methods whose mean ranks differ by less than the critical
+difference (Friedman, Nemenyi; Demšar 2006). It takes runs as independent, while trials of one data set share
+images.
+""",
+    "sweep": """
+osr sweep NAME                                 print the `dvc exp run --queue` lines
+osr sweep NAME --queue && dvc queue start --jobs 2
+osr sweep NAME --missing --queue               only what MLflow holds no finished run of
+osr sweep NAME --queue -S train.epochs=2       with other settings
+osr sweep NAME --queue -S split.trial=1        one value instead of those in the grid
+""",
+    "preset": """
+dvc exp run $(osr preset NAME) -S split.trial=1     an experiment, or with --queue a sweep
+osr preset NAME --apply                             write it into params.yaml
+osr preset --list
+""",
+    "register": """
+osr register digits --alias champion
+""",
+    "leaderboard": """
+osr leaderboard                                     the present run, into artifacts/leaderboard and figures
+osr leaderboard RUN/metrics/evaluate.json --out docs/leaderboard/mnist
+""",
+}
+COMMANDS: dict[str, tuple[str, str, Callable[[Parser], None]]] = {
+    "run": ("pipeline.experiments.launch", "run the pipeline, or what changed of it (`dvc repro`)", _run),
+    "predict": (
+        "pipeline.serving.predict",
+        "judge new images with the present run: a class, or unknown",
+        _predict,
+    ),
+    "compare": (
+        "pipeline.comparing.compare",
+        "a table over runs, the best marked where it is significant",
+        _compare,
+    ),
+    "leaderboard": (
+        "pipeline.report.leaderboard",
+        "a table and a figure of one run's detectors",
+        _leaderboard,
+    ),
+    "preset": ("pipeline.experiments.preset", "named settings as flags for `dvc exp run`", _preset),
+    "sweep": ("pipeline.experiments.sweep", "print or queue the experiments of a published table", _sweep),
+    "split": (
+        "pipeline.report.split_report",
+        "what is in the split: classes, images, groups, duplicates",
+        _split,
+    ),
+    "register": (
+        "pipeline.serving.register",
+        "put the present run's classifier into MLflow's registry",
+        _register,
+    ),
+    "tracking": ("pipeline.tracking.sync", "bring MLflow up to date", _tracking),
+}
+
+if __name__ == "__main__":
+    sys.exit(main())

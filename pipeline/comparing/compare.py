@@ -1,0 +1,173 @@
+"""Command compare: a table over runs, mean and interval of each method, the best marked."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import math
+import sys
+import textwrap
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from functools import cache
+
+from osr.errors import InputError
+from osr.metrics.bootstrap import FloatArray, bootstrap_replicates
+from osr.metrics.comparison import bootstrap_difference
+from osr.params import flatten, load_params
+from pipeline.comparing.grouping import REPEATS, Method
+from pipeline.comparing.missing import TRIAL, Gap, command, gaps
+from pipeline.comparing.summary import PValue, Section, sections
+from pipeline.comparing.tables import print_terminal, to_csv, to_latex, to_markdown
+from pipeline.experiments.named import names_in
+from pipeline.experiments.sweep import missing
+from pipeline.experiments.sweep_file import FOLDER as SWEEPS
+from pipeline.experiments.sweep_file import load_sweep
+from pipeline.tracking.results import Result, read_files, read_scores, read_store, select
+from pipeline.tracking.store import connect
+from pipeline.workspace.place import workspace_root
+from pipeline.workspace.stages import PARAMS
+
+WRITERS = {"markdown": to_markdown, "csv": to_csv, "latex": to_latex}
+
+_MAX_REASON_LENGTH = 200
+
+logger = logging.getLogger("osr.compare")
+
+
+def run(options: argparse.Namespace) -> int:
+    """Print the table, or the commands that run what is missing.
+
+    Raises:
+        InputError: bad options, or MLflow cannot be reached.
+    """
+    _check(options)
+    results = select([read_files()] if options.files else _stored(), options.where)
+    if options.missing:
+        _print_missing(results)
+        return 0
+    _print_tables(_tables(results, options), options)
+    if options.diagram is not None:
+        from pipeline.comparing.diagram import write_diagram  # matplotlib takes half a second
+
+        metric, significance = options.metrics[0], options.significance
+        write_diagram(results, metric, options.diagram, significance=significance)
+    return 0
+
+
+def _check(options: argparse.Namespace) -> None:
+    for name in ("confidence", "significance"):
+        if not 0 < getattr(options, name) < 1:
+            raise InputError(f"--{name} must lie between 0 and 1, not {getattr(options, name)}.")
+    for name in ("out", "diagram"):
+        path = getattr(options, name)
+        if path is not None and not path.parent.is_dir():
+            raise InputError(f"--{name} {path}: the folder {path.parent} does not exist.")
+        if path is not None and path.is_dir():
+            raise InputError(f"--{name} {path}: must be a file, but it is a folder.")
+
+
+def _stored() -> list[Result]:
+    """The rows in MLflow.
+
+    Raises:
+        InputError: the store cannot be reached.
+    """
+    from mlflow.exceptions import MlflowException
+    from sqlalchemy.exc import SQLAlchemyError
+
+    try:
+        return read_store(connect(workspace_root()))
+    except (MlflowException, SQLAlchemyError, OSError) as error:
+        reason = textwrap.shorten(f"{type(error).__name__}: {error}", _MAX_REASON_LENGTH)
+        raise InputError(
+            f"MLflow cannot be read ({reason}); --files compares the detectors of the present run without it."
+        ) from error
+
+
+def _tables(results: Sequence[Result], options: argparse.Namespace) -> list[Section]:
+    tables = sections(
+        results,
+        options.metrics,
+        confidence=options.confidence,
+        significance=options.significance,
+        p_value=_bootstrap_p_value() if options.files else None,
+    )
+    lacking = [] if options.files else gaps(results)
+    return [
+        replace(table, notes=(*_legend(table, options), *table.notes, *_gap_notes(table, lacking)))
+        for table in tables
+    ]
+
+
+def _legend(table: Section, options: argparse.Namespace) -> Iterator[str]:
+    """What the signs in the table mean, those that are in it."""
+    cells = [cell for line in table.lines for cell in line.cells.values() if cell is not None]
+    share = f"{100 * options.confidence:g} %"
+    if any(cell.n > 1 for cell in cells):
+        yield f"±: half the {share} t-interval over n runs that differ in {', '.join(REPEATS)} alone."
+    if any(cell.n == 1 and not math.isnan(cell.low) for cell in cells):
+        yield "[low, high]: the bootstrap interval of a single run over its images."
+    test = (
+        "paired bootstrap over the images" if options.files else "paired t-test over the runs that both have"
+    )
+    if any(cell.best for cell in cells):
+        yield (
+            "Marked: the best, and what does not differ from it significantly "
+            f"({test}, Holm's correction, p >= {options.significance:g})."
+        )
+    elif all(cell.n == 1 for cell in cells) and not options.files:
+        yield "Nothing is marked: single runs show no differences; --files compares detectors on the images."
+    elif len(table.lines) > 1:
+        yield f"Nothing is marked: no difference from the best is significant ({test}, Holm's correction)."
+
+
+def _gap_notes(table: Section, lacking: Sequence[Gap]) -> Iterator[str]:
+    for gap in lacking:
+        if gap.task == table.task:
+            runs = f" of {gap.settings}" if gap.settings else ""
+            trials = ", ".join(map(str, gap.trials))
+            yield f"Not run: {TRIAL} {trials}{runs}; --missing prints the command that does."
+
+
+def _print_tables(tables: Sequence[Section], options: argparse.Namespace) -> None:
+    if options.format == "terminal" and options.out is None:
+        print_terminal(tables, sys.stdout)
+    elif options.format == "terminal":
+        with options.out.open("w", encoding="utf-8") as file:
+            print_terminal(tables, file)
+    elif options.out is None:
+        sys.stdout.write(WRITERS[options.format](tables))
+    else:
+        options.out.write_text(WRITERS[options.format](tables), encoding="utf-8")
+
+
+def _print_missing(results: Sequence[Result]) -> None:
+    """The commands of missing trials, and as comments, which a shell passes over, those of named sweeps."""
+    current = {key: str(value) for key, value in flatten(load_params(PARAMS)).items()}
+    lines = [command(gap, current) for gap in gaps(results)] or ["# no trial is missing"]
+    for name in names_in(SWEEPS):
+        sweep = load_sweep(name)
+        if lacking := len(missing(sweep, results)):
+            whole = f"{lacking} of {len(sweep.experiments())} experiments not run"
+            lines.append(f"# sweep {name}, {whole}: osr sweep {name} --missing --queue")
+    sys.stdout.write("\n".join(lines) + "\n")
+
+
+def _bootstrap_p_value() -> PValue:
+    """The paired test between two detectors of the present run, on the same images and draws."""
+    scores, settings = read_scores(), load_params(PARAMS).evaluate
+
+    @cache
+    def drawn(detector: str) -> dict[str, FloatArray]:
+        return bootstrap_replicates(
+            *scores[detector], replicates=settings.bootstrap_replicates, seed=settings.seed, num_threads=2
+        )
+
+    def p_value(metric: str, one: Method, two: Method) -> float:
+        first, second = (drawn(method.detector).get(metric) for method in (one, two))
+        if first is None or second is None:
+            return 1.0  # not resampled, so nothing is known of its spread
+        return bootstrap_difference(first, second, estimate=0.0, confidence=0.95).p_value
+
+    return p_value

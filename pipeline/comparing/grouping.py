@@ -1,0 +1,174 @@
+"""Which runs may be averaged: those of one task and one method that differ in trial and seeds alone.
+
+A task is a data set with a protocol; nothing is averaged across tasks. A method is a detector with the
+settings that differ within the task.
+"""
+
+from __future__ import annotations
+
+import ast
+import difflib
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from osr.errors import InputError
+from pipeline.experiments.preset import override_text
+from pipeline.tracking.results import COMMIT, DIGEST, SPLIT_DIGEST, Result
+
+REPEATS = ("split.trial", "split.seed", "train.seed")
+TASK = ("dataset.name", "split.protocol", "split.known", "split.unknown", "dataset.unknown_sources")
+# These change how results are shown, or how sure they are, but not the results.
+NOT_SETTINGS = ("plot.", "evaluate.", "extraction.", "detectors.enabled", DIGEST, SPLIT_DIGEST, COMMIT)
+ENTRY_POINT = ("preset", "overrides")  # parameters in MLproject, which `mlflow run` puts among the params
+DETECTORS_OF = "auroc/"  # evaluate writes this metric for every detector
+
+Repeat = tuple[str, ...]
+Settings = tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True)
+class Method:
+    """A detector with the settings that set it apart: (key, value) pairs in the order of the keys."""
+
+    detector: str
+    settings: Settings
+
+
+Runs = Mapping[Method, Mapping[Repeat, Result]]
+
+
+def by_task(results: Sequence[Result]) -> dict[str, list[Result]]:
+    """The results of each data set and protocol; other explicit class lists are another protocol."""
+    tasks: dict[str, list[Result]] = {}
+    for result in results:
+        dataset, protocol, known, unknown, sources = (result.params.get(key, "?") for key in TASK)
+        lists = f" {known} / {unknown}" if protocol == "explicit" else ""
+        others = "" if sources in ("?", "[]") else f", unknown sources {override(sources)}"
+        tasks.setdefault(f"{dataset}, protocol {protocol}{lists}{others}", []).append(result)
+    return tasks
+
+
+def override(text: str) -> str:
+    """A param of MLflow, which is Python's text, as DVC reads overrides; parts that are None are left out."""
+    try:
+        value = ast.literal_eval(text)
+    except (ValueError, SyntaxError):
+        return override_text(text)
+    # A number stays as it was written; a text that merely looks like one cannot be told apart.
+    return override_text(_given(value)) if isinstance(value, list | bool | None) else text
+
+
+def _given(value: Any) -> Any:
+    """Without the entries of unknown sources that stand for "as in the data set"."""
+    if isinstance(value, list):
+        return [_given(part) for part in value]
+    if isinstance(value, dict):
+        given = {key: _given(part) for key, part in value.items() if part is not None}
+        return {key: part for key, part in given.items() if part != {}}
+    return value
+
+
+def check_test_sets(task: str, results: Sequence[Result]) -> None:
+    """Refuse results that name the same trial and split seed, but were tested on other images.
+
+    Raises:
+        InputError: there are such results; the sentence names two of them and what sets them apart.
+    """
+    first: dict[Repeat, Result] = {}
+    for result in results:
+        one = first.setdefault(repeat_of(result)[:2], result)
+        if one.digest == result.digest:
+            continue
+        keys = sorted(
+            key
+            for key in one.params
+            if key.startswith(("split.", "dataset.")) and one.params[key] != result.params.get(key)
+        )
+        hint = keys[0] if keys else COMMIT
+        trial, seed = repeat_of(result)[:2]
+        raise InputError(
+            f"{task}: {one.name} and {result.name} both say split.trial {trial} and split.seed {seed}, but "
+            f"their test sets differ ({DIGEST} {one.digest or 'unknown'} and {result.digest or 'unknown'}): "
+            f"choose one with --where {hint}={one.params.get(hint, '…')}."
+        )
+
+
+def check_metrics(results: Sequence[Result], metrics: Sequence[str]) -> None:
+    """Refuse a metric that no result has.
+
+    Raises:
+        InputError: there is one; the sentence names the nearest, or all, without detectors and interval ends.
+    """
+    known = {key for result in results for key in result.metrics}
+    detectors = {key.removeprefix(DETECTORS_OF) for key in known if key.startswith(DETECTORS_OF)}
+    known |= {key.rpartition("/")[0] for key in known if key.rpartition("/")[2] in detectors}
+    for metric in metrics:
+        if metric not in known:
+            guess = difflib.get_close_matches(metric, known, n=1)
+            short = [key for key in sorted(known) if key.rpartition("/")[2] not in detectors]
+            names = [key for key in short if not key.endswith(("_low", "_high"))]
+            hint = f"did you mean {guess[0]!r}?" if guess else f"there are: {', '.join(names)}."
+            raise InputError(f"--metrics {metric}: no run has this metric; {hint}")
+
+
+def differing(results: Sequence[Result]) -> tuple[str, ...]:
+    """The params that are not the same in all results, repeats and what is no setting aside."""
+    keys = sorted({key for result in results for key in result.params})
+    return tuple(
+        key
+        for key in keys
+        if key not in (*REPEATS, *TASK, *ENTRY_POINT)
+        and not key.startswith(NOT_SETTINGS)
+        and len({result.params.get(key) for result in results}) > 1
+    )
+
+
+def repeat_of(result: Result) -> Repeat:
+    """Trial and seeds."""
+    return tuple(result.params.get(key, "?") for key in REPEATS)
+
+
+def value_of(result: Result, metric: str, detector: str) -> float:
+    """A metric of one run; NaN where the run does not have it."""
+    return result.metrics.get(f"{metric}/{detector}", result.metrics.get(metric, math.nan))
+
+
+def runs_of(
+    results: Sequence[Result], metrics: Sequence[str], keys: Sequence[str]
+) -> tuple[dict[Method, dict[Repeat, Result]], tuple[str, ...]]:
+    """The newest run of each repeat of each method, and a note about older ones of the same."""
+    runs: dict[Method, dict[Repeat, Result]] = {}
+    older: set[str] = set()
+    gap = 0.0
+    for result in sorted(results, key=lambda result: -result.started):
+        for detector in _detectors(result, metrics):
+            of_method = runs.setdefault(Method(detector, _settings(result, detector, keys)), {})
+            newest = of_method.setdefault(repeat_of(result), result)
+            if newest is not result:
+                older.add(result.name)
+                pairs = [[value_of(run, m, detector) for run in (newest, result)] for m in metrics]
+                gap = max([gap, *(abs(new - old) for new, old in pairs if not math.isnan(new - old))])
+    if not older:
+        return runs, ()
+    number = f"{len(older)} runs" if len(older) > 1 else "1 run"
+    agreement = f"their values differ by up to {gap:.2g}" if gap else "their values are the same"
+    return runs, (f"Left out for a newer run of the same settings and seeds: {number}; {agreement}.",)
+
+
+def _detectors(result: Result, metrics: Sequence[str]) -> list[str]:
+    """The detectors that the metrics are of; one without a name when all are of the whole run."""
+    names = [key.removeprefix(DETECTORS_OF) for key in result.metrics if key.startswith(DETECTORS_OF)]
+    found = [name for name in names if any(f"{metric}/{name}" in result.metrics for metric in metrics)]
+    return found or [""]
+
+
+def _settings(result: Result, detector: str, keys: Sequence[str]) -> Settings:
+    """What differs, but for the settings of other detectors."""
+    parts = {key: key.split(".") for key in keys}
+    return tuple(
+        (key, result.params.get(key, "–"))
+        for key in keys
+        if parts[key][0] != "detectors" or len(parts[key]) == 2 or parts[key][1] == detector
+    )

@@ -1,0 +1,198 @@
+"""From runs to a table: means over repeats with intervals, and which method is best."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+
+from osr.errors import InputError
+from osr.metrics.comparison import paired_t_test
+from osr.metrics.multiple_comparisons import holm
+from osr.metrics.statistics import t_interval
+from pipeline.comparing.grouping import (
+    Method,
+    Repeat,
+    Runs,
+    by_task,
+    check_metrics,
+    check_test_sets,
+    differing,
+    runs_of,
+    value_of,
+)
+from pipeline.tracking.results import Result
+
+LOWER_IS_BETTER = ("fpr_at_", "nll", "brier", "ece", "loss")
+
+PValue = Callable[[str, Method, Method], float]
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A metric of a method.
+
+    Args:
+        mean: over repeats.
+        low: lower end of the t-interval over repeats; of one run that of its bootstrap interval, NaN without.
+        high: upper end.
+        n: repeats in which the metric is a number.
+        best: the best value, or not significantly different from it; never where that is true of all methods.
+    """
+
+    mean: float
+    low: float
+    high: float
+    n: int
+    best: bool
+
+
+@dataclass(frozen=True)
+class Line:
+    """A method with its cells by metric; None where no run has a number. `n` counts its repeats."""
+
+    method: Method
+    n: int
+    cells: Mapping[str, Cell | None]
+
+
+@dataclass(frozen=True)
+class Section:
+    """The table of one task.
+
+    Args:
+        task: data set and protocol.
+        keys: the params that differ between its methods.
+        metrics: the columns.
+        lines: best first by the first metric.
+        notes: what a reader must know, a sentence each.
+    """
+
+    task: str
+    keys: tuple[str, ...]
+    metrics: tuple[str, ...]
+    lines: tuple[Line, ...]
+    notes: tuple[str, ...]
+
+
+def sections(
+    results: Sequence[Result],
+    metrics: Sequence[str],
+    *,
+    confidence: float,
+    significance: float,
+    p_value: PValue | None = None,
+) -> list[Section]:
+    """One table per task.
+
+    Args:
+        results: executions of the pipeline, in any order.
+        metrics: names without the detector (`auroc`), or whole ones (`closed_set/accuracy`).
+        confidence: of the t-intervals, in 0..1 without the ends.
+        significance: a method shares the mark of the best unless the adjusted p-value is below this.
+        p_value: of "the two methods do not differ in this metric"; by default a paired t-test over the
+            repeats that both have, and 1 when these are fewer than two.
+
+    Raises:
+        InputError: no result, a metric that none has, or different test sets under one trial.
+    """
+    if not results:
+        raise InputError("MLflow holds no finished run with test metrics: run `dvc repro`, or use --files.")
+    check_metrics(results, metrics)
+    tables = []
+    for task, members in sorted(by_task(results).items()):
+        check_test_sets(task, members)
+        keys = differing(members)
+        runs, notes = runs_of(members, metrics, keys)
+        test = p_value or partial(_t_test_p_value, runs)
+        columns = {metric: _column(runs, metric, confidence, significance, test) for metric in metrics}
+        lines = [
+            Line(method, len(of_method), {metric: columns[metric][method] for metric in metrics})
+            for method, of_method in runs.items()
+        ]
+        lines.sort(key=partial(_order, metric=metrics[0]))
+        tables.append(Section(task, keys, tuple(metrics), tuple(lines), notes))
+    return tables
+
+
+def lower_is_better(metric: str) -> bool:
+    """Whether a small value of the metric is good."""
+    return metric.rpartition("/")[2].startswith(LOWER_IS_BETTER) or metric.startswith(LOWER_IS_BETTER)
+
+
+def numbers_of(of_method: Mapping[Repeat, Result], metric: str, detector: str) -> dict[Repeat, float]:
+    """The repeats in which the metric is a number."""
+    values = {repeat: value_of(run, metric, detector) for repeat, run in of_method.items()}
+    return {repeat: value for repeat, value in values.items() if math.isfinite(value)}
+
+
+def _column(
+    runs: Runs, metric: str, confidence: float, significance: float, test: PValue
+) -> dict[Method, Cell | None]:
+    """The cells of one metric."""
+    series = {method: numbers_of(of_method, metric, method.detector) for method, of_method in runs.items()}
+    numbers = {method: values for method, values in series.items() if values}
+    marked = _marked(metric, numbers, significance, test)
+    return {
+        method: _cell(runs[method], metric, method, values, confidence, method in marked) if values else None
+        for method, values in series.items()
+    }
+
+
+def _cell(
+    of_method: Mapping[Repeat, Result],
+    metric: str,
+    method: Method,
+    values: Mapping[Repeat, float],
+    confidence: float,
+    best: bool,
+) -> Cell:
+    if len(values) > 1:
+        interval = t_interval(list(values.values()), confidence=confidence)
+        return Cell(interval.estimate, interval.low, interval.high, interval.n, best)
+    ((repeat, value),) = values.items()
+    low, high = (value_of(of_method[repeat], f"{metric}_{end}", method.detector) for end in ("low", "high"))
+    return Cell(value, low, high, 1, best)
+
+
+def _marked(
+    metric: str, series: Mapping[Method, Mapping[Repeat, float]], significance: float, test: PValue
+) -> set[Method]:
+    """The best method and those that do not differ from it; none when that is all of them.
+
+    Methods with the same values, such as the detectors of one network in `closed_set/accuracy`, count as one
+    in the correction for many tests.
+    """
+    if not series:
+        return set()
+    alike: dict[tuple[tuple[Repeat, float], ...], list[Method]] = {}
+    for method, values in series.items():
+        alike.setdefault(tuple(sorted(values.items())), []).append(method)
+    groups = list(alike.values())
+    sign = -1 if lower_is_better(metric) else 1
+    groups.sort(key=lambda group: -sign * _mean(series[group[0]]))
+    best, *others = groups
+    adjusted = holm([test(metric, best[0], group[0]) for group in others])
+    equal = [group for group, p in zip(others, adjusted, strict=True) if p >= significance]
+    return {method for group in (best, *equal) for method in group} if len(equal) < len(others) else set()
+
+
+def _t_test_p_value(runs: Runs, metric: str, one: Method, two: Method) -> float:
+    first, second = (numbers_of(runs[method], metric, method.detector) for method in (one, two))
+    common = sorted(first.keys() & second.keys())
+    if len(common) < 2:
+        return 1.0
+    pairs = [[series[repeat] for repeat in common] for series in (first, second)]
+    return paired_t_test(*pairs, confidence=0.95).p_value
+
+
+def _mean(values: Mapping[Repeat, float]) -> float:
+    return sum(values.values()) / len(values)
+
+
+def _order(line: Line, metric: str) -> float:
+    cell = line.cells[metric]
+    if cell is None:
+        return math.inf
+    return cell.mean if lower_is_better(metric) else -cell.mean

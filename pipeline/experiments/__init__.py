@@ -1,0 +1,1 @@
+"""Named settings and sweeps, and how they are run."""

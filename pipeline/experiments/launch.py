@@ -1,0 +1,77 @@
+"""Command run, which `mlflow run .` starts, too: the pipeline with DVC, and MLflow's own row complete."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import shlex
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from osr.errors import InputError
+from pipeline.experiments.overrides import check_overrides, split_overrides
+from pipeline.experiments.preset import assignments, load_presets
+from pipeline.tracking.execution import failure
+from pipeline.tracking.stage_run import is_off
+from pipeline.tracking.store import connect, store_may_fail
+from pipeline.tracking.sync import sync
+from pipeline.workspace.place import workspace_root
+
+LAUNCH = "osr.launch"
+
+logger = logging.getLogger("osr.tracking")
+
+
+def run(options: argparse.Namespace) -> int:
+    """Run what the options ask for; the status is DVC's, or 1 when MLflow's row stays incomplete.
+
+    Raises:
+        InputError: a setting or preset is bad; the row of an `mlflow run` then says so.
+    """
+    try:
+        names = [name for text in options.preset for name in text.split()]
+        preset = assignments(load_presets(names)) if names else []
+        overrides = [*preset, *split_overrides(options.overrides), *options.settings]
+        check_overrides(overrides)
+    except InputError as error:
+        _mark_failed(failure(error))
+        raise
+    return launch(dvc_command(overrides, options.stage, force=options.force), completes_row=options.sync)
+
+
+def dvc_command(overrides: Sequence[str], stage: str | None = None, *, force: bool = False) -> list[str]:
+    """`dvc repro`, or `dvc exp run` when something is overridden; only up to `stage` if there is one."""
+    rest = ["--force"] * force + ([] if stage is None else [stage])
+    if not overrides:
+        return ["dvc", "repro", *rest]
+    return ["dvc", "exp", "run", *(part for override in overrides for part in ("-S", override)), *rest]
+
+
+def launch(command: Sequence[str], *, completes_row: bool) -> int:
+    """Run DVC with this environment's Python; the status is DVC's, or 1 when the row stays incomplete."""
+    logger.info("%s", shlex.join(command))
+    # The stages start as `python -m …`: it must be the Python of this environment.
+    path = os.pathsep.join((str(Path(sys.executable).parent), os.environ.get("PATH", "")))
+    env = {**os.environ, "PATH": path}
+    status = subprocess.run([sys.executable, "-m", *command], env=env, check=False).returncode
+    if status == 0:
+        return 0 if not completes_row or sync() else 1
+    reason = f"DVC ended with exit status {status}"
+    logger.error("%s", reason)
+    _mark_failed(f"FAILED: {reason}")
+    return status
+
+
+def _mark_failed(reason: str) -> None:
+    """Set MLflow's own row to FAILED, and say why: a stage that ended well before left it FINISHED."""
+    run_id = os.environ.get("MLFLOW_RUN_ID")
+    if run_id is None or is_off():
+        return
+    with store_may_fail("the row does not say that the pipeline failed."):
+        client = connect(workspace_root()).client
+        client.set_tag(run_id, LAUNCH, reason)
+        if client.get_run(run_id).info.status in ("RUNNING", "FINISHED"):
+            client.set_terminated(run_id, "FAILED")

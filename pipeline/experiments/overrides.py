@@ -1,0 +1,111 @@
+"""Settings written as `key=value`, the way `dvc exp run -S` takes them."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
+
+from osr.errors import InputError
+from osr.params import check_params, read_yaml
+from pipeline.workspace.stages import PARAMS
+
+_KEY = r"[\w.\-]+"
+_ASSIGNMENT = re.compile(rf"\+{{0,2}}(?P<key>{_KEY})=(?P<value>.*)", re.DOTALL)
+_DELETION = re.compile(rf"~{_KEY}")
+# Blanks separate overrides only where the next one starts, so that `[0, 1]` and quoted text stay whole.
+_BETWEEN_OVERRIDES = re.compile(rf"\s+(?=\+{{0,2}}{_KEY}=|~{_KEY})")
+
+
+def split_overrides(text: str) -> list[str]:
+    """DVC-style overrides (`a.b=1 c=[0, 1] +new.key=2 ~old.key`) as a list.
+
+    Raises:
+        InputError: a part is neither an assignment nor a deletion.
+    """
+    parts = [part for part in _BETWEEN_OVERRIDES.split(text.strip()) if part]
+    for part in parts:
+        if not (_ASSIGNMENT.fullmatch(part) or _DELETION.fullmatch(part)):
+            raise InputError(f"overrides: {part!r} must look like key=value, +key=value or ~key.")
+    return parts
+
+
+def parse_overrides(texts: Sequence[str]) -> dict[str, Any]:
+    """Texts `key=value` as sections; as `flat_overrides` otherwise."""
+    return nested(flat_overrides(texts))
+
+
+def flat_overrides(texts: Sequence[str]) -> dict[str, Any]:
+    """Texts `key=value` by key, with values as params.yaml holds them; of equal keys the last counts.
+
+    Raises:
+        InputError: a text is no assignment, or its value no YAML.
+    """
+    parsed = {}
+    for text in texts:
+        assignment = _ASSIGNMENT.fullmatch(text.strip())
+        if assignment is None:
+            raise InputError(f"The override {text!r} must look like key=value.")
+        try:
+            parsed[assignment["key"]] = YAML(typ="safe", pure=True).load(assignment["value"])
+        except (YAMLError, ValueError) as error:  # a date that no calendar has is a ValueError
+            problem = getattr(error, "problem", None) or error
+            raise InputError(f"The override {text!r} must have a value in YAML: {problem}.") from None
+    return parsed
+
+
+def nested(flat: Mapping[str, Any]) -> dict[str, Any]:
+    """Dotted keys as sections."""
+    sections: dict[str, Any] = {}
+    for key, value in flat.items():
+        for part in reversed(key.split(".")):
+            value = {part: value}
+        sections = merge(sections, value)
+    return sections
+
+
+def merge(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """`base` with `changes`: sections are merged, everything else is replaced."""
+    merged = dict(base)
+    for key, value in changes.items():
+        held = merged.get(key)
+        if isinstance(held, Mapping) and isinstance(value, Mapping):
+            value = merge(held, value)
+        merged[key] = value
+    return merged
+
+
+def check_overrides(texts: Sequence[str]) -> None:
+    """Refuse what DVC or the first stage would refuse, before either of them has touched a file.
+
+    Args:
+        texts: what differs from params.yaml, as `dvc exp run -S` takes it; read by DVC's own parser.
+
+    Raises:
+        InputError: one sentence per broken rule of the settings, or DVC's words on a text it cannot read.
+    """
+    ours = read_yaml(PARAMS)
+    if not texts or not isinstance(ours, dict):
+        check_params(ours, source=str(PARAMS))
+        return
+    from dvc.exceptions import InvalidArgumentError  # with the next, a second that others need not wait
+    from dvc.utils.hydra import apply_overrides
+
+    source = f"{PARAMS} with overrides"
+    with tempfile.TemporaryDirectory() as folder:
+        copy = Path(folder) / PARAMS.name
+        shutil.copyfile(PARAMS, copy)
+        try:
+            apply_overrides(str(copy), list(texts))
+        except InvalidArgumentError as error:
+            assigned = [text for text in texts if not text.startswith("~")]
+            check_params(merge(ours, parse_overrides(assigned)), source=source)  # it names the right keys
+            reason = str(error.__cause__ or error).partition("\n")[0]
+            raise InputError(f"overrides: DVC cannot read {' '.join(texts)!r}: {reason}") from error
+        check_params(read_yaml(copy), source=source)

@@ -1,0 +1,147 @@
+"""Presets: named sets of settings, presets/NAME.yaml, that hold only what differs from params.yaml."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from ruamel.yaml import YAML
+from ruamel.yaml.comments import CommentedSeq
+
+from osr.errors import InputError
+from osr.params import check_params, flatten, read_yaml
+from pipeline.experiments.named import list_of, read_named
+from pipeline.experiments.overrides import merge
+from pipeline.workspace.stages import PARAMS
+
+FOLDER = Path("presets")
+
+# Printed when something is wrong: `dvc exp run $(…)` must then stop, not run without the preset.
+REFUSED = "--refused-preset"
+
+Settings = dict[str, Any]
+
+# What DVC's parser of overrides reads back as the same text; anything else is quoted for it.
+_PLAIN_TEXT = re.compile(r"[A-Za-z_][\w./\-]*(?::[\w./\-]+)?")
+_WORDS_OF_YAML = ("null", "none", "true", "false", "yes", "no", "on", "off", "nan", "inf")
+
+
+def load_presets(names: Sequence[str]) -> Settings:
+    """What presets change together, nested like params.yaml; of two that set one key the later counts.
+
+    Raises:
+        InputError: no such preset, no settings in it, or they break the schema together with params.yaml.
+    """
+    merged: Settings = {}
+    for name in names:
+        merged = merge(merged, _read(name))
+    ours = read_yaml(PARAMS)
+    check_params(ours, source=str(PARAMS))
+    check_params(merge(ours, merged), source=f"{PARAMS} with preset {' '.join(names)}")
+    return merged
+
+
+def assignments(changes: Settings) -> list[str]:
+    """Settings as `dvc exp run -S` takes them, without blanks: `split.trial=1`, `++new.key=1`.
+
+    Raises:
+        InputError: a text with a blank, at which a shell would split it.
+    """
+    known = flatten(read_yaml(PARAMS))
+    found = []
+    for key, value in flatten(changes).items():
+        text = override_text(value)
+        if re.search(r"\s", text):
+            raise InputError(f"{key} is {value!r}: a flag cannot hold a blank; use --apply instead.")
+        found.append(f"{'' if key in known else '++'}{key}={text}")
+    return found
+
+
+def apply(changes: Settings) -> list[str]:
+    """Write settings into params.yaml, whose comments stay; return one line per key whose value changed."""
+    yaml = YAML()
+    yaml.preserve_quotes = True
+    yaml.width = 4096
+    content = yaml.load(PARAMS.read_text(encoding="utf-8"))
+    before = flatten(read_yaml(PARAMS))
+    lines = []
+    for key, value in flatten(changes).items():
+        *sections, last = key.split(".")
+        section = content
+        for name in sections:
+            section = section.setdefault(name, {})
+        if key not in before or before[key] != value:
+            lines.append(f"{key}: {_shown(before, key)} -> {json.dumps(value)}")
+            section[last] = _flow(value) if isinstance(value, list) else value
+    aside = PARAMS.with_suffix(".part")
+    with aside.open("w", encoding="utf-8") as file:
+        yaml.dump(content, file)
+    aside.replace(PARAMS)
+    return lines
+
+
+def run(options: argparse.Namespace) -> int:
+    """Command preset: print presets as flags, write them into params.yaml, or list them.
+
+    Raises:
+        InputError: no such preset, or its settings break the schema.
+    """
+    try:
+        sys.stdout.write(_answer(options))
+    except InputError:
+        if not (options.list or options.apply or sys.stdout.isatty()):
+            sys.stdout.write(f"{REFUSED}\n")
+        raise
+    return 0
+
+
+def _answer(options: argparse.Namespace) -> str:
+    if options.list:
+        return list_of(FOLDER)
+    if not options.names:
+        raise InputError("Name a preset, or ask for --list.")
+    changes = load_presets(options.names)
+    if not options.apply:
+        return " ".join(f"-S {text}" for text in assignments(changes)) + "\n"
+    lines = apply(changes)
+    return "\n".join([f"{PARAMS}: {len(lines)} settings changed", *lines]) + "\n"
+
+
+def _read(name: str) -> Settings:
+    path, content = read_named(FOLDER, name, kind="preset")
+    if not isinstance(content, dict) or not flatten(content):
+        raise InputError(f"{path} must hold settings, in sections as in {PARAMS}.")
+    return content
+
+
+def override_text(value: Any) -> str:
+    """A value as DVC's parser of overrides reads it."""
+    match value:
+        case None:
+            return "null"
+        case bool():
+            return str(value).lower()
+        case list():
+            return f"[{','.join(map(override_text, value))}]"
+        case dict():
+            return "{" + ",".join(f"{key}:{override_text(inner)}" for key, inner in value.items()) + "}"
+        case str():
+            plain = _PLAIN_TEXT.fullmatch(value) and value.lower() not in _WORDS_OF_YAML
+            return value if plain else json.dumps(value, ensure_ascii=False)
+    return str(value)
+
+
+def _shown(settings: Mapping[str, Any], key: str) -> str:
+    return json.dumps(settings[key]) if key in settings else "not there"
+
+
+def _flow(values: list[Any]) -> CommentedSeq:
+    """A list that is written in one line."""
+    sequence = CommentedSeq(values)
+    sequence.fa.set_flow_style()
+    return sequence

@@ -1,0 +1,130 @@
+"""What a file in sweeps/ says: presets, settings, variants and a grid, checked before anything is queued."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from osr.errors import InputError
+from osr.params import check_params, flatten, read_yaml
+from pipeline.experiments.named import read_named
+from pipeline.experiments.overrides import flat_overrides, merge, nested
+from pipeline.experiments.preset import Settings, load_presets
+from pipeline.workspace.stages import PARAMS
+
+FOLDER = Path("sweeps")
+KEYS = ("presets", "settings", "variants", "grid")
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """The experiments of a table.
+
+    Args:
+        name: of the file.
+        common: settings of all experiments, nested like params.yaml.
+        variants: dotted key -> value, what each method of the table adds.
+        grid: dotted key -> values, whose combinations every variant runs through.
+    """
+
+    name: str
+    common: Settings
+    variants: tuple[Mapping[str, Any], ...]
+    grid: Mapping[str, Sequence[Any]]
+
+    def experiments(self) -> list[Settings]:
+        """What each experiment changes in params.yaml, nested, in the order of variants and grid."""
+        points = [
+            dict(zip(self.grid, values, strict=True)) for values in itertools.product(*self.grid.values())
+        ]
+        return [
+            merge(merge(self.common, nested(variant)), nested(point))
+            for variant in self.variants
+            for point in points
+        ]
+
+
+def load_sweep(name: str, overrides: Sequence[str] = ()) -> Sweep:
+    """Read a sweep and check each of its experiments.
+
+    Args:
+        name: of a file in sweeps/, without .yaml.
+        overrides: `key=value`, for all experiments; a key of the grid then has this value alone.
+
+    Raises:
+        InputError: no such sweep, a key or value it must not have, an override of what tells its variants
+            apart, or an experiment that breaks the schema.
+    """
+    path, content = read_named(FOLDER, name, kind="sweep")
+    _check_shape(path, content)
+    common = load_presets(content.get("presets", []))
+    ours = read_yaml(PARAMS)
+    settings = _flat(content.get("settings", {}), ours, f"{path}, settings")
+    variants = tuple(_flat(part, ours, f"{path}, variants") for part in content.get("variants", [{}]))
+    chosen = _flat(flat_overrides(overrides), ours, "-S")
+    for key, value in chosen.items():
+        if any(key in variant for variant in variants):
+            raise InputError(f"-S: {key} is {value!r}, but must be left to the variants of {path}.")
+    _flat(content["grid"], ours, f"{path}, grid")
+    grid = {key: [chosen[key]] if key in chosen else values for key, values in content["grid"].items()}
+    sweep = Sweep(name, merge(merge(common, nested(settings)), nested(chosen)), variants, grid)
+    for experiment in sweep.experiments():
+        check_params(merge(ours, experiment), source=f"{PARAMS} with sweep {name}")
+    return sweep
+
+
+def _check_shape(path: Path, content: Any) -> None:
+    """Refuse a file whose parts are not what they must be, whatever params.yaml says of their keys."""
+    if not isinstance(content, dict) or not set(content) <= set(KEYS) or not content.get("grid"):
+        raise InputError(f"{path} must hold a grid, and may hold {', '.join(KEYS[:-1])}; nothing else.")
+
+    def check(key: str, value: Any, fits: bool, rule: str) -> None:
+        if not fits:
+            raise InputError(f"{path}: {key} is {value!r}, but must be {rule}.")
+
+    presets, variants = content.get("presets", []), content.get("variants", [{}])
+    check("presets", presets, _is_list(presets, str), "a list of names")
+    check("variants", variants, _is_list(variants, dict) and variants != [], "a list of settings")
+    sections = {"settings": content.get("settings", {}), "grid": content["grid"]}
+    sections |= {f"variants[{number}]": variant for number, variant in enumerate(variants)}
+    for key, value in sections.items():
+        check(key, value, _is_settings(value), "settings, each as key: value")
+    for key, values in content["grid"].items():
+        fits = isinstance(values, list) and values != [] and not any(isinstance(v, dict) for v in values)
+        check(f"grid.{key}", values, fits, "a list of values")
+
+
+def _is_list(value: Any, kind: type) -> bool:
+    return isinstance(value, list) and all(isinstance(part, kind) for part in value)
+
+
+def _is_settings(value: Any) -> bool:
+    return isinstance(value, dict) and all(isinstance(key, str) for key in value)
+
+
+def _flat(settings: Mapping[str, Any], ours: Settings, source: str) -> dict[str, Any]:
+    """Settings with dotted keys alone.
+
+    Raises:
+        InputError: a value for a section of params.yaml, or below a setting of it. The schema would not see
+            one of them where another part of the sweep sets something in the same section.
+    """
+    flat = flatten(nested(settings))
+    for key, value in {**settings, **flat}.items():
+        _check_key(key, value, ours, source)
+    return flat
+
+
+def _check_key(key: str, value: Any, ours: Settings, source: str) -> None:
+    held: Any = ours
+    for part in key.split("."):
+        if not isinstance(held, Mapping):
+            raise InputError(f"{source}: {key} is {value!r}, but must not stand below a setting.")
+        if part not in held:
+            return  # the schema knows whether there may be such a key
+        held = held[part]
+    if isinstance(held, Mapping) and not isinstance(value, Mapping):
+        raise InputError(f"{source}: {key} is {value!r}, but must name a setting; it names a section.")

@@ -1,0 +1,144 @@
+"""What a reader of a run's numbers should know before believing them, one sentence each."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from statistics import NormalDist
+
+from osr.splits.split import Split
+from pipeline.report.run_files import RunFiles
+from pipeline.workspace.files import read_json
+from pipeline.workspace.stages import CALIBRATOR, SPLIT
+
+FEW_TEST_IMAGES = 30  # of a class: one image moves its shares by more than 3 points
+FEW_VALIDATION_IMAGES = 100  # behind a threshold
+MAX_NAMED = 8
+
+
+def cautions(run: RunFiles) -> list[str]:
+    """Sentences on leaks, tiny classes, calibration, thresholds and detectors worse than chance."""
+    return [
+        *_copies(run.split),
+        *_similar_names(run.split),
+        *_tiny_classes(run),
+        *_calibration(run),
+        *_few_validation_images(run),
+        *_missed_thresholds(run),
+        *_worse_than_chance(run),
+    ]
+
+
+def acceptance_bounds(
+    target: float, *, num_validation: int, num_test: int, confidence: float
+) -> tuple[float, float]:
+    """Where the acceptance of test knowns may lie by chance when test and validation images are alike.
+
+    The normal range around the target, whose variance is binomial twice: the threshold was made from
+    `num_validation` images, and its acceptance is counted on `num_test` others.
+
+    Args:
+        target: share that the threshold accepted of its validation images, in 0..1.
+        num_validation: at least 1.
+        num_test: at least 1.
+        confidence: in 0..1 without the ends.
+    """
+    deviations = NormalDist().inv_cdf((1 + confidence) / 2)
+    half = deviations * math.sqrt(target * (1 - target) * (1 / num_validation + 1 / num_test))
+    # Half an image in each direction, because a share of few images moves in steps.
+    half += 0.5 / num_test + 0.5 / num_validation
+    return max(0.0, target - half), min(1.0, target + half)
+
+
+def _copies(split: Split) -> list[str]:
+    told = f"{SPLIT / 'split.json'} lists them; split.duplicates: drop takes them out."
+    found = []
+    if split.duplicates:
+        found.append(
+            f"Identical images in several parts: {len(split.duplicates):,}, so copies of test images may "
+            f"have been trained on. {told}"
+        )
+    if split.contradictions:
+        found.append(
+            f"Identical images tested both as known and as unknown: {len(split.contradictions):,}, which no "
+            f"detector can tell apart. {told}"
+        )
+    return found
+
+
+def _similar_names(split: Split) -> list[str]:
+    pairs = [" and ".join(map(repr, names)) for names in split.similar_names]
+    return [f"Classes that may be one, by their names: {_listed(pairs)}."] if pairs else []
+
+
+def _tiny_classes(run: RunFiles) -> list[str]:
+    rows = [*run.known_classes, *run.unknown_classes]
+    tiny = [f"{row['name']} ({row['images']})" for row in rows if row["images"] < FEW_TEST_IMAGES]
+    if not tiny:
+        return []
+    return [
+        f"Classes with fewer than {FEW_TEST_IMAGES} test images, whose shares say little: {_listed(tiny)}."
+    ]
+
+
+def _calibration(run: RunFiles) -> list[str]:
+    fit, found = read_json(CALIBRATOR), []
+    if fit["asked"] == "none":
+        return ["Probabilities are not calibrated: calibrate.method is none."]
+    if fit["not_used"]:
+        found.append(
+            f"Probabilities are not calibrated: {fit['asked']} is not used, because {fit['not_used']}."
+        )
+    quality = run.metrics["closed_set"]
+    if not fit["not_used"] and quality["ece_after"] > quality["ece_before"]:
+        found.append(
+            "Calibration made the calibration error of the test images larger: "
+            f"{quality['ece_before']:.3f} before, {quality['ece_after']:.3f} after."
+        )
+    if quality["nll_after"] > quality["nll_before"]:
+        found.append(
+            "Calibration made the NLL of the test images larger: "
+            f"{quality['nll_before']:.3f} before, {quality['nll_after']:.3f} after."
+        )
+    return found
+
+
+def _few_validation_images(run: RunFiles) -> list[str]:
+    fit = run.thresholds[run.detector]
+    if fit["num_images"] >= FEW_VALIDATION_IMAGES:
+        return []
+    return [f"The thresholds were made from {fit['num_images']} validation images only."]
+
+
+def _missed_thresholds(run: RunFiles) -> list[str]:
+    """Detectors whose threshold accepts more or fewer test knowns than chance explains."""
+    num_test = int((run.outputs.labels >= 0).sum())
+    share = 1 - run.params.evaluate.confidence
+    missed = []
+    for name in run.params.detectors.enabled:
+        fit, accepted = run.thresholds[name], run.metrics["known_acceptance"][name]
+        low, high = acceptance_bounds(
+            fit["acceptance"],
+            num_validation=fit["num_images"],
+            num_test=num_test,
+            confidence=1 - share / len(run.params.detectors.enabled),  # of all detectors together
+        )
+        if not low <= accepted <= high:
+            missed.append(f"{name} accepts {accepted:.1%}, expected {low:.1%} to {high:.1%}")
+    if not missed:
+        return []
+    return [
+        f"Thresholds that do not keep their promise on test knowns, beyond chance: {_listed(missed)}. "
+        "Test images differ from validation images."
+    ]
+
+
+def _worse_than_chance(run: RunFiles) -> list[str]:
+    names = [name for name in run.params.detectors.enabled if run.metrics["auroc_high"][name] < 0.5]
+    return [f"Ranks unknowns as more known than knowns (AUROC below 0.5): {_listed(names)}."] if names else []
+
+
+def _listed(names: Sequence[str]) -> str:
+    shown = names[:MAX_NAMED]
+    more = len(names) - len(shown)
+    return ", ".join(shown) + (f" and {more} more" if more else "")

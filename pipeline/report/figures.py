@@ -1,0 +1,188 @@
+"""The figures of a run: what `osr.plots` draws, from the files of the earlier stages, under fixed names."""
+
+from __future__ import annotations
+
+import csv
+import logging
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
+from typing import Any
+
+import numpy as np
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+from osr.calibration.calibrators import read_calibration
+from osr.calibration.probabilities import reliability as reliability_table
+from osr.metrics.bootstrap import oscr_band
+from osr.plots.curves import oscr, precision_recall, roc
+from osr.plots.embedding import embed, embed_umap, embedding, has_umap
+from osr.plots.gallery import gallery
+from osr.plots.reliability import reliability
+from osr.plots.scores import score_histogram
+from osr.plots.style import COLUMN_WIDTH, PAGE_WIDTH, canvas, save
+from osr.plots.training import training_curves
+from pipeline.report import leaderboard
+from pipeline.report.class_figures import class_figures
+from pipeline.report.galleries import accepted_unknowns, rejected_knowns, tiles
+from pipeline.report.run_files import RunFiles
+from pipeline.workspace.files import read_json
+from pipeline.workspace.stages import CALIBRATOR, FIGURES, HISTORY, STAGES, VECTOR
+
+logger = logging.getLogger("osr")
+
+Array = NDArray[Any]
+Pair = tuple[Array, Array]
+Points = Mapping[str, Mapping[str, Pair]]
+NamedFigure = tuple[str, Figure]
+
+BAND_POINTS = 200
+MAX_CURVES = 6  # in one plane, besides that of the detector that judges new images
+CURVE_HEIGHT, LEGEND_LINE = 2.6, 0.13  # inches of the plane with its labels, and of a line of its legend
+
+
+def draw_figures(run: RunFiles, points: Points) -> None:
+    """Write every figure of the run, as PNG and, where asked for, as a vector file.
+
+    Args:
+        run: its files.
+        points: detector -> oscr, roc, precision_recall -> x and y.
+    """
+    settings = run.params.plot
+    for name, figure in _figures(run, points):
+        save(figure, FIGURES / f"{name}.png", settings.dpi)
+        if settings.vector != "none":
+            save(figure, VECTOR / f"{name}.{settings.vector}", settings.dpi)
+
+
+def _figures(run: RunFiles, points: Points) -> Iterator[NamedFigure]:
+    """One after the other, so that one at a time is in memory."""
+    yield from _curves(run, points)
+    yield from _scores(run)
+    yield "reliability", _reliability(run)
+    yield "training", _training()
+    yield from _embeddings(run)
+    yield from class_figures(run)
+    yield from _galleries(run)
+    yield "leaderboard", leaderboard.draw(leaderboard.columns(run.metrics))
+
+
+def _curves(run: RunFiles, points: Points) -> Iterator[NamedFigure]:
+    """OSCR on both axes, ROC, precision-recall."""
+    prevalence = next(iter(run.metrics["prevalence"].values()))
+    for suffix, log_x, band in (("", False, _band(run, log_x=False)), ("_log", True, _band(run, log_x=True))):
+        draw = partial(oscr, log_x=log_x, band=band)
+        yield f"oscr{suffix}", _curve(run, points, "oscr", "auoscr", draw)
+    yield "roc", _curve(run, points, "roc", "auroc", roc)
+    draw = partial(precision_recall, prevalence=prevalence)
+    yield "precision_recall", _curve(run, points, "precision_recall", "aupr_unknown", draw)
+
+
+def _band(run: RunFiles, *, log_x: bool) -> tuple[str, Array, Array, Array]:
+    """The bootstrap band of OSCR of `plot.detector`, at points that are evenly spread on the axis."""
+    known, score, settings = run.outputs.labels >= 0, run.scores[f"score_{run.detector}"], run.params.evaluate
+    least = 1 / int((~known).sum())
+    fpr = np.geomspace(least, 1, BAND_POINTS) if log_x else np.linspace(0, 1, BAND_POINTS)
+    low, high = oscr_band(
+        score[known],
+        run.outputs.correct[known],
+        score[~known],
+        fpr=np.minimum(fpr, 1),
+        replicates=settings.bootstrap_replicates,
+        confidence=settings.confidence,
+        seed=settings.seed,
+        num_threads=2,
+    )
+    return run.detector, fpr, low, high
+
+
+def _curve(run: RunFiles, points: Points, kind: str, metric: str, draw: Callable[..., None]) -> Figure:
+    """The curves of the detectors with the largest AUROC, and of the one that judges new images.
+
+    The same detectors in every figure, so that each has one colour.
+    """
+    best = leaderboard.order(leaderboard.columns(run.metrics))[:MAX_CURVES]
+    shown = [name for name in points if name in best or name == run.detector]
+    areas = leaderboard.intervals(run.metrics, metric, shown)
+    figure = canvas(COLUMN_WIDTH, CURVE_HEIGHT + LEGEND_LINE * (len(shown) + 2))
+    axes = figure.subplots()
+    curves = {name: points[name][kind] for name in shown}
+    draw(axes, curves, areas=areas, confidence=run.params.evaluate.confidence)
+    if len(shown) < len(points):
+        axes.set_title(f"{len(shown)} of {len(points)} detectors")
+    return figure
+
+
+def _scores(run: RunFiles) -> Iterator[NamedFigure]:
+    """One histogram per detector with its threshold."""
+    known = run.outputs.labels >= 0
+    for name in run.params.detectors.enabled:
+        score = run.scores[f"score_{name}"]
+        figure = canvas(COLUMN_WIDTH, 2.8)
+        score_histogram(
+            figure.subplots(),
+            score[known],
+            unknown_scores=score[~known],
+            threshold=float(run.thresholds[name]["value"]),
+            name=name,
+        )
+        yield f"scores_{name}", figure
+
+
+def _reliability(run: RunFiles) -> Figure:
+    """Reliability of the known test images before and after calibration."""
+    known = run.outputs.select(run.outputs.labels >= 0)
+    after = read_calibration(read_json(CALIBRATOR)).apply(known.logits)
+    tables = {
+        name: reliability_table(logits, known.labels, temperature=1.0, bins=run.params.calibrate.ece_bins)
+        for name, logits in (("before", known.logits), ("after", after))
+    }
+    figure = canvas(COLUMN_WIDTH, 3.4)
+    columns = {name: vars(table) for name, table in tables.items()}
+    reliability(figure.subplots(), columns, ece={name: table.ece() for name, table in tables.items()})
+    return figure
+
+
+def _training() -> Figure:
+    """Loss and accuracy per epoch, the kept epoch marked."""
+    with HISTORY.open(newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    history = {column: np.array([float(row[column]) for row in rows]) for column in rows[0]}
+    figure = canvas(PAGE_WIDTH, 2.8)
+    left, right = figure.subplots(1, 2)
+    best = int(read_json(STAGES["train"].metrics)["best"]["epoch"])
+    training_curves((left, right), history, best_epoch=best)
+    return figure
+
+
+def _embeddings(run: RunFiles) -> Iterator[NamedFigure]:
+    """Test features by t-SNE and UMAP; a random subset when there are more than `plot.tsne_images`."""
+    outputs, settings = run.outputs, run.params.plot
+    rows = np.arange(len(outputs))
+    title = f"{len(outputs)} test images"
+    if len(outputs) > settings.tsne_images:
+        generator = np.random.default_rng(settings.tsne_seed)
+        rows = np.sort(generator.choice(rows, settings.tsne_images, replace=False))
+        title = f"{len(rows)} of {title}"
+    shown = outputs.select(rows)
+    points = {"t-SNE": embed(shown.features, perplexity=settings.tsne_perplexity, seed=settings.tsne_seed)}
+    if settings.umap is True or (settings.umap == "auto" and has_umap()):
+        points["UMAP"] = embed_umap(shown.features, seed=settings.tsne_seed)
+    elif settings.umap == "auto":
+        logger.info("plot: no UMAP figure, because umap-learn is not installed; t-SNE shows the features")
+    for method, places in points.items():
+        figure = canvas(COLUMN_WIDTH, 3.6)
+        names = run.split.known_names
+        embedding(figure.subplots(), places, labels=shown.labels, names=names, title=f"{method} of {title}")
+        yield method.lower().replace("-", ""), figure
+
+
+def _galleries(run: RunFiles) -> Iterator[NamedFigure]:
+    """The images that `plot.detector` judges most wrongly; no figure where it judges all of them right."""
+    count = run.params.plot.gallery_images
+    for name, picks, title in (
+        ("gallery_accepted_unknowns", accepted_unknowns(run, count), "Unknowns accepted, most known first"),
+        ("gallery_rejected_knowns", rejected_knowns(run, count), "Knowns rejected, most unknown first"),
+    ):
+        if picks:
+            yield name, gallery(tiles(picks), title=f"{title} ({run.detector})")

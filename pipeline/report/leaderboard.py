@@ -1,0 +1,103 @@
+"""All detectors of one run, best AUROC first, each headline metric with its interval: CSV, Markdown, figure.
+
+Stage plot writes them for every run, command leaderboard for any metrics of stage evaluate.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from matplotlib.figure import Figure
+
+from osr.errors import InputError
+from osr.plots.leaderboard import FRAME, ROW, Interval, leaderboard
+from osr.plots.style import PAGE_WIDTH, canvas, save, styled
+from pipeline.workspace.files import read_json
+from pipeline.workspace.stages import FIGURES, LEADERBOARD
+
+HEADLINES = ("auroc", "auoscr", "fpr_at_95tpr_known")
+LOWER_IS_BETTER = ("fpr_at_95tpr_known",)
+ENDS = ("", "_low", "_high")
+_DPI = 150
+
+
+def run(options: argparse.Namespace) -> int:
+    """Command leaderboard: write tables and figure.
+
+    Raises:
+        InputError: the metrics are missing, or lack a headline metric.
+    """
+    board = columns(read_json(options.metrics))
+    stem = options.out or LEADERBOARD / "leaderboard"
+    write_tables(board, stem)
+    picture = stem.with_suffix(".png") if options.out else FIGURES / "leaderboard.png"
+    picture.parent.mkdir(parents=True, exist_ok=True)
+    with styled():
+        save(draw(board), picture, _DPI)
+    return 0
+
+
+def columns(metrics: Mapping[str, Any]) -> dict[str, dict[str, Interval]]:
+    """Headline metric -> detector -> (value, low, high), from what evaluate wrote.
+
+    Raises:
+        InputError: a headline metric or one of its intervals is missing.
+    """
+    missing = [f"{metric}{end}" for metric in HEADLINES for end in ENDS if f"{metric}{end}" not in metrics]
+    if missing:
+        raise InputError(f"The metrics lack {', '.join(missing)}: run `dvc repro evaluate` to make them.")
+    return {metric: intervals(metrics, metric, tuple(metrics[metric])) for metric in HEADLINES}
+
+
+def intervals(metrics: Mapping[str, Any], metric: str, names: Sequence[str]) -> dict[str, Interval]:
+    """Detector -> (value, low, high) of a headline metric."""
+    return {name: tuple(metrics[f"{metric}{end}"][name] for end in ENDS) for name in names}
+
+
+def write_tables(board: Mapping[str, Mapping[str, Interval]], stem: Path) -> None:
+    """`stem`.csv with all digits, `stem`.md with three."""
+    stem.parent.mkdir(parents=True, exist_ok=True)
+    with stem.with_suffix(".csv").open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(["detector", *(f"{metric}{end}" for metric in board for end in ENDS)])
+        for name in order(board):
+            writer.writerow([name, *(repr(value) for values in board.values() for value in values[name])])
+    stem.with_suffix(".md").write_text(to_markdown(board), encoding="utf-8")
+
+
+def read_csv(path: Path) -> dict[str, dict[str, Interval]]:
+    """What `write_tables` wrote, to the same bits."""
+    with path.open(newline="", encoding="utf-8") as file:
+        header, *rows = csv.reader(file)
+    metrics = header[1 :: len(ENDS)]
+    return {
+        metric: {row[0]: (float(row[at]), float(row[at + 1]), float(row[at + 2])) for row in rows}
+        for at, metric in zip(range(1, len(header), len(ENDS)), metrics, strict=True)
+    }
+
+
+def to_markdown(board: Mapping[str, Mapping[str, Interval]]) -> str:
+    """One row per detector, best AUROC first."""
+    rows = [["detector", *board], ["---", *("---:" for _ in board)]]
+    for name in order(board):
+        cells = ("{:.3f} [{:.3f}, {:.3f}]".format(*values[name]) for values in board.values())
+        rows.append([name, *cells])
+    return "".join(f"| {' | '.join(row)} |\n" for row in rows)
+
+
+def order(board: Mapping[str, Mapping[str, Interval]]) -> list[str]:
+    """The detectors, best AUROC first; equal ones by name."""
+    auroc = board["auroc"]
+    return sorted(auroc, key=lambda name: (-auroc[name][0], name))
+
+
+def draw(board: Mapping[str, Mapping[str, Interval]]) -> Figure:
+    """The figure, to be drawn and saved inside `styled()`."""
+    figure = canvas(PAGE_WIDTH, FRAME + ROW * len(board["auroc"]))
+    panels = figure.subplots(1, len(board), sharey=True)
+    leaderboard(panels, board, lower_is_better=LOWER_IS_BETTER)
+    return figure

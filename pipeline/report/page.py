@@ -1,0 +1,232 @@
+"""One page per run, for a browser: self-contained, the same bytes for the same run."""
+
+from __future__ import annotations
+
+import base64
+import io
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from osr.params import flatten
+from osr.plots.gallery import Tile
+from osr.plots.style import COLUMN_WIDTH
+from osr.splits.openness import openness
+from pipeline.report import leaderboard
+from pipeline.report.cautions import cautions
+from pipeline.report.code_state import CodeState, code_state
+from pipeline.report.figure_texts import FigureText, figure_text
+from pipeline.report.galleries import Pick, accepted_unknowns, rejected_knowns, tiles
+from pipeline.report.run_files import RunFiles
+from pipeline.workspace.files import read_json
+from pipeline.workspace.stages import CALIBRATOR, FIGURES, STAGES
+
+TEMPLATE = Path(__file__).with_name("page.html.jinja")
+INTERVALS = {"auroc": "AUROC", "auoscr": "AUOSCR", "fpr_at_95tpr_known": "FPR at 95 % TPR"}
+AT_THRESHOLD = {
+    "known_acceptance": "Knowns accepted",
+    "unknown_rejection": "Unknowns rejected",
+    "kplus1_macro_f1": "Macro-F1 with unknown",
+}
+HARDEST = 20  # unknown classes in plain sight; the others are one click away
+THUMBNAIL = 96  # pixels, the least side of an image shown in the page
+
+
+def write_report(run: RunFiles, path: Path) -> None:
+    """Write the page; the figures must be there.
+
+    Args:
+        run: its files.
+        path: of the page, whose folder exists.
+    """
+    from jinja2 import Environment, StrictUndefined
+
+    environment = Environment(
+        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    environment.filters |= {"share": _share, "number": _number, "score": _score, "setting": _setting}
+    page = environment.from_string(TEMPLATE.read_text(encoding="utf-8")).render(_content(run))
+    aside = path.with_suffix(".part")
+    aside.write_text(page, encoding="utf-8")
+    aside.replace(path)
+
+
+def _content(run: RunFiles) -> dict[str, Any]:
+    """All that the template reads."""
+    state, count, split = code_state(), run.params.plot.gallery_images, run.params.split
+    return {
+        "detector": run.detector,
+        "confidence_percent": f"{100 * run.params.evaluate.confidence:g}",
+        "title": f"{_data_set(run)}, protocol {split.protocol}, trial {split.trial}",
+        "facts": _facts(run, state),
+        "changed_settings": _changed(run, state),
+        "settings": flatten(run.params),
+        "cautions": cautions(run),
+        "headline": _headline(run),
+        "intervals": INTERVALS,
+        "at_threshold": AT_THRESHOLD,
+        "closed_set": run.metrics["closed_set"],
+        "sources": _sources(run),
+        "known_classes": run.known_classes,
+        "unknown_classes": run.unknown_classes,
+        "hardest": HARDEST,
+        "galleries": {
+            "accepted": _gallery(accepted_unknowns(run, count)),
+            "rejected": _gallery(rejected_knowns(run, count)),
+        },
+        "figures": _figures(run.params.plot.dpi),
+        "has_umap": (FIGURES / "umap.png").is_file(),
+    }
+
+
+def _facts(run: RunFiles, state: CodeState) -> dict[str, str]:
+    """What was run."""
+    split, params = run.split, run.params
+    counts = {part: len(split.rows(part)) for part in ("train", "val", "test")}
+    num_unknown = int((run.outputs.labels < 0).sum())
+    trained = read_json(STAGES["train"].metrics)
+    code = state.commit[:12] if state.commit else "not in a git repository"
+    if state.changed:
+        code += f", with changes in {', '.join(state.changed)}"
+    return {
+        "Data set": _data_set(run),
+        "Protocol": f"{params.split.protocol}, trial {params.split.trial}",
+        "Known classes": f"{len(split.known)}: {', '.join(split.known_names)}",
+        "Unknown classes": f"{len(run.unknown_classes)} tested (openness "
+        f"{openness(len(split.known), len(split.unknown)):.3f})",
+        "Images": f"{counts['train']:,} train, {counts['val']:,} validation, {counts['test']:,} test, "
+        f"of which {num_unknown:,} unknown",
+        "Split": f"digest {split.digest}, test images {split.test_digest}",
+        "Network": f"{params.model.backbone.name}, {trained['parameters']:,} parameters",
+        "Training": f"loss {params.train.loss}, seed {params.train.seed}, "
+        f"epoch {trained['best']['epoch']} of at most {params.train.epochs} kept",
+        "Calibration": _calibration(),
+        "Judges new images": f"{run.detector}, threshold {run.threshold:.6g}".replace("-", "−"),
+        "Code": code,
+    }
+
+
+def _calibration() -> str:
+    """The method, or that none is used; the temperature where there is one."""
+    stored = read_json(CALIBRATOR)
+    if stored["asked"] == "none" or stored["not_used"]:
+        return "none" if stored["asked"] == "none" else f"none; {stored['asked']} was not used"
+    temperature = stored["settings"].get("temperature")
+    return f"temperature {temperature:.4g}" if temperature else str(stored["method"])
+
+
+def _data_set(run: RunFiles) -> str:
+    """Its name; of the user's own arrays, which file they stand in."""
+    settings = run.params.dataset
+    return f"{settings.name} of {settings.arrays.file}" if settings.name == "arrays" else settings.name
+
+
+def _changed(run: RunFiles, state: CodeState) -> dict[str, tuple[Any, Any]] | None:
+    """Settings that differ from the committed params.yaml: key -> here, there; None when git has none."""
+    if state.settings is None:
+        return None
+    missing = "not set"
+    # Through the same YAML types: a tuple of the schema is a list of the file.
+    there = {key: _plain(value) for key, value in flatten(state.settings).items()}
+    return {
+        key: (_plain(value), there.get(key, missing))
+        for key, value in flatten(run.params).items()
+        if _plain(value) != there.get(key, missing)
+    }
+
+
+def _plain(value: Any) -> Any:
+    return list(value) if isinstance(value, list | tuple) else value
+
+
+def _headline(run: RunFiles) -> list[dict[str, Any]]:
+    """One row per detector, the largest AUROC first."""
+    return [
+        {
+            "name": name,
+            "intervals": [
+                tuple(run.metrics[f"{metric}{end}"][name] for end in ("", "_low", "_high"))
+                for metric in INTERVALS
+            ],
+            "at_threshold": [run.metrics[metric][name] for metric in AT_THRESHOLD],
+        }
+        for name in leaderboard.order(leaderboard.columns(run.metrics))
+    ]
+
+
+def _sources(run: RunFiles) -> list[dict[str, Any]]:
+    """The detector against each unknown set alone; nothing where there is one set."""
+    tables: Mapping[str, Any] = run.metrics.get("sources", {})
+    return [
+        {
+            "name": source,
+            "images": int(run.unknowns.of_source(source).sum()),
+            "intervals": [
+                tuple(metrics[f"{metric}{end}"][run.detector] for end in ("", "_low", "_high"))
+                for metric in INTERVALS
+            ],
+            "rejected": metrics["unknown_rejection"][run.detector],
+        }
+        for source, metrics in tables.items()
+    ]
+
+
+def _gallery(picks: list[Pick]) -> list[tuple[Pick, str]]:
+    return [(pick, _thumbnail(tile)) for pick, tile in zip(picks, tiles(picks), strict=True)]
+
+
+def _figures(dpi: int) -> list[tuple[FigureText, str, bool]]:
+    """Each figure with its text and whether it is as wide as a page; the page has galleries of its own."""
+    from PIL import Image
+
+    found = []
+    for path in sorted(FIGURES.glob("*.png")):
+        if path.stem.startswith("gallery_"):
+            continue
+        with Image.open(path) as image:
+            is_wide = image.width > 1.5 * COLUMN_WIDTH * dpi
+        found.append((figure_text(path.stem), _inline(path.read_bytes()), is_wide))
+    return sorted(found, key=lambda entry: (entry[0].place, entry[0].title))
+
+
+def _thumbnail(tile: Tile) -> str:
+    """The image, whole pixels enlarged where it is small."""
+    from PIL import Image
+
+    pixels = tile.image[..., 0] if tile.image.shape[-1] == 1 else tile.image
+    factor = max(1, math.ceil(THUMBNAIL / max(pixels.shape[:2])))
+    image = Image.fromarray(np.ascontiguousarray(pixels.repeat(factor, axis=0).repeat(factor, axis=1)))
+    image.thumbnail((2 * THUMBNAIL, 2 * THUMBNAIL))
+    buffer = io.BytesIO()
+    image.save(buffer, format="PNG")
+    return _inline(buffer.getvalue())
+
+
+def _inline(png: bytes) -> str:
+    return "data:image/png;base64," + base64.b64encode(png).decode("ascii")
+
+
+def _share(value: float | None) -> str:
+    """0.95 as 95.0 %; a dash where nothing could be divided."""
+    return "–" if value is None else f"{100 * value:.1f} %"
+
+
+def _number(value: float | None) -> str:
+    return "–" if value is None else f"{value:.3f}"
+
+
+def _setting(value: Any) -> str:
+    """As it would stand in params.yaml; without the entries of a list's items that are not given."""
+    if isinstance(value, dict):
+        given = (f"{key}: {_setting(part)}" for key, part in value.items() if part is not None)
+        return f"{{{', '.join(text for text in given if not text.endswith('{}'))}}}"
+    if isinstance(value, list | tuple):
+        return f"[{', '.join(map(_setting, value))}]"
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _score(value: float) -> str:
+    return f"{value:.4g}".replace("-", "−")

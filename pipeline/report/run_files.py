@@ -1,0 +1,83 @@
+"""What the earlier stages left, as the figures and the report need it; each file is read once."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from osr.metrics.class_tables import unknowns_of
+from osr.metrics.per_class import Unknowns
+from osr.outputs import Outputs
+from osr.params import Params
+from osr.splits.split import Split
+from pipeline.workspace.files import read_json
+from pipeline.workspace.stages import PER_CLASS, SCORES, SPLIT, STAGES, TEST_OUTPUTS, THRESHOLDS
+
+Array = NDArray[Any]
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class RunFiles:
+    """The results of the present run.
+
+    Args:
+        params: the whole of params.yaml.
+    """
+
+    params: Params
+
+    @property
+    def detector(self) -> str:
+        """The detector that judges new images."""
+        return self.params.plot.detector
+
+    @cached_property
+    def split(self) -> Split:
+        """The classes and parts."""
+        return Split.load(SPLIT)
+
+    @cached_property
+    def outputs(self) -> Outputs:
+        """Of the test images."""
+        return Outputs.load(TEST_OUTPUTS)
+
+    @cached_property
+    def unknowns(self) -> Unknowns:
+        """Class and unknown set of the unknown test images."""
+        return unknowns_of(self.split, self.outputs)
+
+    @cached_property
+    def scores(self) -> dict[str, Array]:
+        """The arrays of scores.npz: index, label, prediction, and score_<detector> of each test image."""
+        with np.load(SCORES, allow_pickle=False) as arrays:
+            return dict(arrays)
+
+    @cached_property
+    def metrics(self) -> dict[str, Any]:
+        """What stage evaluate reports."""
+        return read_json(STAGES["evaluate"].metrics)
+
+    @cached_property
+    def thresholds(self) -> dict[str, dict[str, Any]]:
+        """Threshold and what it was made from, per detector."""
+        return read_json(THRESHOLDS)
+
+    @property
+    def threshold(self) -> float:
+        """Of the detector that judges new images."""
+        return float(self.thresholds[self.detector]["value"])
+
+    @cached_property
+    def known_classes(self) -> list[Row]:
+        """The rows of per_class.json on known classes, of that detector."""
+        return [row for row in read_json(PER_CLASS)["known"] if row["detector"] == self.detector]
+
+    @cached_property
+    def unknown_classes(self) -> list[Row]:
+        """The rows of per_class.json on unknown classes, of that detector; the hardest first."""
+        return [row for row in read_json(PER_CLASS)["unknown"] if row["detector"] == self.detector]

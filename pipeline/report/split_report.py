@@ -1,0 +1,70 @@
+"""Command split: what prepare-split made, as text."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Iterable
+
+import numpy as np
+
+from osr.splits.openness import openness
+from osr.splits.split import PARTS, Split
+from pipeline.workspace.stages import CONTACT_SHEET, ODD_IMAGES, SPLIT
+
+SHOWN = 20  # copies of each kind
+
+
+def split_report() -> str:
+    """Counts per class and part, groups, duplicates and openness of the split on disk.
+
+    Raises:
+        InputError: there is no split, or it was changed by hand.
+    """
+    split = Split.load(SPLIT)
+    counts = split.counts()
+    width = max(map(len, (*counts, "class")))
+    lines = [f"split {split.digest}", _line("class", "role", PARTS, width)]
+    for role in ("known", "background", "unknown"):
+        for number in getattr(split, role):
+            name = split.class_names[number]
+            lines.append(_line(name, role, [counts[name][part] for part in PARTS], width))
+    lines.append(_line("all", "", [len(split.rows(part)) for part in PARTS], width))
+    lines += [f"unknown set {name}: {size} images" for name, size in split.source_counts().items()]
+    if split.groups is not None:
+        groups = [len(np.unique(split.groups[split.rows(part)])) for part in PARTS]
+        lines.append(_line("groups", "", groups, width))
+    lines.append(f"images in no part: {int((split.part_codes < 0).sum())}")
+    lines.append(f"openness: {openness(len(split.known), len(split.unknown)):.3f}")
+    lines += _copies("identical images in several parts", split.duplicates, split)
+    lines += _copies("identical images tested as known and as unknown", split.contradictions, split)
+    lines += [f"may be one class: {', '.join(map(repr, names))}" for names in split.similar_names]
+    if ODD_IMAGES.is_file():
+        lines.append(f"files that were converted or skipped: {ODD_IMAGES}")
+    lines.append(f"images to look at: {CONTACT_SHEET}")
+    return "\n".join(lines) + "\n"
+
+
+def _copies(title: str, copies: list[list[int]], split: Split) -> list[str]:
+    return [f"{title}: {len(copies)}"] + [
+        "  " + ", ".join(f"row {row} ({_place(split, row)})" for row in rows) for rows in copies[:SHOWN]
+    ]
+
+
+def _place(split: Split, row: int) -> str:
+    return f"{PARTS[split.part_codes[row]]}, {split.class_names[split.targets[row]]}"
+
+
+def _line(name: str, role: str, numbers: Iterable[object], width: int) -> str:
+    cells = "".join(f"{number!s:>9}" for number in numbers)
+    return f"{name:<{width}}  {role:<10}{cells}"
+
+
+def run(_options: argparse.Namespace) -> int:
+    """Print the report.
+
+    Raises:
+        InputError: there is no split, or it was changed by hand.
+    """
+    sys.stdout.write(split_report())
+    return 0

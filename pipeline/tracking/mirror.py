@@ -1,0 +1,181 @@
+"""Copies the files of a stage to an MLflow row; what the row already holds is not sent again."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import json
+import logging
+import math
+import time
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from pipeline.tracking.store import STAGE
+from pipeline.workspace.stages import SPLIT, Stage
+
+logger = logging.getLogger("osr.tracking")
+
+METRICS_DIGEST = "osr.metrics."
+CHECKPOINT = "osr.checkpoint"
+_METRICS_PER_CALL = 1000
+
+
+class Point(NamedTuple):
+    """One value of one curve; a final metric is a curve with the single step 0.
+
+    Args:
+        name: of the curve.
+        step: the epoch.
+        value: NaN is allowed.
+        time_ms: when it was measured, since 1970; None means when it is sent.
+    """
+
+    name: str
+    step: int
+    value: float
+    time_ms: int | None = None
+
+
+def mirror(client: Any, run_id: str, stage: Stage, *, state: str) -> None:
+    """Copy metrics, curves, artifacts and checkpoint of a stage to a row, and tag the stage last.
+
+    Args:
+        client: an `MlflowClient`.
+        run_id: the row.
+        stage: its files are read from the working directory.
+        state: `done` or `cached`.
+    """
+    points = [*final_metrics(stage), *curves(stage)]
+    log_points(client, run_id, _not_yet_logged(client, run_id, points))
+    for path in (stage.metrics, *stage.artifacts):
+        _upload(client, run_id, path)
+    tags = {METRICS_DIGEST + stage.name: metrics_digest(stage), STAGE + stage.name: state}
+    if stage.checkpoint is not None and stage.checkpoint.exists():
+        tags[CHECKPOINT] = _checkpoint(client, run_id, stage.checkpoint)
+    split = SPLIT / "split.json"
+    if split in stage.artifacts and split.exists():
+        digests = json.loads(split.read_text(encoding="utf-8"))
+        tags["osr.split.digest"] = str(digests.get("digest", ""))
+        tags["osr.test.digest"] = str(digests.get("test_digest", ""))
+    set_tags(client, run_id, tags)
+
+
+def metrics_digest(stage: Stage) -> str:
+    """Hash of the stage's metrics file: tells whether a row mirrors the files of the workspace."""
+    return hashlib.md5(stage.metrics.read_bytes(), usedforsecurity=False).hexdigest()
+
+
+def final_metrics(stage: Stage) -> list[Point]:
+    """The numbers of metrics/<stage>.json, nested names joined by `/`; null stands for NaN."""
+    content = json.loads(stage.metrics.read_text(encoding="utf-8"))
+    points, others = [], []
+    for name, value in _leaves(content):
+        if isinstance(value, int | float | None):
+            points.append(Point(name, 0, math.nan if value is None else float(value)))
+        else:
+            others.append(name)
+    if others:
+        logger.warning("%s: not numbers, so not in MLflow: %s", stage.metrics, ", ".join(others))
+    return points
+
+
+def curves(stage: Stage) -> list[Point]:
+    """The cells of the history CSV; an empty cell means not measured in that epoch."""
+    if stage.history is None or not stage.history.exists():
+        return []
+    with stage.history.open(newline="", encoding="utf-8") as file:
+        return [
+            Point(name, int(row["epoch"]), float(cell))
+            for row in csv.DictReader(file)
+            for name, cell in row.items()
+            if name != "epoch" and cell
+        ]
+
+
+def agrees(client: Any, run_id: str, stage: Stage) -> bool:
+    """Whether every value that the row holds of the stage's curves stands in the history CSV."""
+    expected = {(point.name, point.step): point.value for point in curves(stage)}
+    if not expected:
+        return False
+    held = logged(client, run_id, {name for name, _ in expected})
+    return all(repr(expected.get(place)) == repr(value) for place, value in held.items())
+
+
+def logged(client: Any, run_id: str, names: Iterable[str]) -> dict[tuple[str, int], float]:
+    """What a row holds of some curves, by name and step."""
+    held = set(names) & set(client.get_run(run_id).data.metrics)
+    return {(name, m.step): m.value for name in held for m in client.get_metric_history(run_id, name)}
+
+
+def log_points(
+    client: Any, run_id: str, points: Iterable[Point], tags: Mapping[str, str] | None = None
+) -> None:
+    """Send points in as few calls as MLflow allows, and tags with the first of them."""
+    from mlflow.entities import Metric, RunTag
+
+    now = int(time.time() * 1000)
+    metrics = [Metric(name, value, time_ms or now, step) for name, step, value, time_ms in points]
+    first = [RunTag(key, value) for key, value in (tags or {}).items()]
+    for start in range(0, len(metrics), _METRICS_PER_CALL):
+        client.log_batch(run_id, metrics=metrics[start : start + _METRICS_PER_CALL], tags=first)
+        first = []
+
+
+def set_tags(client: Any, run_id: str, tags: Mapping[str, str]) -> None:
+    """Set tags in one call."""
+    from mlflow.entities import RunTag
+
+    client.log_batch(run_id, tags=[RunTag(key, value) for key, value in tags.items()])
+
+
+def _leaves(content: Mapping[str, Any], prefix: str = "") -> Iterable[tuple[str, Any]]:
+    for key, value in content.items():
+        if isinstance(value, dict):
+            yield from _leaves(value, f"{prefix}{key}/")
+        else:
+            yield f"{prefix}{key}", value
+
+
+def _not_yet_logged(client: Any, run_id: str, points: list[Point]) -> list[Point]:
+    held = logged(client, run_id, {point.name for point in points})
+    return [point for point in points if (point.name, point.step) not in held]
+
+
+def _upload(client: Any, run_id: str, path: Path) -> None:
+    """Copy a file or folder to the place in the row's artifacts that it has in the project."""
+    if path.is_dir():
+        client.log_artifacts(run_id, str(path), path.as_posix())
+    elif path.exists():
+        folder = path.parent.as_posix()
+        client.log_artifact(run_id, str(path), None if folder == "." else folder)
+    else:
+        logger.warning("%s does not exist, so it is not in MLflow", path)
+
+
+def _checkpoint(client: Any, run_id: str, path: Path) -> str:
+    """`runs:/<row>/<path> sha256:<digest>` of the row that holds these weights; uploaded when none does."""
+    with path.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    experiments = [experiment.experiment_id for experiment in client.search_experiments()]
+    query = f"tags.`{CHECKPOINT}` LIKE '%sha256:{digest}'"
+    for row in client.search_runs(experiments, filter_string=query, max_results=1):
+        link = str(row.data.tags[CHECKPOINT])
+        if is_stored(client, link):
+            return link
+    _upload(client, run_id, path)
+    return f"runs:/{run_id}/{path.as_posix()} sha256:{digest}"
+
+
+def is_stored(client: Any, link: str) -> bool:
+    """Whether the row of a checkpoint link and its file still exist."""
+    from mlflow.exceptions import MlflowException
+
+    maker, _, path = link.split()[0].removeprefix("runs:/").partition("/")
+    try:
+        return any(entry.path == path for entry in client.list_artifacts(maker, path.rpartition("/")[0]))
+    except MlflowException as error:
+        if error.error_code == "RESOURCE_DOES_NOT_EXIST":  # the row was deleted for good
+            return False
+        raise

@@ -1,0 +1,121 @@
+"""What `osr compare` reads: one result per finished execution, from MLflow or from the files here."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from osr.errors import InputError
+from osr.metrics.comparison import Scored
+from osr.params import flatten, load_params
+from pipeline.tracking.finished_rows import finished_rows
+from pipeline.tracking.mirror import final_metrics
+from pipeline.tracking.rows import FINISHED_STATES
+from pipeline.tracking.store import STAGE, Store
+from pipeline.workspace.files import read_json
+from pipeline.workspace.stages import PARAMS, SCORES, SPLIT, STAGES
+
+DIGEST = "osr.test.digest"
+SPLIT_DIGEST = "osr.split.digest"
+COMMIT = "mlflow.source.git.commit"
+
+
+@dataclass(frozen=True)
+class Result:
+    """One execution of the pipeline with test metrics.
+
+    Args:
+        name: how messages call it.
+        started: milliseconds since 1970; of two equal executions the newer counts.
+        params: dotted key -> value as text, with the digests of split and test set and the git commit.
+        metrics: by their names in MLflow; NaN where a metric is not defined.
+    """
+
+    name: str
+    started: int
+    params: Mapping[str, str]
+    metrics: Mapping[str, float]
+
+    @property
+    def digest(self) -> str:
+        """Of the test set: equal digests, equal test images. Older rows have that of the whole split only."""
+        return self.params.get(DIGEST) or self.params.get(SPLIT_DIGEST, "")
+
+
+def read_store(store: Store) -> list[Result]:
+    """The FINISHED rows of the experiment whose stage evaluate is done or cached, newest first.
+
+    Raises:
+        MlflowException, SQLAlchemyError, OSError: the store cannot be reached.
+    """
+    results = []
+    for row in finished_rows(store):
+        if row.tags.get(f"{STAGE}evaluate") in FINISHED_STATES:
+            marks = {key: row.tags[key] for key in (DIGEST, SPLIT_DIGEST, COMMIT) if key in row.tags}
+            name = f"{row.name} ({row.run_id[:8]})"
+            results.append(Result(name, row.started, {**row.params, **marks}, row.metrics))
+    return results
+
+
+def read_files() -> Result:
+    """The present run: params.yaml and the metrics files in the working directory.
+
+    Raises:
+        InputError: params.yaml is bad, or the run has not come to stage evaluate.
+    """
+    params = {key: str(value) for key, value in flatten(load_params(PARAMS)).items()}
+    stages = [stage for stage in STAGES.values() if stage.metrics.is_file()]
+    if STAGES["evaluate"] not in stages:
+        raise InputError(f"{STAGES['evaluate'].metrics} is missing: run `dvc repro` to make it.")
+    metrics = {point.name: point.value for stage in stages for point in final_metrics(stage)}
+    digests = read_json(SPLIT / "split.json")
+    params[DIGEST], params[SPLIT_DIGEST] = (str(digests.get(name, "")) for name in ("test_digest", "digest"))
+    return Result("the files here", 0, params, metrics)
+
+
+def read_scores() -> dict[str, Scored]:
+    """Of each detector of the present run: known scores, whether their class is right, unknown scores.
+
+    Raises:
+        InputError: the file of scores is missing.
+    """
+    if not SCORES.is_file():
+        raise InputError(f"{SCORES} is missing: run `dvc repro` to make it.")
+    with np.load(SCORES, allow_pickle=False) as stored:
+        known = stored["label"] >= 0
+        correct = (stored["prediction"] == stored["label"])[known]
+        names = [name for name in stored.files if name.startswith("score_")]
+        scores = {name.removeprefix("score_"): stored[name] for name in names}
+    return {name: (values[known], correct, values[~known]) for name, values in scores.items()}
+
+
+def select(results: Sequence[Result], conditions: Iterable[str]) -> list[Result]:
+    """The results that meet every condition `key=value`; a key is a param, a digest or the commit.
+
+    Raises:
+        InputError: a condition of another form, or one that leaves no result.
+    """
+    selected = list(results)
+    for condition in conditions:
+        key, equals, value = condition.partition("=")
+        if not equals:
+            raise InputError(f"--where {condition}: must look like train.lr=0.003.")
+        held = {result.params[key] for result in results if key in result.params}
+        selected = [result for result in selected if _agrees(result.params.get(key), value)]
+        if not selected:
+            there = f"there are: {', '.join(sorted(held))}." if held else "no run has this parameter."
+            raise InputError(f"--where {condition}: no run is left; {there}")
+    return selected
+
+
+def _agrees(held: str | None, wanted: str) -> bool:
+    """Whether a param is what the user wrote: the same text, or the same number (0.003 and 3e-3)."""
+    if held is None or held == wanted:
+        return held == wanted
+    try:
+        return math.isclose(float(held), float(wanted), rel_tol=1e-12)
+    except ValueError:
+        return False

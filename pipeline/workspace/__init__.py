@@ -1,0 +1,1 @@
+"""The files of a run on disk: where they lie, which split they belong to, how they come back."""

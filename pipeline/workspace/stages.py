@@ -1,0 +1,75 @@
+"""What each stage reads and writes, once. dvc.yaml names the same files; a test compares them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+ARTIFACTS = Path("artifacts")
+SPLIT = ARTIFACTS / "split"
+IMAGES = SPLIT / "images.npy"
+IMAGE_FILES = SPLIT / "files.jsonl"
+ODD_IMAGES = SPLIT / "odd_images.csv"
+BAD_IMAGES = ARTIFACTS / "bad_images.csv"  # of a stage that they stopped, whose own folder does not stay
+CONTACT_SHEET = SPLIT / "contact_sheet.png"
+MODEL = ARTIFACTS / "model"
+WEIGHTS = MODEL / "model.safetensors"
+HISTORY = MODEL / "history.csv"
+CALIBRATION = ARTIFACTS / "calibration"
+CALIBRATOR = CALIBRATION / "calibration.json"
+VAL_OUTPUTS = CALIBRATION / "val"
+DETECTORS = ARTIFACTS / "detectors"
+THRESHOLDS = DETECTORS / "thresholds.json"
+TRAIN_OUTPUTS = DETECTORS / "train"
+VAL_SCORES = DETECTORS / "validation_scores.npz"
+EVALUATION = ARTIFACTS / "evaluation"
+TEST_OUTPUTS = EVALUATION / "test"
+CONFUSION = EVALUATION / "confusion.json"
+PER_CLASS = EVALUATION / "per_class.json"
+PER_CLASS_TABLE = EVALUATION / "per_class.csv"
+SCORES = EVALUATION / "scores.npz"
+CURVES = ARTIFACTS / "curves"
+LEADERBOARD = ARTIFACTS / "leaderboard"
+FIGURES = Path("figures")
+VECTOR = ARTIFACTS / "vector"
+REPORT = ARTIFACTS / "report.html"
+METRICS = Path("metrics")
+PARAMS = Path("params.yaml")
+LOCK = Path("dvc.lock")
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One DVC stage as MLflow sees it.
+
+    Args:
+        name: as in dvc.yaml.
+        folder: of its results that say which split they were made from.
+        artifacts: files and folders that are copied to the MLflow row.
+        checkpoint: the weights file, uploaded once per content and linked afterwards.
+        history: a CSV with a column `epoch` and one column per curve.
+    """
+
+    name: str
+    folder: Path | None = None
+    artifacts: tuple[Path, ...] = ()
+    checkpoint: Path | None = None
+    history: Path | None = None
+
+    @property
+    def metrics(self) -> Path:
+        """The DVC metrics file that every stage writes."""
+        return METRICS / f"{self.name}.json"
+
+
+STAGES = {
+    stage.name: stage
+    for stage in (
+        Stage("prepare-split", artifacts=(SPLIT / "split.json", CONTACT_SHEET)),
+        Stage("train", folder=MODEL, artifacts=(HISTORY,), checkpoint=WEIGHTS, history=HISTORY),
+        Stage("calibrate", folder=CALIBRATION, artifacts=(CALIBRATOR,)),
+        Stage("fit-openmax", folder=DETECTORS, artifacts=(THRESHOLDS,)),
+        Stage("evaluate", folder=EVALUATION, artifacts=(CONFUSION, PER_CLASS, PER_CLASS_TABLE)),
+        Stage("plot", artifacts=(CURVES, LEADERBOARD, FIGURES, VECTOR, REPORT)),
+    )
+}
