@@ -22,7 +22,7 @@ from unittest import mock
 
 if TYPE_CHECKING:
     from osr.training.loop import EpochCallback
-    from pipeline.tracking.execution import Row
+    from pipeline.tracking.stage_run import Row
 
 ROOT = Path(__file__).resolve().parents[1]
 NUM_ROWS = 1000
@@ -67,7 +67,7 @@ def logging_share(folder: Path) -> tuple[int, float, float]:
     """
     from osr.params import load_params
     from pipeline import train
-    from pipeline.tracking import stage_run
+    from pipeline.tracking.stage_run import stage_run
     from pipeline.workspace.files import write_json
     from pipeline.workspace.stages import STAGES
 

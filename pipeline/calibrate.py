@@ -7,7 +7,7 @@ from osr.metrics.decisions import closed_set_metrics
 from osr.params import Params
 from pipeline.entry import Metrics, logger, run_stage
 from pipeline.inference import extract_part
-from pipeline.tracking.execution import Row
+from pipeline.tracking.stage_run import Row
 from pipeline.workspace.files import write_json
 from pipeline.workspace.stages import CALIBRATOR, VAL_OUTPUTS
 

@@ -75,7 +75,13 @@ def _full(name: str, told: str) -> str:
 
 def _run(command: Parser) -> None:
     add = command.add_argument
-    add("stage", nargs="?", choices=STAGES, metavar="STAGE", help=f"run no further than {', '.join(STAGES)}")
+    add(
+        "stage",
+        nargs="?",
+        choices=tuple(STAGES),
+        metavar="STAGE",
+        help=f"run no further than {', '.join(STAGES)}",
+    )
     add("--preset", action="append", default=[], metavar="NAME", help="a file in presets/; a later one wins")
     add("-S", dest="settings", action="append", default=[], metavar="KEY=VALUE", help=SETTING)
     add("--overrides", default="", metavar="TEXT", help='settings in one text: "train.lr=1e-3 split.trial=1"')
@@ -151,7 +157,9 @@ def _tracking(command: Parser) -> None:
 
 
 def _split(command: Parser) -> None:
-    command.add_argument("--report", action="store_true", required=True, help="print it as a table")
+    command.add_argument(
+        "--report", action="store_true", help="print it as a table, which is what happens anyway"
+    )
 
 
 class _PrintCompletion(argparse.Action):
@@ -161,7 +169,8 @@ class _PrintCompletion(argparse.Action):
         for action in _actions(parser):
             if action.type is Path:
                 action.complete = shtab.FILE  # type: ignore[attr-defined]
-        parser.exit(0, shtab.complete(parser, shell))
+        sys.stdout.write(shtab.complete(parser, shell) + "\n")
+        parser.exit()
 
 
 def _actions(parser: Parser) -> Iterator[argparse.Action]:
@@ -177,7 +186,7 @@ EXAMPLES = {
     "run": """
 osr run                                        all six stages; only what changed runs again
 osr run train                                  no further than stage train
-osr run --preset digits_quick -S split.trial=1    an experiment: `dvc exp run` with these settings
+osr run --preset digits_quick                  an experiment: `dvc exp run` with these settings; also -S
 """,
     "predict": """
 osr predict photo.png folder/ --output verdicts.csv

@@ -12,8 +12,7 @@ from typing import Any
 
 from osr.errors import InputError
 from osr.params import Params, load_params
-from pipeline.tracking.execution import Row
-from pipeline.tracking.stage_run import stage_run
+from pipeline.tracking.stage_run import Row, stage_run
 from pipeline.workspace.files import write_json
 from pipeline.workspace.restore import restore_outputs
 from pipeline.workspace.stages import PARAMS, STAGES
@@ -42,8 +41,7 @@ def run_stage(name: str, body: Body, description: str | None) -> None:
     parser.epilog = f"Settings come from {PARAMS}; override one with `dvc exp run -S key=value`."
     parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
-    for chatty in ("alembic", "fontTools"):  # of MLflow, and of matplotlib's PDFs
-        logging.getLogger(chatty).setLevel(logging.WARNING)
+    logging.getLogger("fontTools").setLevel(logging.WARNING)  # of matplotlib's PDFs
     try:
         params = load_params(PARAMS)
         with stage_run(name, params) as row:

@@ -22,7 +22,7 @@ from osr.params import Params
 from osr.splits.split import Split
 from pipeline.entry import Metrics, run_stage
 from pipeline.inference import extract_part
-from pipeline.tracking.execution import Row
+from pipeline.tracking.stage_run import Row
 from pipeline.workspace.files import read_json, write_json
 from pipeline.workspace.stages import (
     CALIBRATOR,

@@ -14,7 +14,7 @@ from osr.outputs import Outputs
 from osr.params import Params
 from pipeline.entry import Metrics, run_stage
 from pipeline.inference import extract_part
-from pipeline.tracking.execution import Row
+from pipeline.tracking.stage_run import Row
 from pipeline.workspace.files import write_json
 from pipeline.workspace.stages import DETECTORS, THRESHOLDS, TRAIN_OUTPUTS, VAL_OUTPUTS, VAL_SCORES
 

@@ -6,20 +6,20 @@ import csv
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
-from osr.data.batches import ArrayImages, Images
-from osr.data.file_images import FileImages
 from osr.data.images import ImageFiles, ImageSet, OddImage
 from osr.errors import InputError
 from osr.outputs import IntArray
 from osr.splits.split import Split
 from pipeline.workspace.place import workspace_root
 from pipeline.workspace.stages import IMAGE_FILES, IMAGES, ODD_IMAGES
+
+if TYPE_CHECKING:
+    from osr.data.batches import Images
 
 CHUNK = 4096  # images that are written at once
 SAMPLE = 1000  # training images whose mean and standard deviation normalise those that stay files
@@ -98,6 +98,11 @@ def open_part(split: Split, rows: IntArray, *, size: int, num_workers: int) -> I
         size: height and width that files are resized to.
         num_workers: processes that read files.
     """
+    import torch  # seconds that stages without a network need not wait
+
+    from osr.data.batches import ArrayImages
+    from osr.data.file_images import FileImages
+
     images, labels = open_images(), torch.from_numpy(split.labels[rows])
     if isinstance(images, ImageFiles):
         return FileImages(images, rows, labels, size, num_workers)
@@ -118,6 +123,10 @@ def sample_images(rows: IntArray, image_size: int | Literal["auto"]) -> NDArray[
             "model.image_size is 'auto', but must be a number of pixels while images stay files; or set "
             "dataset.pack_size to a number of pixels."
         )
+    import torch
+
+    from osr.data.file_images import FileImages
+
     spread = rows[np.linspace(0, len(rows) - 1, min(SAMPLE, len(rows))).round().astype(np.int64)]
     data = FileImages(images, spread, torch.zeros(len(spread), dtype=torch.int64), image_size, 0)
     pixels = [batch.permute(0, 2, 3, 1).numpy() for batch, _ in data.batches(64)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -13,13 +14,13 @@ from osr.metrics.open_set import curves
 from osr.metrics.thresholds import count_accepted
 from osr.params import Params
 from osr.plots.curves import thin
-from osr.plots.style import styled
 from pipeline.entry import Metrics, run_stage
 from pipeline.report import leaderboard
 from pipeline.report.figures import draw_figures
+from pipeline.report.outcome import outcome
 from pipeline.report.page import write_report
 from pipeline.report.run_files import RunFiles
-from pipeline.tracking.execution import Row
+from pipeline.tracking.stage_run import Row
 from pipeline.workspace.stages import CURVES, FIGURES, LEADERBOARD, REPORT, VECTOR
 
 Array = NDArray[Any]
@@ -37,8 +38,7 @@ def plot(params: Params, _row: Row) -> Metrics:
     }
     for folder in (FIGURES, VECTOR):
         folder.mkdir(parents=True, exist_ok=True)
-    with styled():
-        draw_figures(run, points)
+    draw_figures(run, points)
     write_curves(points)
     leaderboard.write_tables(leaderboard.columns(run.metrics), LEADERBOARD / "leaderboard")
     write_report(run, REPORT)
@@ -83,3 +83,4 @@ def write_curve(path: Path, header: tuple[str, str], pair: Pair) -> None:
 
 if __name__ == "__main__":
     run_stage("plot", plot, __doc__)
+    sys.stdout.write(outcome())

@@ -19,7 +19,7 @@ from osr.splits.openness import openness
 from osr.splits.split import PARTS, Split
 from pipeline.entry import Metrics, run_stage
 from pipeline.images import odd_images, open_images, save_images, write_odd
-from pipeline.tracking.execution import Row
+from pipeline.tracking.stage_run import Row
 from pipeline.workspace.place import workspace_root
 from pipeline.workspace.stages import BAD_IMAGES, CONTACT_SHEET, SPLIT
 

@@ -28,10 +28,12 @@ from osr.training.loop import EpochCallback, History, train
 from osr.training.state import Progress
 from pipeline.entry import Metrics, logger, run_stage
 from pipeline.images import open_part, sample_images
-from pipeline.tracking.execution import Row
+from pipeline.tracking.stage_run import Row
 from pipeline.tracking.system_metrics import system_metrics
 from pipeline.workspace.place import is_helper, workspace_root
 from pipeline.workspace.stages import HISTORY, MODEL, PARAMS, SPLIT, WEIGHTS
+
+CURVES = ("train/loss", "train/accuracy", "val/loss", "val/accuracy")
 
 
 def train_stage(params: Params, row: Row) -> Metrics:
@@ -56,6 +58,11 @@ def epoch_logger(row: Row) -> EpochCallback:
     """What shows each epoch in the row: its numbers, its speed, and what it asked of the machine."""
 
     def log_epoch(values: dict[str, float], images_per_s: float) -> None:
+        if not sys.stderr.isatty():  # there the progress bar tells
+            logger.info(
+                "train: epoch %d, loss %.3f, accuracy %.3f; validation loss %.3f, accuracy %.3f",
+                *(values[key] for key in ("epoch", *CURVES)),
+            )
         curves = {name: value for name, value in values.items() if name != "epoch"}
         row.log_epoch(
             int(values["epoch"]), {**curves, "speed/images_per_s": images_per_s, **system_metrics()}

@@ -9,7 +9,7 @@ from osr.outputs import Outputs
 from osr.params import check_params
 from osr.splits.split import Split
 from pipeline import evaluate
-from pipeline.tracking.execution import Row
+from pipeline.tracking.stage_run import Row
 from pipeline.workspace import stages
 from pipeline.workspace.files import write_json
 

@@ -56,8 +56,8 @@ def store(empty: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Store
 
 
 def new_row(store: Store, **params: object) -> str:
-    run_id = create(store, params)
-    enter(store, params, run_id)
+    run_id = create(store, params, owner=owner())
+    enter(store, params, run_id, owner=owner(), hardware="a machine")
     return run_id
 
 

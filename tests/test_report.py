@@ -22,7 +22,7 @@ from pipeline.report.figure_texts import TEXTS, figure_text
 from pipeline.report.galleries import accepted_unknowns, rejected_knowns
 from pipeline.report.page import INTERVALS, write_report
 from pipeline.report.run_files import RunFiles
-from pipeline.tracking.execution import Row
+from pipeline.tracking.stage_run import Row
 from pipeline.workspace import stages
 from pipeline.workspace.files import write_json
 

@@ -97,14 +97,24 @@ def save(figure: Figure, path: Path, dpi: int) -> None:
     if path.suffix not in METADATA:
         raise InputError(f"{path} must end in {', '.join(METADATA)}.")
     figure.set_dpi(dpi)
-    for _ in range(LAYOUT_ROUNDS if figure.get_layout_engine() else 0):
-        figure.draw_without_rendering()
-    figure.set_layout_engine("none")
+    settle(figure)
     buffer = io.BytesIO()
     figure.savefig(buffer, format=path.suffix[1:], dpi=dpi, metadata=METADATA[path.suffix])
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     partial.write_bytes(buffer.getvalue())
     partial.replace(path)
+
+
+def settle(figure: Figure) -> None:
+    """Lay the figure out until nothing moves, without drawing it, and keep it so."""
+    engine, before = figure.get_layout_engine(), None
+    for _ in range(LAYOUT_ROUNDS if engine else 0):
+        engine.execute(figure)  # type: ignore[union-attr]
+        places = [axes.get_position().bounds for axes in figure.axes]
+        if places == before:
+            break
+        before = places
+    figure.set_layout_engine("none")
 
 
 def line_style(position: int) -> dict[str, Any]:

@@ -14,11 +14,12 @@ from pathlib import Path
 from osr.errors import InputError
 from pipeline.experiments.overrides import check_overrides, split_overrides
 from pipeline.experiments.preset import assignments, load_presets
-from pipeline.tracking.execution import failure
-from pipeline.tracking.stage_run import is_off
+from pipeline.report.outcome import outcome
+from pipeline.tracking.stage_run import failure, is_off
 from pipeline.tracking.store import connect, store_may_fail
 from pipeline.tracking.sync import sync
 from pipeline.workspace.place import workspace_root
+from pipeline.workspace.stages import STAGES
 
 LAUNCH = "osr.launch"
 
@@ -39,7 +40,16 @@ def run(options: argparse.Namespace) -> int:
     except InputError as error:
         _mark_failed(failure(error))
         raise
-    return launch(dvc_command(overrides, options.stage, force=options.force), completes_row=options.sync)
+    drawn = _time_of(STAGES["plot"].metrics)
+    status = launch(dvc_command(overrides, options.stage, force=options.force), completes_row=options.sync)
+    told = _time_of(STAGES["plot"].metrics) != drawn  # by stage plot
+    if status == 0 and options.stage in (None, "plot") and not told:
+        sys.stdout.write(outcome())
+    return status
+
+
+def _time_of(path: Path) -> int | None:
+    return path.stat().st_mtime_ns if path.is_file() else None
 
 
 def dvc_command(overrides: Sequence[str], stage: str | None = None, *, force: bool = False) -> list[str]:

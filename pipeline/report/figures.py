@@ -4,7 +4,12 @@ from __future__ import annotations
 
 import csv
 import logging
+import multiprocessing
+import os
+import sys
+import threading
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from typing import Any
 
@@ -20,7 +25,7 @@ from osr.plots.embedding import embed, embed_umap, embedding, has_umap
 from osr.plots.gallery import gallery
 from osr.plots.reliability import reliability
 from osr.plots.scores import score_histogram
-from osr.plots.style import COLUMN_WIDTH, PAGE_WIDTH, canvas, save
+from osr.plots.style import COLUMN_WIDTH, PAGE_WIDTH, canvas, save, styled
 from osr.plots.training import training_curves
 from pipeline.report import leaderboard
 from pipeline.report.class_figures import class_figures
@@ -35,6 +40,7 @@ Array = NDArray[Any]
 Pair = tuple[Array, Array]
 Points = Mapping[str, Mapping[str, Pair]]
 NamedFigure = tuple[str, Figure]
+Group = Callable[["RunFiles", Points], Iterator[NamedFigure]]
 
 BAND_POINTS = 200
 MAX_CURVES = 6  # in one plane, besides that of the detector that judges new images
@@ -48,23 +54,37 @@ def draw_figures(run: RunFiles, points: Points) -> None:
         run: its files.
         points: detector -> oscr, roc, precision_recall -> x and y.
     """
+    if run.params.plot.umap == "auto" and not has_umap():
+        logger.info("plot: no UMAP figure, because umap-learn is not installed; t-SNE shows the features")
+    if not _may_fork():
+        for group in GROUPS:
+            _draw(group, run, points)
+        return
+    with ProcessPoolExecutor(_num_cores(), multiprocessing.get_context("fork")) as pool:
+        # Each reads the files for itself: of many images that takes less than to hand them over.
+        for drawn in [pool.submit(_draw, group, RunFiles(run.params), points) for group in GROUPS]:
+            drawn.result()
+
+
+def _draw(group: Group, run: RunFiles, points: Points) -> None:
+    """One figure after the other, so that one at a time is in memory."""
     settings = run.params.plot
-    for name, figure in _figures(run, points):
-        save(figure, FIGURES / f"{name}.png", settings.dpi)
-        if settings.vector != "none":
-            save(figure, VECTOR / f"{name}.{settings.vector}", settings.dpi)
+    with styled():
+        for name, figure in group(run, points):
+            save(figure, FIGURES / f"{name}.png", settings.dpi)
+            if settings.vector != "none":
+                save(figure, VECTOR / f"{name}.{settings.vector}", settings.dpi)
 
 
-def _figures(run: RunFiles, points: Points) -> Iterator[NamedFigure]:
-    """One after the other, so that one at a time is in memory."""
-    yield from _curves(run, points)
-    yield from _scores(run)
-    yield "reliability", _reliability(run)
-    yield "training", _training()
-    yield from _embeddings(run)
-    yield from class_figures(run)
-    yield from _galleries(run)
-    yield "leaderboard", leaderboard.draw(leaderboard.columns(run.metrics))
+def _may_fork() -> bool:
+    """Whether processes can share the drawing: no library has threads here, which a fork would break."""
+    alone = threading.active_count() == 1 and "torch" not in sys.modules
+    return sys.platform == "linux" and alone and _num_cores() > 1
+
+
+def _num_cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if sys.platform == "linux" else 1
 
 
 def _curves(run: RunFiles, points: Points) -> Iterator[NamedFigure]:
@@ -113,7 +133,7 @@ def _curve(run: RunFiles, points: Points, kind: str, metric: str, draw: Callable
     return figure
 
 
-def _scores(run: RunFiles) -> Iterator[NamedFigure]:
+def _scores(run: RunFiles, _points: Points) -> Iterator[NamedFigure]:
     """One histogram per detector with its threshold."""
     known = run.outputs.labels >= 0
     for name in run.params.detectors.enabled:
@@ -127,6 +147,13 @@ def _scores(run: RunFiles) -> Iterator[NamedFigure]:
             name=name,
         )
         yield f"scores_{name}", figure
+
+
+def _others(run: RunFiles, _points: Points) -> Iterator[NamedFigure]:
+    """Those that stand alone."""
+    yield "reliability", _reliability(run)
+    yield "training", _training()
+    yield "leaderboard", leaderboard.draw(leaderboard.columns(run.metrics))
 
 
 def _reliability(run: RunFiles) -> Figure:
@@ -155,7 +182,7 @@ def _training() -> Figure:
     return figure
 
 
-def _embeddings(run: RunFiles) -> Iterator[NamedFigure]:
+def _embeddings(run: RunFiles, _points: Points) -> Iterator[NamedFigure]:
     """Test features by t-SNE and UMAP; a random subset when there are more than `plot.tsne_images`."""
     outputs, settings = run.outputs, run.params.plot
     rows = np.arange(len(outputs))
@@ -168,8 +195,6 @@ def _embeddings(run: RunFiles) -> Iterator[NamedFigure]:
     points = {"t-SNE": embed(shown.features, perplexity=settings.tsne_perplexity, seed=settings.tsne_seed)}
     if settings.umap is True or (settings.umap == "auto" and has_umap()):
         points["UMAP"] = embed_umap(shown.features, seed=settings.tsne_seed)
-    elif settings.umap == "auto":
-        logger.info("plot: no UMAP figure, because umap-learn is not installed; t-SNE shows the features")
     for method, places in points.items():
         figure = canvas(COLUMN_WIDTH, 3.6)
         names = run.split.known_names
@@ -177,7 +202,11 @@ def _embeddings(run: RunFiles) -> Iterator[NamedFigure]:
         yield method.lower().replace("-", ""), figure
 
 
-def _galleries(run: RunFiles) -> Iterator[NamedFigure]:
+def _classes(run: RunFiles, _points: Points) -> Iterator[NamedFigure]:
+    yield from class_figures(run)
+
+
+def _galleries(run: RunFiles, _points: Points) -> Iterator[NamedFigure]:
     """The images that `plot.detector` judges most wrongly; no figure where it judges all of them right."""
     count = run.params.plot.gallery_images
     for name, picks, title in (
@@ -186,3 +215,13 @@ def _galleries(run: RunFiles) -> Iterator[NamedFigure]:
     ):
         if picks:
             yield name, gallery(tiles(picks), title=f"{title} ({run.detector})")
+
+
+GROUPS: tuple[Group, ...] = (
+    _embeddings,
+    _curves,
+    _classes,
+    _scores,
+    _galleries,
+    _others,
+)  # the longest first

@@ -11,37 +11,12 @@ from pipeline.tracking.graph import ancestors
 from pipeline.tracking.lockfile import lock_text
 from pipeline.tracking.mirror import Point, agrees, log_points, logged, mirror, set_tags
 from pipeline.tracking.rows import FINISHED_STATES, LIVE, create, enter, find_for_stage
-from pipeline.tracking.store import KILLED, STAGE, Store, connect, store_may_fail
+from pipeline.tracking.store import KILLED, LATER, STAGE, Store, connect, store_may_fail
 from pipeline.workspace.place import workspace_root
 from pipeline.workspace.stages import LOCK, STAGES
 
-_MAX_REASON_LENGTH = 500
 _SEND_EVERY_S = 1.0
 _VARYING = ("speed/", "system/")
-_LATER = "the results are safe as files; the next stage or `osr tracking sync` sends them."
-
-
-class Row:
-    """The MLflow row of a running stage."""
-
-    def __init__(self, execution: Execution | None = None) -> None:
-        self._execution = execution
-
-    def log_epoch(self, epoch: int, values: Mapping[str, float]) -> None:
-        """Add one point to each curve; does nothing when tracking is off.
-
-        Points are sent once a second at most, the rest of them when the stage ends in any way but SIGKILL;
-        then the stage that runs again completes the curves that stand in its history file.
-
-        Args:
-            epoch: the step.
-            values: by name, such as `train/loss`; the same names as the columns of the history file, and
-                names that begin with `speed/` or `system/`, which may differ from one attempt to the next.
-        """
-        if self._execution is not None:
-            now = int(time.time() * 1000)
-            points = [Point(name, epoch, float(value), now) for name, value in values.items()]
-            self._execution.log_live(points)
 
 
 class Execution:
@@ -50,11 +25,15 @@ class Execution:
     Args:
         stage: as in dvc.yaml.
         params: flattened.
+        owner: the stage's process, see `pipeline.tracking.store.owner`.
+        hardware: what it runs on.
     """
 
-    def __init__(self, stage: str, params: Mapping[str, Any]) -> None:
+    def __init__(self, stage: str, params: Mapping[str, Any], *, owner: str, hardware: str) -> None:
         self.stage = stage
         self.params = params
+        self.owner = owner
+        self.hardware = hardware
         self.store: Store | None = None
         self.run_id: str | None = None
         self.entered = False
@@ -63,13 +42,12 @@ class Execution:
         self.sent_at = -math.inf
         self.held: dict[tuple[str, int], float] | None = None
 
-    def start(self) -> Row:
+    def start(self) -> None:
         """Join the row and mirror what DVC took from its cache."""
         with store_may_fail("the stage runs all the same."):
             store, run_id = self._join()
             set_tags(store.client, run_id, {STAGE + self.stage: "running"})
             self.shown_live = True
-        return Row(self)
 
     def log_live(self, points: Sequence[Point]) -> None:
         """Keep points, and send what was kept when the last time is a second ago."""
@@ -85,7 +63,7 @@ class Execution:
 
     def finish(self) -> None:
         """Mirror the stage's files; the row is FINISHED until the next stage joins it."""
-        with store_may_fail(_LATER):
+        with store_may_fail(LATER):
             store, run_id = self._join()
             run_id = self._send(store, run_id)
             stage = STAGES[self.stage]
@@ -96,12 +74,10 @@ class Execution:
             log_lock(store, run_id, running=self.stage)
             store.client.set_terminated(run_id, "FINISHED")
 
-    def fail(self, error: BaseException) -> None:
-        """Say in the row how the stage ended."""
+    def fail(self, failed: bool, reason: str) -> None:
+        """Say in the row that the stage failed, or else that it was killed, and why."""
         if self.store is None or self.run_id is None:
             return
-        failed = isinstance(error, Exception)
-        reason = failure(error) if failed else KILLED
         with store_may_fail("the row does not say that the stage failed."):
             run_id = self._send(self.store, self.run_id)
             set_tags(self.store.client, run_id, {STAGE + self.stage: reason})
@@ -132,12 +108,17 @@ class Execution:
         below = self._below()
         if self.run_id is None:
             row = find_for_stage(self.store, self.params, running=self.stage, present=below)
-            self.run_id = create(self.store, self.params) if row is None else str(row.info.run_id)
+            self.run_id = (
+                create(self.store, self.params, owner=self.owner) if row is None else str(row.info.run_id)
+            )
         if not self.entered:
-            enter(self.store, self.params, self.run_id)
+            self._enter(self.store, self.run_id)
             self.entered = True
         mirror_missing(self.store, self.run_id, below)
         return self.store, self.run_id
+
+    def _enter(self, store: Store, run_id: str) -> None:
+        enter(store, self.params, run_id, owner=self.owner, hardware=self.hardware)
 
     def _below(self) -> list[str]:
         return [name for name in ancestors(self.stage) if STAGES[name].metrics.exists()]
@@ -151,18 +132,13 @@ class Execution:
     def _begin_anew(self, store: Store, left: str) -> str:
         """Leave the row of the interrupted attempt as it is, and go on in a new one."""
         self.held = {}
-        self.run_id = create(store, self.params)
-        enter(store, self.params, self.run_id)
+        self.run_id = create(store, self.params, owner=self.owner)
+        self._enter(store, self.run_id)
         set_tags(store.client, left, {STAGE + self.stage: f"{KILLED}: begun anew in row {self.run_id}"})
         store.client.set_terminated(left, KILLED)
         mirror_missing(store, self.run_id, self._below())
         set_tags(store.client, self.run_id, {STAGE + self.stage: "running"})
         return self.run_id
-
-
-def failure(error: BaseException) -> str:
-    """What a row's tag says of an error."""
-    return f"FAILED: {type(error).__name__}: {error}"[:_MAX_REASON_LENGTH]
 
 
 def missing(row: Any, names: Iterable[str]) -> list[str]:

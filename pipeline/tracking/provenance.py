@@ -39,9 +39,9 @@ class Provenance(NamedTuple):
     way_back: str = ""
 
 
-def provenance() -> Provenance:
-    """What a stage tells the row that it joins."""
-    tags = {"osr.hardware": hardware(), "osr.versions": versions()}
+def provenance(hardware: str) -> Provenance:
+    """What a stage that runs on `hardware` tells the row that it joins."""
+    tags = {"osr.hardware": hardware, "osr.versions": versions()}
     if LOCK.is_file():
         tags["osr.dvc.lock"] = hashlib.md5(LOCK.read_bytes(), usedforsecurity=False).hexdigest()
     commit = git("rev-parse", "HEAD")

@@ -12,7 +12,7 @@ from typing import Any
 
 from pipeline.tracking.mirror import METRICS_DIGEST, agrees, metrics_digest, set_tags
 from pipeline.tracking.provenance import CHANGES, provenance, user
-from pipeline.tracking.store import OWNER, STAGE, Store, owner
+from pipeline.tracking.store import OWNER, STAGE, Store
 from pipeline.workspace.stages import STAGES
 
 KEY = "osr.key"
@@ -61,11 +61,11 @@ def find_for_sync(store: Store, params: Mapping[str, Any], *, present: Iterable[
     return next((row for row in rows if _fits(store, row, present)), None)
 
 
-def create(store: Store, params: Mapping[str, Any]) -> str:
-    """Make a row, RUNNING and owned by this process; return its id, with which `enter` goes on."""
+def create(store: Store, params: Mapping[str, Any], *, owner: str) -> str:
+    """Make a row, RUNNING and owned by a process; return its id, with which `enter` goes on."""
     name = _experiment_name()
     tags = {
-        OWNER: owner(),
+        OWNER: owner,
         KEY: row_key(store, params, name),
         "mlflow.user": user(),
         "mlflow.source.name": str(store.root),
@@ -78,12 +78,12 @@ def create(store: Store, params: Mapping[str, Any]) -> str:
     return str(store.client.create_run(store.experiment, tags=tags, run_name=name or None).info.run_id)
 
 
-def enter(store: Store, params: Mapping[str, Any], run_id: str) -> None:
-    """Make a row RUNNING, owned by this process, with where it comes from and all params."""
-    key, origin = row_key(store, params, _experiment_name()), provenance()
+def enter(store: Store, params: Mapping[str, Any], run_id: str, *, owner: str, hardware: str) -> None:
+    """Make a row RUNNING, owned by a process, with where it comes from and all params."""
+    key, origin = row_key(store, params, _experiment_name()), provenance(hardware)
     tags = store.client.get_run(run_id).data.tags
     # The owner comes first: a RUNNING row without a living owner is how dead ones are recognised.
-    set_tags(store.client, run_id, {OWNER: owner(), KEY: tags.get(KEY, key), **origin.tags})
+    set_tags(store.client, run_id, {OWNER: owner, KEY: tags.get(KEY, key), **origin.tags})
     store.client.update_run(run_id, status="RUNNING")
     if origin.way_back:
         set_tags(store.client, run_id, {RESTORE: origin.way_back.replace("RUN_ID", run_id)})

@@ -6,21 +6,88 @@ Files come first: a stage whose store cannot be reached succeeds, and the next s
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import signal
+import subprocess
+import sys
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from types import FrameType
+from typing import Any
 
 from osr.params import Params, flatten
-from pipeline.tracking.execution import Execution, Row
+from pipeline.tracking.provenance import hardware
+from pipeline.tracking.store import KILLED, LATER, owner
 from pipeline.workspace.place import is_helper
 
 logger = logging.getLogger("osr.tracking")
 
 _EXIT_SIGTERM = 128 + signal.SIGTERM
+_MAX_REASON_LENGTH = 500
+
+
+class Row:
+    """The MLflow row of a running stage."""
+
+    def __init__(self, tell: Callable[[Mapping[str, Any]], None] | None = None) -> None:
+        self._tell = tell
+
+    def log_epoch(self, epoch: int, values: Mapping[str, float]) -> None:
+        """Add one point to each curve; does nothing when tracking is off.
+
+        Points are sent once a second at most, the rest of them when the stage ends in any way but SIGKILL;
+        then the stage that runs again completes the curves that stand in its history file.
+
+        Args:
+            epoch: the step.
+            values: by name, such as `train/loss`; the same names as the columns of the history file, and
+                names that begin with `speed/` or `system/`, which may differ from one attempt to the next.
+        """
+        if self._tell is not None:
+            now = int(time.time() * 1000)
+            self._tell({"points": [(name, epoch, float(value), now) for name, value in values.items()]})
+
+
+class Keeper:
+    """The process beside the stage that keeps its row; see `pipeline.tracking.keeper`.
+
+    Args:
+        stage: as in dvc.yaml.
+        params: flattened.
+    """
+
+    def __init__(self, stage: str, params: Mapping[str, Any]) -> None:
+        command = [sys.executable, "-m", "pipeline.tracking.keeper"]
+        # In a session of its own: what ends the stage's group of processes leaves it time for the last word.
+        self._process = subprocess.Popen(command, stdin=subprocess.PIPE, text=True, start_new_session=True)
+        self.tell({"stage": stage, "params": params, "owner": owner(), "hardware": hardware()})
+
+    def tell(self, message: Mapping[str, Any]) -> None:
+        """Send a message; when the process is gone, `end` says so."""
+        if self._process.stdin is not None and not self._process.stdin.closed:
+            try:
+                self._process.stdin.write(json.dumps(message) + "\n")
+                self._process.stdin.flush()
+            except BrokenPipeError:
+                self._close()
+
+    def end(self, message: Mapping[str, Any]) -> None:
+        """Send the last message, and wait until the row holds everything."""
+        self.tell(message)
+        self._close()
+        if status := self._process.wait():
+            logger.error("MLflow was not updated (its process ended with status %d); %s", status, LATER)
+
+    def _close(self) -> None:
+        if self._process.stdin is not None:
+            try:
+                self._process.stdin.close()
+            except BrokenPipeError:
+                return
 
 
 @contextmanager
@@ -38,14 +105,20 @@ def stage_run(name: str, params: Params) -> Iterator[Row]:
     if is_off():
         yield Row()
         return
-    execution = Execution(name, flatten(params))
     with _sigterm_exits():
+        keeper = Keeper(name, flatten(params))
         try:
-            yield execution.start()
-            execution.finish()
+            yield Row(keeper.tell)
+            keeper.end({})
         except BaseException as error:
-            execution.fail(error)
+            failed = isinstance(error, Exception)
+            keeper.end({"failed": failed, "reason": failure(error) if failed else KILLED})
             raise
+
+
+def failure(error: BaseException) -> str:
+    """What a row's tag says of an error."""
+    return f"FAILED: {type(error).__name__}: {error}"[:_MAX_REASON_LENGTH]
 
 
 def is_off() -> bool:

@@ -23,6 +23,7 @@ logger = logging.getLogger("osr.tracking")
 OWNER = "osr.owner"
 STAGE = "osr.stage."
 KILLED = "KILLED"
+LATER = "the results are safe as files; the next stage or `osr tracking sync` sends them."
 _ENTRY_POINT = "mlflow.project.entryPoint"
 _SQLITE = "sqlite:///"
 _LOCK_TIMEOUT_S = 120
@@ -57,7 +58,8 @@ def connect(root: Path) -> Store:
         from filelock import FileLock
         from mlflow.tracking import MlflowClient
 
-    logging.getLogger("alembic").setLevel(logging.WARNING)
+    for chatty in ("alembic", "mlflow.store.db.utils"):  # a new database is no news
+        logging.getLogger(chatty).setLevel(logging.WARNING)
     logging.getLogger("urllib3.connectionpool").setLevel(logging.ERROR)  # its retries end in our own message
     uri = _tracking_uri(root)
     private = root / ".osr"

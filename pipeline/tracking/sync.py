@@ -8,9 +8,10 @@ import logging
 from osr.params import flatten, load_params
 from pipeline.tracking.execution import log_lock, mirror_missing, missing
 from pipeline.tracking.graph import up_to_date
+from pipeline.tracking.provenance import hardware
 from pipeline.tracking.rows import create, enter, find_for_sync
 from pipeline.tracking.stage_run import is_off
-from pipeline.tracking.store import connect, store_may_fail
+from pipeline.tracking.store import connect, owner, store_may_fail
 from pipeline.workspace.place import workspace_root
 from pipeline.workspace.stages import PARAMS, STAGES
 
@@ -48,8 +49,8 @@ def sync() -> bool:
                 ", ".join(stale),
             )
             return True
-        run_id = create(store, params) if row is None else str(row.info.run_id)
-        enter(store, params, run_id)
+        run_id = create(store, params, owner=owner()) if row is None else str(row.info.run_id)
+        enter(store, params, run_id, owner=owner(), hardware=hardware())
         sent = mirror_missing(store, run_id, present)
         log_lock(store, run_id)
         store.client.set_terminated(run_id, "FINISHED")

@@ -49,7 +49,7 @@ def restore_outputs(stage: str) -> None:
             _clear(path)
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(content)
-        else:
+        elif (cache / "files").is_dir():  # without it nothing was made in this clone, so nothing is lost
             logger.warning(
                 "%s: what dvc.lock records is neither in DVC's cache nor in git, and cannot be brought back",
                 path,

@@ -1,0 +1,61 @@
+"""The process that keeps the MLflow row of a running stage: MLflow loads beside the stage's own work.
+
+It reads one JSON object per line: first what the row is of, then points of curves, then the end.
+When the stage is gone without a last word, this process goes, too; the next stage then sets the row to
+KILLED.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import signal
+import sys
+import threading
+from queue import SimpleQueue
+from typing import Any
+
+from pipeline.tracking.execution import Execution
+from pipeline.tracking.mirror import Point
+
+Message = dict[str, Any]
+
+
+def main() -> None:
+    """Keep the row that the first line names until the last line has come."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)  # the stage gets them, and says here how it ends
+    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
+    messages: SimpleQueue[Message] = SimpleQueue()
+    line = sys.stdin.readline()
+    if not line:  # the stage ended before it could say anything
+        return
+    threading.Thread(target=_read, args=(messages,), daemon=True).start()
+    execution = Execution(**json.loads(line))
+    execution.start()
+    while True:
+        message = messages.get()
+        if "points" in message:
+            execution.log_live([Point(*values) for values in message["points"]])
+        elif "failed" in message:
+            execution.fail(message["failed"], message["reason"])
+            return
+        else:
+            execution.finish()
+            return
+
+
+def _read(messages: SimpleQueue[Message]) -> None:
+    """Take lines at once, so that the stage never waits for a slow store."""
+    is_last = False
+    for line in sys.stdin:
+        message = json.loads(line)
+        messages.put(message)
+        is_last = "points" not in message
+    if not is_last:
+        os._exit(1)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,138 @@
+"""The osr command: its tree, its help, its completion, and how it ends."""
+
+import importlib
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from osr.errors import InputError
+from osr.version import VERSION
+from pipeline import cli
+from pipeline.cli import COMMANDS, SHELLS, main
+
+ROOT = Path(__file__).parents[1]
+HEAVY = (
+    "torch",
+    "torchvision",
+    "timm",
+    "mlflow",
+    "numpy",
+    "scipy",
+    "sklearn",
+    "matplotlib",
+    "pydantic",
+    "dvc",
+)
+
+
+def osr(*arguments: str, status: int = 0) -> str:
+    command = [sys.executable, "-m", "pipeline.cli", *arguments]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == status, done.stderr
+    return done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("command", [[], *([name] for name in COMMANDS), ["tracking", "sync"]])
+def test_help_of_every_command_has_words_on_everything_it_lists(
+    command: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main([*command, "--help"])
+    assert ended.value.code == 0
+    assert capsys.readouterr().out.startswith(f"usage: osr {' '.join(command)}".rstrip())
+    for action in cli._actions(cli.make_parser()):
+        assert action.help or action.choices, action
+
+
+def test_help_and_parsing_import_nothing_heavy() -> None:
+    code = (
+        "import sys; from pipeline.cli import make_parser; make_parser().format_help(); "
+        "make_parser().parse_args(['predict', 'a.png']); "
+        f"print([name for name in {HEAVY!r} if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_has_a_module_that_runs_it(name: str) -> None:
+    assert callable(importlib.import_module(COMMANDS[name][0]).run)
+
+
+def test_version(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["--version"])
+    assert capsys.readouterr().out == f"osr {VERSION}\n"
+
+
+@pytest.mark.parametrize("shell", SHELLS)
+def test_completion_knows_every_command(shell: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["--print-completion", shell])
+    assert ended.value.code == 0
+    script = capsys.readouterr().out
+    assert all(name in script for name in (*COMMANDS, "--detector"))
+    if shell == "bash":
+        subprocess.run(["bash", "-n"], input=script, text=True, check=True)
+
+
+def test_bash_completes_a_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["--print-completion", "bash"])
+    script = tmp_path / "osr.bash"
+    script.write_text(capsys.readouterr().out)
+    asked = f"source {script}; COMP_WORDS=(osr lead); COMP_CWORD=1; _shtab_osr; echo ${{COMPREPLY[@]}}"
+    answer = subprocess.run(["bash", "-c", asked], capture_output=True, text=True, check=True)
+    assert answer.stdout == "leaderboard\n", answer.stderr
+
+
+def test_a_wrong_word_is_refused_with_the_choices() -> None:
+    assert "invalid choice: 'trian'" in osr("trian", status=2)
+    assert "invalid choice: 'trian'" in osr("run", "trian", status=2)
+    assert "Name a preset, or ask for --list." in osr("preset", status=1)
+    assert "required" in osr("sweep", status=2)
+
+
+def test_bad_input_is_its_sentence(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def refuse(_options: object) -> int:
+        raise InputError("No such thing.")
+
+    monkeypatch.setattr("pipeline.tracking.sync.run", refuse)
+    assert main(["tracking", "sync"]) == 1
+    assert capsys.readouterr().err == "ERROR: No such thing.\n"
+
+
+def test_ctrl_c_is_no_traceback(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    def interrupt(_options: object) -> int:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("pipeline.tracking.sync.run", interrupt)
+    assert main(["tracking", "sync"]) == 130
+    assert capsys.readouterr().err == "ERROR: interrupted.\n"
+
+
+def test_a_reader_that_goes_away_is_no_error() -> None:
+    shell = f"{sys.executable} -m pipeline.cli preset --list | true"
+    done = subprocess.run(["sh", "-c", shell], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stderr == ""
+
+
+def test_outside_a_project_a_command_names_the_file_that_is_missing(tmp_path: Path) -> None:
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    for command in (["run"], ["predict", "."], ["split", "--report"], ["tracking", "sync"], ["leaderboard"]):
+        done = subprocess.run(
+            [sys.executable, "-m", "pipeline.cli", *command],
+            cwd=tmp_path,
+            env=environment,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 1, done.stderr
+        assert "is missing" in done.stderr.splitlines()[-1]
+        assert "Traceback" not in done.stderr
