@@ -1,4 +1,4 @@
-"""The default run of two commits or more, in turn, each in a fresh clone: seconds, and whether results are the same.
+"""The default run of several commits in turn, each in a fresh clone: seconds, and whether results are equal.
 
 python -m benchmarks.default_run 72468ad HEAD
 

@@ -25,6 +25,8 @@ SETTING = "a setting other than in params.yaml; may be given several times"
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; bad input ends with its sentence on standard error and status 1."""
     options = make_parser().parse_args(arguments)
+    if (here := str(Path.cwd())) not in sys.path:  # modules of the user's own stand beside params.yaml
+        sys.path.insert(0, here)
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
     try:
         status: int = importlib.import_module(options.module).run(options)

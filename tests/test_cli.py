@@ -74,7 +74,8 @@ def test_completion_knows_every_command(shell: str, capsys: pytest.CaptureFixtur
         main(["--print-completion", shell])
     assert ended.value.code == 0
     script = capsys.readouterr().out
-    assert all(name in script for name in (*COMMANDS, "--detector"))
+    assert all(name in script for name in COMMANDS)
+    assert "--detector" in script or shell == "tcsh", "shtab completes options of commands in bash and zsh"
     if shell == "bash":
         subprocess.run(["bash", "-n"], input=script, text=True, check=True)
 
@@ -105,6 +106,14 @@ def test_bad_input_is_its_sentence(
     monkeypatch.setattr("pipeline.tracking.sync.run", refuse)
     assert main(["tracking", "sync"]) == 1
     assert capsys.readouterr().err == "ERROR: No such thing.\n"
+
+
+def test_modules_of_the_user_beside_params_yaml_are_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A console script has its own folder on the path, and not the working directory."""
+    monkeypatch.chdir(ROOT)
+    monkeypatch.setattr(sys, "path", [path for path in sys.path if path not in ("", str(ROOT))])
+    assert main(["preset", "--list"]) == 0
+    assert sys.path[0] == str(ROOT)
 
 
 def test_ctrl_c_is_no_traceback(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import difflib
-import pickle
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from osr.errors import InputError
@@ -18,6 +15,7 @@ from osr.models.classifier32 import Classifier32
 from osr.models.custom import build_custom, is_custom
 from osr.models.small_convnet import SmallConvnet
 from osr.models.stems import STEMS, use_small_image_stem
+from osr.models.weight_files import load_weights
 
 SMALL_IMAGE = 64  # pixels up to which `auto` keeps the first layer from reducing the image
 
@@ -65,7 +63,7 @@ def build_backbone(
         )
     _set_stem(backbone, name, small_image_stem, is_small=weights == "none" and image_size <= SMALL_IMAGE)
     if weights not in ("none", "pretrained"):
-        _load_weights(backbone, Path(weights), name)
+        load_weights(backbone, Path(weights), name)
     return backbone
 
 
@@ -162,42 +160,6 @@ def _check_patches(model: nn.Module, name: str, image_size: int) -> None:
                 f"model.image_size is {image_size}, but must be a multiple of {layer.patch_size[0]}, "
                 f"the patches of model.backbone.name {name!r}."
             )
-
-
-def _load_weights(backbone: nn.Module, path: Path, name: str) -> None:
-    if not path.is_file():
-        raise InputError(f"model.backbone.weights is {str(path)!r}: no such file; or use none or pretrained.")
-    state = _read_state(path)
-    own = backbone.state_dict()
-    missing = [key for key in own if not isinstance(state.get(key), Tensor)]
-    wrong = [key for key in own if key not in missing and state[key].shape != own[key].shape]
-    if missing or wrong:
-        key = (missing + wrong)[0]
-        raise InputError(
-            f"model.backbone.weights {str(path)!r} does not fit {name}: {len(missing)} tensors missing, "
-            f"{len(wrong)} of another shape, first {key!r}."
-        )
-    backbone.load_state_dict({key: state[key] for key in own})
-
-
-def _read_state(path: Path) -> dict[str, Any]:
-    """A state dict, also inside one of the usual wrappers; never runs stored code."""
-    try:
-        if path.suffix == ".safetensors":
-            return load_file(path)
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except (OSError, RuntimeError, ValueError, EOFError, pickle.UnpicklingError, SafetensorError) as error:
-        raise InputError(
-            f"model.backbone.weights {str(path)!r} cannot be read as weights alone ({_first_line(error)})."
-        ) from error
-    for wrapper in ("state_dict", "model"):
-        if isinstance(state, dict) and isinstance(state.get(wrapper), dict):
-            state = state[wrapper]
-    if not isinstance(state, dict):
-        raise InputError(
-            f"model.backbone.weights {str(path)!r} holds no state dict, but {type(state).__name__}."
-        )
-    return state
 
 
 def _first_line(error: Exception) -> str:
