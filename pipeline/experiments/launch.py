@@ -43,7 +43,7 @@ def run(options: argparse.Namespace) -> int:
     drawn = _time_of(STAGES["plot"].metrics)
     status = launch(dvc_command(overrides, options.stage, force=options.force), completes_row=options.sync)
     told = _time_of(STAGES["plot"].metrics) != drawn  # by stage plot
-    if status == 0 and options.stage in (None, "plot") and not told:
+    if status == 0 and options.stage in (None, "plot") and not (told or options.sync):
         sys.stdout.write(outcome())
     return status
 
