@@ -1,4 +1,4 @@
-"""osr.calibration.probabilities against scipy's minimiser over a float64 log-softmax; bins by hand."""
+"""osr.calibration: temperatures against scipy's minimiser over a float64 log-softmax; bins by hand."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ from scipy.optimize import minimize_scalar
 from scipy.special import log_softmax, softmax
 
 from osr.calibration import probabilities as calibration
-from osr.calibration.probabilities import Reliability, fit_temperature, reliability
+from osr.calibration.probabilities import fit_temperature
+from osr.calibration.reliability import Reliability, reliability
 from osr.errors import InputError
 
 BRACKET = {"min_temperature": 0.01, "max_temperature": 100.0}
