@@ -10,6 +10,7 @@ from scipy.spatial import distance as metrics
 from scipy.stats import weibull_min
 
 from osr.detectors.openmax import OpenMax, largest_per_class
+from osr.detectors.registry import load_detector
 from osr.errors import InputError
 from osr.outputs import Outputs
 from osr.params import read_yaml
@@ -21,7 +22,10 @@ DEFAULTS = {
     "alpha": 10,
     "weighting": "code",
     "correct_only": True,
+    "translation": "none",
 }
+ROOT = Path(__file__).parents[1]
+SMALLEST_BECOMES = {"libmr": 1, "osdn": 10_000}
 
 
 def outputs(logits, features=None, labels=None) -> Outputs:
@@ -48,13 +52,14 @@ def random_outputs(seed: int, *, count: int = 400, classes: int = 4) -> Outputs:
 
 
 def slow_weibull(sample: np.ndarray) -> tuple[float, float]:
-    def slope(shape: float) -> float:
-        return (
-            (sample**shape * np.log(sample)).sum() / (sample**shape).sum() - 1 / shape - np.log(sample).mean()
-        )
+    logs = np.log(sample / sample.max())
 
-    shape = brentq(slope, 1e-2, 200, xtol=1e-14)
-    return shape, (sample**shape).mean() ** (1 / shape)
+    def slope(shape: float) -> float:
+        powers = np.exp(shape * logs)
+        return (powers * logs).sum() / powers.sum() - 1 / shape - logs.mean()
+
+    shape = brentq(slope, 1e-2, 1e8, xtol=1e-12, rtol=1e-14)
+    return shape, sample.max() * np.exp(shape * logs).mean() ** (1 / shape)
 
 
 def slow_distance(a: np.ndarray, b: np.ndarray, kind: str) -> float:
@@ -75,7 +80,9 @@ def slow_openmax(train: Outputs, test: Outputs, settings: dict) -> np.ndarray:
         values = getattr(train, settings["space"])[rows].astype(float)
         means.append(values.mean(0))
         distances = sorted(slow_distance(value, means[c], settings["distance"]) for value in values)
-        models.append(slow_weibull(np.array(distances[-settings["tail_size"] :])))
+        tail = np.array(distances[-settings["tail_size"] :])
+        moved = SMALLEST_BECOMES.get(settings["translation"], tail[0]) - tail[0]
+        models.append((moved, *slow_weibull(tail + moved)))
     probabilities = []
     for value, logits in zip(
         getattr(test, settings["space"]).astype(float), test.logits.astype(float), strict=True
@@ -83,8 +90,9 @@ def slow_openmax(train: Outputs, test: Outputs, settings: dict) -> np.ndarray:
         alpha = min(settings["alpha"], classes)
         revised = logits.copy()
         for rank, c in enumerate(np.argsort(-logits)[:alpha], start=1):
-            shape, scale = models[c]
-            w = 1 - np.exp(-((slow_distance(value, means[c], settings["distance"]) / scale) ** shape))
+            moved, shape, scale = models[c]
+            x = max(slow_distance(value, means[c], settings["distance"]) + moved, 0)
+            w = 1 - np.exp(-((x / scale) ** shape))
             share = (alpha - rank + (settings["weighting"] == "code")) / alpha
             revised[c] = logits[c] * (1 - w * share)
         everything = np.append(revised, (logits - revised).sum())
@@ -102,6 +110,10 @@ CASES = [
     {"alpha": 2},
     {"alpha": 1, "weighting": "paper"},
     {"correct_only": False, "tail_size": 40},
+    {"translation": "libmr"},
+    {"translation": "libmr", "space": "features", "distance": "cosine"},
+    {"translation": "osdn"},
+    {"translation": "osdn", "distance": "eucos"},
 ]
 
 
@@ -194,6 +206,34 @@ def test_equal_distances_are_refused() -> None:
         OpenMax(**DEFAULTS | {"tail_size": 5}).fit(outputs(logits))
 
 
+def test_moved_distances_may_reach_down_to_0_but_not_be_equal() -> None:
+    at_mean = outputs([[4.0, 0], [5, 0], [3, 0], [0, 4], [0, 5], [0, 3]])
+    with pytest.raises(InputError, match=r"class 0: the 3 largest .* must be above 0 and"):
+        OpenMax(**DEFAULTS | {"tail_size": 3}).fit(at_mean)
+    OpenMax(**DEFAULTS | {"tail_size": 3, "translation": "libmr"}).fit(at_mean)
+    equal = outputs(np.repeat([[4.0, 0], [0, 4]], 5, axis=0))
+    with pytest.raises(InputError, match=r"from 0 to 0, but must not all be equal"):
+        OpenMax(**DEFAULTS | {"tail_size": 5, "translation": "libmr"}).fit(equal)
+
+
+@pytest.mark.parametrize("translation", ["libmr", "osdn"])
+def test_images_nearer_than_a_moved_distance_of_0_are_not_rejected(translation: str) -> None:
+    """With libmr, an image that is more than 1 nearer than the tail."""
+    rng = np.random.default_rng(0)
+    logits = np.concatenate([1e6 * np.eye(3)[[c] * 30] + 1e5 * rng.normal(size=(30, 3)) for c in range(3)])
+    detector = OpenMax(**DEFAULTS | {"translation": translation}).fit(outputs(logits))
+    middle = outputs(detector._state["means"].numpy())
+    assert (detector.decisions(middle) == [0, 1, 2]).all()
+    assert (detector.score(middle) == 0).all()
+
+
+def test_a_translation_survives_saving(tmp_path: Path) -> None:
+    test = random_outputs(1)
+    detector = OpenMax(**DEFAULTS | {"translation": "libmr"}).fit(random_outputs(0))
+    detector.save(tmp_path / "openmax.safetensors")
+    assert_array_equal(load_detector(tmp_path / "openmax.safetensors").score(test), detector.score(test))
+
+
 def test_largest_per_class() -> None:
     values, labels = np.array([5.0, 1, 4, 2, 3, 0]), np.array([0, 1, 0, 1, 0, 1])
     assert largest_per_class(values, labels, 2).tolist() == [[4, 5], [1, 2]]
@@ -222,23 +262,46 @@ def test_the_weibull_of_each_class_is_scipys() -> None:
         assert_allclose(float(state["weibull_scale"][label]), scale, rtol=1e-3)
 
 
-# Space, distance, tail, alpha, weighting, correct images only, as read in each program or text.
+# Space, distance, tail, alpha, weighting, correct images only, translation, as read in each program or text.
 DIALECTS = {
-    "bendale_code": ("logits", "eucos", 20, 10, "code", True),
-    "bendale_paper": ("logits", "euclidean", 20, 10, "paper", True),
-    "openood": ("logits", "euclidean", 20, 3, "code", True),
-    "pytorch_ood": ("logits", "euclidean", 25, 10, "code", False),
+    "bendale_code": ("logits", "eucos", 20, 10, "code", True, "osdn"),
+    "bendale_paper": ("logits", "euclidean", 20, 10, "paper", True, "osdn"),
+    "openood": ("logits", "euclidean", 20, 3, "code", True, "libmr"),
+    "pytorch_ood": ("logits", "euclidean", 25, 10, "code", False, "osdn"),
 }
+
+
+def preset(name: str) -> dict:
+    """The settings of params.yaml and, over them, of presets/openmax_NAME.yaml."""
+    files = (ROOT / "params.yaml", ROOT / f"presets/openmax_{name}.yaml")
+    shipped, changes = (read_yaml(file)["detectors"]["openmax"] for file in files)
+    return shipped | changes
+
+
+def test_the_default_has_no_translation() -> None:
+    assert read_yaml(ROOT / "params.yaml")["detectors"]["openmax"] == DEFAULTS
+
+
+@pytest.mark.parametrize("name", ["bendale_code", "openood"])
+def test_presets_are_their_programs_with_the_real_libmr(name: str) -> None:
+    """benchmarks/libmr_openmax.py made the file, with libmr 0.1.9, whose fits stop at about 1e-6."""
+    with np.load(ROOT / "tests" / "libmr_openmax.npz") as stored:
+        train = outputs(stored["train_logits"], labels=stored["train_labels"])
+        test = outputs(stored["test_logits"])
+        theirs, weibull = stored[f"probabilities_{name}"], stored[f"weibull_{name}"]
+    detector = OpenMax(**preset(name)).fit(train)
+    state = detector._state
+    found = np.stack([state[key].numpy() for key in ("weibull_shape", "weibull_scale", "translation")], 1)
+    assert_allclose(found, weibull, rtol=1e-4)
+    assert_allclose(detector.probabilities(test), theirs, rtol=1e-4, atol=5e-6)
+    assert np.ptp(theirs[:, -1]) > 0.5
+    without = OpenMax(**preset(name) | {"translation": "none"}).fit(train).probabilities(test)
+    assert np.abs(without - theirs).max() > 5e-3
 
 
 @pytest.mark.parametrize("name", DIALECTS)
 def test_published_dialects_are_presets(name: str) -> None:
-    root = Path(__file__).parents[1]
-    shipped, changes = (
-        read_yaml(root / path)["detectors"]["openmax"]
-        for path in ("params.yaml", f"presets/openmax_{name}.yaml")
-    )
-    settings = shipped | changes
+    settings = preset(name)
     assert tuple(settings[key] for key in DEFAULTS) == DIALECTS[name]
     scores = OpenMax(**settings).fit(random_outputs(0)).score(random_outputs(1, count=60))
     expected = slow_openmax(random_outputs(0), random_outputs(1, count=60), settings)
