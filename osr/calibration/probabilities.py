@@ -203,7 +203,7 @@ def softmax_blocks(
         rows = slice(start, start + step)
         block = logits[rows]
         shifted, powers = shifted[: len(block)], powers[: len(block)]
-        np.subtract(block, block.max(axis=1, keepdims=True), out=shifted)
+        np.subtract(block, block.max(axis=1, keepdims=True), out=shifted, dtype=shifted.dtype)
         np.multiply(shifted, shifted.dtype.type(inverse), out=powers)
         np.exp(powers, out=powers)
         own = shifted[np.arange(len(block)), classes[rows]]

@@ -17,7 +17,10 @@ FloatArray = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Reliability:
-    """Calibration per equal-width bin of the largest probability; a bin holds its lower edge, the last both.
+    """Calibration per equal-width bin of the largest probability.
+
+    A bin holds its upper edge and not its lower one, the first both, as in Guo et al. 2017 and Naeini et al.
+    2015.
 
     Args:
         confidence: (B,) float64, mean largest probability in 0..1; NaN in an empty bin.
@@ -36,7 +39,7 @@ class Reliability:
         Raises:
             InputError: no images, a confidence outside 0..1 or NaN, lengths that disagree, or no bins.
         """
-        certainty, right = np.asarray(confidence), np.asarray(correct)
+        certainty, right = np.asarray(confidence, np.float64), np.asarray(correct)
         if bins < 1:
             raise InputError(f"A reliability table needs at least 1 bin, not {bins}.")
         if certainty.ndim != 1 or not len(certainty) or certainty.shape != right.shape:
@@ -45,7 +48,7 @@ class Reliability:
             )
         if not (certainty.min() >= 0 and certainty.max() <= 1):
             raise InputError(f"A confidence must lie in 0..1, not {certainty.min()} .. {certainty.max()}.")
-        index = np.minimum((certainty * bins).astype(np.intp), bins - 1)
+        index = np.searchsorted(np.arange(1, bins) / bins, certainty)  # of the first edge that is not below
         count = np.bincount(index, minlength=bins)
         sums = (np.bincount(index, values, minlength=bins) for values in (certainty, right))
         means = [np.divide(total, count, out=np.full(bins, np.nan), where=count > 0) for total in sums]
