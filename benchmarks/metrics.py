@@ -15,7 +15,7 @@ from collections.abc import Callable
 import numpy as np
 from sklearn.metrics import average_precision_score, roc_auc_score, roc_curve
 
-from osr.calibration.probabilities import Reliability
+from osr.calibration.reliability import Reliability
 from osr.metrics.bootstrap import bootstrap_intervals
 from osr.metrics.open_set import open_set_metrics
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Self
 
@@ -82,6 +83,23 @@ class Params(Section):
                 f"reads the extra class that train.loss {', '.join(EXTRA_CLASS_LOSSES)} learn"
             )
         return self
+
+    def check_training_images(self, counts: Mapping[str, int]) -> None:
+        """Refuse a detector that needs more training images of each known class than there are.
+
+        Args:
+            counts: name of each known class -> its training images.
+
+        Raises:
+            InputError: OpenMax is used, alone or in an ensemble, and its tail is larger than a class.
+        """
+        fewest, tail_size = min(counts, key=counts.__getitem__), self.detectors.openmax.tail_size
+        if "openmax" in self.detectors.used and counts[fewest] < tail_size:
+            raise InputError(
+                f"detectors.openmax.tail_size is {tail_size}, but must be at most {counts[fewest]}, the "
+                f"training images of class {fewest!r}, which has the fewest; lower it, or leave openmax out "
+                "of the detectors."
+            )
 
     def _check_unknowns(self) -> None:
         """Refuse a test without unknown images, as far as the settings say so."""

@@ -27,6 +27,8 @@ def calibrate(params: Params, _row: Row) -> Metrics:
     )
     if fit.not_used:
         logger.warning("calibrate: %s is not used: %s.", fit.asked, fit.not_used)
+    if fit.at_bound:
+        logger.warning("calibrate: %s is used at the bound that is set: %s.", fit.asked, fit.at_bound)
     write_json(CALIBRATOR, fit.to_json())
     quality = {
         when: closed_set_metrics(logits, outputs.labels, temperature=1.0, bins=settings.ece_bins)

@@ -11,6 +11,7 @@ import json
 import sys
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from osr.data.batches import Images
@@ -75,7 +76,11 @@ def fit(params: Params, on_epoch: EpochCallback) -> tuple[OpenSetModel, Progress
     """The trained model, how its training went, and where its state is kept."""
     set_cpu_threads(params.train.cpu_threads)
     split = Split.load(SPLIT)
-    check_background(params.train.loss, int((split.labels[split.train] == BACKGROUND).sum()))
+    labels = split.labels[split.train]
+    check_background(params.train.loss, int((labels == BACKGROUND).sum()))
+    # What the detectors need is no param of this stage: it stops a training in vain and changes none.
+    counts = np.bincount(labels[labels >= 0], minlength=len(split.known)).tolist()
+    params.check_training_images(dict(zip(split.known_names, counts, strict=True)))
     checkpoint = checkpoint_path(params, split.digest)
     if checkpoint.is_file():
         logger.info("train: going on with an interrupted training")

@@ -80,7 +80,7 @@ def make(root, monkeypatch, *, params, duplicates=False):
     write_json(
         stages.STAGES["train"].metrics, {"best": {"epoch": 2, "val_accuracy": 0.7}, "parameters": 1234}
     )
-    fit = CalibrationFit(Temperature(1.5), "temperature", None, 120, 0.5, 0.4)
+    fit = CalibrationFit(Temperature(1.5), "temperature", None, None, 120, 0.5, 0.4)
     write_json(stages.CALIBRATOR, fit.to_json())
     validation = outputs_of(split, split.val)
     scores = {name: Negative(name).score(validation) for name in params.detectors.enabled}

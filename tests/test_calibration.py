@@ -1,4 +1,4 @@
-"""osr.calibration.probabilities against scipy's minimiser over a float64 log-softmax; bins by hand."""
+"""osr.calibration: temperatures against scipy's minimiser over a float64 log-softmax; bins by hand."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ from scipy.optimize import minimize_scalar
 from scipy.special import log_softmax, softmax
 
 from osr.calibration import probabilities as calibration
-from osr.calibration.probabilities import Reliability, fit_temperature, reliability
+from osr.calibration.probabilities import fit_temperature, probability_quality
+from osr.calibration.reliability import Reliability, reliability
 from osr.errors import InputError
 
 BRACKET = {"min_temperature": 0.01, "max_temperature": 100.0}
@@ -167,11 +168,35 @@ def test_bad_input(change, message):
 
 
 def test_hand_computed_reliability():
+    """Bins (0, 1/2] and (1/2, 1]: half goes into the lower one, and nothing is lost at 0 or 1."""
     table = Reliability.of([0.0, 0.5, 0.6, 0.99, 1.0], [False, True, False, True, True], bins=2)
-    np.testing.assert_array_equal(table.count, [1, 4])
-    np.testing.assert_allclose(table.confidence, [0, (0.5 + 0.6 + 0.99 + 1) / 4])
-    np.testing.assert_allclose(table.accuracy, [0, 3 / 4])
-    assert table.ece() == pytest.approx(abs(3.09 / 4 - 3 / 4) * 4 / 5)
+    np.testing.assert_array_equal(table.count, [2, 3])
+    np.testing.assert_allclose(table.confidence, [0.5 / 2, (0.6 + 0.99 + 1) / 3])
+    np.testing.assert_allclose(table.accuracy, [1 / 2, 2 / 3])
+    assert table.ece() == pytest.approx((abs(0.5 / 2 - 1 / 2) * 2 + abs(2.59 / 3 - 2 / 3) * 3) / 5)
+
+
+@pytest.mark.parametrize("bins", [1, 2, 3, 7, 10, 15, 49, 100])
+def test_an_edge_belongs_to_the_bin_below_it(bins):
+    """As in Guo et al. 2017 and Naeini et al. 2015."""
+    edges = np.arange(1, bins + 1) / bins
+    just_above = np.append(0.0, np.nextafter(edges[:-1], 1))
+    for confidence in (edges, just_above):
+        np.testing.assert_array_equal(Reliability.of(confidence, confidence > 0, bins=bins).count, 1)
+
+
+@pytest.mark.parametrize("temperature", [1.0, 2.5])
+def test_half_precision_logits_are_not_computed_with_in_half(temperature):
+    half = (40 * np.random.default_rng(0).normal(size=(300, 1000))).astype(np.float16)
+    labels = half.argmax(axis=1)
+    labels[::3] = 0
+    found, expected = (
+        probability_quality(logits, labels, temperature) for logits in (half, half.astype(np.float64))
+    )
+    for one, other in zip(found, expected, strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-12)
+    fits = [fit_temperature(logits, labels, **BRACKET) for logits in (half, half.astype(np.float32))]
+    assert fits[0] == fits[1]
 
 
 def test_a_confidence_of_1_counts_and_empty_bins_are_nan():

@@ -125,8 +125,74 @@ def test_what_makes_held_out_images_worse_says_so_and_is_not_used(method):
 @pytest.mark.parametrize("method", ["temperature", "vector"])
 def test_separated_images_determine_nothing(method):
     found = fit(np.tile(5 * np.eye(3), (20, 1)), np.tile(np.arange(3), 20), method)
-    assert found.not_used.startswith("the NLL still falls at the end of the bracket")
+    assert "the largest" in found.not_used
+    assert "bracket" not in found.not_used
+    assert found.at_bound is None
     assert found.calibration == Temperature(1.0)
+    assert found.nll_held_out == found.nll_before
+
+
+def with_mistakes(seed, wanted):
+    """Logits and labels of 200 images, of which `wanted` are wrong, and of 5000 fresh ones; or None."""
+    rng = np.random.default_rng(seed)
+
+    def drawn(size):
+        labels = rng.integers(0, 6, size)
+        logits = rng.normal(size=(size, 6))
+        logits[np.arange(size), labels] += 4.5
+        return (2.5 * logits).astype(np.float32), labels
+
+    logits, labels = drawn(200)
+    return (logits, labels, *drawn(5000)) if (logits.argmax(1) != labels).sum() == wanted else None
+
+
+@pytest.mark.parametrize("method", ["temperature", "vector"])
+@pytest.mark.parametrize("mistakes", [1, 2])
+def test_a_fold_whose_others_hold_no_mistake_falls_back_as_the_whole_does(method, mistakes):
+    """Where few are wrong, the fit to the other folds may have no mistake to go by."""
+    used = helpful = 0
+    for draw in filter(None, (with_mistakes(seed, mistakes) for seed in range(60))):
+        logits, labels, fresh, truth = draw
+        best = fit_temperature(logits, labels, min_temperature=0.01, max_temperature=100.0).temperature
+        if nll(fresh / best, truth) < nll(fresh, truth):
+            found = fit(logits, labels, method)
+            assert found.nll_held_out < 10 * found.nll_before
+            helpful, used = helpful + 1, used + (found.not_used is None)
+            assert found.not_used is None or "bracket" not in found.not_used
+    assert helpful >= 5
+    assert method == "vector" or used >= 0.8 * helpful
+
+
+def test_the_fold_with_the_only_mistake_is_judged_at_temperature_1():
+    logits, labels, *_ = next(filter(None, (with_mistakes(seed, 1) for seed in range(60))))
+    order = np.random.default_rng(0).permutation(len(labels))
+    total = 0.0
+    for rows in np.array_split(order, 5):
+        others = np.setdiff1d(order, rows)
+        wrong = (logits[others].argmax(1) != labels[others]).any()
+        best = fit_temperature(logits[others], labels[others], min_temperature=0.01, max_temperature=100.0)
+        total += nll(logits[rows] / (best.temperature if wrong else 1.0), labels[rows]) * len(rows)
+    assert fit(logits, labels, "temperature").nll_held_out == pytest.approx(total / 200, rel=1e-5)
+
+
+@pytest.mark.parametrize("method", ["temperature", "vector"])
+@pytest.mark.parametrize(("factor", "end"), [(1e4, "max_temperature"), (1e-4, "min_temperature")])
+def test_an_optimum_beyond_the_bracket_is_clipped_and_said(method, factor, end):
+    (logits, labels), (fresh, truth) = (sample(seed) for seed in (0, 1))
+    logits, fresh = factor * logits, factor * fresh
+    found = fit(logits, labels, method)
+    assert found.not_used is None
+    assert f"calibrate.{end}" in found.at_bound
+    if method == "temperature":
+        assert found.calibration.temperature == pytest.approx(100 if factor > 1 else 0.01)
+    assert nll(found.calibration.apply(fresh), truth) < nll(fresh, truth)
+    assert json.loads(json.dumps(found.to_json()))["at_bound"] == found.at_bound
+
+
+def test_calibrations_inside_the_bracket_are_not_at_a_bound():
+    logits, labels = sample(temperature=2.0)
+    for method in ("temperature", "vector", "isotonic", "none"):
+        assert fit(logits, labels, method).at_bound is None
 
 
 def test_none_and_one_image():

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import auc, precision_recall_curve, roc_curve
 
-from osr.calibration.probabilities import Reliability
+from osr.calibration.reliability import Reliability
 from osr.errors import InputError
 from osr.metrics import legacy
 from osr.metrics.open_set import ccr_at_fpr, open_set_metrics

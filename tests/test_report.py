@@ -219,10 +219,13 @@ def test_warnings_name_calibration_thresholds_and_chance(run, monkeypatch, tmp_p
     assert "maxlogit accepts" not in found
     assert "(AUROC below 0.5): energy." in found
     stopped = tmp_path / "calibration.json"
-    write_json(stopped, {"asked": "temperature", "not_used": "there is one image"})
+    write_json(stopped, {"asked": "temperature", "not_used": "there is one image", "at_bound": None})
     monkeypatch.setattr(cautions, "CALIBRATOR", stopped)
     assert "temperature is not used, because there is one image." in " ".join(cautions.cautions(run))
-    write_json(stopped, {"asked": "none", "not_used": None})
+    bound = "the NLL still falls at calibrate.max_temperature, 100"
+    write_json(stopped, {"asked": "temperature", "not_used": None, "at_bound": bound})
+    assert f"The calibration is the bound that is set, not the optimum: {bound}." in cautions.cautions(run)
+    write_json(stopped, {"asked": "none", "not_used": None, "at_bound": None})
     assert "Probabilities are not calibrated: calibrate.method is none." in cautions.cautions(run)
 
 

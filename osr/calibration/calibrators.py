@@ -11,9 +11,9 @@ from typing import Any, ClassVar, Protocol
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.optimize import isotonic_regression
 from scipy.special import log_softmax
 
+from osr.calibration.isotonic import fit_isotonic
 from osr.calibration.probabilities import checked_labels, fit_temperature, probability_quality
 from osr.calibration.settings import CalibrationMethod as Method
 from osr.calibration.vector_scaling import fit_vector
@@ -22,6 +22,15 @@ from osr.errors import InputError
 Array = NDArray[Any]
 FloatArray = NDArray[np.float64]
 Bracket = tuple[float, float]
+
+TEMPERATURE_LEFT_OPEN = (
+    "every validation image's own class has the largest logit: each smaller temperature has a smaller NLL, "
+    "and none is the best"
+)
+WEIGHTS_LEFT_OPEN = (
+    "its weights and offsets give every validation image's own class the largest logit: larger ones always "
+    "have a smaller NLL, and none are the best"
+)
 
 
 class Calibration(Protocol):
@@ -108,15 +117,17 @@ class CalibrationFit:
         calibration: what to use; temperature 1 where nothing is.
         asked: the method that was to be fitted.
         not_used: why it is not used; None where it is, or where `none` was asked for.
+        at_bound: which setting stopped the fit that is used; None where none did.
         num_images: validation images that it was made from.
         nll_before: mean NLL of these images without calibration, in nats.
-        nll_held_out: the same after calibration, each image by a fit to the other folds; equal to nll_before
-            for `none` and for one image.
+        nll_held_out: the same after calibration, each image by what the other folds determine; equal to
+            nll_before for `none`, for one image, and where the images determine nothing.
     """
 
     calibration: Calibration
     asked: Method
     not_used: str | None
+    at_bound: str | None
     num_images: int
     nll_before: float
     nll_held_out: float
@@ -148,6 +159,8 @@ def fit_calibration(
 ) -> CalibrationFit:
     """Fit a calibration, and use it only if it makes the NLL of held-out folds smaller.
 
+    Images that leave it open (`_fit`) are not calibrated: neither all of them nor those of some folds.
+
     Args:
         logits: (N, K) finite floats of validation images of known classes.
         labels: (N,) int in 0..K-1: unknown (-1) and background (-2) images must be left out.
@@ -162,22 +175,17 @@ def fit_calibration(
     classes = checked_labels(logits, labels)
     before = mean_nll(logits, classes)
     if method == "none":
-        return CalibrationFit(Temperature(1.0), method, None, len(classes), before, before)
-    calibration, at_bound = _fit(logits, classes, method, bracket)
-    reason, held_out = None, before
-    if len(classes) > 1:
-        held_out = _held_out_nll(logits, classes, method, bracket, folds=folds, seed=seed)
+        return CalibrationFit(Temperature(1.0), method, None, None, len(classes), before, before)
+    fit, held_out = _fit(logits, classes, method, bracket), before
+    reason = fit.left_open
     if len(classes) == 1:
         reason = "there is one validation image only, and none to judge it by"
-    elif at_bound:
-        reason = (
-            "the NLL still falls at the end of the bracket of calibrate.min_temperature and max_temperature, "
-            "as it does when the validation images are separated perfectly"
-        )
-    elif not held_out < before:
-        reason = f"it makes the NLL of held-out validation images {held_out:.4g}, which was {before:.4g}"
-    used: Calibration = calibration if reason is None else Temperature(1.0)
-    return CalibrationFit(used, method, reason, len(classes), before, held_out)
+    elif reason is None:
+        held_out = _held_out_nll(logits, classes, method, bracket, folds=folds, seed=seed)
+        if not held_out < before:
+            reason = f"it makes the NLL of held-out validation images {held_out:.4g}, which was {before:.4g}"
+    used, at_bound = (fit.used, fit.at_bound) if reason is None else (Temperature(1.0), None)
+    return CalibrationFit(used, method, reason, at_bound, len(classes), before, held_out)
 
 
 def mean_nll(logits: Array, classes: NDArray[np.int64]) -> float:
@@ -185,40 +193,51 @@ def mean_nll(logits: Array, classes: NDArray[np.int64]) -> float:
     return float(probability_quality(logits, classes, 1.0)[1].mean())
 
 
-def _fit(
-    logits: Array, classes: NDArray[np.int64], method: Method, bracket: Bracket
-) -> tuple[Calibration, bool]:
-    """A calibration, and whether it lies at an end of its bracket."""
-    if method == "temperature":
-        fit = fit_temperature(logits, classes, min_temperature=bracket[0], max_temperature=bracket[1])
-        return Temperature(fit.temperature), fit.at_bound
+@dataclass(frozen=True)
+class _Fit:
+    """A calibration; why the images leave it open, if they do; which setting stopped it, if one did."""
+
+    calibration: Calibration
+    left_open: str | None = None
+    at_bound: str | None = None
+
+    @property
+    def used(self) -> Calibration:
+        return self.calibration if self.left_open is None else Temperature(1.0)
+
+
+def _fit(logits: Array, classes: NDArray[np.int64], method: Method, bracket: Bracket) -> _Fit:
+    if method == "isotonic":
+        return _Fit(Isotonic(*fit_isotonic(logits, classes)))
     if method == "vector":
-        weight, offset, at_bound = fit_vector(logits, classes, lowest=1 / bracket[1], highest=1 / bracket[0])
-        return Vector(tuple(weight.tolist()), tuple(offset.tolist())), at_bound
-    return _fit_isotonic(logits, classes), False
+        found = fit_vector(logits, classes, lowest=1 / bracket[1], highest=1 / bracket[0])
+        vector = Vector(tuple(found.weight.tolist()), tuple(found.offset.tolist()))
+        left_open = WEIGHTS_LEFT_OPEN if found.separated else None
+        return _Fit(vector, left_open, _bound(bracket, found.at_highest, found.at_lowest))
+    fit = fit_temperature(logits, classes, min_temperature=bracket[0], max_temperature=bracket[1])
+    low, high = fit.at_bound and fit.temperature < 1, fit.at_bound and fit.temperature > 1
+    left_open = TEMPERATURE_LEFT_OPEN if fit.separated else None
+    return _Fit(Temperature(fit.temperature), left_open, _bound(bracket, low, high))
+
+
+def _bound(bracket: Bracket, at_lowest: bool, at_highest: bool) -> str | None:
+    names = ("calibrate.min_temperature", "calibrate.max_temperature")
+    ends = [
+        f"{name}, {end:g}"
+        for name, end, reached in zip(names, bracket, (at_lowest, at_highest), strict=True)
+        if reached
+    ]
+    return f"the NLL still falls at {' and at '.join(ends)}" if ends else None
 
 
 def _held_out_nll(
     logits: Array, classes: NDArray[np.int64], method: Method, bracket: Bracket, *, folds: int, seed: int
 ) -> float:
-    """Mean NLL of at least two images, each after a calibration of the other folds."""
+    """Mean NLL of at least two images, each after the calibration that the other folds determine, if any."""
     order = np.random.default_rng(seed).permutation(len(classes))
     total = 0.0
     for rows in np.array_split(order, min(folds, len(classes))):
         others = np.setdiff1d(order, rows)
-        calibration, _ = _fit(logits[others], classes[others], method, bracket)
+        calibration = _fit(logits[others], classes[others], method, bracket).used
         total += mean_nll(calibration.apply(logits[rows]), classes[rows]) * len(rows)
     return total / len(classes)
-
-
-def _fit_isotonic(logits: Array, classes: NDArray[np.int64]) -> Isotonic:
-    """Rising shares of right predictions, kept 1 / (N + 1) away from 0 and 1."""
-    confidence = probability_quality(logits, classes, 1.0)[0]
-    knots, index, count = np.unique(confidence, return_inverse=True, return_counts=True)
-    right = np.bincount(index, logits.argmax(axis=1) == classes)
-    values = np.asarray(isotonic_regression(right / count, weights=count).x)
-    margin = 1 / (len(classes) + 1)
-    ends = np.append(np.flatnonzero(np.diff(values)), len(values) - 1)  # of the stretches of equal values
-    starts = np.append(0, ends[:-1] + 1)
-    kept = np.unique(np.concatenate([starts, ends]))
-    return Isotonic(tuple(knots[kept].tolist()), tuple(values[kept].clip(margin, 1 - margin).tolist()))

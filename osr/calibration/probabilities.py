@@ -1,4 +1,4 @@
-"""Probabilities that mean what they say: temperature and reliability. p = softmax(logits / temperature)."""
+"""Softmax probabilities, their quality, and the temperature that fits: p = softmax(logits / temperature)."""
 
 from __future__ import annotations
 
@@ -32,12 +32,15 @@ class TemperatureFit:
         nll_after: the same at `temperature`; never above nll_before.
         at_bound: True when `temperature` is an end of the bracket and the NLL still falls there: the data
             ask for more. Perfectly separated images do (lower end), and logits no better than chance (upper).
+        separated: True when the own class of every image has the largest logit: each smaller temperature has
+            a smaller NLL, and none is the best.
     """
 
     temperature: float
     nll_before: float
     nll_after: float
     at_bound: bool
+    separated: bool
 
 
 def fit_temperature(
@@ -65,7 +68,14 @@ def fit_temperature(
     start = _start(lambda b: _nll_slope(logits[::every], classes[::every], b), low, high)
     inverse, after = _smallest(lambda b: _nll_slope(logits, classes, b), start, low, high)
     at_bound = (inverse == low and after[1] >= 0) or (inverse == high and after[1] <= 0)
-    return TemperatureFit(1 / inverse, before[0], min(after[0], before[0]), at_bound)
+    nll_after = min(after[0], before[0])
+    return TemperatureFit(1 / inverse, before[0], nll_after, at_bound, _separated(logits, classes))
+
+
+def _separated(logits: Array, classes: NDArray[np.int64]) -> bool:
+    """Whether the own class of every image has the largest logit, and a smaller one beside it in some."""
+    own = logits[np.arange(len(classes)), classes]
+    return bool((own == logits.max(axis=1)).all() and (own > logits.min(axis=1)).any())
 
 
 def _nll_slope(logits: Array, classes: NDArray[np.int64], inverse: float) -> NllSlope:
@@ -114,55 +124,6 @@ def _smallest(
             guess = end if end in unseen else math.sqrt(low * high)
         inverse = guess
     return inverse, found
-
-
-@dataclass(frozen=True)
-class Reliability:
-    """Calibration per equal-width bin of the largest probability; a bin holds its lower edge, the last both.
-
-    Args:
-        confidence: (B,) float64, mean largest probability in 0..1; NaN in an empty bin.
-        accuracy: (B,) float64, share predicted right in 0..1; NaN in an empty bin.
-        count: (B,) int64, number of images.
-    """
-
-    confidence: FloatArray
-    accuracy: FloatArray
-    count: NDArray[np.int64]
-
-    @classmethod
-    def of(cls, confidence: ArrayLike, correct: ArrayLike, *, bins: int) -> Reliability:
-        """Table of (N,) largest probabilities in 0..1 and (N,) bool whether the prediction is right.
-
-        Raises:
-            InputError: no images, a confidence outside 0..1 or NaN, lengths that disagree, or no bins.
-        """
-        certainty, right = np.asarray(confidence), np.asarray(correct)
-        if bins < 1:
-            raise InputError(f"A reliability table needs at least 1 bin, not {bins}.")
-        if certainty.ndim != 1 or not len(certainty) or certainty.shape != right.shape:
-            raise InputError(
-                f"confidence and correct must be vectors (N,) alike, not {certainty.shape} and {right.shape}."
-            )
-        if not (certainty.min() >= 0 and certainty.max() <= 1):
-            raise InputError(f"A confidence must lie in 0..1, not {certainty.min()} .. {certainty.max()}.")
-        index = np.minimum((certainty * bins).astype(np.intp), bins - 1)
-        count = np.bincount(index, minlength=bins)
-        sums = (np.bincount(index, values, minlength=bins) for values in (certainty, right))
-        means = [np.divide(total, count, out=np.full(bins, np.nan), where=count > 0) for total in sums]
-        return cls(confidence=means[0], accuracy=means[1], count=count)
-
-    def ece(self) -> float:
-        """Expected calibration error: |accuracy - confidence| per bin, mean over images (Naeini 2015)."""
-        gaps = np.nan_to_num(np.abs(self.accuracy - self.confidence))
-        return float(gaps @ self.count / self.count.sum())
-
-
-def reliability(logits: Array, labels: ArrayLike, *, temperature: float, bins: int) -> Reliability:
-    """The table behind the ECE of `metrics.closed_set_metrics`; same arguments and errors."""
-    classes = checked_labels(logits, labels)
-    confidence, _, _ = probability_quality(logits, classes, temperature)
-    return Reliability.of(confidence, logits.argmax(axis=1) == classes, bins=bins)
 
 
 def probability_quality(
@@ -242,7 +203,7 @@ def softmax_blocks(
         rows = slice(start, start + step)
         block = logits[rows]
         shifted, powers = shifted[: len(block)], powers[: len(block)]
-        np.subtract(block, block.max(axis=1, keepdims=True), out=shifted)
+        np.subtract(block, block.max(axis=1, keepdims=True), out=shifted, dtype=shifted.dtype)
         np.multiply(shifted, shifted.dtype.type(inverse), out=powers)
         np.exp(powers, out=powers)
         own = shifted[np.arange(len(block)), classes[rows]]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -58,9 +59,27 @@ class VectorLoss:
         return total / len(self.logits), slope / len(self.logits)
 
 
-def fit_vector(
-    logits: Array, classes: NDArray[np.int64], *, lowest: float, highest: float
-) -> tuple[FloatArray, FloatArray, bool]:
+@dataclass(frozen=True)
+class VectorFit:
+    """Weights and offsets, and whether they are an optimum.
+
+    Args:
+        weight: (K,) float64.
+        offset: (K,) float64, with mean 0.
+        at_lowest: True when a weight is the lowest that is allowed: the NLL may still fall there.
+        at_highest: the same of the highest.
+        separated: True when all images are classified right: larger weights and offsets always have a smaller
+            NLL, and none are the best.
+    """
+
+    weight: FloatArray
+    offset: FloatArray
+    at_lowest: bool
+    at_highest: bool
+    separated: bool
+
+
+def fit_vector(logits: Array, classes: NDArray[np.int64], *, lowest: float, highest: float) -> VectorFit:
     """The weights and offsets with the smallest NLL, a convex problem, by L-BFGS-B. Guo et al. 2017.
 
     Args:
@@ -68,10 +87,6 @@ def fit_vector(
         classes: (N,) int64 in 0..K-1.
         lowest: a weight is at least this.
         highest: and at most this.
-
-    Returns:
-        Weights (K,), offsets (K,) with mean 0, and whether the images ask for more: a weight is at an end, or
-        all images are right, and larger weights and offsets would always lower the NLL.
     """
     width = logits.shape[1]
     found = minimize(
@@ -84,4 +99,5 @@ def fit_vector(
     ).x
     weight, offset = found[:width], found[width:] - found[width:].mean()
     separated = bool(((logits * weight + offset).argmax(axis=1) == classes).all())
-    return weight, offset, separated or bool(((weight <= lowest) | (weight >= highest)).any())
+    at_lowest, at_highest = bool(weight.min() <= lowest), bool(weight.max() >= highest)
+    return VectorFit(weight, offset, at_lowest=at_lowest, at_highest=at_highest, separated=separated)

@@ -18,13 +18,17 @@ from osr.detectors.weibull import fit_weibull, fittable, weibull_cdf
 from osr.errors import InputError
 from osr.outputs import UNKNOWN, Outputs
 
+# What the smallest distance of a class's tail becomes before the fit.
+SMALLEST_BECOMES = {"libmr": 1.0, "osdn": 10_000.0}
+
 
 @dataclass(kw_only=True, eq=False)
 class OpenMax(Detector):
     """P(unknown) of the K + 1 recalibrated classes. Bendale and Boult 2016.
 
     Fit: for each class the mean activation vector of its training images, their distances to it, and a
-    Weibull distribution fitted by maximum likelihood to the `tail_size` largest of these distances.
+    Weibull distribution fitted by maximum likelihood to the `tail_size` largest of these distances, all moved
+    by one number t where there is a `translation`; a distance d counts as max(d + t, 0) then and later.
     Score: w_i is the Weibull CDF of the image's distance to class i. For the alpha classes with the largest
     logits, rank r = 1 .. alpha, v'_i = v_i (1 - w_i u_r) with u_r from `weighting`; the unknown logit is the
     sum of v_i - v'_i; softmax over the K + 1. Rejecting a class with a negative logit raises that logit and
@@ -39,13 +43,15 @@ class OpenMax(Detector):
         weighting: code: u_r = (alpha - r + 1) / alpha, the published program; paper: (alpha - r) / alpha,
             which leaves the last of the alpha classes as it is, so that alpha = 1 revises nothing.
         correct_only: fit on correctly classified training images only, as published.
+        translation: none: t = 0; libmr: the smallest distance of the tail becomes 1, as in libmr 0.1.9 and so
+            in OpenOOD; osdn: it becomes 10,000, as in the libMR of the authors' program (OSDN) and in
+            pytorch-ood. The larger, the nearer the distribution comes to a Gumbel distribution.
 
-    Published programs differ in these settings; `presets/openmax_*.yaml` name those of four. None of the
-    programs' other differences is copied: libmr and pytorch-ood move the distances before the fit, by 1 and
-    10,000; OpenOOD also rejects below a probability of 0.9.
+    Published programs differ in these settings; `presets/openmax_*.yaml` name those of four. OpenOOD also
+    rejects below a probability of 0.9, which is not copied.
 
     `fit` refuses a class with fewer (correctly classified) training images than tail_size, and one whose
-    largest distances are all equal or reach down to 0: they have no Weibull fit.
+    largest distances are all equal or, without a translation, reach down to 0: they have no Weibull fit.
     """
 
     name: ClassVar[str] = "openmax"
@@ -56,6 +62,7 @@ class OpenMax(Detector):
     alpha: int
     weighting: Literal["code", "paper"]
     correct_only: bool
+    translation: Literal["none", "libmr", "osdn"]
 
     def probabilities(self, outputs: Outputs) -> NDArray[np.float64]:
         """Probabilities of the K known classes and, last, of unknown: (N, K + 1) float64, rows sum to 1.
@@ -96,23 +103,34 @@ class OpenMax(Detector):
         tails = largest_per_class(
             torch.cat(distances).double().numpy(), torch.cat(labels).numpy(), self.tail_size
         )
-        bad = np.flatnonzero(~fittable(tails))
+        return {"means": means} | {
+            key: torch.from_numpy(values).to(means.device) for key, values in self._weibull(tails).items()
+        }
+
+    def _weibull(self, tails: NDArray[np.float64]) -> dict[str, NDArray[np.float64]]:
+        """Shape, scale and translation of each class, (K,) each, of its largest distances (K, tail_size)."""
+        smallest, moves = tails[:, 0], self.translation != "none"
+        moved = SMALLEST_BECOMES[self.translation] - smallest if moves else np.zeros_like(smallest)
+        samples = tails + moved[:, None]
+        bad = np.flatnonzero(~fittable(samples))
         if len(bad):
+            worst = tails[bad[0]]
             raise InputError(
-                f"openmax cannot fit a Weibull distribution to class {bad[0]}: the {self.tail_size} "
-                f"largest distances to its mean range from {tails[bad[0]].min():g} to "
-                f"{tails[bad[0]].max():g}, but must be above 0 and must not all be equal. Look for "
-                "repeated images, or change detectors.openmax.tail_size."
+                f"openmax cannot fit a Weibull distribution to class {bad[0]}: the {self.tail_size} largest "
+                f"distances to its mean range from {worst[0]:g} to {worst[-1]:g}, but must "
+                f"{'' if moves else 'be above 0 and must '}not all be equal. Look for repeated images, or "
+                "change detectors.openmax.tail_size."
             )
-        shape, scale = (torch.from_numpy(values).to(means.device) for values in fit_weibull(tails))
-        return {"means": means, "weibull_shape": shape, "weibull_scale": scale}
+        shape, scale = fit_weibull(samples)
+        return {"weibull_shape": shape, "weibull_scale": scale, "translation": moved}
 
     def _score(self, batch: Batch) -> Tensor:
         return torch.softmax(self._recalibrated(batch), 1)[:, -1]
 
     def _recalibrated(self, batch: Batch) -> Tensor:
         """(n, K + 1) float64, the recalibrated logits and the unknown one."""
-        means, shape, scale = (self._state[key] for key in ("means", "weibull_shape", "weibull_scale"))
+        keys = ("means", "weibull_shape", "weibull_scale", "translation")
+        means, shape, scale, translation = (self._state[key] for key in keys)
         alpha = min(self.alpha, len(means))
         logits, ranked = batch.logits.topk(alpha, dim=1)
         values = batch.space(self.space)
@@ -122,7 +140,8 @@ class OpenMax(Detector):
         rank_weight = torch.arange(alpha, 0, -1, dtype=torch.float64, device=values.device)
         if self.weighting == "paper":
             rank_weight -= 1
-        rejection = weibull_cdf(distances.double(), shape[ranked], scale[ranked]) * (rank_weight / alpha)
+        moved_distances = (distances.double() + translation[ranked]).clamp_min(0)
+        rejection = weibull_cdf(moved_distances, shape[ranked], scale[ranked]) * (rank_weight / alpha)
         moved = logits.double() * rejection
         known = batch.logits.double().scatter_add(1, ranked, -moved)
         return torch.cat([known, moved.sum(1, keepdim=True)], dim=1)

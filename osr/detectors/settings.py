@@ -63,6 +63,7 @@ class OpenMaxSettings(Section):
     alpha: Count
     weighting: Literal["code", "paper"]
     correct_only: bool
+    translation: Literal["none", "libmr", "osdn"]
 
 
 class GaussianSettings(Section):

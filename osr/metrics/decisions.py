@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from osr.calibration.probabilities import Reliability, checked_classes, checked_labels, probability_quality
+from osr.calibration.probabilities import checked_classes, checked_labels, probability_quality
+from osr.calibration.reliability import Reliability
 from osr.errors import InputError
 from osr.metrics.thresholds import checked_scores
 

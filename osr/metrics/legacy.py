@@ -160,7 +160,7 @@ def openood_ece(logits: Array, labels: ArrayLike, *, bins: int) -> float:
 
     Images outside [0, 1) are in no bin and count in no weight; if all are, the result is 0.0, and that is the
     rule for logits of a trained network. Given probabilities instead of logits it differs from
-    `Reliability.ece` by the images of confidence 1 alone.
+    `Reliability.ece` by the images of confidence 1, and by those on an edge, which go into the bin above it.
 
     Args:
         logits: (N, K) finite floats.

@@ -89,6 +89,8 @@ def _calibration(run: RunFiles) -> list[str]:
         found.append(
             f"Probabilities are not calibrated: {fit['asked']} is not used, because {fit['not_used']}."
         )
+    if fit["at_bound"]:
+        found.append(f"The calibration is the bound that is set, not the optimum: {fit['at_bound']}.")
     quality = run.metrics["closed_set"]
     if not fit["not_used"] and quality["ece_after"] > quality["ece_before"]:
         found.append(

@@ -18,7 +18,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from osr.calibration.calibrators import read_calibration
-from osr.calibration.probabilities import reliability as reliability_table
+from osr.calibration.reliability import reliability as reliability_table
 from osr.metrics.bootstrap import oscr_band
 from osr.plots.curves import oscr, precision_recall, roc
 from osr.plots.embedding import embed, embed_umap, embedding, has_umap
