@@ -289,7 +289,7 @@ def test_wrong_weights_are_refused(tmp_path: Path) -> None:
         "empty.pth": (lambda p: p.write_bytes(b""), "cannot be read as weights alone"),
         "trap.pth": (
             lambda p: p.write_bytes(pickle.dumps(Dangerous(trap), protocol=2)),
-            "holds objects of posix.mkdir beside weights, and reading those could run code",
+            "holds objects of posix.mkdir beside weights, and reading these could run code",
         ),
         "none.pth": (lambda _: None, "no such file; or use none or pretrained"),
     }

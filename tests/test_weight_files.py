@@ -111,5 +111,5 @@ def test_what_does_not_fit_is_one_sentence_and_changes_nothing(tmp_path: Path, s
 def test_a_pointer_of_git_lfs_is_named(tmp_path: Path) -> None:
     path = tmp_path / "weights.safetensors"
     path.write_text("version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 1\n")
-    with pytest.raises(InputError, match="is a pointer of Git LFS and not the file"):
+    with pytest.raises(InputError, match="is a pointer of Git LFS, not the file"):
         load_weights(network(), path, "toy")

@@ -72,9 +72,7 @@ def _read(path: Path) -> Any:
         raise InputError(f"model.backbone.weights is {str(path)!r}: no such file; or use none or pretrained.")
     with path.open("rb") as file:
         if file.read(len(_LFS_POINTER)) == _LFS_POINTER:
-            raise InputError(
-                f"{told} is a pointer of Git LFS and not the file: run `git lfs pull` there."
-            )
+            raise InputError(f"{told} is a pointer of Git LFS, not the file: run `git lfs pull` there.")
     try:
         if path.suffix == ".safetensors":
             return load_file(path)
@@ -82,8 +80,8 @@ def _read(path: Path) -> Any:
     except (OSError, RuntimeError, ValueError, EOFError, pickle.UnpicklingError, SafetensorError) as error:
         if objects := re.search(r"GLOBAL ([\w.]+)", str(error)):
             raise InputError(
-                f"{told} holds objects of {objects[1]} beside weights, and reading those could run code: save "
-                "its state_dict() alone."
+                f"{told} holds objects of {objects[1]} beside weights, and reading these could run code: "
+                "save its state_dict() alone."
             ) from error
         raise InputError(f"{told} cannot be read as weights alone ({_first_line(error)}).") from error
 
