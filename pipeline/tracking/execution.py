@@ -61,6 +61,12 @@ class Execution:
                 self._send(self.store, self.run_id)
                 self.shown_live = True
 
+    def send_rest(self) -> None:
+        """Send the points that are left of a stage that is gone."""
+        if self.store is not None and self.run_id is not None:
+            with store_may_fail("the last epochs of the killed stage are not in its row."):
+                self._send(self.store, self.run_id)
+
     def finish(self) -> None:
         """Mirror the stage's files; the row is FINISHED until the next stage joins it."""
         with store_may_fail(LATER):

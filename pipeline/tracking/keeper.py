@@ -1,8 +1,8 @@
 """The process that keeps the MLflow row of a running stage: MLflow loads beside the stage's own work.
 
 It reads one JSON object per line: first what the row is of, then points of curves, then the end.
-When the stage is gone without a last word, this process goes, too; the next stage then sets the row to
-KILLED.
+When the stage is gone without a last word, this process sends what it has and goes; the next stage then sets
+the row to KILLED.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import os
 import signal
 import sys
 import threading
+import time
 from queue import SimpleQueue
 from typing import Any
 
@@ -20,6 +21,8 @@ from pipeline.tracking.execution import Execution
 from pipeline.tracking.mirror import Point
 
 Message = dict[str, Any]
+
+_GRACE_S = 5.0  # for a store that does not answer, once nobody waits for it
 
 
 def main() -> None:
@@ -41,6 +44,9 @@ def main() -> None:
         elif "failed" in message:
             execution.fail(message["failed"], message["reason"])
             return
+        elif "gone" in message:
+            execution.send_rest()
+            return
         else:
             execution.finish()
             return
@@ -54,6 +60,8 @@ def _read(messages: SimpleQueue[Message]) -> None:
         messages.put(message)
         is_last = "points" not in message
     if not is_last:
+        messages.put({"gone": True})
+        time.sleep(_GRACE_S)  # a daemon: it ends with the main thread
         os._exit(1)
 
 
