@@ -11,8 +11,8 @@ from torch import Tensor
 from osr.detectors.base import Detector
 from osr.detectors.chunks import Batch, Images
 from osr.detectors.classes import class_means, class_sums
-from osr.detectors.logit_scores import shifted, split_exponentials
 from osr.detectors.selection import argmax
+from osr.detectors.softmax import shifted, split_exponentials
 
 # Logarithms of a template that does not exist: never the nearest, and still a number.
 _ABSENT = -1e30
@@ -67,7 +67,7 @@ class She(Detector):
 
     def _fit(self, images: Images) -> dict[str, Tensor]:
         means, _ = class_means(images, "features", correct_only=True, detector=self.name)
-        return {"means": means.float()}
+        return {"means": means}
 
     def _score(self, batch: Batch) -> Tensor:
         return -self._state["means"].index_select(0, batch.predictions).mul_(batch.features).sum(1)
