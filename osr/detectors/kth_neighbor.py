@@ -10,18 +10,20 @@ from torch import Tensor
 from osr.detectors.distances import unit
 from osr.detectors.selection import most_similar
 
-# Neighbours on either side of the k-th by products whose distances are taken exactly.
-_MARGIN = 4
+# How many neighbours around the k-th by products are compared exactly: few at first, more where that is not
+# enough.
+_MARGINS = (1, 16)
 # Numbers of a bank that are float64 at once.
-_AT_ONCE = 1 << 21
+_AT_ONCE = 1 << 16
 
 
 def kth_distances(features: Tensor, bank: Tensor, lengths: Tensor, count: int) -> Tensor:
     """Euclidean distance of each image to the `count`-th nearest row of the bank, all scaled to length 1.
 
-    A vector of zeros stays one. Products rank the bank; a few rows around the k-th are compared in float64,
-    and an image is done where none of the others can belong on the other side of the k-th, given the largest
-    rounding error of a product. Images that lie too near each other for that are ranked by float64 products.
+    A vector of zeros stays one. Products rank the bank; the rows around the k-th are compared in float64, and
+    an image is done where no other row can belong on the other side of the k-th, given the largest rounding
+    error of a product. Images whose neighbours lie too close together for that are ranked by float64
+    products.
 
     Args:
         features: (n, D) float32.
@@ -33,32 +35,39 @@ def kth_distances(features: Tensor, bank: Tensor, lengths: Tensor, count: int) -
         (n,) float64, 0..2.
     """
     queries = unit(features.double())
-    result, sure = _ranked_by(queries.float(), queries, bank, lengths, count)
-    again = (~sure).nonzero()[:, 0]
-    if len(again):
-        close = queries.index_select(0, again)
-        result[again] = _ranked_by(close, close, bank, lengths, count)[0]
+    result = queries.new_empty(len(queries))
+    pending = torch.arange(len(queries), device=queries.device)
+    for dtype in (torch.float32, torch.float64):
+        near = queries.index_select(0, pending)
+        similar, rows = most_similar(near.to(dtype), bank, min(len(bank), count + _MARGINS[-1]), lengths)
+        open_ = torch.arange(len(near), device=near.device)
+        for margin in _MARGINS:
+            part = (near[open_], similar[open_], rows[open_])
+            result[pending[open_]], sure = _around(*part, bank, lengths, count, margin)
+            open_ = open_[~sure]
+        pending = pending[open_]
+        if not len(pending):
+            break
     return result
 
 
-def _ranked_by(
-    rounded: Tensor, queries: Tensor, bank: Tensor, lengths: Tensor, count: int
+def _around(
+    queries: Tensor, similar: Tensor, rows: Tensor, bank: Tensor, lengths: Tensor, count: int, margin: int
 ) -> tuple[Tensor, Tensor]:
     """Distances (n,) float64, and whether each is surely that of the k-th, (n,) bool.
 
-    Neighbours are ranked by (1 + |u|^2 - |u - v|^2) / 2: the product u v where the row v is not all zeros,
-    1/2 where it is.
+    Rows are ranked by (1 + |u|^2 - |u - v|^2) / 2: the product u v where the row v is not all zeros, 1/2
+    where it is. What `similar` says of the rows that are not compared is right but for its rounding error.
     """
-    first, last = max(0, count - _MARGIN), min(len(bank), count + _MARGIN)
-    similar, rows = most_similar(rounded, bank, last, lengths)
-    squares = _squares(queries, bank, lengths, rows[:, first:]).sort(1).values[:, count - first - 1]
+    first, last = max(0, count - margin), min(similar.shape[1], count + margin)
+    squares = _squares(queries, bank, lengths, rows[:, first:last]).sort(1).values[:, count - first - 1]
     exact = (1 + queries.square().sum(1) - squares) / 2
-    error = _largest_error(rounded)
+    error = _largest_error(similar.dtype, bank.shape[1])
     sure = torch.ones_like(exact, dtype=torch.bool)
     if first:
         sure &= similar[:, first - 1].double() - error >= exact
     if last < len(bank):
-        sure &= similar[:, -1].double() + error <= exact
+        sure &= similar[:, last - 1].double() + error <= exact
     return squares.sqrt(), sure
 
 
@@ -74,12 +83,11 @@ def _squares(queries: Tensor, bank: Tensor, lengths: Tensor, rows: Tensor) -> Te
     return result
 
 
-def _largest_error(values: Tensor) -> float:
+def _largest_error(dtype: torch.dtype, width: int) -> float:
     """Bound of the rounding error of a product of two rows of length 1.
 
     D roundings at worst, and their square root times 8 with a probability of failure below 1e-12 for each
     product (Higham and Mary 2019); four more for the rows themselves and their lengths.
     """
-    width = values.shape[1]
-    roundoff = float(torch.finfo(values.dtype).eps) / 2
+    roundoff = float(torch.finfo(dtype).eps) / 2
     return roundoff * (min(width, 8 * math.sqrt(width)) + 4)

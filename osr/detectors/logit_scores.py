@@ -142,7 +142,8 @@ class GradNorm(Detector):
     name: ClassVar[str] = "gradnorm"
 
     def _score(self, batch: Batch) -> Tensor:
-        excess = batch.logits.softmax(1).mul_(batch.logits.shape[1]).sub_(1)
+        # K p - 1 is all that is left of K p where the logits are nearly equal.
+        excess = batch.logits.double().softmax(1).mul_(batch.logits.shape[1]).sub_(1)
         return -batch.features.abs().sum(1).double() * excess.abs_().sum(1)
 
 

