@@ -234,8 +234,25 @@ def test_vim_refusals() -> None:
         Vim(dimension=8).fit(train)
     with pytest.raises(InputError, match="no residual"):
         Vim(dimension=6).fit(train.select(np.arange(5)))
-    with pytest.raises(InputError, match="above 0 but is"):
-        Vim(dimension=4).fit(outputs(train.features, weight=train.weight, bias=train.bias - 100))
+    alike = outputs(train.features, weight=np.ones((5, 8)), logits=np.full((300, 5), -3.0))
+    with pytest.raises(InputError, match="all -3, like the other logits"):
+        Vim(dimension=4).fit(alike)
+
+
+def test_vim_is_the_same_whatever_is_taken_off_all_logits() -> None:
+    train, test = random_outputs(0), random_outputs(1)
+
+    def lowered(images: Outputs, offset: float) -> Outputs:
+        return outputs(
+            images.features, images.labels, weight=images.weight, bias=images.bias.astype(float) - offset
+        )
+
+    far, farther = (
+        Vim(dimension=4).fit(lowered(train, offset)).score(lowered(test, offset)) - offset
+        for offset in (100, 1000)
+    )
+    assert np.ptp(far) > 1
+    assert_allclose(far, farther, rtol=1e-4, atol=1e-4)
 
 
 def test_klm_by_hand() -> None:

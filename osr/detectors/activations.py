@@ -14,6 +14,7 @@ from osr.detectors.chunks import Batch, Images
 from osr.detectors.moments import feature_mean
 from osr.detectors.quantile import feature_quantile
 from osr.detectors.selection import top_values
+from osr.detectors.softmax import log_sum_exp
 from osr.errors import InputError
 
 
@@ -79,7 +80,7 @@ class Ash(Detector):
         if self.variant == "P":
             return _energy(kept, batch.weight, batch.bias)
         factor = _sharpening(features.sum(1, keepdim=True), kept.sum(1, keepdim=True))
-        return -((kept @ batch.weight.T).mul_(factor).add_(batch.bias)).logsumexp(1)
+        return -log_sum_exp((kept @ batch.weight.T).mul_(factor).add_(batch.bias))
 
     def _check(self, batch: Batch) -> None:
         if self.variant != "P":
@@ -112,7 +113,7 @@ class Scale(Detector):
         _refuse_negative(features, self.name)
         top = top_values(features, _num_kept(features.shape[1], self.pruned_fraction))
         factor = _sharpening(features.sum(1, keepdim=True), top.sum(1, keepdim=True))
-        return -((batch.logits - batch.bias).mul_(factor).add_(batch.bias)).logsumexp(1)
+        return -log_sum_exp((batch.logits - batch.bias).mul_(factor).add_(batch.bias))
 
 
 @dataclass(kw_only=True, eq=False)
@@ -140,7 +141,7 @@ class Dice(Detector):
 
 
 def _energy(features: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-    return -torch.addmm(bias, features, weight.T).logsumexp(1)
+    return -log_sum_exp(torch.addmm(bias, features, weight.T))
 
 
 def _num_kept(num_features: int, pruned_fraction: float) -> int:

@@ -38,11 +38,10 @@ class Fdbd(Detector):
         distinct.fill_diagonal_(False)
         count = distinct.sum(1, keepdim=True).clamp_min(1)
         factors = torch.where(distinct, 1 / (gaps * count), 0.0)
-        return {"mean": feature_mean(images).float(), "factors": factors.float()}
+        return {"mean": feature_mean(images), "factors": factors.float()}
 
     def _score(self, batch: Batch) -> Tensor:
         below = batch.logits.amax(1, keepdim=True) - batch.logits
         distances = below.mul_(self._state["factors"].index_select(0, batch.predictions)).sum(1)
-        return -distances.double() / lengths(batch.features - self._state["mean"]).double().clamp_min(
-            _MIN_LENGTH
-        )
+        sizes = lengths(batch.features.double() - self._state["mean"])
+        return -distances.double() / sizes.clamp_min(_MIN_LENGTH)

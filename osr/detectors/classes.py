@@ -42,8 +42,9 @@ def class_means(
 
 
 def class_sums(values: Tensor, labels: Tensor, num_classes: int) -> Tensor:
-    """Sum of the rows of each class: values (n, D), labels (n,) in 0..K-1, result (K, D)."""
-    return values.new_zeros((num_classes, values.shape[1])).index_add_(0, labels, values)
+    """Sum of the rows of each class: values (n, D), labels (n,) in 0..K-1, result (K, D) float64."""
+    sums = values.new_zeros((num_classes, values.shape[1]), dtype=torch.float64)
+    return sums.index_add_(0, labels, values.double())
 
 
 def taken(batch: Batch, space: Space, *, correct_only: bool) -> tuple[Tensor, Tensor]:

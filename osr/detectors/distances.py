@@ -39,22 +39,22 @@ class Mav(Detector):
     def _fit(self, images: Images) -> dict[str, Tensor]:
         means, _ = class_means(images, self.space, correct_only=True, detector=self.name)
         directions, offsets = contrasts(means)
-        return {"means": means.float(), "directions": directions, "offsets": offsets}
+        return {"means": means, "directions": directions, "offsets": offsets}
 
     def _score(self, batch: Batch) -> Tensor:
-        values = batch.space(self.space)
+        values = batch.space(self.space).double()
         rows = nearest(values, self._state["directions"], self._state["offsets"])
         return distance_to(values, self._state["means"], rows, "euclidean")
 
 
 def contrasts(means: Tensor) -> tuple[Tensor, Tensor]:
-    """What `nearest` needs of the means (K, D) float64: directions (K, D) and offsets (K,), float32.
+    """What `nearest` needs of the means (K, D) float64: directions (K, D) and offsets (K,), float64.
 
     Directions are taken from the mean of all means, because |x|^2 - 2 x.m + |m|^2 cancels when the means lie
     far from the origin and near each other.
     """
     centre = means.mean(0)
-    return (means - centre).float(), (-0.5 * (means - centre) * (means + centre)).sum(1).float()
+    return means - centre, (-0.5 * (means - centre) * (means + centre)).sum(1)
 
 
 def nearest(values: Tensor, directions: Tensor, offsets: Tensor) -> Tensor:
@@ -80,3 +80,18 @@ def lengths(values: Tensor) -> Tensor:
     """Euclidean length of each row, (n,)."""
     result: Tensor = torch.linalg.vector_norm(values, dim=1)
     return result
+
+
+def unit(values: Tensor, sizes: Tensor | None = None) -> Tensor:
+    """Rows divided by their length, or by `sizes` (n,), which are their lengths; rows of zeros stay."""
+    divisor = lengths(values) if sizes is None else sizes
+    return values / torch.where(divisor == 0, 1.0, divisor)[:, None]
+
+
+def rounded(values: Tensor) -> Tensor:
+    """Float64 values to 26 of their 53 bits (Veltkamp's splitting).
+
+    The last bits of a product depend on where in it a row stands; without them equal images score equally.
+    """
+    moved = values * (2.0**27 + 1)
+    return torch.where(moved.isfinite(), moved - (moved - values), values)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Literal, NamedTuple
 
 import torch
 from torch import Tensor
@@ -11,9 +11,15 @@ from torch import Tensor
 from osr.detectors.base import Detector
 from osr.detectors.chunks import Batch, Images
 from osr.detectors.classes import class_means
-from osr.detectors.distances import contrasts, lengths, nearest
+from osr.detectors.distances import contrasts, lengths, nearest, rounded
 from osr.detectors.moments import scatter, times_triangle
+from osr.detectors.shrinkage import held_out_ridge
 from osr.errors import InputError
+
+Ridge = float | Literal["auto"]
+
+# A variance below the square of this share of the mean is rounding: float32 features differ by more.
+_CONSTANT = 1e-12
 
 
 @dataclass(kw_only=True, eq=False)
@@ -25,90 +31,135 @@ class Mahalanobis(Detector):
     image that moves in it is far.
 
     Args:
-        ridge: share of the mean variance added to each variance, above 0; small, so that it matters only in
-            directions that hardly vary.
+        ridge: share of the mean variance added to each variance, above 0; auto: the one under which training
+            images that are left out of the fit are most likely (`held_out_ridge`), small for many images and
+            large for few, but at most 1 / N for a feature that is constant in all N of them.
 
-    `fit` refuses a class without training images, and features that do not vary.
+    `fit` refuses a class without training images, and features that do not vary within the classes.
     """
 
     name: ClassVar[str] = "mahalanobis"
     needs_fit: ClassVar[bool] = True
-    ridge: float
+    ridge: Ridge
 
     def _fit(self, images: Images) -> dict[str, Tensor]:
-        centre, means, total, between = _moments(images, self.name)
-        whitener = _whitener(total - between, self.ridge, self.name)
-        return {
-            "centre": centre.float(),
-            "whitener": whitener.float(),
-            **_whitened(means - centre, whitener),
-        }
+        moments = _moments(images, self.name)
+        return _own_gaussians(moments, _Added.of(self.ridge, images, moments), self.name)
 
     def _score(self, batch: Batch) -> Tensor:
-        centred = batch.features - self._state["centre"]
-        return _to_nearest(times_triangle(centred, self._state["whitener"]), self._state)
+        return rounded(_to_nearest(batch.features.double() - self._state["centre"], self._state))
 
 
 @dataclass(kw_only=True, eq=False)
 class Rmds(Detector):
     """Relative: the score of `Mahalanobis` minus that of one Gaussian for all classes. Ren et al. 2021.
 
-    Args:
-        ridge: as in `Mahalanobis`, for both covariances.
+    Both covariances get the same addition, `ridge` times the mean variance within the classes. What no
+    training image shows then counts the same in both and cancels, where two additions would leave a multiple
+    of it, which for few images outweighs the rest. Only for a feature that is constant in training is it the
+    share of each covariance's own mean variance, so that an image that moves there is far.
 
-    `fit` refuses a class without training images, and features that do not vary.
+    Args:
+        ridge: as in `Mahalanobis`.
+
+    `fit` refuses a class without training images, and features that do not vary within the classes.
     """
 
     name: ClassVar[str] = "rmds"
     needs_fit: ClassVar[bool] = True
-    ridge: float
+    ridge: Ridge
 
     def _fit(self, images: Images) -> dict[str, Tensor]:
-        centre, means, total, between = _moments(images, self.name)
-        whitener = _whitener(total - between, self.ridge, self.name)
-        return {
-            "centre": centre.float(),
-            "whitener": whitener.float(),
-            **_whitened(means - centre, whitener),
-            "class_free_whitener": _whitener(total, self.ridge, self.name).float(),
-        }
+        moments = _moments(images, self.name)
+        added = _Added.of(self.ridge, images, moments)
+        free = _whitener(moments.within + moments.between, moments.centre, added, self.name)
+        return {**_own_gaussians(moments, added, self.name), "class_free_whitener": free}
 
     def _score(self, batch: Batch) -> Tensor:
-        centred = batch.features - self._state["centre"]
-        own = _to_nearest(times_triangle(centred, self._state["whitener"]), self._state)
-        free = times_triangle(centred, self._state["class_free_whitener"])
-        return own - lengths(free).double().square_()
+        centred = batch.features.double() - self._state["centre"]
+        free = lengths(times_triangle(centred, self._state["class_free_whitener"])).square_()
+        return rounded(_to_nearest(centred, self._state) - free)
 
 
-def _moments(images: Images, detector: str) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Mean of all images, class means, covariance of all images, covariance of the class means; float64."""
+class _Moments(NamedTuple):
+    """Float64: mean (D,), class means (K, D), images of each class (K,), two covariances (D, D)."""
+
+    centre: Tensor
+    means: Tensor
+    counts: Tensor
+    within: Tensor
+    between: Tensor
+
+    @property
+    def variance(self) -> float:
+        """The mean variance of a feature within the classes."""
+        return float(self.within.diagonal().mean())
+
+
+def _moments(images: Images, detector: str) -> _Moments:
     means, counts = class_means(images, "features", correct_only=False, detector=detector)
     share = counts.double() / counts.sum()
     centre = share @ means
     spread = (means - centre) * share.sqrt()[:, None]
-    return centre, means, scatter(images, centre) / counts.sum(), spread.T @ spread
-
-
-def _whitener(covariance: Tensor, ridge: float, detector: str) -> Tensor:
-    """(D, D) float64, upper triangular A with A A' the inverse of covariance + ridge * mean variance."""
-    variance = float(covariance.diagonal().mean())
-    if not variance > 0:
+    moments = _Moments(centre, means, counts, scatter(images, means) / counts.sum(), spread.T @ spread)
+    if not moments.variance > 0:
         raise InputError(
-            f"{detector} needs training features that vary within the classes; these are constant."
+            f"{detector} needs training features that vary within the classes; these are constant, as they "
+            f"are with one image of each class: give more images, or leave {detector} out of "
+            "detectors.enabled."
+        )
+    return moments
+
+
+class _Added(NamedTuple):
+    """What the diagonals get: an amount, and for constant features a share of the mean variance."""
+
+    ridge: float
+    amount: float
+    constant_share: float
+
+    @classmethod
+    def of(cls, ridge: Ridge, images: Images, moments: _Moments) -> _Added:
+        """The chosen ridge; what N images do not show at all happens in at most about one of N."""
+        if ridge != "auto":
+            return cls(ridge, ridge * moments.variance, ridge)
+        chosen = held_out_ridge(images, moments.means, moments.counts, moments.within)
+        return cls(chosen, chosen * moments.variance, min(chosen, 1 / len(images)))
+
+
+def _own_gaussians(moments: _Moments, added: _Added, detector: str) -> dict[str, Tensor]:
+    """What `_to_nearest` needs; float64, or a small difference of two long whitened vectors is lost."""
+    whitener = _whitener(moments.within, moments.centre, added, detector)
+    means = (moments.means - moments.centre) @ whitener
+    directions, offsets = contrasts(means)
+    return {
+        "centre": moments.centre,
+        "ridge": moments.centre.new_tensor([added.ridge]),
+        "whitener": whitener,
+        "means": means,
+        "directions": directions,
+        "offsets": offsets,
+    }
+
+
+def _whitener(covariance: Tensor, centre: Tensor, added: _Added, detector: str) -> Tensor:
+    """(D, D) float64, upper triangular A with A A' the inverse of the covariance plus what is added."""
+    variances = covariance.diagonal()
+    constant = variances <= (_CONSTANT * centre).square()
+    diagonal = torch.where(constant, added.constant_share * variances.mean(), added.amount)
+    factor, failed = torch.linalg.cholesky_ex(covariance + diagonal.diag())
+    if failed:
+        raise InputError(
+            f"detectors.{detector}.ridge is {added.ridge:g}, too small for the covariance of these training "
+            "features to be inverted in float64: set it to auto, or to 1e-6 or more."
         )
     identity = torch.eye(len(covariance), dtype=torch.float64, device=covariance.device)
-    factor = torch.linalg.cholesky(covariance + ridge * variance * identity)
     inverse: Tensor = torch.linalg.solve_triangular(factor, identity, upper=False)
     return inverse.T.contiguous()
 
 
-def _whitened(means: Tensor, whitener: Tensor) -> dict[str, Tensor]:
-    means = means @ whitener
-    directions, offsets = contrasts(means)
-    return {"means": means.float(), "directions": directions, "offsets": offsets}
-
-
-def _to_nearest(values: Tensor, state: dict[str, Tensor]) -> Tensor:
-    """(n,) squared euclidean distance to the nearest mean."""
+def _to_nearest(centred: Tensor, state: dict[str, Tensor]) -> Tensor:
+    """(n,) float64, squared Mahalanobis distance to the nearest mean, of features minus their centre."""
+    values = times_triangle(centred, state["whitener"])
     rows = nearest(values, state["directions"], state["offsets"])
-    return lengths(state["means"].index_select(0, rows).sub_(values)).double().square_()
+    return lengths(state["means"].index_select(0, rows).sub_(values)).square_()

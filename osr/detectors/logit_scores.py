@@ -10,12 +10,9 @@ from torch import Tensor
 
 from osr.detectors.base import Detector
 from osr.detectors.chunks import Batch, Images
-from osr.detectors.selection import argmax, top_values
+from osr.detectors.selection import top_values
+from osr.detectors.softmax import falling_exp, log_sum_exp, shifted, split_exponentials, with_confident
 from osr.errors import InputError
-
-# exp of anything lower is 0 in float32; the clamp keeps 0 * -inf out.
-_LOWEST = -104.0
-_MANY_CLASSES = 64
 
 
 @dataclass(kw_only=True, eq=False)
@@ -23,14 +20,15 @@ class Msp(Detector):
     """1 - max p. Hendrycks and Gimpel 2017.
 
     Computed as r / (1 + r) with r the sum of exp(z - max z) over the other classes: very confident images
-    keep their order, where 1 - max p would give all of them 0.
+    keep their order, where 1 - max p would give all of them 0. An r below e^-700, which float64 has no number
+    for at last, is told apart by its logarithm: see `falling_exp`.
     """
 
     name: ClassVar[str] = "msp"
 
     def _score(self, batch: Batch) -> Tensor:
         _, _, rest = split_exponentials(batch.logits)
-        return rest / (1 + rest)
+        return with_confident(rest / (1 + rest), batch.logits, rest, lambda _, log_rest: log_rest)
 
 
 @dataclass(kw_only=True, eq=False)
@@ -56,22 +54,29 @@ class Energy(Detector):
 
     def _score(self, batch: Batch) -> Tensor:
         if self.temperature == 1:
-            return -batch.logits.logsumexp(1)
-        return -self.temperature * (batch.logits / self.temperature).logsumexp(1)
+            return -log_sum_exp(batch.logits)
+        return -self.temperature * log_sum_exp(batch.logits / self.temperature)
 
 
 @dataclass(kw_only=True, eq=False)
 class Entropy(Detector):
     """-sum p log p, the Shannon entropy of the softmax, from 0 to log K.
 
-    Computed as log(1 + r) - sum(p y), y = z - max z and r as in `Msp`: no term is negative.
+    Computed as log(1 + r) - sum(p y), y = z - max z and r as in `Msp`: no term is negative. For very
+    confident images that is r (1 - mean of y over the other classes, weighted by p).
     """
 
     name: ClassVar[str] = "entropy"
 
     def _score(self, batch: Batch) -> Tensor:
         others, largest, rest = split_exponentials(batch.logits)
-        return rest.log1p() - others.mul_(shifted(batch.logits)).sum(1).double() / (largest * (1 + rest))
+        moved = others.mul_(shifted(batch.logits)).sum(1).double() / (largest * (1 + rest))
+        return with_confident(rest.log1p() - moved, batch.logits, rest, self._log_score)
+
+    @staticmethod
+    def _log_score(below: Tensor, log_rest: Tensor) -> Tensor:
+        share = (below - log_rest[:, None]).exp().masked_fill(below == 0, 0.0)
+        return log_rest + (share * below).sum(1).neg().log1p()
 
 
 @dataclass(kw_only=True, eq=False)
@@ -89,14 +94,20 @@ class Gen(Detector):
 
     def _score(self, batch: Batch) -> Tensor:
         _, _, rest = split_exponentials(batch.logits)
-        below = shifted(batch.logits)
-        if self.num_top < below.shape[1]:
-            below = top_values(below, self.num_top)
+        below = self._top(batch.logits - batch.logits.amax(1, keepdim=True))
         log_p = below - rest.log1p()[:, None].float()
         log_terms = log_p.exp().neg_().log1p_().add_(log_p)
         # Where p is nearly 1, 1 - p is known from the other classes only.
         largest = (rest / (1 + rest).square()).log()[:, None].float()
-        return torch.where(below == 0, largest, log_terms).mul_(self.gamma).exp_().sum(1)
+        scores = torch.where(below == 0, largest, log_terms).mul_(self.gamma).exp_().sum(1)
+        return with_confident(scores.double(), batch.logits, rest, self._log_score)
+
+    def _top(self, below: Tensor) -> Tensor:
+        return below if below.shape[1] <= self.num_top else top_values(below, self.num_top)
+
+    def _log_score(self, below: Tensor, log_rest: Tensor) -> Tensor:
+        top = self._top(below)
+        return torch.where(top == 0, log_rest[:, None], top).mul_(self.gamma).logsumexp(1)
 
 
 @dataclass(kw_only=True, eq=False)
@@ -104,7 +115,7 @@ class KPlus1(Detector):
     """P(extra class), for networks that were trained with one: the softmax over K + 1. Zhou et al. 2021.
 
     exp(e) / (exp(e) + sum exp(z)), e the largest logit of the extra classes, computed as
-    sigmoid(e - logsumexp(z)).
+    sigmoid(e - logsumexp(z)); images that are surely known keep their order as in `Msp`.
 
     `fit` and `score` refuse outputs without an extra class.
     """
@@ -117,7 +128,8 @@ class KPlus1(Detector):
 
     def _score(self, batch: Batch) -> Tensor:
         _refuse_no_extra_class(batch.extra_logits.shape[1], self.name)
-        return (batch.extra_logits.amax(1).double() - batch.logits.double().logsumexp(1)).sigmoid()
+        log_odds = batch.extra_logits.amax(1).double() - log_sum_exp(batch.logits)
+        return falling_exp(log_odds.clamp_max(0)) / (1 + log_odds.abs().neg().exp())
 
 
 @dataclass(kw_only=True, eq=False)
@@ -130,33 +142,9 @@ class GradNorm(Detector):
     name: ClassVar[str] = "gradnorm"
 
     def _score(self, batch: Batch) -> Tensor:
-        excess = batch.logits.softmax(1).mul_(batch.logits.shape[1]).sub_(1)
+        # K p - 1 is all that is left of K p where the logits are nearly equal.
+        excess = batch.logits.double().softmax(1).mul_(batch.logits.shape[1]).sub_(1)
         return -batch.features.abs().sum(1).double() * excess.abs_().sum(1)
-
-
-def split_exponentials(logits: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """The softmax in parts that lose no digits where one class has nearly all of it.
-
-    Args:
-        logits: (n, K) float32.
-
-    Returns:
-        c exp(z) with 0 in place of the largest (of the first, if several are equal), (n, K), a fresh tensor,
-        with c one number per image; the one left out, (n,) float64; and r = (1 - max p) / max p, the sum of
-        the first divided by the second, (n,) float64. p of the other classes is
-        the first over (1 + r) times the second.
-    """
-    # Torch's softmax is faster than its exp, but not on short rows.
-    values = logits.softmax(1) if logits.shape[1] >= _MANY_CLASSES else shifted(logits).exp_()
-    predicted = argmax(logits)[:, None]
-    largest = values.gather(1, predicted)[:, 0].double()
-    values.scatter_(1, predicted, 0.0)
-    return values, largest, values.sum(1).double() / largest
-
-
-def shifted(logits: Tensor) -> Tensor:
-    """The logits minus the largest, clamped where their exponential is 0: (n, K), a fresh tensor."""
-    return (logits - logits.amax(1, keepdim=True)).clamp_min_(_LOWEST)
 
 
 def _refuse_no_extra_class(num_extra: int, detector: str) -> None:

@@ -15,20 +15,25 @@ def feature_mean(images: Images) -> Tensor:
     """Mean of the features, (D,) float64."""
     total = torch.zeros(images.num_features, dtype=torch.float64, device=images.device)
     for batch in images.batches():
-        # As a product with ones: half the time of a sum over the rows.
-        total += batch.features.T @ batch.features.new_ones(len(batch.features))
+        total += batch.features.sum(0, dtype=torch.float64)
     return total / len(images)
 
 
-def scatter(images: Images, origin: Tensor) -> Tensor:
+def scatter(images: Images, origins: Tensor) -> Tensor:
     """Sum of (f - origin)(f - origin)' over the images, (D, D) float64.
 
-    Float64 throughout: what is small beside the largest variance decides Mahalanobis distances.
+    Float64 throughout, and the origin taken off first: what is small beside the largest variance, or beside
+    the length of f, decides Mahalanobis distances.
+
+    Args:
+        images: N known training images.
+        origins: float64, one for all images (D,), or one for each class (K, D), by label.
     """
     total = torch.zeros((images.num_features, images.num_features), dtype=torch.float64, device=images.device)
     # A sum of D x D is worth adding up only for chunks that are not much smaller than D rows.
     rows = 2 * images.num_features
     for batch in images.batches(min_rows=rows):
+        origin = origins if origins.dim() == 1 else origins.index_select(0, batch.labels)
         values = batch.features.double().sub_(origin)
         for start, stop in _blocks(images.num_features):
             total[start:stop, start:].addmm_(values[:, start:stop].T, values[:, start:])

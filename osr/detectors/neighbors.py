@@ -1,4 +1,4 @@
-"""Nearest training images, exactly: one matrix product per tile and a selection. Higher = more unknown."""
+"""Nearest training images: one matrix product per tile and a selection. Higher = more unknown."""
 
 from __future__ import annotations
 
@@ -11,8 +11,10 @@ from torch import Tensor
 
 from osr.detectors.base import Detector
 from osr.detectors.chunks import Batch, Images, as_tensor
-from osr.detectors.distances import lengths
-from osr.detectors.selection import most_similar, top_products
+from osr.detectors.distances import lengths, unit
+from osr.detectors.kth_neighbor import kth_distances
+from osr.detectors.selection import top_products
+from osr.detectors.softmax import log_sum_exp
 from osr.errors import InputError
 
 
@@ -20,7 +22,8 @@ from osr.errors import InputError
 class Knn(Detector):
     """Distance to the k-th nearest training image, euclidean, features of length 1. Sun et al. 2022.
 
-    Exact. A feature vector of zeros stays one: its distance to all others is 1.
+    Exact, in float64, as `kth_distances` says. A feature vector of zeros stays one: its distance to all
+    others is 1, and to another vector of zeros 0.
 
     Args:
         num_neighbors: k. Published: 50 on CIFAR-10.
@@ -35,17 +38,16 @@ class Knn(Detector):
     def _fit(self, images: Images) -> dict[str, Tensor]:
         _check_number(images, self.num_neighbors, self.name)
         bank = torch.empty((len(images), images.num_features), device=images.device)
+        sizes = torch.empty(len(images), dtype=torch.float64, device=images.device)
         start = 0
         for batch in images.batches():
-            bank[start : start + len(batch.features)] = unit(batch.features)
-            start += len(batch.features)
-        return {"bank": bank}
+            rows = slice(start, start + len(batch.features))
+            bank[rows], sizes[rows] = batch.features, lengths(batch.features.double())
+            start = rows.stop
+        return {"bank": bank, "lengths": sizes}
 
     def _score(self, batch: Batch) -> Tensor:
-        bank, features = self._state["bank"], unit(batch.features)
-        _, rows = most_similar(features, bank, self.num_neighbors)
-        # 2 - 2 cos would lose the digits of a small distance.
-        return lengths(bank.index_select(0, rows[:, -1]).sub_(features))
+        return kth_distances(batch.features, self._state["bank"], self._state["lengths"], self.num_neighbors)
 
 
 @dataclass(kw_only=True, eq=False)
@@ -77,18 +79,13 @@ class NNGuide(Detector):
         rows = drawn if images.keep is None else np.flatnonzero(images.keep)[drawn]
         features = as_tensor(images.outputs.features[rows], images.device).float()
         logits = as_tensor(images.outputs.logits[rows], images.device).float()
-        return {"bank": unit(features) * logits.logsumexp(1, keepdim=True)}
+        bank = unit(features.double()) * log_sum_exp(logits)[:, None]
+        return {"bank": bank.float()}
 
     def _score(self, batch: Batch) -> Tensor:
-        products = top_products(batch.features, self._state["bank"], self.num_neighbors)
-        size = lengths(batch.features)
-        return -products.mean(1) / torch.where(size == 0, 1.0, size) * batch.logits.logsumexp(1)
-
-
-def unit(features: Tensor) -> Tensor:
-    """Rows divided by their length; rows of zeros stay."""
-    divisor = lengths(features)[:, None]
-    return features / torch.where(divisor == 0, 1.0, divisor)
+        directions = unit(batch.features.double()).float()
+        products = top_products(directions, self._state["bank"], self.num_neighbors)
+        return -products.double().mean(1) * log_sum_exp(batch.logits)
 
 
 def _check_number(images: Images, count: int, detector: str) -> None:

@@ -94,15 +94,12 @@ class OpenMax(Detector):
         means, _ = class_means(
             images, self.space, correct_only=self.correct_only, detector=self.name, needed=self.tail_size
         )
-        means = means.float()
         distances, labels = [], []
         for batch in images.batches():
             values, classes = taken(batch, self.space, correct_only=self.correct_only)
-            distances.append(distance_to(values, means, classes, self.distance).cpu())
+            distances.append(distance_to(values.double(), means, classes, self.distance).cpu())
             labels.append(classes.cpu())
-        tails = largest_per_class(
-            torch.cat(distances).double().numpy(), torch.cat(labels).numpy(), self.tail_size
-        )
+        tails = largest_per_class(torch.cat(distances).numpy(), torch.cat(labels).numpy(), self.tail_size)
         return {"means": means} | {
             key: torch.from_numpy(values).to(means.device) for key, values in self._weibull(tails).items()
         }
@@ -133,14 +130,14 @@ class OpenMax(Detector):
         means, shape, scale, translation = (self._state[key] for key in keys)
         alpha = min(self.alpha, len(means))
         logits, ranked = batch.logits.topk(alpha, dim=1)
-        values = batch.space(self.space)
+        values = batch.space(self.space).double()
         distances = torch.stack(
             [distance_to(values, means, ranked[:, rank], self.distance) for rank in range(alpha)], dim=1
         )
         rank_weight = torch.arange(alpha, 0, -1, dtype=torch.float64, device=values.device)
         if self.weighting == "paper":
             rank_weight -= 1
-        moved_distances = (distances.double() + translation[ranked]).clamp_min(0)
+        moved_distances = (distances + translation[ranked]).clamp_min(0)
         rejection = weibull_cdf(moved_distances, shape[ranked], scale[ranked]) * (rank_weight / alpha)
         moved = logits.double() * rejection
         known = batch.logits.double().scatter_add(1, ranked, -moved)

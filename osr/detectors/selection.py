@@ -34,31 +34,50 @@ def top_products(features: Tensor, bank: Tensor, count: int) -> Tensor:
     return parts[0] if len(parts) == 1 else top_values(torch.cat(parts, 1), count)
 
 
-def most_similar(features: Tensor, bank: Tensor, count: int) -> tuple[Tensor, Tensor]:
-    """The rows of `bank` with the largest inner products, exactly, without all products in memory at once.
+def most_similar(features: Tensor, bank: Tensor, count: int, lengths: Tensor) -> tuple[Tensor, Tensor]:
+    """The rows of `bank`, scaled to length 1, that are nearest by the product with each image.
+
+    Without all products in memory at once. A row of zeros counts as a product of 1/2, because it is at
+    distance 1 from a vector of length 1.
 
     Args:
-        features: (n, D).
+        features: (n, D) of length 1 or 0; products are taken in their precision.
         bank: (N, D), N at least `count`.
         count: how many.
+        lengths: of the rows of the bank, (N,).
 
     Returns:
         The products, falling, and the rows, each (n, count).
     """
     rows_at_once = _AT_ONCE // min(_TILE, len(bank))
-    parts = [_most_similar(part, bank, count) for part in torch.split(features, rows_at_once)]
+    scale = torch.where(lengths == 0, 0.0, 1 / lengths).to(features.dtype)
+    zero = torch.where(lengths == 0, 0.5, 0.0).to(features.dtype) if bool((lengths == 0).any()) else None
+    parts = [_most_similar(part, bank, count, scale, zero) for part in torch.split(features, rows_at_once)]
     values, rows = zip(*parts, strict=True)
     return torch.cat(values), torch.cat(rows)
 
 
-def _most_similar(features: Tensor, bank: Tensor, count: int) -> tuple[Tensor, Tensor]:
+def _most_similar(
+    features: Tensor, bank: Tensor, count: int, scale: Tensor, zero: Tensor | None
+) -> tuple[Tensor, Tensor]:
     values, rows = [], []
     for start in range(0, len(bank), _TILE):
-        tile_values, columns = _largest(features @ bank[start : start + _TILE].T, count)
+        tile = slice(start, start + _TILE)
+        similarities = _products(features, bank[tile].to(features.dtype)).mul_(scale[tile])
+        if zero is not None:
+            similarities += zero[tile]
+        tile_values, columns = _largest(similarities, count)
         values.append(tile_values)
         rows.append(columns + start)
     top = torch.cat(values, 1).topk(count, dim=1)
     return top.values, torch.cat(rows, 1).gather(1, top.indices)
+
+
+def _products(features: Tensor, tile: Tensor) -> Tensor:
+    """All inner products, (n, M); numpy's are a fifth faster than torch's on AMD processors."""
+    if features.is_cuda:
+        return features @ tile.T
+    return torch.from_numpy(features.numpy() @ tile.numpy().T)
 
 
 def _largest(similarities: Tensor, count: int) -> tuple[Tensor, Tensor]:

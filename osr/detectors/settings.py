@@ -69,7 +69,7 @@ class OpenMaxSettings(Section):
 class GaussianSettings(Section):
     """Mahalanobis distances (Lee et al. 2018) and their relative form (Ren et al. 2021)."""
 
-    ridge: Annotated[float, Field(gt=0, le=1)]
+    ridge: Annotated[float, Field(gt=0)] | Literal["auto"]
 
 
 class KnnSettings(Section):

@@ -11,8 +11,8 @@ from torch import Tensor
 from osr.detectors.base import Detector
 from osr.detectors.chunks import Batch, Images
 from osr.detectors.classes import class_means, class_sums
-from osr.detectors.logit_scores import shifted, split_exponentials
 from osr.detectors.selection import argmax
+from osr.detectors.softmax import shifted, split_exponentials
 
 # Logarithms of a template that does not exist: never the nearest, and still a number.
 _ABSENT = -1e30
@@ -33,8 +33,8 @@ class Klm(Detector):
         sums = torch.zeros((images.num_classes,) * 2, dtype=torch.float64, device=images.device)
         counts = torch.zeros(images.num_classes, dtype=torch.int64, device=images.device)
         for batch in images.batches():
-            others, largest, rest = split_exponentials(batch.logits)
-            others /= (largest * (1 + rest))[:, None].float()
+            others, largest, rest = split_exponentials(batch.logits.double())
+            others /= (largest * (1 + rest))[:, None]
             sums += class_sums(others, batch.predictions, images.num_classes)
             counts += torch.bincount(batch.predictions, minlength=images.num_classes)
         others_mean = sums / counts.clamp_min(1)[:, None]
@@ -42,17 +42,20 @@ class Klm(Detector):
         logs = others_mean.clamp_min(torch.finfo(torch.float32).tiny).log()
         logs.diagonal().copy_(log_own)
         logs[counts == 0] = _ABSENT
-        return {"log_templates": logs.float(), "log_own": log_own}
+        return {"log_templates": logs, "log_own": log_own}
 
     def _score(self, batch: Batch) -> Tensor:
-        others, largest, rest = split_exponentials(batch.logits)
+        # Float64: of logits that are nearly equal, nearly all of the divergence cancels.
+        logits = batch.logits.double()
+        others, largest, rest = split_exponentials(logits)
         predicted, logs = batch.predictions, self._state["log_templates"]
-        match = argmax(others.scatter(1, predicted[:, None], largest[:, None].float()) @ logs.T)
+        match = argmax(others.scatter(1, predicted[:, None], largest[:, None]) @ logs.T)
         # The divergence itself, the predicted class apart: nearly all of it cancels for a confident image.
         log_total = rest.log1p()
-        log_ratio = shifted(batch.logits).sub_(log_total[:, None].float()).sub_(logs.index_select(0, match))
-        own = torch.where(match == predicted, self._state["log_own"][match], logs[match, predicted].double())
-        return (others.mul_(log_ratio).sum(1).double() / largest - log_total - own) / (1 + rest)
+        log_ratio = shifted(logits).sub_(log_total[:, None]).sub_(logs.index_select(0, match))
+        own = torch.where(match == predicted, self._state["log_own"][match], logs[match, predicted])
+        divergence = (others.mul_(log_ratio).sum(1) / largest - log_total - own) / (1 + rest)
+        return divergence.clamp_min(0)
 
 
 @dataclass(kw_only=True, eq=False)
@@ -67,7 +70,7 @@ class She(Detector):
 
     def _fit(self, images: Images) -> dict[str, Tensor]:
         means, _ = class_means(images, "features", correct_only=True, detector=self.name)
-        return {"means": means.float()}
+        return {"means": means}
 
     def _score(self, batch: Batch) -> Tensor:
         return -self._state["means"].index_select(0, batch.predictions).mul_(batch.features).sum(1)

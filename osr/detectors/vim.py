@@ -10,8 +10,9 @@ from torch import Tensor
 
 from osr.detectors.base import Detector
 from osr.detectors.chunks import Batch, Images
-from osr.detectors.distances import lengths
+from osr.detectors.distances import lengths, rounded
 from osr.detectors.moments import scatter
+from osr.detectors.softmax import log_sum_exp
 from osr.errors import InputError
 
 # A residual this small beside the features is rounding.
@@ -29,9 +30,11 @@ class Vim(Detector):
     Args:
         dimension: principal directions; auto: `default_dimension`.
 
+    A mean largest logit that is not above 0 would turn the residual's sign. The mean logit is then first
+    taken off all logits and biases, which changes no softmax: any such offset gives the same order of images.
+
     `fit` refuses as many or fewer features than `dimension`, training features without residual (as many or
-    fewer images than `dimension`), and a negative mean of the largest logit, which would turn the residual's
-    sign.
+    fewer images than `dimension`), and logits that are not above 0 and all equal.
     """
 
     name: ClassVar[str] = "vim"
@@ -41,33 +44,28 @@ class Vim(Detector):
     def _fit(self, images: Images) -> dict[str, Tensor]:
         dimension = self._dimension(images.num_features)
         weight, bias = images.head
+        largest, offset = _largest_logit(images)
         # Rows of W that sum to 0 leave a singular value that is 0 but for float32 rounding: cut it off.
         cut_off = max(weight.shape) * torch.finfo(torch.float32).eps
-        origin = -torch.linalg.pinv(weight, rtol=cut_off) @ bias
+        origin = -torch.linalg.pinv(weight, rtol=cut_off) @ (bias - offset)
         _, directions = torch.linalg.eigh(scatter(images, origin))
-        origin, minor = origin.float(), directions[:, : images.num_features - dimension].float().contiguous()
-        residual = largest = extent = 0.0
+        minor = directions[:, : images.num_features - dimension].contiguous()
+        residual = extent = 0.0
         for batch in images.batches():
-            centred = batch.features - origin
-            residual += float(lengths(centred @ minor).double().sum())
-            extent += float(lengths(centred).double().sum())
-            largest += float(batch.logits.amax(1).double().sum())
+            centred = batch.features.double() - origin
+            residual += float(lengths(centred @ minor).sum())
+            extent += float(lengths(centred).sum())
         if residual <= _MIN_RESIDUAL * extent:
             raise InputError(
                 f"vim finds no residual: the training features lie in {dimension} directions. Set "
                 "detectors.vim.dimension lower, or give more training images."
             )
-        if largest <= 0:
-            raise InputError(
-                "vim scales its residual to the mean of the largest logit over the training images, which "
-                f"must be above 0 but is {largest / len(images):g}: leave vim out of detectors.enabled."
-            )
-        alpha = torch.tensor([largest / residual], dtype=torch.float64, device=images.device)
+        alpha = origin.new_tensor([largest * len(images) / residual])
         return {"origin": origin, "minor": minor, "alpha": alpha}
 
     def _score(self, batch: Batch) -> Tensor:
-        residual = lengths((batch.features - self._state["origin"]) @ self._state["minor"])
-        return self._state["alpha"] * residual.double() - batch.logits.logsumexp(1)
+        residual = lengths((batch.features.double() - self._state["origin"]) @ self._state["minor"])
+        return self._state["alpha"] * rounded(residual) - log_sum_exp(batch.logits)
 
     def _dimension(self, num_features: int) -> int:
         if self.dimension == "auto":
@@ -79,6 +77,22 @@ class Vim(Detector):
                 f"{num_features}, or to auto."
             )
         return self.dimension
+
+
+def _largest_logit(images: Images) -> tuple[float, float]:
+    """Mean over the images of the largest logit, above 0, and what has been taken off all logits for that."""
+    largest = total = 0.0
+    for batch in images.batches():
+        largest += float(batch.logits.amax(1).double().sum()) / len(images)
+        total += float(batch.logits.double().sum()) / (len(images) * images.num_classes)
+    if largest > 0:
+        return largest, 0.0
+    if not largest - total > _MIN_RESIDUAL * abs(total):
+        raise InputError(
+            "vim scales its residual to the largest logits of the training images, but these are all "
+            f"{largest:g}, like the other logits: leave vim out of detectors.enabled."
+        )
+    return largest - total, total
 
 
 def default_dimension(num_features: int) -> int:

@@ -22,7 +22,7 @@ from pipeline.tracking.mirror import Point
 
 Message = dict[str, Any]
 
-_GRACE_S = 5.0  # for a store that does not answer, once nobody waits for it
+_GRACE_S = 20.0  # for a store that does not answer, once nobody waits for it
 
 
 def main() -> None:

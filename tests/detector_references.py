@@ -1,0 +1,239 @@
+"""Every detector in plain float64 numpy, written from the papers; nothing of osr.detectors is used here."""
+
+import numpy as np
+from scipy.optimize import brentq
+from scipy.spatial.distance import cdist
+from scipy.special import log_softmax, logsumexp, softmax
+
+TINY = float(np.finfo(np.float32).tiny)  # KL matching counts smaller probabilities as this
+
+
+def wide(images):
+    """Logits, features, labels, weight and bias in float64."""
+    arrays = (images.logits, images.features, images.weight, images.bias)
+    logits, features, weight, bias = (np.asarray(array, dtype=np.float64) for array in arrays)
+    return logits, features, images.labels, weight, bias
+
+
+def odds(logits):
+    """(1 - max p) / max p and the gaps to the largest logit."""
+    gaps = logits.max(1, keepdims=True) - logits
+    return np.exp(-np.sort(gaps, axis=1)[:, 1:]).sum(1), gaps
+
+
+def class_means(values, labels, num_classes):
+    return np.stack([values[labels == label].mean(0) for label in range(num_classes)])
+
+
+def right_ones(images):
+    logits, features, labels, *_ = wide(images)
+    keep = logits.argmax(1) == labels
+    return logits[keep], features[keep], labels[keep], logits.shape[1]
+
+
+def msp(_, test):
+    rest, _ = odds(wide(test)[0])
+    return rest / (1 + rest)
+
+
+def entropy(_, test):
+    rest, gaps = odds(wide(test)[0])
+    return np.log1p(rest) + (softmax(-gaps, axis=1) * gaps).sum(1)
+
+
+def gen(_, test, *, gamma, num_top):
+    logits = wide(test)[0]
+    rest, _ = odds(logits)
+    p = np.sort(softmax(logits, axis=1), axis=1)[:, ::-1][:, :num_top]
+    others = 1 - p
+    others[:, 0] = rest / (1 + rest)
+    return ((p * others) ** gamma).sum(1)
+
+
+def gradnorm(_, test):
+    logits, features, *_ = wide(test)
+    return -np.abs(features).sum(1) * np.abs(logits.shape[1] * softmax(logits, axis=1) - 1).sum(1)
+
+
+def kplus1(_, test):
+    both = np.concatenate([wide(test)[0], test.extra_logits.astype(float)], axis=1)
+    return softmax(both, axis=1)[:, -1]
+
+
+def mav(train, test, *, space):
+    logits, features, labels, count = right_ones(train)
+    values, judged = (logits, wide(test)[0]) if space == "logits" else (features, wide(test)[1])
+    return cdist(judged, class_means(values, labels, count)).min(1)
+
+
+def weibull(sample):
+    """Shape and scale by maximum likelihood: the root of the profile likelihood's derivative."""
+    y = np.log(sample / sample.max())
+
+    def slope(shape):
+        power = np.exp(shape * y)
+        return (y * power).sum() / power.sum() - 1 / shape - y.mean()
+
+    shape = brentq(slope, 1e-3 / -y.mean(), 1e3 / -y.mean(), xtol=1e-15, rtol=1e-14)
+    return shape, sample.max() * np.exp(np.log(np.exp(shape * y).mean()) / shape)
+
+
+def openmax(train, test, *, tail_size, alpha):
+    """Logits, euclidean, the published code's weights."""
+    logits, _, labels, count = right_ones(train)
+    means = class_means(logits, labels, count)
+    fits = [
+        weibull(np.sort(np.linalg.norm(logits[labels == label] - means[label], axis=1))[-tail_size:])
+        for label in range(count)
+    ]
+    judged = wide(test)[0]
+    unknown = []
+    for row in judged:
+        moved = np.zeros(count)
+        for rank, label in enumerate(np.argsort(-row)[: min(alpha, count)]):
+            shape, scale = fits[label]
+            far = 1 - np.exp(-((np.linalg.norm(row - means[label]) / scale) ** shape))
+            moved[label] = row[label] * far * (min(alpha, count) - rank) / min(alpha, count)
+        unknown.append(softmax(np.append(row - moved, moved.sum()))[-1])
+    return np.array(unknown)
+
+
+def squares(gaps, covariance):
+    return (gaps * np.linalg.solve(covariance, gaps.T).T).sum(1)
+
+
+def mahalanobis(train, test, *, ridge):
+    _, x, labels, *_ = wide(train)
+    means = class_means(x, labels, train.num_classes)
+    centred = x - means[labels]
+    covariance = centred.T @ centred / len(x)
+    covariance += ridge * np.trace(covariance) / len(covariance) * np.eye(len(covariance))
+    return np.min([squares(wide(test)[1] - mean, covariance) for mean in means], axis=0)
+
+
+def rmds(train, test, *, ridge):
+    """Both covariances get the same addition; a constant feature a share of each one's mean variance."""
+    _, x, labels, *_ = wide(train)
+    centred = x - class_means(x, labels, train.num_classes)[labels]
+    common = ridge * np.square(centred).sum() / centred.size
+    free = x - x.mean(0)
+    total = free.T @ free / len(x)
+    added = np.where(np.ptp(x, axis=0) == 0, ridge * np.trace(total) / len(total), common)
+    own = mahalanobis(train, test, ridge=ridge)
+    return own - squares(wide(test)[1] - x.mean(0), total + np.diag(added))
+
+
+def unit(rows):
+    length = np.linalg.norm(rows, axis=1, keepdims=True)
+    return np.divide(rows, length, out=np.zeros(rows.shape), where=length > 0)
+
+
+def knn(train, test, *, num_neighbors):
+    gaps = np.stack([np.linalg.norm(unit(wide(train)[1]) - row, axis=1) for row in unit(wide(test)[1])])
+    return np.sort(gaps, axis=1)[:, num_neighbors - 1]
+
+
+def nnguide(train, test, *, num_neighbors):
+    """All training images are the bank."""
+    bank = unit(wide(train)[1]) * logsumexp(wide(train)[0], axis=1)[:, None]
+    nearest = np.sort(unit(wide(test)[1]) @ bank.T, axis=1)[:, -num_neighbors:]
+    return -nearest.mean(1) * logsumexp(wide(test)[0], axis=1)
+
+
+def vim(train, test, *, dimension):
+    logits, x, _, weight, bias = wide(train)
+    offset = 0 if logits.max(1).mean() > 0 else logits.mean()
+    origin = -np.linalg.pinv(weight, rcond=1e-4) @ (bias - offset)
+    minor = np.linalg.eigh((x - origin).T @ (x - origin))[1][:, : x.shape[1] - dimension]
+    alpha = (logits.max(1).mean() - offset) / np.linalg.norm((x - origin) @ minor, axis=1).mean()
+    residual = np.linalg.norm((wide(test)[1] - origin) @ minor, axis=1)
+    return alpha * residual - logsumexp(wide(test)[0], axis=1)
+
+
+def klm(train, test):
+    p, predicted = softmax(wide(train)[0], axis=1), wide(train)[0].argmax(1)
+    templates = np.stack([p[predicted == label].mean(0) for label in np.unique(predicted)])
+    log_q = log_softmax(wide(test)[0], axis=1)
+    log_templates = np.log(np.maximum(templates, TINY))
+    divergences = [(np.exp(log_q) * (log_q - row)).sum(1) for row in log_templates]
+    return np.maximum(np.min(divergences, axis=0), 0)
+
+
+def she(train, test):
+    _, features, labels, count = right_ones(train)
+    means = class_means(features, labels, count)
+    return -(wide(test)[1] * means[wide(test)[0].argmax(1)]).sum(1)
+
+
+def energy_of(features, test):
+    _, _, _, weight, bias = wide(test)
+    return -logsumexp(features @ weight.T + bias, axis=1)
+
+
+def react(train, test, *, quantile):
+    return energy_of(np.minimum(wide(test)[1], np.quantile(wide(train)[1], quantile)), test)
+
+
+def largest(features, pruned_fraction):
+    """The features of which the smallest are 0."""
+    kept = features.shape[1] - round(features.shape[1] * pruned_fraction)
+    bound = np.sort(features, axis=1)[:, -kept][:, None]
+    return np.where(features >= bound, features, 0)
+
+
+def ash(_, test, *, pruned_fraction):
+    features = wide(test)[1]
+    pruned = largest(features, pruned_fraction)
+    return energy_of(pruned * np.exp(features.sum(1) / pruned.sum(1))[:, None], test)
+
+
+def scale(_, test, *, pruned_fraction):
+    logits, features, _, _, bias = wide(test)
+    kept = features.shape[1] - round(features.shape[1] * pruned_fraction)
+    factor = np.exp(features.sum(1) / np.sort(features, axis=1)[:, -kept:].sum(1))
+    return -logsumexp((logits - bias) * factor[:, None] + bias, axis=1)
+
+
+def dice(train, test, *, masked_fraction):
+    _, features, _, weight, bias = wide(train)
+    contribution = weight * features.mean(0)
+    masked = np.where(contribution > np.quantile(contribution, masked_fraction), weight, 0)
+    return -logsumexp(wide(test)[1] @ masked.T + bias, axis=1)
+
+
+def fdbd(train, test):
+    logits, features, _, weight, _ = wide(test)
+    distances = []
+    for row in logits:
+        own = row.argmax()
+        others = np.arange(len(row)) != own
+        distances.append(
+            ((row[own] - row) / np.linalg.norm(weight[own] - weight + ~others[:, None], axis=1))[others]
+        )
+    centre = wide(train)[1].mean(0)
+    return -np.mean(distances, axis=1) / np.linalg.norm(features - centre, axis=1)
+
+
+def ranks(scores, reference):
+    return np.array([(np.mean(reference < score) + np.mean(reference <= score)) / 2 for score in scores])
+
+
+def ensemble(train, test, *, num_neighbors):
+    """Of maxlogit and knn."""
+    near = [knn(train, images, num_neighbors=num_neighbors) for images in (test, train)]
+    top = [-wide(images)[0].max(1) for images in (test, train)]
+    return (ranks(*near) + ranks(*top)) / 2
+
+
+REFERENCES = {
+    "msp": msp,
+    "maxlogit": lambda _, test: -wide(test)[0].max(1),
+    "energy": lambda _, test: -logsumexp(wide(test)[0], axis=1),
+    "odin": lambda _, test: test.odin[:, 0],
+} | {
+    reference.__name__: reference
+    for reference in (
+        *(entropy, gen, gradnorm, kplus1, mav, openmax, mahalanobis, rmds, knn, nnguide, vim, klm, she),
+        *(react, ash, scale, dice, fdbd, ensemble),
+    )
+}
