@@ -17,8 +17,9 @@ from scipy.optimize import brentq
 from scipy.special import ndtri
 from scipy.stats import binom
 
-from osr.metrics.bootstrap import SHARE, Units, bootstrap_intervals, metric_ends
+from osr.metrics.bootstrap import bootstrap_intervals
 from osr.metrics.groups import Groups
+from osr.metrics.metric_ends import SHARE, Units, metric_ends
 from osr.metrics.open_set import open_set_metrics
 from osr.metrics.statistics import share_ends
 
@@ -228,7 +229,7 @@ def print_groups(*, repetitions: int, replicates: int) -> None:
     print("| tracks a side | correlation | auroc of the population | " + " | ".join(GROUPED) + " |")
     for tracks, frames in ((10, 30), (20, 30), (50, 10)):
         for correlation in (0.0, 0.5, 0.8):
-            for auroc in (0.9, 0.99):
+            for auroc in (0.9, 0.99) if correlation else (0.9,):
                 found = _group_coverage(auroc, correlation, tracks, frames, repetitions, replicates)
                 cells = " | ".join(f"{100 * ours:.0f} ({100 * theirs:.0f})" for ours, theirs in found.T)
                 print(f"| {tracks} of {frames} frames | {correlation} | {auroc} | {cells} |", flush=True)

@@ -66,8 +66,9 @@ def test_effective_size_by_hand():
     assert effective_size(0.8, variance, units=10, expected=1.0) == pytest.approx(10 / 1.5)
     # none seen: what is expected
     assert effective_size(1.0, 0.0, units=10, expected=0.5) == pytest.approx(20)
-    lowered = effective_size(1.0, 0.0, units=10, expected=1.0, confidence=0.95)
-    assert lowered == pytest.approx(10 * (stats.norm.ppf(0.975) / stats.t.ppf(0.975, 9)) ** 2)
+    # 10 groups of 100 images that turn out to be independent: 20 errors, a design effect of 0.1 and one of 1
+    variance = 0.8 * 0.2 / 100 * 0.9
+    assert effective_size(0.8, variance, units=10, expected=1.0, images=100) == pytest.approx(10 / (4 / 22))
     many = effective_size([0.8, 1.0], [variance, 0.0], units=10, expected=1.0)
     np.testing.assert_allclose(many, [10 / 1.5, 10])
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -35,6 +36,11 @@ class Groups:
         for part in (self.known, self.unknown):
             if part.ndim != 1 or not len(part) or part.dtype.kind not in "iu":
                 raise InputError(f"Groups must be vectors of integers, not {part.dtype} of {part.shape}.")
+
+    @classmethod
+    def of(cls, groups: IntArray | None, labels: IntArray) -> Self | None:
+        """From the group (N,) and the label (N,) of known and unknown images; None without groups."""
+        return None if groups is None else cls(groups[labels >= 0], groups[labels < 0])
 
     def check_sizes(self, num_known: int, num_unknown: int) -> None:
         """Refuse scores of other images.
@@ -107,12 +113,9 @@ def _runs(starts: IntArray, sizes: IntArray) -> IntArray:
     return np.asarray(np.arange(int(sizes.sum())) + np.repeat(starts - before, sizes), dtype=np.int64)
 
 
-def groups_of(split: Split, outputs: Outputs) -> Groups | None:
-    """The groups of the test images among the outputs, in their order; None where the split has none."""
-    if split.groups is None:
-        return None
-    found, known = split.groups[outputs.index], outputs.labels >= 0
-    return Groups(found[known], found[~known])
+def groups_of(split: Split, outputs: Outputs) -> IntArray | None:
+    """(N,) int64, the group of each image, in the order of the outputs; None where there are no groups."""
+    return None if split.groups is None else np.asarray(split.groups[outputs.index], dtype=np.int64)
 
 
 def equal_shares(groups: ArrayLike | None, num_images: int) -> tuple[NDArray[np.float64], int]:

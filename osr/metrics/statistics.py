@@ -101,41 +101,30 @@ def share_ends(
 
 
 def effective_size(
-    estimate: ArrayLike,
-    variance: ArrayLike,
-    *,
-    units: float,
-    expected: float,
-    confidence: float | None = None,
+    estimate: ArrayLike, variance: ArrayLike, *, units: float, expected: float, images: int = 0
 ) -> FloatArray:
     """Of how many independent images a share would be as sure: the units by the design effect (Kish 1965).
 
     The design effect is the variance by that of a share of `units` images. With few errors replicates know
     little of it (with none, nothing), so it is averaged with the expected one, which counts as
-    `PRIOR_ERRORS` errors.
+    `PRIOR_ERRORS` errors. Errors are counted in units; of groups in images as far as these turn out to be
+    independent.
 
     Args:
         estimate: (...,) in 0..1.
         variance: (...,) of its bootstrap replicates.
         units: how many images, or groups of images, were drawn; above 0.
         expected: the design effect before replicates are seen, above 0.
-        confidence: where given, the size is lowered as Student's quantile with units - 1 degrees of freedom
-            asks for (Korn and Graubard 1998): the variance between few groups is itself not sure.
+        images: how many stand in the groups, where units are groups.
     """
-    from scipy.special import ndtri, stdtrit
-
     value = np.asarray(estimate, dtype=np.float64)
     single = value * (1 - value)
     # Replicates of n units vary by (n - 1) / n of what new ones would.
     unbiased = np.asarray(variance, dtype=np.float64) * units / max(units - 1, 1)
     found = np.divide(unbiased * units, single, out=np.zeros_like(single), where=single > 0)
-    errors = units * np.minimum(value, 1 - value)
-    effect = (errors * found + PRIOR_ERRORS * expected) / (errors + PRIOR_ERRORS)
-    size = units / effect
-    if confidence is None:
-        return np.asarray(size)
-    upper = (1 + confidence) / 2
-    return np.asarray(size * (ndtri(upper) / stdtrit(max(units - 1, 1), upper)) ** 2)
+    independent = np.divide(single, unbiased, out=np.full_like(single, np.inf), where=unbiased > 0)
+    errors = np.clip(independent, units, max(units, images)) * np.minimum(value, 1 - value)
+    return np.asarray(units / ((errors * found + PRIOR_ERRORS * expected) / (errors + PRIOR_ERRORS)))
 
 
 def t_interval(values: ArrayLike, *, confidence: float) -> Interval:
