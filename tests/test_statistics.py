@@ -69,7 +69,7 @@ def test_effective_size_by_hand():
     # 10 groups of 100 images that turn out to be independent: 20 errors, a design effect of 0.1 and one of 1
     variance = 0.8 * 0.2 / 100 * 0.9
     assert effective_size(0.8, variance, units=10, expected=1.0, images=100) == pytest.approx(10 / (4 / 22))
-    many = effective_size([0.8, 1.0], [variance, 0.0], units=10, expected=1.0)
+    many = effective_size([0.8, 1.0], [20 * variance, 0.0], units=10, expected=1.0)
     np.testing.assert_allclose(many, [10 / 1.5, 10])
 
 
