@@ -204,6 +204,8 @@ def print_population(name: str, *, repetitions: int, replicates: int) -> None:
     every = []
     print(f"{name}\n| metric | value | " + " | ".join(f"n = {size}" for size in SIZES) + " |")
     for metric, value in _rows():
+        if name == "mixed" and metric == FPR and value > 0.9:
+            continue  # unknowns that look like knowns are accepted no more often than knowns
         cells = [
             coverage(POPULATIONS[name], metric, value, size, repetitions=repetitions, replicates=replicates)
             for size in SIZES
