@@ -105,7 +105,7 @@ def save_scores(
         prediction=outputs.predictions,
         **{f"score_{name}": test.scores for name, test in judged.items()},
         **({} if groups is None else {"group": groups}),
-        **p_values(judged, groups_of(split, Outputs.load(VAL_OUTPUTS))),
+        **p_values(judged, None if groups is None else groups_of(split, Outputs.load(VAL_OUTPUTS))),
         **{f"decision_{name}": classes for name, classes in decisions.items()},
     )
 
