@@ -14,7 +14,8 @@ from osr.detectors.base import Detector
 from osr.detectors.openmax import OpenMax
 from osr.detectors.registry import load_detector
 from osr.metrics.class_tables import Tables, class_tables, source_metrics, worst_classes
-from osr.metrics.intervals import by_metric
+from osr.metrics.groups import Groups, groups_of
+from osr.metrics.intervals import by_metric, drawn_units
 from osr.metrics.judged import Judged, closed_set, decision_metrics, detector_metrics
 from osr.metrics.thresholds import conformal_p_values
 from osr.outputs import Outputs
@@ -35,6 +36,7 @@ from pipeline.workspace.stages import (
     SPLIT,
     TEST_OUTPUTS,
     THRESHOLDS,
+    VAL_OUTPUTS,
     VAL_SCORES,
 )
 
@@ -49,13 +51,15 @@ def evaluate(params: Params, _row: Row) -> Metrics:
     detectors: dict[str, Detector] = {
         name: load_detector(DETECTORS / f"{name}.safetensors") for name in params.detectors.enabled
     }
-    judged = {name: Judged(outputs, detector.score(outputs)) for name, detector in detectors.items()}
+    split = Split.load(SPLIT)
+    groups = Groups.of(groups_of(split, outputs), outputs.labels)
+    judged = {name: Judged(outputs, detector.score(outputs), groups) for name, detector in detectors.items()}
     decisions = {
         name: detector.decisions(outputs)
         for name, detector in detectors.items()
         if isinstance(detector, OpenMax)
     }
-    save_scores(outputs, judged, decisions)
+    save_scores(judged, decisions, split)
     confusions: dict[str, NDArray[np.int64]] = {
         name: test.confusion(thresholds[name]) for name, test in judged.items()
     }
@@ -72,7 +76,6 @@ def evaluate(params: Params, _row: Row) -> Metrics:
     verdicts = {name: decision_metrics(outputs, classes) for name, classes in decisions.items()}
     decided = by_metric(verdicts) if verdicts else {}
     calibration = read_calibration(read_json(CALIBRATOR))
-    split = Split.load(SPLIT)
     scores: dict[str, Scores] = {name: test.scores for name, test in judged.items()}
     tables = class_tables(outputs, scores, confusions=confusions, thresholds=thresholds, split=split)
     write_class_tables(tables)
@@ -82,14 +85,17 @@ def evaluate(params: Params, _row: Row) -> Metrics:
         **decided,
         "closed_set": {**accuracy, **closed_set(outputs, calibration, bins=params.calibrate.ece_bins)},
         "per_class": worst_classes(tables),
+        "intervals": drawn_units(outputs.labels, groups),
         **({"sources": by_source} if by_source else {}),
     }
 
 
 def save_scores(
-    outputs: Outputs, judged: Mapping[str, Judged], decisions: Mapping[str, NDArray[np.int64]]
+    judged: Mapping[str, Judged], decisions: Mapping[str, NDArray[np.int64]], split: Split
 ) -> None:
-    """Write what each detector says of every test image."""
+    """Write what each detector says of every test image, and the image's group where there are groups."""
+    outputs = next(iter(judged.values())).outputs
+    groups = groups_of(split, outputs)
     EVALUATION.mkdir(parents=True, exist_ok=True)
     np.savez(
         SCORES,
@@ -98,16 +104,23 @@ def save_scores(
         label=outputs.labels,
         prediction=outputs.predictions,
         **{f"score_{name}": test.scores for name, test in judged.items()},
-        **p_values(judged),
+        **({} if groups is None else {"group": groups}),
+        **p_values(judged, None if groups is None else groups_of(split, Outputs.load(VAL_OUTPUTS))),
         **{f"decision_{name}": classes for name, classes in decisions.items()},
     )
 
 
-def p_values(judged: Mapping[str, Judged]) -> dict[str, Scores]:
-    """p_value_<detector>: (N,) float64, conformal among the stored scores of the validation knowns."""
+def p_values(judged: Mapping[str, Judged], val_groups: NDArray[np.int64] | None) -> dict[str, Scores]:
+    """p_value_<detector>: (N,) float64, conformal among the stored scores of the validation knowns.
+
+    Args:
+        judged: the test images, per detector.
+        val_groups: (n,) of the validation knowns; None where each stands for itself.
+    """
     with np.load(VAL_SCORES, allow_pickle=False) as stored:
         return {
-            f"p_value_{name}": conformal_p_values(stored[name], test.scores) for name, test in judged.items()
+            f"p_value_{name}": conformal_p_values(stored[name], test.scores, groups=val_groups)
+            for name, test in judged.items()
         }
 
 

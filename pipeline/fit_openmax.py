@@ -9,14 +9,16 @@ from numpy.typing import NDArray
 
 from osr.detectors.registry import build_detectors
 from osr.detectors.settings import DetectorsSettings
+from osr.metrics.groups import groups_of
 from osr.metrics.thresholds import Threshold, fit_background_threshold, fit_threshold
 from osr.outputs import Outputs
 from osr.params import Params
+from osr.splits.split import Split
 from pipeline.entry import Metrics, run_stage
 from pipeline.inference import extract_part
 from pipeline.tracking.stage_run import Row
 from pipeline.workspace.files import write_json
-from pipeline.workspace.stages import DETECTORS, THRESHOLDS, TRAIN_OUTPUTS, VAL_OUTPUTS, VAL_SCORES
+from pipeline.workspace.stages import DETECTORS, SPLIT, THRESHOLDS, TRAIN_OUTPUTS, VAL_OUTPUTS, VAL_SCORES
 
 Scores = NDArray[np.float64]
 
@@ -27,13 +29,13 @@ def fit_openmax(params: Params, _row: Row) -> Metrics:
     train, val = extract_part("train", params, odin="odin" in settings.ranked), Outputs.load(VAL_OUTPUTS)
     train.save(TRAIN_OUTPUTS)
     background = extract_part("background", params) if settings.threshold_rule == "background" else None
-    scores: dict[str, Scores] = {}
+    groups, scores = groups_of(Split.load(SPLIT), val), dict[str, Scores]()
     thresholds = {}
     for name, detector in build_detectors(settings).items():
         detector.fit(train).save(DETECTORS / f"{name}.safetensors")
         scores[name] = detector.score(val)
         not_known = None if background is None else detector.score(background)
-        thresholds[name] = asdict(threshold_of(scores[name], not_known, settings))
+        thresholds[name] = asdict(threshold_of(scores[name], not_known, settings, groups))
     write_json(THRESHOLDS, thresholds)
     np.savez(VAL_SCORES, allow_pickle=False, **scores)
     return {
@@ -43,20 +45,28 @@ def fit_openmax(params: Params, _row: Row) -> Metrics:
     }
 
 
-def threshold_of(scores: Scores, background: Scores | None, settings: DetectorsSettings) -> Threshold:
+def threshold_of(
+    scores: Scores,
+    background: Scores | None,
+    settings: DetectorsSettings,
+    groups: NDArray[np.int64] | None = None,
+) -> Threshold:
     """The threshold of one detector by the rule of the settings.
 
     Args:
         scores: (N,) of validation knowns.
         background: (M,) of background images that training has not seen; for that rule only.
         settings: the section `detectors`.
+        groups: (N,) of the validation knowns; None where each stands for itself.
     """
     if background is not None:
         return fit_background_threshold(
             scores, background, target_false_acceptance=settings.target_false_acceptance
         )
     conformal = settings.threshold_rule == "conformal"
-    return fit_threshold(scores, target_acceptance=settings.target_acceptance, conformal=conformal)
+    return fit_threshold(
+        scores, target_acceptance=settings.target_acceptance, conformal=conformal, groups=groups
+    )
 
 
 if __name__ == "__main__":

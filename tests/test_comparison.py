@@ -11,13 +11,14 @@ from sklearn.metrics import roc_auc_score
 from osr.errors import InputError
 from osr.metrics.bootstrap import headline
 from osr.metrics.comparison import (
-    auroc_covariance,
     bootstrap_difference,
     delong_test,
     paired_bootstrap,
     paired_t_test,
     wilcoxon_test,
 )
+from osr.metrics.delong import auroc_covariance
+from osr.metrics.groups import Groups
 from osr.metrics.multiple_comparisons import critical_difference, friedman_test, holm
 from osr.metrics.open_set import open_set_metrics
 from osr.metrics.thresholds import count_accepted
@@ -135,6 +136,58 @@ def test_false_alarms_are_as_rare_as_the_p_value_says():
             delong_test(*[(known, correct, unknown) for known, unknown in pair], confidence=0.95).p_value
         )
     assert 0.02 < np.mean(np.array(equal) < 0.05) < 0.09  # three standard errors around 0.05
+
+
+# ---- groups of images
+
+
+def test_delong_of_groups_against_obuchowski():
+    """Every pair of images, as Obuchowski (1997) writes it; group 2 holds known and unknown images."""
+    pair = detectors(1, num_known=9, num_unknown=7)
+    groups = Groups(np.array([0, 0, 0, 1, 1, 2, 2, 3, 3]), np.array([2, 2, 4, 4, 4, 5, 6]))
+    found = auroc_covariance(*(np.stack([p[part] for p in pair]) for part in (0, 2)), groups=groups)[1]
+    wins = [(k[:, None] < u) + 0.5 * (k[:, None] == u) for k, _, u in pair]
+
+    def sums(win, numbers, axis):
+        shares = win.mean(axis) - win.mean()
+        return np.array([shares[numbers == group].sum() for group in range(7)])
+
+    known = [sums(win, groups.known, 1) for win in wins]
+    unknown = [sums(win, groups.unknown, 0) for win in wins]
+    for a in range(2):
+        for b in range(2):
+            expected = 4 / 3 * known[a] @ known[b] / 81 + 4 / 3 * unknown[a] @ unknown[b] / 49
+            expected += 7 / 6 * (known[a] @ unknown[b] + unknown[a] @ known[b]) / 63
+            assert found[a, b] == pytest.approx(expected)
+
+
+def test_images_that_are_groups_of_their_own_are_independent():
+    pair = detectors(2)
+    alone = Groups(np.arange(40), np.arange(40, 70))
+    areas = [np.stack([p[part] for p in pair]) for part in (0, 2)]
+    np.testing.assert_allclose(auroc_covariance(*areas, groups=alone)[1], auroc_covariance(*areas)[1])
+
+
+def test_false_alarms_are_rare_where_frames_of_a_track_are_alike():
+    rng = np.random.default_rng(0)
+    numbers = np.repeat(np.arange(20), 15)
+    groups, correct = Groups(numbers, numbers + 20), np.ones(300, bool)
+
+    def alike():
+        return 0.9 * rng.normal(size=20)[numbers] + 0.4 * rng.normal(size=300)
+
+    alarms = []
+    for seed in range(60):
+        shared = alike(), alike() + 1.5
+        pair = [(shared[0] + alike(), correct, shared[1] + alike()) for _ in range(2)]
+        by_track = delong_test(*pair, confidence=0.95, groups=groups).p_value
+        resampled = paired_bootstrap(*pair, replicates=59, confidence=0.95, seed=seed, groups=groups)["auroc"]
+        by_image = delong_test(*pair, confidence=0.95).p_value
+        alarms.append(np.array([by_track, resampled.p_value, by_image]) < 0.05)
+    by_track, resampled, by_image = np.mean(alarms, axis=0)
+    assert by_track < 0.14  # three standard errors above 0.05
+    assert resampled < 0.14
+    assert by_image > 0.3  # what was wrong
 
 
 # ---- trials
@@ -255,6 +308,16 @@ FIRST, SECOND = detectors()
         (lambda: delong_test(FIRST, SECOND, confidence=1.0), "between 0 and 1, not 1"),
         (lambda: auroc_covariance(np.zeros((2, 3)), np.zeros((3, 3))), r"\(M, n_K\) and \(M, n_U\)"),
         (lambda: auroc_covariance(np.zeros((2, 1)), np.zeros((2, 3))), "at least 2 known and 2 unknown"),
+        (
+            lambda: delong_test(
+                FIRST, SECOND, confidence=0.9, groups=Groups(np.zeros(40, int), np.arange(30))
+            ),
+            "at least 2 known and 2 unknown groups, not 1, 30",
+        ),
+        (
+            lambda: delong_test(FIRST, SECOND, confidence=0.9, groups=Groups(np.arange(3), np.arange(2))),
+            "3 known and 2 unknown images, but there are scores of 40 and 30",
+        ),
         (lambda: auroc_covariance(np.full((2, 3), np.nan), np.zeros((2, 3))), "NaN"),
         (lambda: paired_t_test([1.0, 2.0], [1.0], confidence=0.9), "one length"),
         (lambda: paired_t_test([1.0], [1.0], confidence=0.9), "one length >= 2"),

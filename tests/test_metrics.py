@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from sklearn import metrics as sk
 
 from osr.errors import InputError
+from osr.metrics import counting
 from osr.metrics import open_set as metrics
-from osr.metrics import thresholds
 from osr.metrics.open_set import ccr_at_fpr, curves, metrics_of, open_set_metrics, oracle_threshold
 from osr.metrics.thresholds import count_accepted
 from osr.splits.openness import openness
@@ -117,7 +117,7 @@ def test_sums_over_several_windows_are_those_of_one(kind, monkeypatch):
     drawn = sample(kind, 3)
     whole = open_set_metrics(*drawn)
     monkeypatch.setattr(metrics, "WINDOW", 7)
-    monkeypatch.setattr(thresholds, "WINDOW", 7)
+    monkeypatch.setattr(counting, "WINDOW", 7)
     parts = open_set_metrics(*drawn)
     assert (parts["auroc"], parts["auoscr"]) == (whole["auroc"], whole["auoscr"])  # whole numbers are summed
     assert parts == pytest.approx(whole, abs=1e-14, nan_ok=True)

@@ -7,8 +7,9 @@ from collections.abc import Mapping
 import numpy as np
 from numpy.typing import NDArray
 
-from osr.metrics.bootstrap import ACCURACY
+from osr.metrics.groups import Groups, groups_of
 from osr.metrics.intervals import by_metric, metrics_with_ends
+from osr.metrics.metric_ends import ACCURACY
 from osr.metrics.per_class import KnownClass, UnknownClass, Unknowns, known_classes, unknown_classes
 from osr.metrics.settings import EvaluateSettings
 from osr.outputs import Outputs
@@ -95,13 +96,14 @@ def source_metrics(
     known, unknowns = outputs.labels >= 0, unknowns_of(split, outputs)
     if len(unknowns.sources) < 2:
         return {}
-    correct = outputs.correct[known]
+    correct, groups = outputs.correct[known], groups_of(split, outputs)
     found: dict[str, dict[str, dict[str, float]]] = {}
     for source in unknowns.sources:
         chosen, metrics = unknowns.of_source(source), {}
+        tested = None if groups is None else Groups(groups[known], groups[~known][chosen])
         for detector, score in scores.items():
             unknown = score[~known][chosen]
-            numbers = metrics_with_ends(score[known], correct, unknown, settings)
+            numbers = metrics_with_ends(score[known], correct, unknown, settings, groups=tested)
             metrics[detector] = {
                 **{name: value for name, value in numbers.items() if not name.startswith(ACCURACY)},
                 "unknown_rejection": float(np.mean(unknown > thresholds[detector])),

@@ -1,7 +1,8 @@
 """Which of two detectors or methods is better, and whether the data can tell.
 
 A difference is first minus second. A p-value is two-sided: how often chance alone gives a difference as large
-when there is none. On the same images: `paired_bootstrap` for every headline metric, `delong_test` for AUROC.
+when there is none. On the same images, or groups of them: `paired_bootstrap` for every headline metric,
+`delong_test` for AUROC.
 Between runs, paired by trial: `paired_t_test`, `wilcoxon_test`. What a test cannot reject is not shown to be
 equal. More than two at once: `osr.metrics.multiple_comparisons`.
 """
@@ -17,8 +18,10 @@ from numpy.typing import ArrayLike, NDArray
 
 from osr.errors import InputError
 from osr.metrics.bootstrap import bootstrap_replicates, headline
+from osr.metrics.delong import auroc_covariance
+from osr.metrics.groups import Groups
 from osr.metrics.statistics import percentile_interval, t_interval
-from osr.metrics.thresholds import checked_scores, count_accepted
+from osr.metrics.thresholds import count_accepted
 
 Array = NDArray[Any]
 FloatArray = NDArray[np.float64]
@@ -54,6 +57,7 @@ def paired_bootstrap(
     confidence: float,
     seed: int,
     num_threads: int = 1,
+    groups: Groups | None = None,
 ) -> dict[str, Difference]:
     """Differences of two detectors on the same images, by headline metric and for `accuracy`.
 
@@ -64,13 +68,16 @@ def paired_bootstrap(
         confidence: of the percentile intervals, in 0..1 without the ends.
         seed: of the draws, at least 0.
         num_threads: at least 1; changes the time, never the result.
+        groups: of the images, which are then drawn group by group; None where they are independent.
 
     Raises:
         InputError: different numbers of images, or what `bootstrap_replicates` refuses.
     """
     _check_same_images(first, second)
     drawn = [
-        bootstrap_replicates(*scored, replicates=replicates, seed=seed, num_threads=num_threads)
+        bootstrap_replicates(
+            *scored, replicates=replicates, seed=seed, num_threads=num_threads, groups=groups
+        )
         for scored in (first, second)
     ]
     estimates = [headline(count_accepted(*scored)) for scored in (first, second)]
@@ -103,63 +110,36 @@ def bootstrap_difference(
     return Difference(estimate, interval.low, interval.high, p_value, len(values))
 
 
-def auroc_covariance(known: ArrayLike, unknown: ArrayLike) -> tuple[FloatArray, FloatArray]:
-    """AUROC of M detectors on the same images, and how they vary together (DeLong et al. 1988).
-
-    From mid-ranks (Sun and Xu 2014): one sort per detector, memory of a few (M, n_K + n_U) arrays.
-
-    Args:
-        known: (M, n_K) scores, higher = more unknown.
-        unknown: (M, n_U) scores of the same detectors.
-
-    Returns:
-        (M,) AUROC in 0..1 and their (M, M) covariance.
-
-    Raises:
-        InputError: other shapes, fewer than 2 known or 2 unknown images, or a NaN.
-    """
-    from scipy.stats import rankdata
-
-    of_known, of_unknown = (np.atleast_2d(np.asarray(scores)) for scores in (known, unknown))
-    if len(of_known) != len(of_unknown) or of_known.ndim != 2 or of_unknown.ndim != 2:
-        raise InputError(
-            f"Scores must be (M, n_K) and (M, n_U), not {of_known.shape} and {of_unknown.shape}."
-        )
-    num_known, num_unknown = of_known.shape[1], of_unknown.shape[1]
-    if min(num_known, num_unknown) < 2:
-        raise InputError(
-            f"DeLong's variance needs at least 2 known and 2 unknown images, not {num_known}, {num_unknown}."
-        )
-    for row in (*of_known, *of_unknown):
-        checked_scores(row, name="scores")
-    ranks = rankdata(np.concatenate((of_known, of_unknown), axis=1), axis=1)
-    # Of each unknown image the share of K below it, of each known image the share of U above it; ties half.
-    below = (ranks[:, num_known:] - rankdata(of_unknown, axis=1)) / num_known
-    above = 1 - (ranks[:, :num_known] - rankdata(of_known, axis=1)) / num_unknown
-    covariance = np.cov(below) / num_unknown + np.cov(above) / num_known
-    return below.mean(axis=1), covariance.reshape(len(of_known), len(of_known))
-
-
-def delong_test(first: Scored, second: Scored, *, confidence: float) -> Difference:
+def delong_test(
+    first: Scored, second: Scored, *, confidence: float, groups: Groups | None = None
+) -> Difference:
     """Difference of two AUROCs on the same images with a normal interval (DeLong et al. 1988).
 
-    Where all images agree (two perfect detectors, say) the variance is 0: the images cannot tell more, and
-    the p-value is 1 without a difference and 0 with one. Arguments as in `paired_bootstrap`.
+    With groups the variance is that between groups (Obuchowski 1997), and quantiles are Student's with one
+    degree of freedom less than there are groups of known or of unknown images, whichever are fewer. Where all
+    images agree (two perfect detectors, say) the variance is 0: the images cannot tell more, and the p-value
+    is 1 without a difference and 0 with one. Arguments as in `paired_bootstrap`.
 
     Raises:
         InputError: different numbers of images, or what `auroc_covariance` refuses.
     """
-    from scipy.special import ndtr, ndtri
+    from scipy.special import ndtr, ndtri, stdtr, stdtrit
 
     _check_same_images(first, second)
     _check_confidence(confidence)
     known, unknown = (np.stack([first[part], second[part]]) for part in (0, 2))
-    areas, covariance = auroc_covariance(known, unknown)
+    areas, covariance = auroc_covariance(known, unknown, groups=groups)
     estimate = float(areas[0] - areas[1])
     contrast = np.array([1.0, -1.0])
     error = math.sqrt(max(0.0, float(contrast @ covariance @ contrast)))
-    half = float(ndtri((1 + confidence) / 2)) * error
-    p_value = 2 * float(ndtr(-abs(estimate) / error)) if error else float(estimate == 0)
+    upper, tail = (1 + confidence) / 2, -abs(estimate) / error if error else 0.0
+    if groups is None:
+        quantile, chance = float(ndtri(upper)), float(ndtr(tail))
+    else:
+        freedom = min(groups.counts) - 1
+        quantile, chance = float(stdtrit(freedom, upper)), float(stdtr(freedom, tail))
+    p_value = 2 * chance if error else float(estimate == 0)
+    half = quantile * error
     return Difference(estimate, estimate - half, estimate + half, p_value, known.shape[1] + unknown.shape[1])
 
 

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from osr.calibration.calibrators import Calibration
 from osr.metrics.decisions import closed_set_metrics, confusion_matrix, count_verdicts, operating_point
+from osr.metrics.groups import Groups
 from osr.metrics.intervals import metrics_with_ends
 from osr.metrics.open_set import metrics_of, oracle_threshold
 from osr.metrics.settings import EvaluateSettings
@@ -25,13 +26,15 @@ class Judged:
     Args:
         outputs: of N test images, known and unknown.
         scores: (N,) float64, higher = more unknown.
+        groups: of the images; None where each stands for itself.
     """
 
     outputs: Outputs
     scores: Scores
+    groups: Groups | None = None
 
     @property
-    def groups(self) -> tuple[Scores, NDArray[np.bool_], Scores]:
+    def scored(self) -> tuple[Scores, NDArray[np.bool_], Scores]:
         """Known scores, whether their class is predicted right, unknown scores."""
         known = self.outputs.labels >= 0
         return self.scores[known], self.outputs.correct[known], self.scores[~known]
@@ -54,8 +57,8 @@ def detector_metrics(
     test: Judged, confusion: NDArray[np.int64], settings: EvaluateSettings
 ) -> dict[str, float]:
     """Threshold-free metrics, headline intervals, and the operating point of the stored threshold."""
-    accepted = count_accepted(*test.groups)
-    headline = metrics_with_ends(*test.groups, settings)
+    accepted = count_accepted(*test.scored)
+    headline = metrics_with_ends(*test.scored, settings, groups=test.groups)
     return {
         **headline,
         **metrics_of(accepted),

@@ -33,19 +33,29 @@ def headline_metrics(accepted: Acceptance) -> dict[str, float]:
     aupr_unknown: average precision with U as positives, rejected from the highest score down.
     aupr_known: average precision with K as positives, accepted from the lowest score up.
     """
-    values = *_areas(accepted), fpr_at_95tpr_known(accepted), fpr_at_95tpr_unknown(accepted)
+    values = *_areas(accepted), fpr_at_tpr_known(accepted, 0.95), fpr_at_tpr_unknown(accepted, 0.95)
     return dict(zip(HEADLINE, values, strict=True))
 
 
-def fpr_at_95tpr_known(accepted: Acceptance) -> float:
-    """Share of U accepted by the smallest theta that accepts 95 % of K (Liang et al. 2018)."""
-    row = accepted.first_row(required_count(0.95, accepted.num_known))
+def fpr_at_tpr_known(accepted: Acceptance, tpr: float) -> float:
+    """Share of U accepted by the smallest theta that accepts the share `tpr` of K (Liang et al. 2018).
+
+    Above 1, which no theta reaches, everything is accepted.
+    """
+    if tpr > 1 + 1e-9:
+        return 1.0
+    row = accepted.first_row(required_count(tpr, accepted.num_known))
     return int(accepted.unknown[row]) / accepted.num_unknown
 
 
-def fpr_at_95tpr_unknown(accepted: Acceptance) -> float:
-    """Share of K rejected by the largest theta that rejects 95 % of U (OpenOOD v1.5)."""
-    allowed = accepted.num_unknown - required_count(0.95, accepted.num_unknown)
+def fpr_at_tpr_unknown(accepted: Acceptance, tpr: float) -> float:
+    """Share of K rejected by the largest theta that rejects the share `tpr` of U (OpenOOD v1.5).
+
+    Above 1, which no theta reaches, everything is rejected.
+    """
+    if tpr > 1 + 1e-9:
+        return 1.0
+    allowed = accepted.num_unknown - required_count(tpr, accepted.num_unknown)
     return (accepted.num_known - int(accepted.known[accepted.last_row(allowed)])) / accepted.num_known
 
 

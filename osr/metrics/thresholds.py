@@ -13,11 +13,11 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from osr.errors import InputError
+from osr.metrics.counting import count_rows, sort_runs
+from osr.metrics.groups import equal_shares
 from osr.settings.base import ThresholdRule as Rule
 
 Array = NDArray[Any]
-
-WINDOW = 1 << 15  # scores that are counted at a time: they fit in the processor's cache
 
 
 @dataclass(frozen=True)
@@ -33,6 +33,7 @@ class Threshold:
         num_images: how many validation knowns there were.
         false_acceptance: share of background images that theta accepts; None under the other rules.
         num_background: how many of these there were; none of them was trained on.
+        num_groups: how many groups the validation knowns stand in; None where each stands for itself.
     """
 
     value: float
@@ -42,43 +43,63 @@ class Threshold:
     num_images: int
     false_acceptance: float | None = None
     num_background: int = 0
+    num_groups: int | None = None
 
 
-def fit_threshold(scores: ArrayLike, *, target_acceptance: float, conformal: bool = False) -> Threshold:
+def fit_threshold(
+    scores: ArrayLike, *, target_acceptance: float, conformal: bool = False, groups: ArrayLike | None = None
+) -> Threshold:
     """The smallest theta that accepts at least `target_acceptance` of the knowns.
 
     Of the validation knowns themselves: counts images, interpolates nothing and is exact under ties; above
     the target by less than one image, or by as many as tie at theta. Conformal, of new known images: the
     rank is taken among n + 1, so that an image exchangeable with the validation knowns is accepted with at
     least this probability, whatever their distribution (split conformal prediction, Vovk et al. 2005;
-    Papadopoulos et al. 2002). Theta is always one of the scores.
+    Papadopoulos et al. 2002). With groups every group weighs the same among G + 1, and the promise is of an
+    image of a new group (Lee, Barber and Willett 2023). Theta is always one of the scores.
 
     Args:
         scores: (N,) real, scores of validation images of known classes; infinities sort.
         target_acceptance: in 0..1, above 0; below 1 if conformal.
         conformal: which of the two.
+        groups: (N,) integers, the group of each image; None where each stands for itself. The rule that
+            promises nothing beyond these images only counts them.
 
     Raises:
-        InputError: no scores, a NaN among them, a target outside its range, or too few for the guarantee.
+        InputError: no scores, a NaN among them, a target outside its range, too few for the guarantee, or
+            groups of other images.
     """
     if not 0 < target_acceptance <= 1:
         raise InputError(f"target_acceptance must be above 0 and at most 1, not {target_acceptance}.")
     checked = checked_scores(scores, name="scores of validation knowns")
-    count = required_count(target_acceptance, len(checked) + conformal)
-    if count > len(checked):
-        raise InputError(
-            f"A conformal threshold with target_acceptance {target_acceptance} cannot be made from "
-            f"{len(checked)} validation images: it needs n of them such that {target_acceptance} (n + 1) is "
-            "at most n. Raise split.val_fraction, or lower the target."
-        )
-    value = float(np.partition(checked, count - 1)[count - 1])
+    weights, count = equal_shares(groups, len(checked))
+    if conformal:
+        value = _conformal_theta(checked, weights, count, target_acceptance, grouped=groups is not None)
+    else:
+        place = required_count(target_acceptance, len(checked)) - 1
+        value = float(np.partition(checked, place)[place])
     return Threshold(
         value=value,
         rule="conformal" if conformal else "acceptance",
         target=float(target_acceptance),
         acceptance=_share(checked, value),
         num_images=len(checked),
+        num_groups=None if groups is None else count,
     )
+
+
+def _conformal_theta(scores: Array, weights: Array, count: int, target: float, *, grouped: bool) -> float:
+    """The smallest score below or at which images weigh `target` (count + 1); all of them weigh `count`."""
+    order = np.argsort(scores, kind="stable")
+    reached = np.round(np.cumsum(weights[order]), 9)  # the shares of a group add up to 1 but for rounding
+    place = int(np.searchsorted(reached, target * (count + 1) * (1 - 1e-12)))
+    if place == len(scores):
+        raise InputError(
+            f"A conformal threshold with target_acceptance {target} cannot be made from "
+            f"{count} validation {'groups' if grouped else 'images'}: it needs n of them such that "
+            f"{target} (n + 1) is at most n. Raise split.val_fraction, or lower the target."
+        )
+    return float(scores[order[place]])
 
 
 def fit_background_threshold(
@@ -115,26 +136,34 @@ def fit_background_threshold(
     )
 
 
-def conformal_p_values(calibration: ArrayLike, scores: ArrayLike) -> NDArray[np.float64]:
+def conformal_p_values(
+    calibration: ArrayLike, scores: ArrayLike, *, groups: ArrayLike | None = None
+) -> NDArray[np.float64]:
     """(1 + number of calibration scores >= s) / (n + 1): how unusual a known image would be.
 
     A known image exchangeable with the calibration images has a p-value of at most a with a probability of
-    at most a, for every a and n (Vovk et al. 2005). Unknown images have small ones.
+    at most a, for every a and n (Vovk et al. 2005). Unknown images have small ones. With groups the number is
+    the sum over groups of the share of their scores >= s, among G + 1, and the promise is of a known image of
+    a new group that is exchangeable with those of the calibration images (Lee, Barber and Willett 2023).
 
     Args:
         calibration: (n,) real, scores of validation knowns.
         scores: (N,) real, N may be 0.
+        groups: (n,) integers, the group of each calibration image; None where each stands for itself.
 
     Returns:
-        (N,) float64 in 1 / (n + 1) .. 1.
+        (N,) float64 in 1 / (n + 1) .. 1, or 1 / (G + 1) .. 1.
 
     Raises:
-        InputError: no calibration scores, or a NaN in either.
+        InputError: no calibration scores, a NaN in either, or groups of other images.
     """
-    rising = np.sort(checked_scores(calibration, name="scores of validation knowns"))
+    checked = checked_scores(calibration, name="scores of validation knowns")
+    weights, count = equal_shares(groups, len(checked))
+    order = np.argsort(checked, kind="stable")
+    at_least = np.append(np.round(np.cumsum(weights[order[::-1]])[::-1], 9), 0.0)
     tested = checked_scores(scores, name="scores") if np.size(scores) else np.empty(0)
-    below = np.searchsorted(rising, tested, side="left")
-    return np.asarray((1 + len(rising) - below) / (len(rising) + 1), dtype=np.float64)
+    below = np.searchsorted(checked[order], tested, side="left")
+    return np.asarray((1 + at_least[below]) / (count + 1), dtype=np.float64)
 
 
 def _share(scores: Array, theta: float) -> float:
@@ -197,49 +226,8 @@ def count_accepted(
             f"known_correct must be {len(known)} booleans, not {correct.dtype} of shape {correct.shape}."
         )
     right, wrong = known[np.flatnonzero(correct)], known[np.flatnonzero(~correct)]
-    scores, order = _sort(right, wrong, unknown)
-    return _count(scores, order, num_right=len(right), num_known=len(known))
-
-
-def _sort(*runs: Array) -> tuple[Array, NDArray[np.int64]]:
-    """All scores, rising, and where each stands when every run is sorted and put behind the one before.
-
-    Sorting the runs and merging them (a stable sort sees the runs) takes half the time of one argsort.
-    """
-    scores = np.concatenate(runs)
-    for run in np.split(scores, np.cumsum([len(run) for run in runs[:-1]])):
-        run.sort()
-    order = np.argsort(scores, kind="stable")
-    return scores[order], order
-
-
-def _count(scores: Array, order: NDArray[np.int64], *, num_right: int, num_known: int) -> Acceptance:
-    """Count the images up to each distinct score, window by window: fresh memory is what costs time here.
-
-    Args:
-        scores: (N,) rising; overwritten, its beginning becomes the thresholds.
-        order: (N,) below num_right: an image accepted right, below num_known: a known one.
-        num_right: see `order`.
-        num_known: see `order`.
-    """
-    count_type = np.int32 if len(scores) < 2**31 else np.int64
-    known, correct, unknown = (np.zeros(len(scores) + 1, count_type) for _ in range(3))
-    row = 0
-    known_before = right_before = 0
-    for start in range(0, len(scores), WINDOW):
-        part = scores[start : start + WINDOW + 1]  # with the score behind the window, if there is one
-        last_of_ties = np.flatnonzero(np.append(part[1:] != part[:-1], start + WINDOW >= len(scores)))
-        places = order[start : start + WINDOW]
-        known_now: Array = np.cumsum(places < num_known, dtype=count_type) + known_before
-        right_now: Array = np.cumsum(places < num_right, dtype=count_type) + right_before
-        end = row + len(last_of_ties)
-        scores[row:end] = part[last_of_ties]
-        known[row + 1 : end + 1] = known_now[last_of_ties]
-        correct[row + 1 : end + 1] = right_now[last_of_ties]
-        unknown[row + 1 : end + 1] = start + 1 + last_of_ties
-        row, known_before, right_before = end, int(known_now[-1]), int(right_now[-1])
-    np.subtract(unknown, known, out=unknown)
-    return Acceptance(scores[:row], known[: row + 1], correct[: row + 1], unknown[: row + 1])
+    scores, order = sort_runs(right, wrong, unknown)
+    return Acceptance(*count_rows(scores, order, num_right=len(right), num_known=len(known)))
 
 
 def required_count(share: float, count: int) -> int:

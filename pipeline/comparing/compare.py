@@ -107,10 +107,10 @@ def _legend(table: Section, options: argparse.Namespace) -> Iterator[str]:
     if any(cell.n > 1 for cell in cells):
         yield f"±: half the {share} t-interval over n runs that differ in {', '.join(REPEATS)} alone."
     if any(cell.n == 1 and not math.isnan(cell.low) for cell in cells):
-        yield "[low, high]: the bootstrap interval of a single run over its images."
-    test = (
-        "paired bootstrap over the images" if options.files else "paired t-test over the runs that both have"
-    )
+        yield "[low, high]: the bootstrap interval of a single run over its images, or groups of them."
+    test = "paired t-test over the runs that both have"
+    if options.files:
+        test = f"paired bootstrap over {'the images' if read_scores()[1] is None else 'groups of images'}"
     if any(cell.best for cell in cells):
         yield (
             "Marked: the best, and what does not differ from it significantly "
@@ -156,12 +156,16 @@ def _print_missing(results: Sequence[Result]) -> None:
 
 def _bootstrap_p_value() -> PValue:
     """The paired test between two detectors of the present run, on the same images and draws."""
-    scores, settings = read_scores(), load_params(PARAMS).evaluate
+    (scores, groups), settings = read_scores(), load_params(PARAMS).evaluate
 
     @cache
     def drawn(detector: str) -> dict[str, FloatArray]:
         return bootstrap_replicates(
-            *scores[detector], replicates=settings.bootstrap_replicates, seed=settings.seed, num_threads=2
+            *scores[detector],
+            replicates=settings.bootstrap_replicates,
+            seed=settings.seed,
+            num_threads=2,
+            groups=groups,
         )
 
     def p_value(metric: str, one: Method, two: Method) -> float:

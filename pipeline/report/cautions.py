@@ -13,6 +13,7 @@ from pipeline.workspace.stages import CALIBRATOR, SPLIT
 
 FEW_TEST_IMAGES = 30  # of a class: one image moves its shares by more than 3 points
 FEW_VALIDATION_IMAGES = 100  # behind a threshold
+FEW_GROUPS = 20  # of test images: the intervals of fewer are guesses at how much groups differ
 MAX_NAMED = 8
 
 
@@ -22,6 +23,7 @@ def cautions(run: RunFiles) -> list[str]:
         *_copies(run.split),
         *_similar_names(run.split),
         *_tiny_classes(run),
+        *_few_groups(run),
         *_calibration(run),
         *_few_validation_images(run),
         *_missed_thresholds(run),
@@ -39,8 +41,8 @@ def acceptance_bounds(
 
     Args:
         target: share that the threshold accepted of its validation images, in 0..1.
-        num_validation: at least 1.
-        num_test: at least 1.
+        num_validation: at least 1; groups of images where there are any.
+        num_test: at least 1, the same.
         confidence: in 0..1 without the ends.
     """
     deviations = NormalDist().inv_cdf((1 + confidence) / 2)
@@ -81,6 +83,16 @@ def _tiny_classes(run: RunFiles) -> list[str]:
     ]
 
 
+def _few_groups(run: RunFiles) -> list[str]:
+    if run.groups is None or min(run.groups.counts) >= FEW_GROUPS:
+        return []
+    known, unknown = run.groups.counts
+    return [
+        f"The test images stand in {known} groups of known and {unknown} of unknown ones: how much groups "
+        f"differ, and with it every interval, is not well known from fewer than {FEW_GROUPS}."
+    ]
+
+
 def _calibration(run: RunFiles) -> list[str]:
     fit, found = read_json(CALIBRATOR), []
     if fit["asked"] == "none":
@@ -107,21 +119,23 @@ def _calibration(run: RunFiles) -> list[str]:
 
 def _few_validation_images(run: RunFiles) -> list[str]:
     fit = run.thresholds[run.detector]
-    if fit["num_images"] >= FEW_VALIDATION_IMAGES:
+    groups, images = fit.get("num_groups"), fit["num_images"]
+    if (images if groups is None else groups) >= FEW_VALIDATION_IMAGES:
         return []
-    return [f"The thresholds were made from {fit['num_images']} validation images only."]
+    made_from = f"{images} validation images" if groups is None else f"{groups} groups of validation images"
+    return [f"The thresholds were made from {made_from} only."]
 
 
 def _missed_thresholds(run: RunFiles) -> list[str]:
     """Detectors whose threshold accepts more or fewer test knowns than chance explains."""
-    num_test = int((run.outputs.labels >= 0).sum())
+    num_test = int((run.outputs.labels >= 0).sum()) if run.groups is None else run.groups.counts[0]
     share = 1 - run.params.evaluate.confidence
     missed = []
     for name in run.params.detectors.enabled:
         fit, accepted = run.thresholds[name], run.metrics["known_acceptance"][name]
         low, high = acceptance_bounds(
             fit["acceptance"],
-            num_validation=fit["num_images"],
+            num_validation=fit.get("num_groups") or fit["num_images"],
             num_test=num_test,
             confidence=1 - share / len(run.params.detectors.enabled),  # of all detectors together
         )

@@ -112,6 +112,7 @@ def _band(run: RunFiles, *, log_x: bool) -> tuple[str, Array, Array, Array]:
         confidence=settings.confidence,
         seed=settings.seed,
         num_threads=2,
+        groups=run.groups,
     )
     return run.detector, fpr, low, high
 

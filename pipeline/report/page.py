@@ -60,6 +60,7 @@ def _content(run: RunFiles) -> dict[str, Any]:
     return {
         "detector": run.detector,
         "confidence_percent": f"{100 * run.params.evaluate.confidence:g}",
+        "drawn": run.drawn,
         "title": f"{_data_set(run)}, protocol {split.protocol}, trial {split.trial}",
         "facts": _facts(run, state),
         "changed_settings": _changed(run, state),

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from osr.metrics.class_tables import unknowns_of
+from osr.metrics.groups import Groups, groups_of
 from osr.metrics.per_class import Unknowns
 from osr.outputs import Outputs
 from osr.params import Params
@@ -50,6 +51,21 @@ class RunFiles:
     def unknowns(self) -> Unknowns:
         """Class and unknown set of the unknown test images."""
         return unknowns_of(self.split, self.outputs)
+
+    @cached_property
+    def groups(self) -> Groups | None:
+        """Of the known and the unknown test images; None where each stands for itself."""
+        return Groups.of(groups_of(self.split, self.outputs), self.outputs.labels)
+
+    @property
+    def drawn(self) -> str:
+        """What the intervals are made from, in words."""
+        if self.groups is None:
+            return "the test images"
+        known, unknown = self.groups.counts
+        return (
+            f"whole groups of test images that belong together ({known:,} of known, {unknown:,} of unknown)"
+        )
 
     @cached_property
     def scores(self) -> dict[str, Array]:

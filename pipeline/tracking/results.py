@@ -10,6 +10,7 @@ import numpy as np
 
 from osr.errors import InputError
 from osr.metrics.comparison import Scored
+from osr.metrics.groups import Groups
 from osr.params import flatten, load_params
 from pipeline.tracking.finished_rows import finished_rows
 from pipeline.tracking.mirror import final_metrics
@@ -76,8 +77,10 @@ def read_files() -> Result:
     return Result("the files here", 0, params, metrics)
 
 
-def read_scores() -> dict[str, Scored]:
+def read_scores() -> tuple[dict[str, Scored], Groups | None]:
     """Of each detector of the present run: known scores, whether their class is right, unknown scores.
+
+    With them the groups of these images, None where each stands for itself.
 
     Raises:
         InputError: the file of scores is missing.
@@ -89,7 +92,8 @@ def read_scores() -> dict[str, Scored]:
         correct = (stored["prediction"] == stored["label"])[known]
         names = [name for name in stored.files if name.startswith("score_")]
         scores = {name.removeprefix("score_"): stored[name] for name in names}
-    return {name: (values[known], correct, values[~known]) for name, values in scores.items()}
+        groups = Groups.of(stored.get("group"), stored["label"])
+    return {name: (values[known], correct, values[~known]) for name, values in scores.items()}, groups
 
 
 def select(results: Sequence[Result], conditions: Iterable[str]) -> list[Result]:
