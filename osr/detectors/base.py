@@ -18,6 +18,8 @@ from osr.detectors.chunks import Batch, Images
 from osr.errors import InputError
 from osr.outputs import BACKGROUND, UNKNOWN, Outputs
 
+FORMAT = 2  # of saved detectors: a number more whenever what fit remembers means something else
+
 
 class NotFittedError(RuntimeError):
     """`score` or `save` was called before `fit`."""
@@ -104,7 +106,12 @@ class Detector(ABC):
         """
         if self.needs_fit and not self._state:
             raise NotFittedError(f"{self.name} is not fitted: call fit before save.")
-        content = {"detector": self.name, "settings": self.settings(), "shape": self._shape}
+        content = {
+            "format": FORMAT,
+            "detector": self.name,
+            "settings": self.settings(),
+            "shape": self._shape,
+        }
         partial = path.with_name(f"{path.name}.partial")
         # One metadata key: safetensors writes several in an order that differs between processes.
         metadata = {"osr": json.dumps(content, sort_keys=True)}

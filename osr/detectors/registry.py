@@ -11,7 +11,7 @@ from pydantic import BaseModel, ValidationError
 from safetensors import SafetensorError, safe_open
 
 from osr.detectors.activations import Ash, Dice, React, Scale
-from osr.detectors.base import Detector
+from osr.detectors.base import FORMAT, Detector
 from osr.detectors.boundaries import Fdbd
 from osr.detectors.distances import Mav
 from osr.detectors.ensemble import Ensemble
@@ -62,6 +62,8 @@ def load_detector(path: Path, *, device: torch.device | str = "cpu") -> Detector
         with safe_open(path, framework="pt") as file:
             content = json.loads((file.metadata() or {})["osr"])
             state = {key: file.get_tensor(key) for key in sorted(file.keys())}
+        if content.get("format") != FORMAT:
+            raise ValueError(f"its format is {content.get('format')}, not {FORMAT}")
         name, shape = content["detector"], content["shape"]
         detector = _restored(name, content["settings"])
     except (SafetensorError, KeyError, TypeError, ValueError, ValidationError) as error:
