@@ -5,14 +5,12 @@ from __future__ import annotations
 import csv
 from collections.abc import Mapping
 from dataclasses import asdict
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from osr.calibration.calibrators import read_calibration
-from osr.detectors.base import Detector
-from osr.detectors.openmax import OpenMax
-from osr.detectors.registry import load_detector
 from osr.metrics.class_tables import Tables, class_tables, source_metrics, worst_classes
 from osr.metrics.groups import Groups, groups_of
 from osr.metrics.intervals import by_metric, drawn_units
@@ -22,13 +20,12 @@ from osr.outputs import Outputs
 from osr.params import Params
 from osr.splits.split import Split
 from pipeline.entry import Metrics, run_stage
-from pipeline.inference import extract_part
+from pipeline.inference import extract_part, load_detectors
 from pipeline.tracking.stage_run import Row
 from pipeline.workspace.files import read_json, write_json
 from pipeline.workspace.stages import (
     CALIBRATOR,
     CONFUSION,
-    DETECTORS,
     EVALUATION,
     PER_CLASS,
     PER_CLASS_TABLE,
@@ -40,6 +37,9 @@ from pipeline.workspace.stages import (
     VAL_SCORES,
 )
 
+if TYPE_CHECKING:
+    from osr.detectors.base import Detector
+
 Scores = NDArray[np.float64]
 
 
@@ -48,17 +48,11 @@ def evaluate(params: Params, _row: Row) -> Metrics:
     outputs = extract_part("test", params)
     outputs.save(TEST_OUTPUTS)
     thresholds = {name: float(fit["value"]) for name, fit in read_json(THRESHOLDS).items()}
-    detectors: dict[str, Detector] = {
-        name: load_detector(DETECTORS / f"{name}.safetensors") for name in params.detectors.enabled
-    }
+    detectors = load_detectors(params.detectors.enabled)
     split = Split.load(SPLIT)
     groups = Groups.of(groups_of(split, outputs), outputs.labels)
     judged = {name: Judged(outputs, detector.score(outputs), groups) for name, detector in detectors.items()}
-    decisions = {
-        name: detector.decisions(outputs)
-        for name, detector in detectors.items()
-        if isinstance(detector, OpenMax)
-    }
+    decisions = own_decisions(detectors, outputs)
     save_scores(judged, decisions, split)
     confusions: dict[str, NDArray[np.int64]] = {
         name: test.confusion(thresholds[name]) for name, test in judged.items()
@@ -87,6 +81,17 @@ def evaluate(params: Params, _row: Row) -> Metrics:
         "per_class": worst_classes(tables),
         "intervals": drawn_units(outputs.labels, groups),
         **({"sources": by_source} if by_source else {}),
+    }
+
+
+def own_decisions(detectors: Mapping[str, Detector], outputs: Outputs) -> dict[str, NDArray[np.int64]]:
+    """The verdicts (N,) of those detectors that decide without a threshold."""
+    from osr.detectors.openmax import OpenMax
+
+    return {
+        name: detector.decisions(outputs)
+        for name, detector in detectors.items()
+        if isinstance(detector, OpenMax)
     }
 
 

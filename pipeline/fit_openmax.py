@@ -7,7 +7,6 @@ from dataclasses import asdict
 import numpy as np
 from numpy.typing import NDArray
 
-from osr.detectors.registry import build_detectors
 from osr.detectors.settings import DetectorsSettings
 from osr.metrics.groups import groups_of
 from osr.metrics.thresholds import Threshold, fit_background_threshold, fit_threshold
@@ -25,6 +24,8 @@ Scores = NDArray[np.float64]
 
 def fit_openmax(params: Params, _row: Row) -> Metrics:
     """Write the training outputs, the detectors, validation scores and thresholds; return the thresholds."""
+    from osr.detectors.registry import build_detectors
+
     settings = params.detectors
     train, val = extract_part("train", params, odin="odin" in settings.ranked), Outputs.load(VAL_OUTPUTS)
     train.save(TRAIN_OUTPUTS)

@@ -1,16 +1,21 @@
-"""The network over one part of the split, for the stages that need its outputs."""
+"""The network over one part of the split, and the fitted detectors, for the stages that need them.
+
+PyTorch is imported where it is used: a stage then loads it while the process beside it loads MLflow.
+"""
 
 from __future__ import annotations
 
-from osr.detectors.odin import Odin
-from osr.devices import pick_device, set_cpu_threads
-from osr.inference.extraction import extract
-from osr.models.open_set_model import OpenSetModel
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
 from osr.outputs import BACKGROUND, Outputs
 from osr.params import Params
 from osr.splits.split import Split
 from pipeline.images import open_part
-from pipeline.workspace.stages import SPLIT, WEIGHTS
+from pipeline.workspace.stages import DETECTORS, SPLIT, WEIGHTS
+
+if TYPE_CHECKING:
+    from osr.detectors.base import Detector
 
 
 def extract_part(part: str, params: Params, *, odin: bool = True) -> Outputs:
@@ -21,6 +26,11 @@ def extract_part(part: str, params: Params, *, odin: bool = True) -> Outputs:
         params: all settings.
         odin: False spares the network what `extraction.odin` asks for.
     """
+    from osr.detectors.odin import Odin
+    from osr.devices import pick_device, set_cpu_threads
+    from osr.inference.extraction import extract
+    from osr.models.open_set_model import OpenSetModel
+
     set_cpu_threads(params.train.cpu_threads)
     split = Split.load(SPLIT)
     rows = {
@@ -39,3 +49,14 @@ def extract_part(part: str, params: Params, *, odin: bool = True) -> Outputs:
         title=f"forward pass, {part}",
         odin=Odin(**params.detectors.odin.model_dump()) if odin and params.extraction.odin else None,
     )
+
+
+def load_detectors(names: Iterable[str]) -> dict[str, Detector]:
+    """What stage fit-openmax has fitted, by name.
+
+    Raises:
+        InputError: a file is missing, or no detector of this version.
+    """
+    from osr.detectors.registry import load_detector
+
+    return {name: load_detector(DETECTORS / f"{name}.safetensors") for name in names}

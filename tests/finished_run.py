@@ -88,7 +88,7 @@ def make(root, monkeypatch, *, params, duplicates=False):
     np.savez(stages.VAL_SCORES, allow_pickle=False, **scores)
     write_json(stages.THRESHOLDS, fits)
     monkeypatch.setattr(evaluate, "extract_part", lambda part, _params: outputs_of(split, split.rows(part)))
-    monkeypatch.setattr(evaluate, "load_detector", lambda path: Negative(path.stem))
+    monkeypatch.setattr(evaluate, "load_detectors", lambda names: {name: Negative(name) for name in names})
     write_json(stages.STAGES["evaluate"].metrics, evaluate.evaluate(params, Row()))
 
 

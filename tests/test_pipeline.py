@@ -84,7 +84,11 @@ def assert_complete(row):
 def project(tmp_path_factory):
     """A clone in which `dvc repro` has run once; the tests below take it in turn."""
     made = clone(tmp_path_factory.mktemp("project"))
-    assert made.repro() == list(STAGES)
+    said = made.dvc("repro")
+    assert re.findall(r"Running stage '(.*)'", said) == list(STAGES)
+    assert "  report     artifacts/report.html\n" in said
+    assert "INFO osr: train: epoch 3, loss " in said, "without a terminal each epoch leaves a line"
+    assert "what dvc.lock records" not in said, "nothing was there before"
     return made
 
 
@@ -127,6 +131,35 @@ images = np.load(sys.argv[2])[:300]
 found = {"fitted": model.predict(images), "none": model.predict(images, params={"threshold": -1e9})}
 print("FOUND" + json.dumps(found))
 """
+
+
+@pytest.mark.parametrize(
+    ("edited", "stale"),
+    [
+        ("pipeline/tracking/store.py", set()),
+        ("pipeline/comparing/compare.py", set()),
+        ("pipeline/cli.py", set()),
+        ("osr/params.py", {"plot"}),
+        ("pipeline/report/page.py", {"plot"}),
+        ("osr/detectors/base.py", {"calibrate", "fit-openmax", "evaluate", "plot"}),
+        ("osr/losses/base.py", {"train", "plot"}),
+    ],
+)
+def test_an_edit_makes_stale_what_it_can_change(project, edited, stale):
+    path = project.root / edited
+    before = path.read_bytes()
+    path.write_bytes(before + b"# edited\n")
+    status = json.loads(project.run(sys.executable, "-m", "dvc", "status", "--json"))
+    path.write_bytes(before)
+    assert set(status) == stale
+
+
+def test_osr_run_says_what_came_out(project):
+    """Stage plot does where it runs; where nothing does, the command."""
+    told = project.python("pipeline.cli", "run")
+    assert "Data and pipelines are up to date." in told
+    for line in ("accuracy ", "AUROC ", "AUOSCR ", "threshold ", "report     artifacts/report.html"):
+        assert f"\n  {line}" in told
 
 
 def test_a_registered_model_judges_as_the_command_does_and_names_its_data(project, tmp_path):
