@@ -32,7 +32,7 @@ def main() -> None:
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
     messages: SimpleQueue[Message] = SimpleQueue()
     line = sys.stdin.readline()
-    if not line:  # the stage ended before it could say anything
+    if not line.endswith("\n"):  # the stage ended before it had said what the row is of
         return
     threading.Thread(target=_read, args=(messages,), daemon=True).start()
     execution = Execution(**json.loads(line))
@@ -56,6 +56,8 @@ def _read(messages: SimpleQueue[Message]) -> None:
     """Take lines at once, so that the stage never waits for a slow store."""
     is_last = False
     for line in sys.stdin:
+        if not line.endswith("\n"):  # the stage was killed while it wrote
+            break
         message = json.loads(line)
         messages.put(message)
         is_last = "points" not in message
