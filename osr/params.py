@@ -57,7 +57,6 @@ class Params(Section):
                 f"model.head.name is {self.model.head.name!r}, but must be 'reciprocal' when train.loss is "
                 "'arpl'"
             )
-        self._check_unknowns()
         if self.train.augmentation.flip:
             self._check_flip()
         extra, needed = self.model.head.extra_classes, self.train.loss in EXTRA_CLASS_LOSSES
@@ -99,20 +98,6 @@ class Params(Section):
                 f"detectors.openmax.tail_size is {tail_size}, but must be at most {counts[fewest]}, the "
                 f"training images of class {fewest!r}, which has the fewest; lower it, or leave openmax out "
                 "of the detectors."
-            )
-
-    def _check_unknowns(self) -> None:
-        """Refuse a test without unknown images, as far as the settings say so."""
-        if self.dataset.unknown_sources:
-            return
-        if self.split.protocol == "explicit" and not self.split.unknown:
-            raise ValueError(
-                "split.unknown is [], but must hold at least 1 of the classes when split.protocol is "
-                "'explicit' and dataset.unknown_sources is []"
-            )
-        if self.split.num_unknown == 0:
-            raise ValueError(
-                "split.num_unknown is 0, but must be at least 1 or 'all' while dataset.unknown_sources is []"
             )
 
     def _check_flip(self) -> None:

@@ -14,12 +14,13 @@ from osr.calibration.calibrators import read_calibration
 from osr.metrics.class_tables import Tables, class_tables, source_metrics, worst_classes
 from osr.metrics.groups import Groups, groups_of
 from osr.metrics.intervals import by_metric, drawn_units
-from osr.metrics.judged import Judged, closed_set, decision_metrics, detector_metrics
+from osr.metrics.judged import Judged, closed_set, decision_metrics, detector_metrics, known_metrics
 from osr.metrics.thresholds import conformal_p_values
 from osr.outputs import Outputs
 from osr.params import Params
 from osr.splits.split import Split
 from pipeline.entry import Metrics, run_stage
+from pipeline.estimate import estimate
 from pipeline.inference import extract_part, load_detectors
 from pipeline.tracking.stage_run import Row
 from pipeline.workspace.files import read_json, write_json
@@ -58,8 +59,12 @@ def evaluate(params: Params, _row: Row) -> Metrics:
         name: test.confusion(thresholds[name]) for name, test in judged.items()
     }
     write_json(CONFUSION, {name: matrix.tolist() for name, matrix in confusions.items()})
+    has_unknowns = bool((outputs.labels < 0).any())
     per_detector: dict[str, dict[str, float]] = {
-        name: detector_metrics(test, confusions[name], params.evaluate) for name, test in judged.items()
+        name: detector_metrics(test, confusions[name], params.evaluate)
+        if has_unknowns
+        else known_metrics(test, thresholds[name], params.evaluate)
+        for name, test in judged.items()
     }
     metrics = by_metric(per_detector)
     # Accuracy does not look at the score, so every detector has drawn the same interval.
@@ -81,6 +86,7 @@ def evaluate(params: Params, _row: Row) -> Metrics:
         "per_class": worst_classes(tables),
         "intervals": drawn_units(outputs.labels, groups),
         **({"sources": by_source} if by_source else {}),
+        **({} if has_unknowns else estimate(outputs, detectors, split, params.evaluate)),
     }
 
 

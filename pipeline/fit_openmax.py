@@ -17,7 +17,15 @@ from pipeline.entry import Metrics, run_stage
 from pipeline.inference import extract_part
 from pipeline.tracking.stage_run import Row
 from pipeline.workspace.files import write_json
-from pipeline.workspace.stages import DETECTORS, SPLIT, THRESHOLDS, TRAIN_OUTPUTS, VAL_OUTPUTS, VAL_SCORES
+from pipeline.workspace.stages import (
+    BACKGROUND_OUTPUTS,
+    DETECTORS,
+    SPLIT,
+    THRESHOLDS,
+    TRAIN_OUTPUTS,
+    VAL_OUTPUTS,
+    VAL_SCORES,
+)
 
 Scores = NDArray[np.float64]
 
@@ -30,6 +38,8 @@ def fit_openmax(params: Params, _row: Row) -> Metrics:
     train, val = extract_part("train", params, odin="odin" in settings.ranked), Outputs.load(VAL_OUTPUTS)
     train.save(TRAIN_OUTPUTS)
     background = extract_part("background", params) if settings.threshold_rule == "background" else None
+    if background is not None:
+        background.save(BACKGROUND_OUTPUTS)
     groups, scores = groups_of(Split.load(SPLIT), val), dict[str, Scores]()
     thresholds = {}
     for name, detector in build_detectors(settings).items():

@@ -27,28 +27,44 @@ Array = NDArray[Any]
 Pair = tuple[Array, Array]
 
 MAX_CSV_POINTS = 1000
+KNOWN_HEADLINE = ("known_acceptance", "selective_accuracy")
+ESTIMATED_HEADLINE = ("auroc", "unknown_rejection")
+NO_UNKNOWNS = "No unknown image was tested."
 HEADLINE = ("auroc", "auoscr", "fpr_at_95tpr_known", "known_acceptance", "unknown_rejection")
 
 
 def plot(params: Params, _row: Row) -> Metrics:
     """Draw every figure, write the curves and the report; return their number and the headline."""
     run = RunFiles(params)
-    points: dict[str, dict[str, Pair]] = {
-        name: detector_curves(run.scores, name) for name in params.detectors.enabled
-    }
+    names = params.detectors.enabled if run.has_unknowns else ()
+    points: dict[str, dict[str, Pair]] = {name: detector_curves(run.scores, name) for name in names}
     for folder in (FIGURES, VECTOR):
         folder.mkdir(parents=True, exist_ok=True)
     draw_figures(run, points)
     write_curves(points)
-    leaderboard.write_tables(leaderboard.columns(run.metrics), LEADERBOARD / "leaderboard")
+    write_tables(run)
     write_report(run, REPORT)
     return {"figures": len(list(FIGURES.glob("*.png"))), "headline": headline(run)}
 
 
 def headline(run: RunFiles) -> dict[str, float]:
-    """The few numbers of `plot.detector` that two runs are compared by first."""
-    numbers = {name: run.metrics[name][run.detector] for name in HEADLINE}
+    """The few numbers of `plot.detector` that two runs are compared by first; estimates say so."""
+    names = HEADLINE if run.has_unknowns else KNOWN_HEADLINE
+    numbers = {name: run.metrics[name][run.detector] for name in names}
+    if run.estimated_classes:
+        numbers |= {f"estimate_{name}": run.estimate[name][run.detector] for name in ESTIMATED_HEADLINE}
     return numbers | {name: run.metrics["closed_set"][name] for name in ("accuracy", "ece_after")}
+
+
+def write_tables(run: RunFiles) -> None:
+    """The leaderboard, or that of the estimates under their name, or a line that says why there is none."""
+    LEADERBOARD.mkdir(parents=True, exist_ok=True)
+    if run.has_unknowns:
+        leaderboard.write_tables(leaderboard.columns(run.metrics), LEADERBOARD / "leaderboard")
+    elif run.estimated_classes:
+        leaderboard.write_tables(leaderboard.columns(run.estimate), LEADERBOARD / "estimate")
+    else:
+        (LEADERBOARD / "none.txt").write_text(f"{NO_UNKNOWNS} {run.why_no_estimate}\n", encoding="utf-8")
 
 
 def detector_curves(scores: Mapping[str, Array], name: str) -> dict[str, Pair]:
@@ -65,7 +81,10 @@ def detector_curves(scores: Mapping[str, Array], name: str) -> dict[str, Pair]:
 
 
 def write_curves(points: Mapping[str, Mapping[str, Pair]]) -> None:
-    """One CSV per curve and detector, thinned without changing its look."""
+    """One CSV per curve and detector, thinned without changing its look, or a line on why there is none."""
+    CURVES.mkdir(parents=True, exist_ok=True)
+    if not points:
+        (CURVES / "none.txt").write_text(f"{NO_UNKNOWNS}\n", encoding="utf-8")
     columns = {"oscr": ("fpr", "ccr"), "roc": ("fpr", "tpr"), "precision_recall": ("recall", "precision")}
     for name, kinds in points.items():
         for kind, pair in kinds.items():

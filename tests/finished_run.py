@@ -4,6 +4,7 @@ import numpy as np
 from ruamel.yaml import YAML
 
 from osr.calibration.calibrators import CalibrationFit, Temperature
+from osr.detectors.registry import build_detectors
 from osr.metrics.thresholds import fit_threshold
 from osr.outputs import Outputs
 from osr.params import check_params
@@ -44,8 +45,8 @@ def outputs_of(split, rows):
     )
 
 
-def split_of(*, duplicates=False):
-    """Train, validation and test rows of five classes; with a test image that stands in training, too."""
+def split_of(*, duplicates=False, unknowns=True):
+    """Train, validation and test rows of five classes or three; a test image may stand in training, too."""
     targets = np.arange(5).repeat(3 * PER_CLASS)
     place = np.tile(np.arange(3).repeat(PER_CLASS), 5)
     known = targets < 3
@@ -57,20 +58,20 @@ def split_of(*, duplicates=False):
         class_names=NAMES,
         known=(0, 1, 2),
         background=(),
-        unknown=(3, 4),
+        unknown=(3, 4) if unknowns else (),
         train=np.flatnonzero(known & (place == 0)),
         val=np.flatnonzero(known & (place == 1)),
-        test=np.flatnonzero(place == 2),
+        test=np.flatnonzero((place == 2) & (known | unknowns)),
         hashes=hashes,
     )
 
 
-def make(root, monkeypatch, *, params, duplicates=False):
+def make(root, monkeypatch, *, params, duplicates=False, unknowns=True):
     """Write the results of every stage before plot into `root`, which becomes the working directory."""
     monkeypatch.chdir(root)
     for folder in (stages.SPLIT, stages.MODEL, stages.CALIBRATION, stages.DETECTORS):
         folder.mkdir(parents=True)
-    split = split_of(duplicates=duplicates)
+    split = split_of(duplicates=duplicates, unknowns=unknowns)
     split.save(stages.SPLIT)
     images = np.random.default_rng(0).integers(0, 256, (len(split.targets), 8, 8, 1), dtype=np.uint8)
     np.save(stages.IMAGES, images)
@@ -89,6 +90,10 @@ def make(root, monkeypatch, *, params, duplicates=False):
     write_json(stages.THRESHOLDS, fits)
     monkeypatch.setattr(evaluate, "extract_part", lambda part, _params: outputs_of(split, split.rows(part)))
     monkeypatch.setattr(evaluate, "load_detectors", lambda names: {name: Negative(name) for name in names})
+    if not unknowns:  # the estimate fits detectors anew, so that they must be real ones
+        outputs_of(split, split.train).save(stages.TRAIN_OUTPUTS)
+        validation.save(stages.VAL_OUTPUTS)
+        monkeypatch.setattr(evaluate, "load_detectors", lambda _names: build_detectors(params.detectors))
     write_json(stages.STAGES["evaluate"].metrics, evaluate.evaluate(params, Row()))
 
 

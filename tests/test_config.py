@@ -234,12 +234,12 @@ def test_whatever_stands_at_a_key_is_accepted_or_named(key: str) -> None:
         ),
         (
             {"split.protocol": "explicit", "split.known": [1], "split.unknown": [2]},
-            "split.known is [1], but must hold at least 2 of the classes when split.protocol is 'explicit'.",
+            "split.known is [1], but must hold at least 2 of the classes, or none, which means all others, "
+            "when split.protocol is 'explicit'.",
         ),
         (
-            {"split.protocol": "explicit", "split.known": [1, 2]},
-            "split.unknown is [], but must hold at least 1 of the classes when split.protocol is 'explicit' "
-            "and dataset.unknown_sources is [].",
+            {"evaluate.estimate_folds": 1},
+            "evaluate.estimate_folds is 1, but must be 0 (no estimate) or at least 2.",
         ),
         (
             {"split.protocol": "random", "split.num_known": 1},
@@ -339,6 +339,8 @@ def test_a_broken_relation_names_keys_and_values(changes: dict, sentence: str) -
         {"dataset.name": "my_data.loaders:load"},
         {"dataset.arrays.group": ["y", "track"]},
         {"split.protocol": "first_k", "split.num_known": 2, "split.num_unknown": 1},
+        {"split.protocol": "first_k", "split.num_known": 2, "split.num_unknown": 0},
+        {"split.protocol": "explicit"},
         {"train.lr": 1},
         {"train.warmup_epochs": 0, "train.epochs": 1, "train.label_smoothing": 0, "train.batch_size": 2},
         {"detectors.enabled": ["maxlogit"]},

@@ -724,7 +724,7 @@ def test_class_scores_of_one_value_and_an_infinite_threshold_can_be_drawn(tmp_pa
     axes = blank()
     class_scores(axes, [np.zeros(3)], names=["cat"], num_known=1, threshold=np.inf, detector="msp")
     style.save(axes.figure, tmp_path / "figure.png", 60)
-    assert legend(axes) == ["known", "unknown"]
+    assert legend(axes) == ["known"]
 
 
 def test_figures_by_class_refuse_what_they_cannot_show():

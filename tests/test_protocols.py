@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from osr.data.settings import DatasetName
 from osr.errors import InputError
 from osr.params import load_params
-from osr.splits.classes import FOLDER, Classes, choose_classes, protocol_classes, resolve_classes
+from osr.splits.classes import FOLDER, OWN_CLASSES, Classes, choose_classes, protocol_classes, resolve_classes
 from osr.splits.settings import ProtocolName, SplitSettings
 
 PROTOCOLS = sorted(path.stem for path in FOLDER.glob("*.json"))
@@ -112,8 +112,9 @@ def test_a_trial_or_data_set_without_lists_is_refused() -> None:
     names = ", ".join(lists("A"))
     assert str(error.value) == (
         f"split.protocol A has no class lists for data set 'moons'; it has: {names}. "
-        "Another set with these classes takes them by split.lists_of."
+        f"{OWN_CLASSES} Another set with these classes takes the lists by split.lists_of."
     )
+    assert {"explicit", "first_k", "random"} <= set(OWN_CLASSES.replace(",", " ").split())
     with pytest.raises(InputError) as error:
         protocol_classes("A", "digits", 0, 9)
     assert str(error.value) == (
@@ -139,6 +140,20 @@ def test_background_classes_are_taken_from_the_unknown_ones() -> None:
 def test_explicit_lists_take_names_and_ids() -> None:
     settings = section(protocol="explicit", known=("frog", 0), background=("3",), unknown=("dog",))
     assert choose_classes(settings, "arrays", ANIMALS) == Classes((3, 0), (2,), (1,))
+
+
+def test_no_class_need_be_unknown() -> None:
+    """All classes are known by an empty list, by naming them, and by a number; by `all` none is left over."""
+    settings = section(protocol="explicit")
+    assert choose_classes(settings, "folder", ANIMALS) == Classes((0, 1, 2, 3), (), ())
+    settings = section(protocol="explicit", background=("dog",), unknown=(3,))
+    assert choose_classes(settings, "folder", ANIMALS) == Classes((0, 2), (1,), (3,))
+    for protocol in ("first_k", "random"):
+        settings = section(protocol=protocol, num_known=4, num_unknown=0)
+        assert choose_classes(settings, "folder", ANIMALS) == Classes((0, 1, 2, 3), (), ())
+    settings = section(protocol="explicit", unknown=(1, 2, 3))
+    with pytest.raises(InputError, match="all other classes, but these are 1"):
+        choose_classes(settings, "folder", ANIMALS)
 
 
 def test_first_k_are_the_first() -> None:
@@ -169,9 +184,10 @@ def test_more_classes_than_there_are(num_known: int, num_unknown: int | str) -> 
     settings = section(protocol="random", num_known=num_known, num_unknown=num_unknown)
     with pytest.raises(InputError) as error:
         choose_classes(settings, "arrays", ANIMALS)
+    hint = "; split.num_unknown: 0 trains on all of them" if num_known == 4 else ""
     assert str(error.value) == (
-        f"split.num_known is {num_known} and split.num_unknown is {num_unknown}, but 4 classes are free, and "
-        "at least one must be unknown."
+        f"split.num_known is {num_known} and split.num_unknown is {num_unknown}, but 4 classes are "
+        f"free{hint}."
     )
 
 

@@ -46,6 +46,21 @@ def odin_of(detector: Detector) -> Odin | None:
     return None
 
 
+def needs_more_than_features(detector: Detector) -> str:
+    """Why a detector cannot be fitted anew on stored features under another head; empty where it can."""
+    for candidate in (detector, *(detector.members if isinstance(detector, Ensemble) else ())):
+        if isinstance(candidate, Odin):
+            return "odin needs the network again, with the head that is fitted anew"
+        if isinstance(candidate, KPlus1):
+            return "kplus1 reads an extra class, which no head has that is fitted to known images alone"
+    return ""
+
+
+def anew(detector: Detector) -> Detector:
+    """A detector of the same settings that is not fitted."""
+    return _restored(detector.name, detector.settings())
+
+
 def load_detector(path: Path, *, device: torch.device | str = "cpu") -> Detector:
     """Read what `Detector.save` wrote; never runs stored code.
 

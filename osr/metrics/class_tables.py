@@ -58,7 +58,9 @@ def class_tables(
                 predictions=outputs.predictions[known],
                 names=split.known_names,
             ),
-            unknown_classes(
+            []
+            if known.all()
+            else unknown_classes(
                 thresholds[detector],
                 score[known],
                 score[~known],
@@ -71,9 +73,14 @@ def class_tables(
 
 
 def worst_classes(tables: Mapping[str, Tables]) -> dict[str, dict[str, float]]:
-    """The worst class of each detector as numbers: metric -> detector -> value."""
+    """The worst class of each detector as numbers: metric -> detector -> value; of U where there is any."""
+    known = {
+        "worst_known_recall": {name: min(row.recall for row in rows) for name, (rows, _) in tables.items()}
+    }
+    if not all(rows for _, rows in tables.values()):
+        return known
     return {
-        "worst_known_recall": {name: min(row.recall for row in rows) for name, (rows, _) in tables.items()},
+        **known,
         "worst_unknown_auroc": {name: rows[0].auroc for name, (_, rows) in tables.items()},
         "worst_unknown_rejection": {
             name: 1 - max(row.accepted for row in rows) for name, (_, rows) in tables.items()

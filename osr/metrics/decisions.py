@@ -36,7 +36,7 @@ def confusion_matrix(
         known_scores: (n_K,) real.
         known_labels: (n_K,) int in 0..K-1.
         known_predictions: (n_K,) int in 0..K-1, the predicted known class whatever the score says.
-        unknown_scores: (n_U,) real.
+        unknown_scores: (n_U,) real; n_U may be 0.
         unknown_predictions: (n_U,) int in 0..K-1.
         num_classes: K.
 
@@ -46,7 +46,9 @@ def confusion_matrix(
     if math.isnan(threshold):
         raise InputError("The threshold must be a number, not NaN.")
     known = checked_scores(known_scores, name="scores of known test images")
-    unknown = checked_scores(unknown_scores, name="scores of unknown test images")
+    unknown = np.asarray(unknown_scores)
+    if unknown.size:
+        unknown = checked_scores(unknown, name="scores of unknown test images")
     truth = np.append(
         checked_classes(known_labels, len(known), num_classes, name="known_labels"),
         np.full(len(unknown), num_classes),
@@ -68,10 +70,16 @@ def count_verdicts(
 
 
 def operating_point(confusion: NDArray[np.int64]) -> dict[str, float]:
-    """Known acceptance, unknown rejection, K+1 accuracy macro-F1 of a `confusion_matrix`, all in 0..1."""
+    """Known acceptance, unknown rejection, K+1 accuracy macro-F1 of a `confusion_matrix`, all in 0..1.
+
+    Without unknown images the first alone: the others would say nothing of what is rejected.
+    """
     hits, truth, verdict = confusion.diagonal(), confusion.sum(axis=1), confusion.sum(axis=0)
+    acceptance = {"known_acceptance": float(confusion[:-1, :-1].sum() / truth[:-1].sum())}
+    if not truth[-1]:
+        return acceptance
     return {
-        "known_acceptance": float(confusion[:-1, :-1].sum() / truth[:-1].sum()),
+        **acceptance,
         "unknown_rejection": float(hits[-1] / truth[-1]),
         "kplus1_accuracy": float(hits.sum() / truth.sum()),
         "kplus1_macro_f1": _macro_f1(hits, truth, verdict),

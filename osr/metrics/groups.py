@@ -23,10 +23,10 @@ class Groups:
 
     Args:
         known: (n_K,) integers, the group of each known image.
-        unknown: (n_U,) integers, the group of each unknown image.
+        unknown: (n_U,) integers, the group of each unknown image; n_U may be 0, and then nothing is drawn.
 
     Raises:
-        InputError: not two non-empty vectors of integers.
+        InputError: not two vectors of integers, or no known image.
     """
 
     known: IntArray
@@ -34,7 +34,8 @@ class Groups:
 
     def __post_init__(self) -> None:
         for part in (self.known, self.unknown):
-            if part.ndim != 1 or not len(part) or part.dtype.kind not in "iu":
+            is_empty = part is self.known and not len(part)
+            if part.ndim != 1 or is_empty or part.dtype.kind not in "iu":
                 raise InputError(f"Groups must be vectors of integers, not {part.dtype} of {part.shape}.")
 
     @classmethod
@@ -64,7 +65,7 @@ class Groups:
     def sizes(self) -> tuple[IntArray, IntArray]:
         """Known and unknown images in each of the G groups, (G,) each."""
         known, unknown = self.codes
-        count = 1 + int(max(known.max(), unknown.max()))
+        count = 1 + int(max(known.max(), unknown.max(initial=0)))
         return np.bincount(known, minlength=count), np.bincount(unknown, minlength=count)
 
     @property

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,7 +11,7 @@ from numpy.typing import NDArray
 from osr.calibration.calibrators import Calibration
 from osr.metrics.decisions import closed_set_metrics, confusion_matrix, count_verdicts, operating_point
 from osr.metrics.groups import Groups
-from osr.metrics.intervals import metrics_with_ends
+from osr.metrics.intervals import metrics_with_ends, share_with_ends
 from osr.metrics.open_set import metrics_of, oracle_threshold
 from osr.metrics.settings import EvaluateSettings
 from osr.metrics.thresholds import Acceptance, count_accepted
@@ -65,6 +66,30 @@ def detector_metrics(
         **operating_point(confusion),
         **oracle_point(test, accepted),
     }
+
+
+def known_metrics(test: Judged, threshold: float, settings: EvaluateSettings) -> dict[str, float]:
+    """What can be counted without unknown images, each with NAME_low and NAME_high.
+
+    accuracy: known images whose class is predicted right.
+    known_acceptance: known images that the threshold accepts.
+    selective_accuracy: accepted ones whose class is predicted right, 1 - selective risk (Geifman and El-Yaniv
+    2017); NaN where none is accepted.
+    """
+    accepted, correct = test.scores <= threshold, test.outputs.correct
+    every = np.full(len(accepted), True)
+    found: dict[str, float] = {}
+    for name, hits, among in (
+        ("accuracy", correct, every),
+        ("known_acceptance", accepted, every),
+        ("selective_accuracy", correct, accepted),
+    ):
+        values = (math.nan,) * 3
+        if among.any():
+            groups = None if test.groups is None else test.groups.known[among]
+            values = share_with_ends(hits[among], confidence=settings.confidence, groups=groups)
+        found |= {f"{name}{end}": value for end, value in zip(("", "_low", "_high"), values, strict=True)}
+    return found
 
 
 def oracle_point(test: Judged, accepted: Acceptance) -> dict[str, float]:

@@ -136,6 +136,27 @@ def fit_background_threshold(
     )
 
 
+def threshold_like(
+    fit: Threshold, scores: ArrayLike, background: ArrayLike | None, groups: ArrayLike | None = None
+) -> Threshold:
+    """The threshold that the rule and the target of another one give for these scores.
+
+    Args:
+        fit: the other one.
+        scores: (N,) of validation knowns.
+        background: (M,) of background images that were not trained on; for that rule only.
+        groups: (N,) of the validation knowns; None where each stands for itself.
+
+    Raises:
+        InputError: as `fit_threshold` and `fit_background_threshold` do.
+    """
+    if fit.rule == "background":
+        others = () if background is None else background
+        return fit_background_threshold(scores, others, target_false_acceptance=fit.target)
+    conformal = fit.rule == "conformal"
+    return fit_threshold(scores, target_acceptance=fit.target, conformal=conformal, groups=groups)
+
+
 def conformal_p_values(
     calibration: ArrayLike, scores: ArrayLike, *, groups: ArrayLike | None = None
 ) -> NDArray[np.float64]:

@@ -56,3 +56,8 @@ class ModelSettings(Section):
     backbone: BackboneSettings
     neck: NeckSettings
     head: HeadSettings
+
+    @property
+    def learns_features(self) -> bool:
+        """Whether training changes the features: not with a frozen backbone and a neck without weights."""
+        return not self.backbone.frozen or self.neck.name == "linear"

@@ -104,6 +104,7 @@ def class_scores(
     handles: list[Artist] = [
         axes.plot([], [], color=colour, linewidth=4, label=group)[0]
         for group, colour in (("known", KNOWN_COLOUR), ("unknown", UNKNOWN_COLOUR))
+        if group == "known" or len(vectors) > num_known
     ]
     if np.isfinite(threshold):
         label = f"threshold {threshold:.4g}: accepted up to here".replace("-", "−")

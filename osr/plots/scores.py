@@ -18,7 +18,7 @@ TOWERING = 8.0  # one peak so many times the other: the axis turns to square roo
 
 
 def score_histogram(
-    axes: Axes, known_scores: Array, *, unknown_scores: Array, threshold: float, name: str
+    axes: Axes, known_scores: Array, *, unknown_scores: Array | None, threshold: float, name: str
 ) -> None:
     """Densities of both groups, the threshold, and the share of each group on its right side.
 
@@ -27,31 +27,33 @@ def score_histogram(
     Args:
         axes: where to draw.
         known_scores: (n,) scores of test knowns.
-        unknown_scores: (m,) scores of test unknowns.
+        unknown_scores: (m,) scores of test unknowns; None where none was tested.
         threshold: images with a score up to here are accepted as known.
         name: of the detector, for the x label.
 
     Raises:
         InputError: a group is empty, or a score or the threshold is NaN.
     """
-    known, unknown = _check(known_scores, "known"), _check(unknown_scores, "unknown")
+    groups = [_check(known_scores, "known")]
+    if unknown_scores is not None:
+        groups.append(_check(unknown_scores, "unknown"))
     if np.isnan(threshold):
         raise InputError("The threshold is NaN, but must be a number.")
-    edges = _edges([known, unknown], threshold)
-    accepted, rejected = float((known <= threshold).mean()), float((unknown > threshold).mean())
-    labels = [
-        f"known: {100 * accepted:.1f} % accepted (n = {len(known):,})",
-        f"unknown: {100 * rejected:.1f} % rejected (n = {len(unknown):,})",
-    ]
+    edges = _edges(groups, threshold)
+    accepted = [float((scores <= threshold).mean()) for scores in groups]
+    labels = [f"known: {100 * accepted[0]:.1f} % accepted (n = {len(groups[0]):,})"]
+    if unknown_scores is not None:
+        labels.append(f"unknown: {100 * (1 - accepted[1]):.1f} % rejected (n = {len(groups[1]):,})")
     heights, patches = [], []
-    for scores, colour, label in zip([known, unknown], [KNOWN_COLOUR, UNKNOWN_COLOUR], labels, strict=True):
+    colours = (KNOWN_COLOUR, UNKNOWN_COLOUR)[: len(groups)]
+    for scores, colour, label in zip(groups, colours, labels, strict=True):
         heights.append(np.histogram(scores, edges)[0] / len(scores) / np.diff(edges))
         axes.stairs(heights[-1], edges, color=colour, linewidth=1.0)
         fill = axes.stairs(heights[-1], edges, color=colour, fill=True, alpha=0.35, linewidth=0, label=label)
         patches.append(fill)
     _scale(axes, heights)
     _mark(axes, threshold, edges)
-    note = _outside(np.concatenate([known, unknown]), edges)
+    note = _outside(np.concatenate(groups), edges)
     axes.set_xlabel(f"{name} score (higher = more unknown){note}")
     legend_below(axes, patches, gap=6.2 if note else 4.6)
 
@@ -95,10 +97,10 @@ def _scale(axes: Axes, heights: list[Array]) -> None:
     """A linear density axis, or square roots when one peak would flatten the other group."""
     peaks = sorted(float(height.max()) for height in heights)
     label = "density"
-    if peaks[0] > 0 and peaks[1] > TOWERING * peaks[0]:
+    if peaks[0] > 0 and peaks[-1] > TOWERING * peaks[0]:
         axes.set_yscale("function", functions=(lambda v: np.sqrt(np.maximum(v, 0)), np.square))
         label = "density (square-root scale)"
-    axes.set(ylabel=label, ylim=(0, 1.05 * peaks[1]))
+    axes.set(ylabel=label, ylim=(0, 1.05 * peaks[-1]))
 
 
 def _mark(axes: Axes, threshold: float, edges: Array) -> None:

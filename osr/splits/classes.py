@@ -14,6 +14,10 @@ from osr.errors import InputError
 from osr.splits.settings import SplitSettings
 
 FOLDER = Path(__file__).with_name("protocols")
+OWN_CLASSES = (
+    "For classes of your own, split.protocol is explicit (your lists split.known and split.unknown; both [] "
+    "train on all classes), first_k or random (split.num_known and split.num_unknown of them)."
+)
 
 
 @dataclass(frozen=True)
@@ -41,14 +45,12 @@ def choose_classes(
     """
     background = resolve_classes(settings.background, class_names, key="split.background")
     if settings.protocol == "explicit":
-        known = resolve_classes(settings.known, class_names, key="split.known")
-        unknown = resolve_classes(settings.unknown, class_names, key="split.unknown")
-        return Classes(tuple(known), tuple(background), tuple(unknown))
+        return Classes(*_listed(settings, class_names, background))
     if settings.protocol in ("first_k", "random"):
-        known, unknown = _counted(settings, class_names, background, fewest=int(not has_other_unknowns))
-    else:
-        lists_of = dataset if settings.lists_of == "auto" else settings.lists_of
-        known, unknown = protocol_classes(settings.protocol, lists_of, settings.trial, len(class_names))
+        known, unknown = _counted(settings, class_names, background, has_other_unknowns)
+        return Classes(tuple(known), tuple(background), tuple(unknown))
+    lists_of = dataset if settings.lists_of == "auto" else settings.lists_of
+    known, unknown = protocol_classes(settings.protocol, lists_of, settings.trial, len(class_names))
     remaining = tuple(number for number in unknown if number not in background)
     if not (remaining or has_other_unknowns):
         raise InputError("split: no unknown class is left to test; take fewer known or background classes.")
@@ -68,7 +70,7 @@ def protocol_classes(
         names = ", ".join(name for name in lists if name != "about")
         raise InputError(
             f"split.protocol {protocol} has no class lists for data set {dataset!r}; it has: {names}. "
-            "Another set with these classes takes them by split.lists_of."
+            f"{OWN_CLASSES} Another set with these classes takes the lists by split.lists_of."
         )
     trials = lists[dataset]
     if trial >= len(trials):
@@ -90,20 +92,41 @@ def protocol_classes(
     return known, unknown
 
 
+def _listed(
+    settings: SplitSettings, class_names: Sequence[str], background: Sequence[int]
+) -> tuple[tuple[int, ...], ...]:
+    """Known, background and unknown classes of explicit lists; no known one means all others."""
+    known = resolve_classes(settings.known, class_names, key="split.known")
+    unknown = resolve_classes(settings.unknown, class_names, key="split.unknown")
+    if not known:
+        known = [number for number in range(len(class_names)) if number not in (*unknown, *background)]
+        if len(known) < 2:
+            raise InputError(
+                f"split.known is [], which means all other classes, but these are {len(known)}: at least 2 "
+                "must be known."
+            )
+    return tuple(known), tuple(background), tuple(unknown)
+
+
 def _counted(
-    settings: SplitSettings, class_names: Sequence[str], background: Sequence[int], *, fewest: int
+    settings: SplitSettings, class_names: Sequence[str], background: Sequence[int], has_other_unknowns: bool
 ) -> tuple[list[int], list[int]]:
-    """The first classes, or random ones in order of their ids; background classes are passed over."""
+    """The first classes, or random ones in order of their ids; background classes are passed over.
+
+    None is unknown where `num_unknown` is 0; `all` must leave one, unless other data sets are tested.
+    """
     numbers = np.arange(len(class_names))
     if settings.protocol == "random":
         numbers = np.random.default_rng(settings.trial).permutation(numbers)
     free = [int(number) for number in numbers if number not in background]
     most = len(free) - settings.num_known
+    fewest = int(settings.num_unknown == "all" and not has_other_unknowns)
     num_unknown = most if settings.num_unknown == "all" else settings.num_unknown
     if not fewest <= num_unknown <= most:
+        hint = "; split.num_unknown: 0 trains on all of them" if fewest > num_unknown == 0 else ""
         raise InputError(
             f"split.num_known is {settings.num_known} and split.num_unknown is {settings.num_unknown}, but "
-            f"{len(free)} classes are free, and at least {('none', 'one')[fewest]} must be unknown."
+            f"{len(free)} classes are free{hint}."
         )
     known, unknown = free[: settings.num_known], free[settings.num_known : settings.num_known + num_unknown]
     return sorted(known), sorted(unknown)

@@ -68,10 +68,10 @@ class SplitSettings(Section):
                     f"{' and '.join(filled)}, but must be [] while split.protocol is {self.protocol!r}; "
                     "explicit takes your lists"
                 )
-        elif len(self.known) < 2:
+        elif len(self.known) == 1:
             raise ValueError(
-                f"split.known is {list(self.known)}, but must hold at least 2 of the classes when "
-                "split.protocol is 'explicit'"
+                f"split.known is {list(self.known)}, but must hold at least 2 of the classes, or none, "
+                "which means all others, when split.protocol is 'explicit'"
             )
         return self
 

@@ -8,6 +8,7 @@ from statistics import NormalDist
 
 from osr.splits.split import Split
 from pipeline.report.run_files import RunFiles
+from pipeline.report.verdicts import verdicts
 from pipeline.workspace.files import read_json
 from pipeline.workspace.stages import CALIBRATOR, SPLIT
 
@@ -18,8 +19,9 @@ MAX_NAMED = 8
 
 
 def cautions(run: RunFiles) -> list[str]:
-    """Sentences on leaks, tiny classes, calibration, thresholds and detectors worse than chance."""
+    """Sentences on use, leaks, tiny classes, calibration, thresholds and detectors worse than chance."""
     return [
+        *verdicts(run),
         *_copies(run.split),
         *_similar_names(run.split),
         *_tiny_classes(run),
@@ -84,11 +86,14 @@ def _tiny_classes(run: RunFiles) -> list[str]:
 
 
 def _few_groups(run: RunFiles) -> list[str]:
-    if run.groups is None or min(run.groups.counts) >= FEW_GROUPS:
+    if run.groups is None:
         return []
     known, unknown = run.groups.counts
+    if min(run.groups.counts if run.has_unknowns else (known,)) >= FEW_GROUPS:
+        return []
+    others = f" and {unknown} of unknown ones" if run.has_unknowns else ""
     return [
-        f"The test images stand in {known} groups of known and {unknown} of unknown ones: how much groups "
+        f"The test images stand in {known} groups of known{others or ' images'}: how much groups "
         f"differ, and with it every interval, is not well known from fewer than {FEW_GROUPS}."
     ]
 
@@ -150,6 +155,8 @@ def _missed_thresholds(run: RunFiles) -> list[str]:
 
 
 def _worse_than_chance(run: RunFiles) -> list[str]:
+    if not run.has_unknowns:
+        return []
     names = [name for name in run.params.detectors.enabled if run.metrics["auroc_high"][name] < 0.5]
     return [f"Ranks unknowns as more known than knowns (AUROC below 0.5): {_listed(names)}."] if names else []
 

@@ -19,6 +19,7 @@ from pipeline.workspace.stages import CONFUSION
 
 MAX_BARS = 20
 KNOWN_BARS = {"accuracy": "class predicted right", "acceptance": "accepted", "recall": "accepted and right"}
+ESTIMATED_BARS = {"auroc": "AUROC when left out", "accepted": "accepted when left out (error)"}
 UNKNOWN_BARS = {"auroc": "AUROC against all knowns", "accepted": "accepted as known (error)"}
 
 
@@ -27,7 +28,11 @@ def class_figures(run: RunFiles) -> Iterator[tuple[str, Figure]]:
     yield "confusion", _confusion(run)
     known = sorted(run.known_classes, key=lambda row: row["recall"])
     yield "classes_known", _bars(run, known, KNOWN_BARS, group="known")
-    yield "classes_unknown", _bars(run, run.unknown_classes, UNKNOWN_BARS, group="unknown")
+    if run.has_unknowns:
+        yield "classes_unknown", _bars(run, run.unknown_classes, UNKNOWN_BARS, group="unknown")
+    elif run.estimated_classes:
+        rows = run.estimated_classes
+        yield "estimate_classes", _bars(run, rows, ESTIMATED_BARS, group="left-out")
     yield "class_scores", _scores(run)
 
 
@@ -75,6 +80,8 @@ def _bars(
     figure = canvas(COLUMN_WIDTH, lines_height(1.6 * len(shown)))
     axes = figure.subplots()
     kind = "AUROC, share of images" if "auroc" in quantities else "share of images"
+    if group == "left-out":
+        kind = f"estimate: {kind}"
     names = [_name(row) for row in shown]
     class_bars(axes, shares, names=names, xlabel=f"{kind} ({run.detector})")
     every = f"{len(rows)} {group} classes"
@@ -83,4 +90,4 @@ def _bars(
 
 
 def _name(row: Mapping[str, Any]) -> str:
-    return full_name(row.get("source", HELD_OUT), row["name"])
+    return row["name"] if "fold" in row else full_name(row.get("source", HELD_OUT), row["name"])

@@ -39,6 +39,17 @@ TEXTS = {
         "Detectors compared",
         "Headline metrics of every detector with their intervals, the best on top.",
     ),
+    "estimate_leaderboard": (
+        "Detectors compared by an estimate",
+        "No unknown image was tested. Estimates by leaving known classes out, with intervals over classes: "
+        "upper bounds where the network was trained on these classes.",
+    ),
+    "estimate_classes": (
+        "Classes left out, an estimate",
+        "No unknown image was tested. Bars per known class that was left out of head, detectors and "
+        "threshold, the hardest on top: AUROC against the classes that remained, and the share of its images "
+        "accepted as one of them.",
+    ),
     "oscr": (
         "Open-set classification rate",
         "Share of knowns accepted and classified right, against the share of unknowns accepted; one curve "

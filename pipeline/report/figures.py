@@ -88,7 +88,9 @@ def _num_cores() -> int:
 
 
 def _curves(run: RunFiles, points: Points) -> Iterator[NamedFigure]:
-    """OSCR on both axes, ROC, precision-recall."""
+    """OSCR on both axes, ROC, precision-recall; none of them without unknown images."""
+    if not run.has_unknowns:
+        return
     prevalence = next(iter(run.metrics["prevalence"].values()))
     for suffix, log_x, band in (("", False, _band(run, log_x=False)), ("_log", True, _band(run, log_x=True))):
         draw = partial(oscr, log_x=log_x, band=band)
@@ -143,7 +145,7 @@ def _scores(run: RunFiles, _points: Points) -> Iterator[NamedFigure]:
         score_histogram(
             figure.subplots(),
             score[known],
-            unknown_scores=score[~known],
+            unknown_scores=score[~known] if run.has_unknowns else None,
             threshold=float(run.thresholds[name]["value"]),
             name=name,
         )
@@ -154,7 +156,10 @@ def _others(run: RunFiles, _points: Points) -> Iterator[NamedFigure]:
     """Those that stand alone."""
     yield "reliability", _reliability(run)
     yield "training", _training()
-    yield "leaderboard", leaderboard.draw(leaderboard.columns(run.metrics))
+    if run.has_unknowns:
+        yield "leaderboard", leaderboard.draw(leaderboard.columns(run.metrics))
+    elif run.estimated_classes:
+        yield "estimate_leaderboard", leaderboard.draw(leaderboard.columns(run.estimate), of="estimate of ")
 
 
 def _reliability(run: RunFiles) -> Figure:

@@ -47,6 +47,11 @@ def columns(metrics: Mapping[str, Any]) -> dict[str, dict[str, Interval]]:
     Raises:
         InputError: a headline metric or one of its intervals is missing.
     """
+    if "auroc" not in metrics and "known_acceptance" in metrics:
+        raise InputError(
+            "No unknown image was tested, so detectors have no leaderboard; what was estimated stands in "
+            "artifacts/leaderboard/estimate.md."
+        )
     missing = [f"{metric}{end}" for metric in HEADLINES for end in ENDS if f"{metric}{end}" not in metrics]
     if missing:
         raise InputError(f"The metrics lack {', '.join(missing)}: run `dvc repro evaluate` to make them.")
@@ -95,9 +100,10 @@ def order(board: Mapping[str, Mapping[str, Interval]]) -> list[str]:
     return sorted(auroc, key=lambda name: (-auroc[name][0], name))
 
 
-def draw(board: Mapping[str, Mapping[str, Interval]]) -> Figure:
-    """The figure, to be drawn and saved inside `styled()`."""
+def draw(board: Mapping[str, Mapping[str, Interval]], *, of: str = "") -> Figure:
+    """The figure, to be drawn and saved inside `styled()`; `of` stands before the name of each metric."""
     figure = canvas(PAGE_WIDTH, FRAME + ROW * len(board["auroc"]))
     panels = figure.subplots(1, len(board), sharey=True)
-    leaderboard(panels, board, lower_is_better=LOWER_IS_BETTER)
+    named = {f"{of}{metric}": intervals for metric, intervals in board.items()}
+    leaderboard(panels, named, lower_is_better=[f"{of}{metric}" for metric in LOWER_IS_BETTER])
     return figure

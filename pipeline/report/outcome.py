@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from osr.params import load_params
 from pipeline.report.run_files import RunFiles
 from pipeline.workspace.stages import PARAMS, REPORT
 
 METRICS = {"auroc": "AUROC", "auoscr": "AUOSCR"}
+
+Line = tuple[str, str, str]
 
 
 def outcome() -> str:
@@ -16,23 +20,53 @@ def outcome() -> str:
         InputError: a file of the run is missing.
     """
     run = RunFiles(load_params(PARAMS))
-    metrics, closed, name = run.metrics, run.metrics["closed_set"], run.detector
     known = int((run.outputs.labels >= 0).sum())
-    rows = [("accuracy", _with_ends(closed, "accuracy"), f"{known:,} known test images")]
-    unknown = f"against {len(run.outputs) - known:,} unknown ones"
-    rows += [
-        (
-            label,
-            _with_ends({key: values[name] for key, values in metrics.items() if name in values}, metric),
-            f"{name}, {unknown}",
-        )
-        for metric, label in METRICS.items()
-    ]
-    accepted, rejected = (metrics[key][name] for key in ("known_acceptance", "unknown_rejection"))
-    verdict = f"accepts {accepted:.1%} of the knowns, rejects {rejected:.1%} of the unknowns"
-    rows.append(("threshold", f"{run.threshold:.4g}", verdict))
+    rows = [("accuracy", _with_ends(run.metrics["closed_set"], "accuracy"), f"{known:,} known test images")]
+    rows += _tested(run, known) if run.has_unknowns else _estimated(run)
     lines = [f"  {label:<9}  {value:<20}  {told}" for label, value, told in rows]
     return "\n".join(["", *lines, f"  report     {REPORT}", ""])
+
+
+def _tested(run: RunFiles, known: int) -> list[Line]:
+    """What the unknown test images show."""
+    name = run.detector
+    unknown = f"against {len(run.outputs) - known:,} unknown ones"
+    rows = [
+        (label, _with_ends(_of(run.metrics, name), metric), f"{name}, {unknown}")
+        for metric, label in METRICS.items()
+    ]
+    accepted, rejected = (run.metrics[key][name] for key in ("known_acceptance", "unknown_rejection"))
+    verdict = f"accepts {accepted:.1%} of the knowns, rejects {rejected:.1%} of the unknowns"
+    return [*rows, ("threshold", f"{run.threshold:.4g}", verdict)]
+
+
+def _estimated(run: RunFiles) -> list[Line]:
+    """What there is without unknown images; rejection is an estimate, or a reason for none."""
+    own = _of(run.metrics, run.detector)
+    verdict = f"accepts {own['known_acceptance']:.1%} of the knowns"
+    if own["selective_accuracy"] is not None:
+        verdict += f", {own['selective_accuracy']:.1%} of these with the right class"
+    rows = [("threshold", f"{run.threshold:.4g}", f"{run.detector} {verdict}")]
+    if not run.estimated_classes:
+        return [
+            *rows,
+            ("rejection", "no estimate", f"no unknown image was tested, and {run.why_no_estimate}"),
+        ]
+    guess = _of(run.estimate, run.detector)
+    bound = "at most " if run.params.model.learns_features else ""
+    told = "of the unknowns: an estimate, from known classes left out in turn"
+    if bound:
+        told += ", which the network has seen"
+    return [*rows, ("rejection", f"{bound}{guess['unknown_rejection']:.1%}", told)]
+
+
+def _of(metrics: dict[str, Any], detector: str) -> dict[str, Any]:
+    """The metrics of one detector."""
+    return {
+        key: values[detector]
+        for key, values in metrics.items()
+        if isinstance(values, dict) and detector in values
+    }
 
 
 def _with_ends(values: dict[str, float], metric: str) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from pipeline.report.code_state import CodeState, code_state
 from pipeline.report.figure_texts import FigureText, figure_text
 from pipeline.report.galleries import Pick, accepted_unknowns, rejected_knowns, tiles
 from pipeline.report.run_files import RunFiles
+from pipeline.report.verdicts import retrain_command
 from pipeline.workspace.files import read_json
 from pipeline.workspace.stages import CALIBRATOR, FIGURES, STAGES
 
@@ -31,6 +32,10 @@ AT_THRESHOLD = {
     "unknown_rejection": "Unknowns rejected",
     "kplus1_macro_f1": "Macro-F1 with unknown",
 }
+KNOWN_INTERVALS = {"known_acceptance": "Knowns accepted", "selective_accuracy": "Right among accepted"}
+ESTIMATED = {"unknown_rejection": "Unknowns rejected", "auroc": "AUROC", "auoscr": "AUOSCR"}
+OWN_DATA = ("folder", "csv", "arrays")
+TITLE_CLASSES = 6  # named in the title
 HARDEST = 20  # unknown classes in plain sight; the others are one click away
 THUMBNAIL = 96  # pixels, the least side of an image shown in the page
 
@@ -56,18 +61,27 @@ def write_report(run: RunFiles, path: Path) -> None:
 
 def _content(run: RunFiles) -> dict[str, Any]:
     """All that the template reads."""
-    state, count, split = code_state(), run.params.plot.gallery_images, run.params.split
+    state, count = code_state(), run.params.plot.gallery_images
     return {
         "detector": run.detector,
         "confidence_percent": f"{100 * run.params.evaluate.confidence:g}",
         "drawn": run.drawn,
-        "title": f"{_data_set(run)}, protocol {split.protocol}, trial {split.trial}",
+        "title": _title(run),
+        "has_unknowns": run.has_unknowns,
+        "bound": "at most " if run.params.model.learns_features else "",
+        "why_no_estimate": run.why_no_estimate,
+        "retrain_command": retrain_command(run),
+        "estimate": run.estimate,
+        "estimated_headline": _estimated_headline(run),
+        "estimated_classes": run.estimated_classes,
         "facts": _facts(run, state),
         "changed_settings": _changed(run, state),
         "settings": flatten(run.params),
         "cautions": cautions(run),
         "headline": _headline(run),
         "intervals": INTERVALS,
+        "known_intervals": KNOWN_INTERVALS,
+        "estimated": ESTIMATED,
         "at_threshold": AT_THRESHOLD,
         "closed_set": run.metrics["closed_set"],
         "sources": _sources(run),
@@ -97,7 +111,9 @@ def _facts(run: RunFiles, state: CodeState) -> dict[str, str]:
         "Protocol": f"{params.split.protocol}, trial {params.split.trial}",
         "Known classes": f"{len(split.known)}: {', '.join(split.known_names)}",
         "Unknown classes": f"{len(run.unknown_classes)} tested (openness "
-        f"{openness(len(split.known), len(split.unknown)):.3f})",
+        f"{openness(len(split.known), len(split.unknown)):.3f})"
+        if run.has_unknowns
+        else "none tested",
         "Images": f"{counts['train']:,} train, {counts['val']:,} validation, {counts['test']:,} test, "
         f"of which {num_unknown:,} unknown",
         "Split": f"digest {split.digest}, test images {split.test_digest}",
@@ -119,10 +135,23 @@ def _calibration() -> str:
     return f"temperature {temperature:.4g}" if temperature else str(stored["method"])
 
 
+def _title(run: RunFiles) -> str:
+    """The data set with its protocol; the user's own images with their classes."""
+    split, names = run.params.split, run.split.known_names
+    if run.params.dataset.name not in OWN_DATA:
+        return f"{_data_set(run)}, protocol {split.protocol}, trial {split.trial}"
+    more = f" and {len(names) - TITLE_CLASSES} more" if len(names) > TITLE_CLASSES else ""
+    return f"{_data_set(run)}: {', '.join(names[:TITLE_CLASSES])}{more}"
+
+
 def _data_set(run: RunFiles) -> str:
-    """Its name; of the user's own arrays, which file they stand in."""
+    """Its name; of the user's own images, which file or folder they stand in."""
     settings = run.params.dataset
-    return f"{settings.name} of {settings.arrays.file}" if settings.name == "arrays" else settings.name
+    places = {"arrays": settings.arrays.file, "csv": settings.csv.file, "folder": settings.folder}
+    if settings.name not in places:
+        return settings.name
+    place = (Path(settings.root) / places[settings.name]).resolve().name
+    return place if settings.name == "folder" else f"{settings.name} of {place}"
 
 
 def _changed(run: RunFiles, state: CodeState) -> dict[str, tuple[Any, Any]] | None:
@@ -144,18 +173,32 @@ def _plain(value: Any) -> Any:
 
 
 def _headline(run: RunFiles) -> list[dict[str, Any]]:
-    """One row per detector, the largest AUROC first."""
+    """One row per detector, the largest AUROC first; without unknown images what knowns show, as listed."""
+    if run.has_unknowns:
+        names, intervals = leaderboard.order(leaderboard.columns(run.metrics)), tuple(INTERVALS)
+    else:
+        names, intervals = list(run.params.detectors.enabled), tuple(KNOWN_INTERVALS)
+    shares = AT_THRESHOLD if run.has_unknowns else ()
     return [
         {
             "name": name,
-            "intervals": [
-                tuple(run.metrics[f"{metric}{end}"][name] for end in ("", "_low", "_high"))
-                for metric in INTERVALS
-            ],
-            "at_threshold": [run.metrics[metric][name] for metric in AT_THRESHOLD],
+            "intervals": _intervals(run.metrics, intervals, name),
+            "at_threshold": [run.metrics[metric][name] for metric in shares],
         }
-        for name in leaderboard.order(leaderboard.columns(run.metrics))
+        for name in names
     ]
+
+
+def _estimated_headline(run: RunFiles) -> list[dict[str, Any]]:
+    """One row per detector that has an estimate, the largest AUROC first."""
+    if not run.estimated_classes:
+        return []
+    names = leaderboard.order(leaderboard.columns(run.estimate))
+    return [{"name": name, "intervals": _intervals(run.estimate, ESTIMATED, name)} for name in names]
+
+
+def _intervals(metrics: Mapping[str, Any], names: Iterable[str], detector: str) -> list[tuple[float, ...]]:
+    return [tuple(metrics[f"{name}{end}"][detector] for end in ("", "_low", "_high")) for name in names]
 
 
 def _sources(run: RunFiles) -> list[dict[str, Any]]:

@@ -16,7 +16,7 @@ from osr.outputs import Outputs
 from osr.params import Params
 from osr.splits.split import Split
 from pipeline.workspace.files import read_json
-from pipeline.workspace.stages import PER_CLASS, SCORES, SPLIT, STAGES, TEST_OUTPUTS, THRESHOLDS
+from pipeline.workspace.stages import ESTIMATE, PER_CLASS, SCORES, SPLIT, STAGES, TEST_OUTPUTS, THRESHOLDS
 
 Array = NDArray[Any]
 Row = dict[str, Any]
@@ -58,11 +58,18 @@ class RunFiles:
         return Groups.of(groups_of(self.split, self.outputs), self.outputs.labels)
 
     @property
+    def has_unknowns(self) -> bool:
+        """Whether unknown images were tested; if not, there is an estimate instead, or a reason for none."""
+        return bool(self.split.unknown)
+
+    @property
     def drawn(self) -> str:
         """What the intervals are made from, in words."""
         if self.groups is None:
             return "the test images"
         known, unknown = self.groups.counts
+        if not self.has_unknowns:
+            return f"whole groups of test images that belong together ({known:,})"
         return (
             f"whole groups of test images that belong together ({known:,} of known, {unknown:,} of unknown)"
         )
@@ -87,6 +94,29 @@ class RunFiles:
     def threshold(self) -> float:
         """Of the detector that judges new images."""
         return float(self.thresholds[self.detector]["value"])
+
+    @cached_property
+    def estimate(self) -> Row:
+        """The estimates, metric -> detector -> value; empty where there is none."""
+        found: Row = self.metrics.get("estimate", {})
+        return found
+
+    @cached_property
+    def estimate_file(self) -> Row:
+        """Classes that were left out, by detector, or the reason why none was; empty with unknown images."""
+        return {} if self.has_unknowns else read_json(ESTIMATE)
+
+    @property
+    def estimated_classes(self) -> list[Row]:
+        """How each known class fared when it was left out, for that detector; the hardest first."""
+        rows: list[Row] = self.estimate_file.get("classes", {}).get(self.detector, [])
+        return rows
+
+    @property
+    def why_no_estimate(self) -> str:
+        """Of that detector; empty where it has one."""
+        file = self.estimate_file
+        return str(file.get("reason") or file.get("left_out", {}).get(self.detector, ""))
 
     @cached_property
     def known_classes(self) -> list[Row]:

@@ -1,0 +1,71 @@
+"""Which known classes are left out together, and the outputs of a network that does without them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from osr.errors import InputError
+from osr.estimation.head import LinearHead, fit_head
+from osr.outputs import UNKNOWN, IntArray, Outputs
+
+FEWEST_CLASSES = 3  # one is left out, and two must remain to be told apart
+
+
+def class_folds(num_classes: int, num_folds: int, *, seed: int) -> list[IntArray]:
+    """Classes 0..K-1 in parts of nearly the same size, each class in one of them, drawn at random.
+
+    Args:
+        num_classes: K, at least 3.
+        num_folds: at least 2; more are made where fewer than two classes would remain beside a part, and
+            fewer where there are not as many classes.
+        seed: of the draw.
+
+    Raises:
+        InputError: fewer than 3 classes or 2 folds.
+    """
+    if num_classes < FEWEST_CLASSES or num_folds < 2:
+        raise InputError(
+            f"Leaving classes out needs at least {FEWEST_CLASSES} classes and 2 folds, not {num_classes} and "
+            f"{num_folds}."
+        )
+    count = min(num_folds, num_classes)
+    while num_classes - math.ceil(num_classes / count) < 2:
+        count += 1
+    order = np.random.default_rng(seed).permutation(num_classes)
+    return [np.sort(part) for part in np.array_split(order, count)]
+
+
+def refitted(train: Outputs, val: Outputs, left_out: IntArray) -> tuple[Outputs, Outputs, LinearHead]:
+    """The training and validation outputs of the other classes, with a head that never saw those left out.
+
+    Args:
+        train: of known images; background ones are passed over.
+        val: the same, not trained on; they choose the penalty of the head.
+        left_out: ids of known classes.
+    """
+    kept = np.setdiff1d(np.arange(train.num_classes), left_out)
+    rest = [part.select(np.flatnonzero(np.isin(part.labels, kept))) for part in (train, val)]
+    images = [(part.features, np.searchsorted(kept, part.labels)) for part in rest]
+    head = fit_head(*images[0], *images[1])
+    fitted, judged = (with_head(part, head, kept) for part in rest)
+    return fitted, judged, head
+
+
+def with_head(outputs: Outputs, head: LinearHead, kept: Sequence[int] | IntArray) -> Outputs:
+    """The same images and features under a head of the classes `kept`; images of all others are unknown."""
+    codes = np.full(outputs.num_classes, UNKNOWN, dtype=np.int64)
+    codes[np.asarray(kept)] = np.arange(len(kept))
+    labels = np.where(outputs.labels >= 0, codes[np.maximum(outputs.labels, 0)], outputs.labels)
+    return replace(
+        outputs,
+        logits=head.logits(outputs.features),
+        labels=labels,
+        weight=head.weight,
+        bias=head.bias,
+        extra_logits=np.empty((len(outputs), 0), np.float32),
+        odin=np.empty((len(outputs), 0)),
+    )

@@ -1,0 +1,78 @@
+"""Plain words on whether a classifier can be used as it is: what it gets wrong, and what it lets through."""
+
+from __future__ import annotations
+
+from pipeline.report.run_files import RunFiles
+
+FEWEST_RIGHT = 0.8  # of known test images
+FEWEST_REJECTED = 0.5  # of unknown ones
+WORSE_HEAD = 0.05  # accuracy that the heads of the estimate may lack
+
+
+def verdicts(run: RunFiles) -> list[str]:
+    """Sentences on accuracy, on what is accepted, and on what the estimate rests on."""
+    return [*_accuracy(run), *_accepts_unknowns(run), *_no_unknowns(run)]
+
+
+def retrain_command(run: RunFiles) -> str:
+    """What trains anew without a fifth of the known classes, which are then tested as unknown."""
+    split, count = run.params.split, len(run.split.known)
+    left_out = max(1, count // 5)
+    lists = [f"-S 'split.{name}=[]'" for name in ("known", "unknown") if getattr(split, name)]
+    numbers = f"-S split.num_known={count - left_out} -S split.num_unknown={left_out}"
+    return " ".join(["osr run -S split.protocol=random", numbers, *lists])
+
+
+def _accuracy(run: RunFiles) -> list[str]:
+    accuracy = run.metrics["closed_set"]["accuracy"]
+    if accuracy >= FEWEST_RIGHT:
+        return []
+    return [
+        f"{1 - accuracy:.0%} of the known test images are given a wrong class: do not use this as it is. The "
+        "table of known classes says which; more training, more images of these classes, or trained weights "
+        "may help."
+    ]
+
+
+def _accepts_unknowns(run: RunFiles) -> list[str]:
+    if run.has_unknowns:
+        rejected, whose = run.metrics["unknown_rejection"][run.detector], "unknown images"
+    elif run.estimated_classes:
+        rejected = run.estimate["unknown_rejection"][run.detector]
+        whose = "images of classes that were left out (an estimate)"
+    else:
+        return []
+    if rejected >= FEWEST_REJECTED:
+        return []
+    return [
+        f"{1 - rejected:.0%} of the {whose} were accepted as known by {run.detector}: do not use this as it "
+        "is. Another detector (plot.detector) or a smaller detectors.target_acceptance rejects more."
+    ]
+
+
+def _no_unknowns(run: RunFiles) -> list[str]:
+    if run.has_unknowns:
+        return []
+    if not run.estimated_classes:
+        return [
+            "No unknown image was tested, and there is no estimate of what is rejected: "
+            f"{run.why_no_estimate}."
+        ]
+    told = (
+        "No unknown image was tested: what is said of rejection is an estimate, from known classes that were "
+        "left out in turn."
+    )
+    if run.params.model.learns_features:
+        told += (
+            " The network was trained on these classes, too, so it is an upper bound and may be far too "
+            f"good; `{retrain_command(run)}` measures it with a network that never saw them."
+        )
+    found = [told]
+    own, heads = (run.estimate[key] for key in ("accuracy_of_trained_head", "accuracy"))
+    if own - heads > WORSE_HEAD:
+        found.append(
+            f"The heads that were fitted for the estimate classify {heads:.1%} of the images right, the "
+            f"trained one {own:.1%}: with the trained one more may be rejected than estimated."
+        )
+    missing = {name: why for name, why in run.estimate_file["left_out"].items() if name != run.detector}
+    return found + [f"No estimate for {name}: {why.rstrip('.')}." for name, why in missing.items()]

@@ -1,0 +1,158 @@
+"""A run without unknown images: what stage evaluate and stage plot make of it, and where it says estimate."""
+
+import json
+from pathlib import Path
+
+import finished_run
+import numpy as np
+import pytest
+from ruamel.yaml import YAML
+
+from osr.errors import InputError
+from osr.params import check_params
+from pipeline.plot import headline, plot, write_tables
+from pipeline.report import outcome
+from pipeline.report.leaderboard import columns
+from pipeline.report.page import write_report
+from pipeline.report.run_files import RunFiles
+from pipeline.report.verdicts import retrain_command, verdicts
+from pipeline.tracking.stage_run import Row
+from pipeline.workspace import stages
+from pipeline.workspace.files import read_json, write_json
+
+ROOT = Path(__file__).parents[1]
+
+
+def params_of(**evaluate):
+    content = finished_run.params_of(ROOT).model_dump(mode="json")
+    content["split"] |= {"protocol": "explicit"}
+    content["dataset"] |= {"name": "folder", "root": "..", "folder": "my <pets>"}
+    content["evaluate"] |= evaluate
+    content["plot"] |= {"vector": "none", "tsne_images": 60}
+    return check_params(content, source="params.yaml")
+
+
+PARAMS = params_of()
+
+
+@pytest.fixture(scope="module")
+def drawn(tmp_path_factory):
+    root = tmp_path_factory.mktemp("known")
+    with pytest.MonkeyPatch.context() as patch:
+        finished_run.make(root, patch, params=PARAMS, unknowns=False)
+        write_json(stages.STAGES["plot"].metrics, plot(PARAMS, Row()))
+        with (root / "params.yaml").open("w") as file:
+            YAML().dump(PARAMS.model_dump(mode="json"), file)
+    return root
+
+
+@pytest.fixture
+def run(drawn, monkeypatch):
+    monkeypatch.chdir(drawn)
+    return RunFiles(PARAMS)
+
+
+def test_what_needs_unknown_images_is_an_estimate_by_its_name_or_missing(run):
+    metrics = run.metrics
+    assert not {"auroc", "auoscr", "unknown_rejection", "prevalence", "oracle_unknown_rejection"} & set(
+        metrics
+    )
+    assert {"auroc", "auroc_low", "unknown_rejection", "known_acceptance"} <= set(metrics["estimate"])
+    assert set(metrics["estimate"]["auroc"]) == {"maxlogit", "energy"}
+    assert (metrics["estimate"]["folds"], metrics["estimate"]["classes"]) == (3, 3)
+    assert metrics["intervals"]["unknown_units"] == 0
+    numbers = headline(run)
+    assert not {"auroc", "unknown_rejection"} & set(numbers)
+    assert numbers["estimate_auroc"] == metrics["estimate"]["auroc"]["maxlogit"]
+
+
+def test_known_numbers_are_counted(run):
+    scores, theta = run.scores["score_maxlogit"], run.threshold
+    accepted = scores <= theta
+    assert run.metrics["known_acceptance"]["maxlogit"] == accepted.mean()
+    assert run.metrics["selective_accuracy"]["maxlogit"] == run.outputs.correct[accepted].mean()
+    assert run.metrics["closed_set"]["accuracy"] == run.outputs.correct.mean()
+    for name in ("known_acceptance", "selective_accuracy"):
+        low, value, high = (run.metrics[f"{name}{end}"]["maxlogit"] for end in ("_low", "", "_high"))
+        assert low < value < high or value in (0, 1)
+
+
+def test_figures_that_need_unknown_images_are_left_out(drawn):
+    pictures = {path.stem for path in (drawn / stages.FIGURES).glob("*.png")}
+    assert {"estimate_leaderboard", "estimate_classes", "scores_maxlogit", "confusion", "tsne"} <= pictures
+    assert not {"oscr", "roc", "precision_recall", "classes_unknown", "leaderboard"} & pictures
+    assert not any(name.startswith("gallery_accepted") for name in pictures)
+    assert "No unknown image" in (drawn / stages.CURVES / "none.txt").read_text()
+    assert (drawn / stages.LEADERBOARD / "estimate.md").is_file()
+    with pytest.raises(InputError, match="No unknown image was tested"):
+        columns(read_json(drawn / stages.STAGES["evaluate"].metrics))
+
+
+def test_the_page_is_titled_with_the_folder_and_its_classes_and_leads_with_what_can_be_decided(drawn):
+    page = (drawn / stages.REPORT).read_text()
+    assert "<title>Open-set run: my &lt;pets&gt;: cat, dog &lt;b&gt;&amp;" in page
+    assert "What you can decide from" in page
+    assert "AUROC (estimate)" in page
+    assert "<td>at most " in page
+    assert "osr run -S split.protocol=random" in page
+
+
+def test_the_outcome_calls_it_an_estimate(drawn, monkeypatch):
+    monkeypatch.chdir(drawn)
+    told = outcome.outcome()
+    assert "AUROC" not in told
+    assert "at most" in told
+    assert "an estimate, from known classes left out" in told
+
+
+def test_a_frozen_network_has_no_bound(run):
+    content = PARAMS.model_dump(mode="json")
+    content["model"]["backbone"] |= {"name": "resnet18", "weights": "pretrained", "frozen": True}
+    frozen = RunFiles(check_params(content, source="params.yaml"))
+    told = " ".join(verdicts(frozen))
+    assert "is an estimate" in told
+    assert "upper bound" not in told
+    assert "upper bound" in " ".join(verdicts(run))
+
+
+def test_plain_words_where_it_should_not_be_used(run, monkeypatch):
+    metrics = json.loads(stages.STAGES["evaluate"].metrics.read_text())
+    metrics["estimate"]["unknown_rejection"]["maxlogit"] = 0.12
+    metrics["closed_set"]["accuracy"] = 0.53
+    metrics["estimate"] |= {"accuracy": 0.5, "accuracy_of_trained_head": 0.9}
+    bad = RunFiles(PARAMS)
+    monkeypatch.setitem(bad.__dict__, "metrics", metrics)
+    told = " ".join(verdicts(bad))
+    assert "47% of the known test images are given a wrong class: do not use this as it is" in told
+    assert "88% of the images of classes that were left out (an estimate) were accepted as known" in told
+    assert "the trained one 90.0%" in told
+    assert not [text for text in verdicts(run) if "do not use" in text]
+
+
+def test_the_command_that_measures_it_is_valid(run):
+    command = retrain_command(run)
+    assert command == "osr run -S split.protocol=random -S split.num_known=2 -S split.num_unknown=1"
+    content = PARAMS.model_dump(mode="json")
+    content["split"] |= {"protocol": "random", "num_known": 2, "num_unknown": 1}
+    check_params(content, source="params.yaml")
+
+
+def test_without_an_estimate_the_reason_stands_there(tmp_path, monkeypatch):
+    params = params_of(estimate_folds=0)
+    finished_run.make(tmp_path, monkeypatch, params=params, unknowns=False)
+    stages.FIGURES.mkdir()
+    write_tables(RunFiles(params))
+    write_report(RunFiles(params), stages.REPORT)
+    with (tmp_path / "params.yaml").open("w") as file:
+        YAML().dump(params.model_dump(mode="json"), file)
+    assert "estimate" not in read_json(stages.STAGES["evaluate"].metrics)
+    for text in (stages.REPORT.read_text(), outcome.outcome(), (stages.LEADERBOARD / "none.txt").read_text()):
+        assert "evaluate.estimate_folds is 0" in text
+
+
+def test_a_second_evaluation_says_the_same(run, monkeypatch, tmp_path):
+    before = run.metrics
+    finished_run.make(tmp_path, monkeypatch, params=PARAMS, unknowns=False)
+    after = read_json(stages.STAGES["evaluate"].metrics)
+    assert after == before
+    assert np.load(stages.SCORES)["label"].min() >= 0
