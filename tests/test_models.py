@@ -553,7 +553,7 @@ def test_a_model_from_a_local_file_needs_that_file_no_more(tmp_path: Path) -> No
         (lambda d: d.pop("image_format"), "the key 'image_format' is missing"),
         (lambda d: d["image_format"].update(std=[0]), r"image_format.std\[0\] is 0, but must be above 0"),
         (lambda d: d["image_format"].update(mean=[0.1, 0.2]), "one number for each of 1 channels"),
-        (lambda d: d["image_format"].update(size=1 << 40), "image_format.size is .* at most 65536"),
+        (lambda d: d["image_format"].update(size=1 << 40), "image_format.size is .* at most 8192"),
         (lambda d: d.update(class_names="abc"), "class_names is 'abc', but must be a list"),
         (lambda d: d.update(class_names=["a", "b", "a"]), "each name once, not several times a"),
         (lambda d: d.update(class_names=["a", "b"]), "size mismatch for head"),

@@ -37,9 +37,11 @@ def known_outputs(model):
     return extract(model, images, index=rows, batch_size=8, device=CPU, title="test")
 
 
-def fitted(train):
+def fitted(train, **changes):
     settings = load_params(ROOT / "params.yaml").detectors
-    detectors = build_detectors(settings.model_copy(update={"enabled": ("maxlogit", "mahalanobis")}))
+    mahalanobis = settings.mahalanobis.model_copy(update=changes)
+    enabled = {"enabled": ("maxlogit", "mahalanobis"), "mahalanobis": mahalanobis}
+    detectors = build_detectors(settings.model_copy(update=enabled))
     return {name: detector.fit(train) for name, detector in detectors.items()}
 
 
@@ -54,19 +56,22 @@ def run(model, tmp_path, monkeypatch):
     """The files of a finished run in the working directory; the threshold accepts two thirds."""
     monkeypatch.chdir(tmp_path)
     shutil.copy(ROOT / "params.yaml", tmp_path)
-    for path in (WEIGHTS, CALIBRATOR, THRESHOLDS):
-        path.parent.mkdir(parents=True, exist_ok=True)
-    model.save(WEIGHTS)
+    write_run(tmp_path, model)
+    return tmp_path
+
+
+def write_run(root, model, **settings):
+    """The files of a run that judge images; `settings` are those of mahalanobis."""
+    model.save(root / WEIGHTS)
     train = known_outputs(model)
     fit = CalibrationFit(Temperature(2.0), "temperature", None, None, 30, 0.5, 0.4)
-    save_calibration(CALIBRATOR, fit, train.made_from)
+    save_calibration(root / CALIBRATOR, fit, train.made_from)
     thresholds, digests = {}, {}
-    for name, detector in fitted(train).items():
-        digests[name] = detector.save(DETECTORS / f"{name}.safetensors")
+    for name, detector in fitted(train, **settings).items():
+        digests[name] = detector.save(root / DETECTORS / f"{name}.safetensors")
         value = float(np.sort(detector.score(train))[19:21].mean())  # between two images
         thresholds[name] = Threshold(value, "acceptance", 2 / 3, 2 / 3, 30)
-    save_thresholds(THRESHOLDS, thresholds, digests, train.made_from)
-    return tmp_path
+    save_thresholds(root / THRESHOLDS, thresholds, digests, train.made_from)
 
 
 def load(name="maxlogit", batch_size=7):

@@ -14,18 +14,21 @@ from osr.settings.base import Count, Section, Share
 from osr.stored.files import checked, read_json, write_json
 from osr.stored.origin import Origin
 
+LARGEST = 1e100  # of what logits are multiplied by: their product stays finite
+Coefficient = Annotated[float, Field(ge=-LARGEST, le=LARGEST)]
+
 
 class TemperatureContent(Section):
     """Of a `Temperature`."""
 
-    temperature: Annotated[float, Field(gt=0)]
+    temperature: Annotated[float, Field(ge=1 / LARGEST, le=LARGEST)]
 
 
 class VectorContent(Section):
     """Of a `Vector`."""
 
-    scale: tuple[float, ...]
-    offset: tuple[float, ...]
+    scale: tuple[Coefficient, ...]
+    offset: tuple[Coefficient, ...]
 
     @model_validator(mode="after")
     def _one_per_class(self) -> Self:

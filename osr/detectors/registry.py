@@ -107,7 +107,7 @@ def _try(path: Path, detector: Detector, shape: tuple[int, int] | None) -> None:
                 odin=np.zeros((2, 1)),
             )
         )
-    except (InputError, KeyError, IndexError, RuntimeError, ValueError, TypeError) as error:
+    except (LookupError, RuntimeError, ValueError, TypeError, ArithmeticError, MemoryError) as error:
         raise damaged(path, f"{detector.name} cannot score with its arrays: {error}") from None
 
 

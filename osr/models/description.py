@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, Self
 
 from pydantic import Field, field_validator, model_validator
 
@@ -10,17 +10,22 @@ from osr.models.preprocess import ImageFormat
 from osr.models.settings import ModelSettings
 from osr.settings.base import Section
 
+MAX_SIZE = 8192  # pixels; building a network passes one such image through it
+MAX_WIDTH = 1 << 20  # of what is built before its weights show that it does not fit
+
 
 class FormatDescription(Section):
     """An `ImageFormat` in a file."""
 
-    size: Annotated[int, Field(ge=1, le=1 << 16)]
-    channels: Literal[1, 3]
+    size: Annotated[int, Field(ge=1, le=MAX_SIZE)]
+    channels: int
     mean: tuple[float, ...]
     std: tuple[Annotated[float, Field(gt=0)], ...]
 
     @model_validator(mode="after")
     def _one_per_channel(self) -> Self:
+        if self.channels not in (1, 3):
+            raise ValueError(f"image_format.channels is {self.channels}, but must be 1 or 3")
         for name in ("mean", "std"):
             if len(getattr(self, name)) != self.channels:
                 raise ValueError(
@@ -45,6 +50,17 @@ class Description(Section):
         if repeated := sorted({name for name in names if names.count(name) > 1}):
             raise ValueError(f"class_names must hold each name once, not several times {', '.join(repeated)}")
         return names
+
+    @field_validator("settings")
+    @classmethod
+    def _bounded(cls, settings: ModelSettings) -> ModelSettings:
+        for key, value in (
+            ("neck.width", settings.neck.width),
+            ("head.extra_classes", settings.head.extra_classes),
+        ):
+            if value > MAX_WIDTH:
+                raise ValueError(f"settings.{key} is {value}, but must be at most {MAX_WIDTH}")
+        return settings
 
     @property
     def format(self) -> ImageFormat:

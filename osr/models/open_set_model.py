@@ -112,12 +112,15 @@ class OpenSetModel(nn.Module):
         stored, state = read_tensors(path, "weights")
         description = checked(path, Description, stored.content)
         _check_code(path, description.settings.backbone.name, allow_code)
-        model = cls(
-            description.bare_settings,
-            description.format,
-            description.class_names,
-            made_from=stored.made_from,
-        )
+        try:
+            model = cls(
+                description.bare_settings,
+                description.format,
+                description.class_names,
+                made_from=stored.made_from,
+            )
+        except (ValueError, RuntimeError, TypeError, ArithmeticError, MemoryError) as error:
+            raise damaged(path, f"no network can be built of it: {error}") from error
         try:
             model.load_state_dict(state)
         except RuntimeError as error:  # it names each weight in a line
