@@ -10,9 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from osr.errors import InputError
+from osr.stored.files import damaged, file_digest, read_json, write_json
+from osr.stored.origin import Origin
 
 UNKNOWN = -1
 BACKGROUND = -2
+DESCRIPTION = "outputs.json"
 
 FloatArray = NDArray[np.float32]
 IntArray = NDArray[np.int64]
@@ -31,6 +34,7 @@ class Outputs:
         bias: (K,) float32 of the head; zeros for a head without bias.
         extra_logits: (N, E) float32 of extra classes that stand for *not known*; none if not given.
         odin: (N, 1) float64, the score of `osr.detectors.odin`; (N, 0) where it was not asked for.
+        made_from: digests of the weights that gave them and of the split; of neither where nobody knows.
 
     Raises:
         InputError: shapes disagree, a label is outside -2..K-1, or a value is NaN or infinite.
@@ -44,6 +48,7 @@ class Outputs:
     bias: FloatArray
     extra_logits: FloatArray = field(default_factory=lambda: np.empty((0, 0), np.float32))
     odin: NDArray[np.float64] = field(default_factory=lambda: np.empty((0, 0)))
+    made_from: Origin = field(default=Origin(), kw_only=True)
 
     def __post_init__(self) -> None:
         num_images, num_classes = self.logits.shape
@@ -94,25 +99,42 @@ class Outputs:
         return replace(self, **{name: getattr(self, name)[rows] for name in names})
 
     def save(self, folder: Path) -> None:
-        """Write one .npy file per array into `folder`, which is created."""
+        """Write one .npy file per array, and outputs.json about them, into `folder`, which is created."""
         folder.mkdir(parents=True, exist_ok=True)
-        for array in fields(self):
-            np.save(folder / f"{array.name}.npy", getattr(self, array.name), allow_pickle=False)
+        digests = {}
+        for name, path in _files(folder).items():
+            np.save(path, getattr(self, name), allow_pickle=False)
+            digests[path.name] = file_digest(path)
+        write_json(folder / DESCRIPTION, "outputs", digests, self.made_from)
 
     @classmethod
     def load(cls, folder: Path) -> Self:
         """Read what `save` wrote, memory-mapped; never runs stored code.
 
         Raises:
-            InputError: a file is missing.
+            InputError: a file is missing, damaged, or was changed.
         """
-        arrays = {}
-        for array in fields(cls):
-            path = folder / f"{array.name}.npy"
+        stored, arrays = read_json(folder / DESCRIPTION, "outputs"), {}
+        for name, path in _files(folder).items():
             if not path.is_file():
                 raise InputError(f"{path} is missing: run `dvc repro` to make it.")
-            arrays[array.name] = np.load(path, mmap_mode="r", allow_pickle=False)
-        return cls(**arrays)
+            if file_digest(path) != stored.content.get(path.name):
+                raise damaged(path, f"not what {DESCRIPTION} beside it names")
+            try:
+                arrays[name] = np.load(path, mmap_mode="r", allow_pickle=False)
+            except (OSError, ValueError, EOFError) as error:
+                raise damaged(path, str(error)) from None
+        try:
+            return cls(**arrays, made_from=stored.made_from)
+        except ValueError as error:
+            raise damaged(folder, str(error)) from None
+
+
+def _files(folder: Path) -> dict[str, Path]:
+    """The file of each array."""
+    return {
+        array.name: folder / f"{array.name}.npy" for array in fields(Outputs) if array.name != "made_from"
+    }
 
 
 def _all_finite(array: NDArray[Any], chunk: int = 1 << 16) -> bool:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from osr.calibration.calibrators import Temperature, fit_calibration
+from osr.calibration.files import save_calibration
 from osr.metrics.decisions import closed_set_metrics
 from osr.params import Params
 from pipeline.entry import Metrics, logger, run_stage
 from pipeline.inference import extract_part
 from pipeline.tracking.stage_run import Row
-from pipeline.workspace.files import write_json
 from pipeline.workspace.stages import CALIBRATOR, VAL_OUTPUTS
 
 
@@ -29,7 +29,7 @@ def calibrate(params: Params, _row: Row) -> Metrics:
         logger.warning("calibrate: %s is not used: %s.", fit.asked, fit.not_used)
     if fit.at_bound:
         logger.warning("calibrate: %s is used at the bound that is set: %s.", fit.asked, fit.at_bound)
-    write_json(CALIBRATOR, fit.to_json())
+    save_calibration(CALIBRATOR, fit, outputs.made_from)
     quality = {
         when: closed_set_metrics(logits, outputs.labels, temperature=1.0, bins=settings.ece_bins)
         for when, logits in (("before", outputs.logits), ("after", fit.calibration.apply(outputs.logits)))

@@ -95,9 +95,23 @@ def _predict(command: Parser) -> None:
     add = command.add_argument
     add("paths", nargs="+", type=Path, metavar="PATH", help="an image, or a folder of images")
     add("--detector", metavar="NAME", help="one of detectors.enabled; otherwise plot.detector")
-    add("--threshold", type=float, metavar="SCORE", help="scores above are unknown; otherwise the fitted one")
+    add(
+        "--threshold",
+        type=_number,
+        metavar="SCORE",
+        help="scores above are unknown; otherwise the fitted one",
+    )
+    told = "import this class for a network of somebody's own; otherwise that of params.yaml alone"
+    add("--allow-code", metavar="MODULE:CLASS", help=told)
     add("--format", choices=("csv", "json"), default="csv", help="of the verdicts (%(default)s)")
     add("--output", type=Path, metavar="FILE", help="write there instead of standard output")
+
+
+def _number(text: str) -> float:
+    value = float(text)
+    if value != value:
+        raise argparse.ArgumentTypeError(f"must be a number, not {text}")
+    return value
 
 
 def _compare(command: Parser) -> None:

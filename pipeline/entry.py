@@ -47,7 +47,7 @@ def run_stage(name: str, body: Body, description: str | None) -> None:
         with stage_run(name, params) as row:
             check_stamps(name)
             metrics = body(params, row)
-            write_stamp(name)
+            write_stamp(name, metrics)
             write_json(STAGES[name].metrics, metrics)
     except InputError as error:
         restore_outputs(name)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,23 +15,33 @@ from osr.metrics.settings import EvaluateSettings
 from osr.metrics.thresholds import Threshold, threshold_like
 from osr.outputs import IntArray, Outputs
 from osr.splits.split import Split
-from pipeline.workspace.files import read_json, write_json
-from pipeline.workspace.stages import BACKGROUND_OUTPUTS, ESTIMATE, THRESHOLDS, TRAIN_OUTPUTS, VAL_OUTPUTS
+from osr.stored.files import write_json
+from osr.stored.origin import Origin
+from pipeline.workspace.stages import BACKGROUND_OUTPUTS, ESTIMATE, TRAIN_OUTPUTS, VAL_OUTPUTS
+from pipeline.workspace.stamps import check
 
 if TYPE_CHECKING:
     from osr.detectors.base import Detector
 
 
 def estimate(
-    test: Outputs, detectors: Mapping[str, Detector], split: Split, settings: EvaluateSettings
+    test: Outputs,
+    detectors: Mapping[str, Detector],
+    fit: Threshold,
+    *,
+    split: Split,
+    settings: EvaluateSettings,
+    made_from: Origin,
 ) -> dict[str, Any]:
     """Write each class's fate when left out, or why there is none; return the metrics, all of them estimates.
 
     Args:
         test: outputs of the test images, all of known classes.
         detectors: as stage fit-openmax has fitted them.
+        fit: the threshold of any of them; all have one rule and target.
         split: the classes and groups.
         settings: the section `evaluate`.
+        made_from: what the test scores are made from.
     """
     from osr.estimation.folds import FEWEST_CLASSES
     from osr.estimation.rejection import Stored, estimate_rejection
@@ -41,10 +52,15 @@ def estimate(
             if settings.estimate_folds == 0
             else f"with {len(split.known)} known classes none can be left out"
         )
-        write_json(ESTIMATE, {"reason": reason})
+        write_json(ESTIMATE, "estimate", {"reason": reason}, made_from)
         return {}
-    val = Outputs.load(VAL_OUTPUTS)
-    fit = Threshold(**next(iter(read_json(THRESHOLDS).values())))  # all detectors have one rule and target
+
+    def stored(path: Path) -> Outputs:
+        found = Outputs.load(path)
+        check(path, found.made_from, test.made_from)
+        return found
+
+    val = stored(VAL_OUTPUTS)
     groups = groups_of(split, val)
 
     def threshold_of(
@@ -52,9 +68,9 @@ def estimate(
     ) -> Threshold:
         return threshold_like(fit, scores, background, None if groups is None else groups[rows])
 
-    background = Outputs.load(BACKGROUND_OUTPUTS) if fit.rule == "background" else None
+    background = stored(BACKGROUND_OUTPUTS) if fit.rule == "background" else None
     found = estimate_rejection(
-        Stored(Outputs.load(TRAIN_OUTPUTS), val, test, background),
+        Stored(stored(TRAIN_OUTPUTS), val, test, background),
         detectors,
         threshold_of=threshold_of,
         names=split.known_names,
@@ -63,6 +79,7 @@ def estimate(
     )
     write_json(
         ESTIMATE,
+        "estimate",
         {
             "folds": found.num_folds,
             "left_out": dict(found.left_out),
@@ -71,6 +88,7 @@ def estimate(
                 for name, rows in found.classes.items()
             },
         },
+        made_from,
     )
     heads = {"accuracy": found.accuracy, "accuracy_of_trained_head": found.accuracy_of_head}
     sizes = {"folds": found.num_folds, "classes": len(split.known)}

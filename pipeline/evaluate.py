@@ -10,24 +10,26 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from osr.calibration.calibrators import read_calibration
+from osr.calibration.files import load_calibration
 from osr.metrics.class_tables import Tables, class_tables, source_metrics, worst_classes
 from osr.metrics.groups import Groups, groups_of
 from osr.metrics.intervals import by_metric, drawn_units
 from osr.metrics.judged import Judged, closed_set, decision_metrics, detector_metrics, known_metrics
+from osr.metrics.threshold_files import load_thresholds
 from osr.metrics.thresholds import conformal_p_values
 from osr.outputs import Outputs
 from osr.params import Params
 from osr.splits.split import Split
+from osr.stored.arrays import read_arrays, write_arrays
+from osr.stored.files import damaged, write_json
+from osr.stored.origin import Origin
 from pipeline.entry import Metrics, run_stage
 from pipeline.estimate import estimate
 from pipeline.inference import extract_part, load_detectors
 from pipeline.tracking.stage_run import Row
-from pipeline.workspace.files import read_json, write_json
 from pipeline.workspace.stages import (
     CALIBRATOR,
     CONFUSION,
-    EVALUATION,
     PER_CLASS,
     PER_CLASS_TABLE,
     SCORES,
@@ -37,6 +39,7 @@ from pipeline.workspace.stages import (
     VAL_OUTPUTS,
     VAL_SCORES,
 )
+from pipeline.workspace.stamps import check
 
 if TYPE_CHECKING:
     from osr.detectors.base import Detector
@@ -48,17 +51,27 @@ def evaluate(params: Params, _row: Row) -> Metrics:
     """Write test outputs, scores per image and confusion matrices; return every metric."""
     outputs = extract_part("test", params)
     outputs.save(TEST_OUTPUTS)
-    thresholds = {name: float(fit["value"]) for name, fit in read_json(THRESHOLDS).items()}
-    detectors = load_detectors(params.detectors.enabled)
+    limits, stored = load_thresholds(THRESHOLDS), load_calibration(CALIBRATOR)
+    for path, made_from in ((THRESHOLDS, limits.made_from), (CALIBRATOR, stored.made_from)):
+        check(path, made_from, outputs.made_from)
+    made_from = Origin(
+        split=outputs.made_from.split,
+        weights=outputs.made_from.weights,
+        calibration=stored.digest,
+        thresholds=limits.digest,
+    )
+    thresholds = {name: fit.value for name, fit in limits.of.items()}
+    detectors = load_detectors(params.detectors.enabled, limits)
     split = Split.load(SPLIT)
     groups = Groups.of(groups_of(split, outputs), outputs.labels)
     judged = {name: Judged(outputs, detector.score(outputs), groups) for name, detector in detectors.items()}
     decisions = own_decisions(detectors, outputs)
-    save_scores(judged, decisions, split)
+    save_scores(judged, decisions, split, made_from)
     confusions: dict[str, NDArray[np.int64]] = {
         name: test.confusion(thresholds[name]) for name, test in judged.items()
     }
-    write_json(CONFUSION, {name: matrix.tolist() for name, matrix in confusions.items()})
+    matrices = {name: matrix.tolist() for name, matrix in confusions.items()}
+    write_json(CONFUSION, "confusion", matrices, made_from)
     has_unknowns = bool((outputs.labels < 0).any())
     per_detector: dict[str, dict[str, float]] = {
         name: detector_metrics(test, confusions[name], params.evaluate)
@@ -74,19 +87,27 @@ def evaluate(params: Params, _row: Row) -> Metrics:
     }
     verdicts = {name: decision_metrics(outputs, classes) for name, classes in decisions.items()}
     decided = by_metric(verdicts) if verdicts else {}
-    calibration = read_calibration(read_json(CALIBRATOR))
     scores: dict[str, Scores] = {name: test.scores for name, test in judged.items()}
     tables = class_tables(outputs, scores, confusions=confusions, thresholds=thresholds, split=split)
-    write_class_tables(tables)
+    write_class_tables(tables, made_from)
     by_source = source_metrics(outputs, scores, thresholds=thresholds, split=split, settings=params.evaluate)
+    estimated = {}
+    if not has_unknowns:
+        fit = next(iter(limits.of.values()))
+        estimated = estimate(
+            outputs, detectors, fit, split=split, settings=params.evaluate, made_from=made_from
+        )
     return {
         **metrics,
         **decided,
-        "closed_set": {**accuracy, **closed_set(outputs, calibration, bins=params.calibrate.ece_bins)},
+        "closed_set": {
+            **accuracy,
+            **closed_set(outputs, stored.fit.calibration, bins=params.calibrate.ece_bins),
+        },
         "per_class": worst_classes(tables),
         "intervals": drawn_units(outputs.labels, groups),
         **({"sources": by_source} if by_source else {}),
-        **({} if has_unknowns else estimate(outputs, detectors, split, params.evaluate)),
+        **estimated,
     }
 
 
@@ -102,40 +123,55 @@ def own_decisions(detectors: Mapping[str, Detector], outputs: Outputs) -> dict[s
 
 
 def save_scores(
-    judged: Mapping[str, Judged], decisions: Mapping[str, NDArray[np.int64]], split: Split
+    judged: Mapping[str, Judged],
+    decisions: Mapping[str, NDArray[np.int64]],
+    split: Split,
+    made_from: Origin,
 ) -> None:
     """Write what each detector says of every test image, and the image's group where there are groups."""
     outputs = next(iter(judged.values())).outputs
     groups = groups_of(split, outputs)
-    EVALUATION.mkdir(parents=True, exist_ok=True)
-    np.savez(
-        SCORES,
-        allow_pickle=False,
-        index=outputs.index,
-        label=outputs.labels,
-        prediction=outputs.predictions,
+    val_groups = None
+    if groups is not None:
+        val = Outputs.load(VAL_OUTPUTS)
+        check(VAL_OUTPUTS, val.made_from, outputs.made_from)
+        val_groups = groups_of(split, val)
+    arrays = {
+        "index": outputs.index,
+        "label": outputs.labels,
+        "prediction": outputs.predictions,
         **{f"score_{name}": test.scores for name, test in judged.items()},
         **({} if groups is None else {"group": groups}),
-        **p_values(judged, None if groups is None else groups_of(split, Outputs.load(VAL_OUTPUTS))),
+        **p_values(judged, val_groups, made_from),
         **{f"decision_{name}": classes for name, classes in decisions.items()},
-    )
+    }
+    write_arrays(SCORES, "test scores", {}, made_from, arrays)
 
 
-def p_values(judged: Mapping[str, Judged], val_groups: NDArray[np.int64] | None) -> dict[str, Scores]:
+def p_values(
+    judged: Mapping[str, Judged], val_groups: NDArray[np.int64] | None, made_from: Origin
+) -> dict[str, Scores]:
     """p_value_<detector>: (N,) float64, conformal among the stored scores of the validation knowns.
 
     Args:
         judged: the test images, per detector.
         val_groups: (n,) of the validation knowns; None where each stands for itself.
+        made_from: what the test scores are made from.
+
+    Raises:
+        InputError: the stored scores are of another run, or lack a detector.
     """
-    with np.load(VAL_SCORES, allow_pickle=False) as stored:
-        return {
-            f"p_value_{name}": conformal_p_values(stored[name], test.scores, groups=val_groups)
-            for name, test in judged.items()
-        }
+    header, stored = read_arrays(VAL_SCORES, "validation scores")
+    check(VAL_SCORES, header.made_from, made_from.only("split", "weights", "thresholds"))
+    if missing := judged.keys() - stored.keys():
+        raise damaged(VAL_SCORES, f"it holds no {', '.join(sorted(missing))}")
+    return {
+        f"p_value_{name}": conformal_p_values(stored[name], test.scores, groups=val_groups)
+        for name, test in judged.items()
+    }
 
 
-def write_class_tables(tables: Mapping[str, Tables]) -> None:
+def write_class_tables(tables: Mapping[str, Tables], made_from: Origin) -> None:
     """The rows as JSON for the stages that follow and as one CSV for people."""
     rows = {
         group: [
@@ -143,7 +179,7 @@ def write_class_tables(tables: Mapping[str, Tables]) -> None:
         ]
         for position, group in enumerate(("known", "unknown"))
     }
-    write_json(PER_CLASS, rows)
+    write_json(PER_CLASS, "class tables", rows, made_from)
     columns = dict.fromkeys(key for group in rows.values() for row in group for key in row)
     with PER_CLASS_TABLE.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, ["group", *columns], lineterminator="\n")

@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
-
 import numpy as np
 from numpy.typing import NDArray
 
 from osr.detectors.settings import DetectorsSettings
 from osr.metrics.groups import groups_of
+from osr.metrics.threshold_files import save_thresholds
 from osr.metrics.thresholds import Threshold, fit_background_threshold, fit_threshold
 from osr.outputs import Outputs
 from osr.params import Params
 from osr.splits.split import Split
+from osr.stored.arrays import write_arrays
 from pipeline.entry import Metrics, run_stage
 from pipeline.inference import extract_part
 from pipeline.tracking.stage_run import Row
-from pipeline.workspace.files import write_json
 from pipeline.workspace.stages import (
     BACKGROUND_OUTPUTS,
     DETECTORS,
@@ -41,17 +40,18 @@ def fit_openmax(params: Params, _row: Row) -> Metrics:
     if background is not None:
         background.save(BACKGROUND_OUTPUTS)
     groups, scores = groups_of(Split.load(SPLIT), val), dict[str, Scores]()
-    thresholds = {}
+    thresholds, digests = dict[str, Threshold](), dict[str, str]()
     for name, detector in build_detectors(settings).items():
-        detector.fit(train).save(DETECTORS / f"{name}.safetensors")
+        digests[name] = detector.fit(train).save(DETECTORS / f"{name}.safetensors")
         scores[name] = detector.score(val)
         not_known = None if background is None else detector.score(background)
-        thresholds[name] = asdict(threshold_of(scores[name], not_known, settings, groups))
-    write_json(THRESHOLDS, thresholds)
-    np.savez(VAL_SCORES, allow_pickle=False, **scores)
+        thresholds[name] = threshold_of(scores[name], not_known, settings, groups)
+    digest = save_thresholds(THRESHOLDS, thresholds, digests, train.made_from)
+    made_from = train.made_from.model_copy(update={"thresholds": digest})
+    write_arrays(VAL_SCORES, "validation scores", {}, made_from, scores)
     return {
-        "threshold": {name: fit["value"] for name, fit in thresholds.items()},
-        "val_known_acceptance": {name: fit["acceptance"] for name, fit in thresholds.items()},
+        "threshold": {name: fit.value for name, fit in thresholds.items()},
+        "val_known_acceptance": {name: fit.acceptance for name, fit in thresholds.items()},
         "train_correct_fraction": float(train.correct.mean()),
     }
 

@@ -8,11 +8,14 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
+from osr.metrics.threshold_files import StoredThresholds
 from osr.outputs import BACKGROUND, Outputs
 from osr.params import Params
 from osr.splits.split import Split
+from osr.stored.origin import Origin
 from pipeline.images import open_part
 from pipeline.workspace.stages import DETECTORS, SPLIT, WEIGHTS
+from pipeline.workspace.stamps import check
 
 if TYPE_CHECKING:
     from osr.detectors.base import Detector
@@ -39,7 +42,8 @@ def extract_part(part: str, params: Params, *, odin: bool = True) -> Outputs:
         "test": split.test,
         "background": split.val[split.labels[split.val] == BACKGROUND],
     }[part]
-    model = OpenSetModel.load(WEIGHTS)
+    model = OpenSetModel.load(WEIGHTS, allow_code=params.model.backbone.name)
+    check(WEIGHTS, model.made_from, Origin(split=split.digest))
     return extract(
         model,
         open_part(split, rows, size=model.image_format.size, num_workers=params.train.num_workers),
@@ -51,12 +55,22 @@ def extract_part(part: str, params: Params, *, odin: bool = True) -> Outputs:
     )
 
 
-def load_detectors(names: Iterable[str]) -> dict[str, Detector]:
+def load_detectors(names: Iterable[str], thresholds: StoredThresholds) -> dict[str, Detector]:
     """What stage fit-openmax has fitted, by name.
 
+    Args:
+        names: which.
+        thresholds: of the same run.
+
     Raises:
-        InputError: a file is missing, or no detector of this version.
+        InputError: a file is missing, no detector of this version, or of another run than the thresholds.
     """
     from osr.detectors.registry import load_detector
 
-    return {name: load_detector(DETECTORS / f"{name}.safetensors") for name in names}
+    detectors = {}
+    for name in names:
+        path = DETECTORS / f"{name}.safetensors"
+        detectors[name] = load_detector(path)
+        check(path, detectors[name].made_from, thresholds.made_from)
+        thresholds.check_detector(path, name, detectors[name].digest)
+    return detectors

@@ -25,6 +25,7 @@ from osr.models.preprocess import format_for
 from osr.outputs import BACKGROUND, IntArray
 from osr.params import Params, load_params
 from osr.splits.split import Split
+from osr.stored.origin import Origin
 from osr.training.loop import EpochCallback, History, train
 from osr.training.state import Progress
 from pipeline.entry import Metrics, logger, run_stage
@@ -86,7 +87,8 @@ def fit(params: Params, on_epoch: EpochCallback) -> tuple[OpenSetModel, Progress
         logger.info("train: going on with an interrupted training")
     torch.manual_seed(hash_seed(params.train.seed, -1))  # the initial weights
     image_format = format_for(params.model, sample_images(split.train, params.model.image_size))
-    model = OpenSetModel(params.model, image_format, split.known_names)
+    made_from = Origin(split=split.digest)
+    model = OpenSetModel(params.model, image_format, split.known_names, made_from=made_from)
 
     def part(rows: IntArray) -> Images:
         return open_part(split, rows, size=image_format.size, num_workers=params.train.num_workers)

@@ -1,18 +1,26 @@
 """A small finished run on disk, of made-up features and images, for tests of what is made from results."""
 
+from dataclasses import replace
+
 import numpy as np
 from ruamel.yaml import YAML
 
 from osr.calibration.calibrators import CalibrationFit, Temperature
+from osr.calibration.files import save_calibration
 from osr.detectors.registry import build_detectors
+from osr.metrics.threshold_files import save_thresholds
 from osr.metrics.thresholds import fit_threshold
 from osr.outputs import Outputs
 from osr.params import check_params
 from osr.splits.split import Split
+from osr.stored.arrays import write_arrays
+from osr.stored.files import read_plain_json
+from osr.stored.origin import Origin
 from pipeline import evaluate
 from pipeline.tracking.stage_run import Row
 from pipeline.workspace import stages
 from pipeline.workspace.files import write_json
+from pipeline.workspace.stamps import write_stamp
 
 NAMES = ("cat", 'dog <b>&"', "owl", "fox", "eel")
 PER_CLASS = 40  # in each part; the first three classes are known, the last two unknown
@@ -81,20 +89,31 @@ def make(root, monkeypatch, *, params, duplicates=False, unknowns=True):
     write_json(
         stages.STAGES["train"].metrics, {"best": {"epoch": 2, "val_accuracy": 0.7}, "parameters": 1234}
     )
+    weights = write_arrays(stages.WEIGHTS, "weights", {}, Origin(split=split.digest), {"w": np.ones(2)})
+    write_stamp("train", read_plain_json(stages.STAGES["train"].metrics))
+    made_from = Origin(split=split.digest, weights=weights)
     fit = CalibrationFit(Temperature(1.5), "temperature", None, None, 120, 0.5, 0.4)
-    write_json(stages.CALIBRATOR, fit.to_json())
+    save_calibration(stages.CALIBRATOR, fit, made_from)
     validation = outputs_of(split, split.val)
     scores = {name: Negative(name).score(validation) for name in params.detectors.enabled}
-    fits = {name: vars(fit_threshold(values, target_acceptance=0.95)) for name, values in scores.items()}
-    np.savez(stages.VAL_SCORES, allow_pickle=False, **scores)
-    write_json(stages.THRESHOLDS, fits)
-    monkeypatch.setattr(evaluate, "extract_part", lambda part, _params: outputs_of(split, split.rows(part)))
-    monkeypatch.setattr(evaluate, "load_detectors", lambda names: {name: Negative(name) for name in names})
+    fits = {name: fit_threshold(values, target_acceptance=0.95) for name, values in scores.items()}
+    digest = save_thresholds(stages.THRESHOLDS, fits, dict.fromkeys(fits, "0" * 16), made_from)
+    scored = made_from.model_copy(update={"thresholds": digest})
+    write_arrays(stages.VAL_SCORES, "validation scores", {}, scored, scores)
+    monkeypatch.setattr(
+        evaluate,
+        "extract_part",
+        lambda part, _params: replace(outputs_of(split, split.rows(part)), made_from=made_from),
+    )
+    detectors = {name: Negative(name) for name in params.detectors.enabled}
     if not unknowns:  # the estimate fits detectors anew, so that they must be real ones
-        outputs_of(split, split.train).save(stages.TRAIN_OUTPUTS)
-        validation.save(stages.VAL_OUTPUTS)
-        monkeypatch.setattr(evaluate, "load_detectors", lambda _names: build_detectors(params.detectors))
-    write_json(stages.STAGES["evaluate"].metrics, evaluate.evaluate(params, Row()))
+        replace(outputs_of(split, split.train), made_from=made_from).save(stages.TRAIN_OUTPUTS)
+        replace(validation, made_from=made_from).save(stages.VAL_OUTPUTS)
+        detectors = build_detectors(params.detectors)
+    monkeypatch.setattr(evaluate, "load_detectors", lambda _names, _limits: detectors)
+    metrics = evaluate.evaluate(params, Row())
+    write_stamp("evaluate", metrics)
+    write_json(stages.STAGES["evaluate"].metrics, metrics)
 
 
 def params_of(root):

@@ -18,6 +18,8 @@ from scipy import stats
 
 from osr.errors import InputError
 from osr.params import check_params, flatten, load_params
+from osr.stored.arrays import write_arrays
+from osr.stored.origin import Origin
 from pipeline import cli
 from pipeline.comparing.diagram import write_diagram
 from pipeline.comparing.grouping import ENTRY_POINT, Method, by_task, differing
@@ -27,6 +29,7 @@ from pipeline.comparing.tables import latex_escape, short_keys, to_latex, to_mar
 from pipeline.tracking.finished_rows import finished_rows, rows_of_client, rows_of_file
 from pipeline.tracking.results import DIGEST, Result, read_store, select
 from pipeline.tracking.store import Store, connect
+from pipeline.workspace.stages import SCORES
 
 ROOT = Path(__file__).parents[1]
 DEFAULTS = {key: str(value) for key, value in flatten(load_params(ROOT / "params.yaml")).items()}
@@ -561,12 +564,8 @@ def test_files_of_the_present_run_compare_detectors_on_the_same_images(tmp_path,
     for folder in ("metrics", "artifacts/split", "artifacts/evaluation"):
         Path(folder).mkdir(parents=True)
     Path("artifacts/split/split.json").write_text('{"digest": "abc"}')
-    np.savez(
-        "artifacts/evaluation/scores.npz",
-        label=label,
-        prediction=label,
-        **{f"score_{k}": v for k, v in scores.items()},
-    )
+    arrays = {"label": label, "prediction": label, **{f"score_{k}": v for k, v in scores.items()}}
+    write_arrays(SCORES, "test scores", {}, Origin(), arrays)
     metrics = {
         "auroc": {"good": 0.92, "twin": 0.919, "bad": 0.5},
         "closed_set": {"accuracy": 1.0, "nll": None},

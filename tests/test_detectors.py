@@ -148,15 +148,19 @@ def test_inputs_stay_and_refitting_gives_the_same(name: str) -> None:
 
 
 def test_a_file_gives_the_same_bits(fitted: Detector, tmp_path: Path) -> None:
-    fitted.save(tmp_path / "one")
-    fitted.save(tmp_path / "two")
-    loaded = load_detector(tmp_path / "one")
+    one, two, three = (tmp_path / folder / fitted.name for folder in ("one", "two", "three"))
+    assert fitted.save(one) == fitted.save(two) == fitted.digest
+    loaded = load_detector(one)
+    assert loaded.digest == fitted.digest
     assert type(loaded) is type(fitted)
     assert loaded.settings() == fitted.settings()
     assert_array_equal(loaded.score(known(1)), fitted.score(known(1)))
-    loaded.save(tmp_path / "three")
-    assert len({(tmp_path / name).read_bytes() for name in ("one", "two", "three")}) == 1
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["one", "three", "two"]
+    loaded.save(three)
+    assert len({path.read_bytes() for path in (one, two, three)}) == 1
+    assert [path.name for path in one.parent.iterdir()] == [fitted.name]
+    one.rename(one.with_name("other"))
+    with pytest.raises(InputError, match=f"holds detector {fitted.name}: its name must be {fitted.name}"):
+        load_detector(one.with_name("other"))
 
 
 def test_another_process_writes_the_same_bytes(tmp_path: Path) -> None:

@@ -1,6 +1,5 @@
 """Backbones by name, the open-set model around them, its file, and what stands before it."""
 
-import json
 import os
 import pickle
 import struct
@@ -12,8 +11,8 @@ import numpy as np
 import pytest
 import torch
 from numpy.testing import assert_allclose
-from safetensors import safe_open
 from safetensors.torch import load_file, save_file
+from tampering import rewrite
 from torch import Tensor, nn
 
 from osr.errors import InputError
@@ -344,7 +343,11 @@ def test_a_class_of_the_user_is_a_backbone(tmp_path: Path) -> None:
     logits, features = model(pictures(4))
     assert features.shape == (4, 7)
     model.save(tmp_path / "model.safetensors")
-    assert torch.equal(OpenSetModel.load(tmp_path / "model.safetensors")(pictures(4))[0], logits)
+    for allowed in (None, "other:Tiny", __name__):
+        with pytest.raises(InputError, match=f"needs code .* '{__name__}:Tiny', and importing"):
+            OpenSetModel.load(tmp_path / "model.safetensors", allow_code=allowed)
+    loaded = OpenSetModel.load(tmp_path / "model.safetensors", allow_code=f"{__name__}:Tiny")
+    assert torch.equal(loaded(pictures(4))[0], logits)
     assert format_for(
         model_settings(backbone=f"{__name__}:Tiny", weights="f"), np.ones((2, 8, 8, 1), np.uint8)
     )
@@ -542,43 +545,65 @@ def test_a_model_from_a_local_file_needs_that_file_no_more(tmp_path: Path) -> No
     assert torch.equal(model(pictures(2))[0], loaded(pictures(2))[0])
 
 
-def test_a_file_of_another_version(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        (lambda d: d["settings"]["head"].pop("bias"), "the key 'settings.head.bias' is missing"),
+        (lambda d: d["settings"]["head"].update(odd=1), "unknown key 'settings.head.odd'"),
+        (lambda d: d.pop("image_format"), "the key 'image_format' is missing"),
+        (lambda d: d["image_format"].update(std=[0]), r"image_format.std\[0\] is 0, but must be above 0"),
+        (lambda d: d["image_format"].update(mean=[0.1, 0.2]), "one number for each of 1 channels"),
+        (lambda d: d["image_format"].update(size=1 << 40), "image_format.size is .* at most 8192"),
+        (lambda d: d.update(class_names="abc"), "class_names is 'abc', but must be a list"),
+        (lambda d: d.update(class_names=["a", "b", "a"]), "each name once, not several times a"),
+        (lambda d: d.update(class_names=["a", "b"]), "size mismatch for head"),
+    ],
+)
+def test_a_file_of_another_version(change: Callable[[dict], None], sentence: str, tmp_path: Path) -> None:
     path = tmp_path / "model.safetensors"
-    model = build()
-    model.save(path)
-    with safe_open(path, framework="pt") as file:
-        description = json.loads(file.metadata()["osr"])
-    changes = (
-        (lambda d: d["settings"]["head"].pop("bias"), "other settings: model.head.bias"),
-        (lambda d: d["settings"]["head"].update(odd=1), "other settings: model.head.odd"),
-        (lambda d: d.pop("image_format"), "it lacks 'image_format'"),
-    )
-    for change, sentence in changes:
-        altered = json.loads(json.dumps(description))
-        change(altered)
-        save_file(model.state_dict(), path, metadata={"osr": json.dumps(altered)})
-        with pytest.raises(InputError, match=rf"by another version of osr .*\({sentence}\): run `dvc repro"):
-            OpenSetModel.load(path)
-    altered = {name: tensor[:1] for name, tensor in model.state_dict().items() if name == "head.weight"}
-    save_file(model.state_dict() | altered, path, metadata={"osr": json.dumps(description)})
-    with pytest.raises(InputError, match=r"by another version of osr .*\(size mismatch for head\.weight: "):
+    build().save(path)
+    rewrite(path, change)
+    with pytest.raises(InputError, match=rf"model.safetensors .*another version of osr.*{sentence}"):
+        OpenSetModel.load(path)
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        (lambda s: s.pop("head.weight"), "Missing key"),
+        (lambda s: s.update(odd=torch.ones(2)), "Unexpected key"),
+        (lambda s: s.update({"head.weight": s["head.weight"][:1]}), "size mismatch for head.weight"),
+        (
+            lambda s: s.update({"head.weight": s["head.weight"].int()}),
+            "weight holds torch.int32, but must",
+        ),
+        (lambda s: s["head.weight"].fill_(float("nan")), "head.weight holds values that are not finite"),
+    ],
+)
+def test_weights_of_another_kind(change: Callable[[dict], None], sentence: str, tmp_path: Path) -> None:
+    path = tmp_path / "model.safetensors"
+    build().save(path)
+    rewrite(path, change_arrays=change)
+    with pytest.raises(InputError, match=rf"model.safetensors .*{sentence}"):
         OpenSetModel.load(path)
 
 
 def test_a_file_that_is_no_model(tmp_path: Path) -> None:
     path = tmp_path / "model.safetensors"
-    with pytest.raises(InputError, match="is missing: run `dvc repro train`"):
+    with pytest.raises(InputError, match="is missing: run `dvc repro`"):
         OpenSetModel.load(path)
     save_file({"a": torch.ones(2)}, path)
     with pytest.raises(InputError, match="was not written by osr"):
         OpenSetModel.load(path)
     build().save(path)
-    path.write_bytes(path.read_bytes()[:-100])
-    with pytest.raises(InputError, match="is damaged or no safetensors file"):
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-100])
+    with pytest.raises(InputError, match="was changed after osr wrote it, or was not written whole"):
         OpenSetModel.load(path)
-    path.write_bytes(b"garbage" * 99)
-    with pytest.raises(InputError, match="is damaged or no safetensors file"):
-        OpenSetModel.load(path)
+    for content in (b"garbage" * 99, b"", whole[:50], bytes(8)):
+        path.write_bytes(content)
+        with pytest.raises(InputError, match="is damaged"):
+            OpenSetModel.load(path)
 
 
 def test_pixels_are_normalised_per_channel() -> None:

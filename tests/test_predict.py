@@ -10,14 +10,19 @@ import pytest
 import torch
 from numpy.testing import assert_allclose, assert_array_equal
 from PIL import Image
+from tampering import rewrite
 from test_extraction import CPU, IMAGES, build
 
+from osr.calibration.calibrators import CalibrationFit, Temperature
+from osr.calibration.files import save_calibration
 from osr.data.batches import ArrayImages
 from osr.data.image_files import find_images, read_image
 from osr.detectors.registry import build_detectors
 from osr.errors import InputError
 from osr.inference.extraction import extract
 from osr.inference.predictor import Predictor
+from osr.metrics.threshold_files import save_thresholds
+from osr.metrics.thresholds import Threshold
 from osr.params import load_params
 from pipeline import cli
 from pipeline.workspace.stages import CALIBRATOR, DETECTORS, PARAMS, THRESHOLDS, WEIGHTS
@@ -32,9 +37,11 @@ def known_outputs(model):
     return extract(model, images, index=rows, batch_size=8, device=CPU, title="test")
 
 
-def fitted(train):
+def fitted(train, **changes):
     settings = load_params(ROOT / "params.yaml").detectors
-    detectors = build_detectors(settings.model_copy(update={"enabled": ("maxlogit", "mahalanobis")}))
+    mahalanobis = settings.mahalanobis.model_copy(update=changes)
+    enabled = {"enabled": ("maxlogit", "mahalanobis"), "mahalanobis": mahalanobis}
+    detectors = build_detectors(settings.model_copy(update=enabled))
     return {name: detector.fit(train) for name, detector in detectors.items()}
 
 
@@ -49,18 +56,22 @@ def run(model, tmp_path, monkeypatch):
     """The files of a finished run in the working directory; the threshold accepts two thirds."""
     monkeypatch.chdir(tmp_path)
     shutil.copy(ROOT / "params.yaml", tmp_path)
-    for path in (WEIGHTS, CALIBRATOR, THRESHOLDS):
-        path.parent.mkdir(parents=True, exist_ok=True)
-    model.save(WEIGHTS)
-    CALIBRATOR.write_text('{"method": "temperature", "settings": {"temperature": 2.0}}')
-    train, thresholds = known_outputs(model), {}
-    for name, detector in fitted(train).items():
-        detector.save(DETECTORS / f"{name}.safetensors")
-        thresholds[name] = {
-            "value": float(np.sort(detector.score(train))[19:21].mean())
-        }  # between two images
-    THRESHOLDS.write_text(json.dumps(thresholds))
+    write_run(tmp_path, model)
     return tmp_path
+
+
+def write_run(root, model, **settings):
+    """The files of a run that judge images; `settings` are those of mahalanobis."""
+    model.save(root / WEIGHTS)
+    train = known_outputs(model)
+    fit = CalibrationFit(Temperature(2.0), "temperature", None, None, 30, 0.5, 0.4)
+    save_calibration(root / CALIBRATOR, fit, train.made_from)
+    thresholds, digests = {}, {}
+    for name, detector in fitted(train, **settings).items():
+        digests[name] = detector.save(root / DETECTORS / f"{name}.safetensors")
+        value = float(np.sort(detector.score(train))[19:21].mean())  # between two images
+        thresholds[name] = Threshold(value, "acceptance", 2 / 3, 2 / 3, 30)
+    save_thresholds(root / THRESHOLDS, thresholds, digests, train.made_from)
 
 
 def load(name="maxlogit", batch_size=7):
@@ -119,7 +130,7 @@ def test_arrays_of_another_kind_are_refused(image):
 
 @pytest.mark.usefixtures("run")
 def test_a_detector_without_threshold_is_refused():
-    THRESHOLDS.write_text('{"mahalanobis": {"value": 1.0}}')
+    rewrite(THRESHOLDS, lambda content: content.pop("maxlogit"))
     with pytest.raises(InputError, match="no threshold for maxlogit; there are: mahalanobis"):
         load()
 

@@ -5,6 +5,7 @@ import json
 import math
 import re
 import subprocess
+from dataclasses import replace
 from html.parser import HTMLParser
 from itertools import pairwise
 from pathlib import Path
@@ -24,7 +25,6 @@ from pipeline.report.page import INTERVALS, write_report
 from pipeline.report.run_files import RunFiles
 from pipeline.tracking.stage_run import Row
 from pipeline.workspace import stages
-from pipeline.workspace.files import write_json
 
 ROOT = Path(__file__).parents[1]
 PARAMS = finished_run.params_of(ROOT)
@@ -189,7 +189,7 @@ def test_unknown_sources_stand_as_in_the_settings():
 
 
 def test_a_run_without_mistakes_says_so(run, tmp_path):
-    infinite = {name: {**fit, "value": 1e9} for name, fit in run.thresholds.items()}
+    infinite = {name: replace(fit, value=1e9) for name, fit in run.thresholds.items()}
     vars(run)["thresholds"] = infinite
     assert rejected_knowns(run, 5) == []
     write_report(run, tmp_path / "report.html")
@@ -206,7 +206,7 @@ def test_warnings_name_leaks_and_small_classes(run, monkeypatch):
     assert "The thresholds were made from 120 validation images only." in found
 
 
-def test_warnings_name_calibration_thresholds_and_chance(run, monkeypatch, tmp_path):
+def test_warnings_name_calibration_thresholds_and_chance(run):
     metrics = json.loads(json.dumps(run.metrics))
     metrics["closed_set"] |= {"ece_before": 0.01, "ece_after": 0.08, "nll_before": 0.2, "nll_after": 0.3}
     metrics["known_acceptance"]["energy"] = 0.7
@@ -218,14 +218,13 @@ def test_warnings_name_calibration_thresholds_and_chance(run, monkeypatch, tmp_p
     assert "energy accepts 70.0%, expected 8" in found
     assert "maxlogit accepts" not in found
     assert "(AUROC below 0.5): energy." in found
-    stopped = tmp_path / "calibration.json"
-    write_json(stopped, {"asked": "temperature", "not_used": "there is one image", "at_bound": None})
-    monkeypatch.setattr(cautions, "CALIBRATOR", stopped)
+    fit = run.calibration
+    vars(run)["calibration"] = replace(fit, not_used="there is one image")
     assert "temperature is not used, because there is one image." in " ".join(cautions.cautions(run))
     bound = "the NLL still falls at calibrate.max_temperature, 100"
-    write_json(stopped, {"asked": "temperature", "not_used": None, "at_bound": bound})
+    vars(run)["calibration"] = replace(fit, at_bound=bound)
     assert f"The calibration is the bound that is set, not the optimum: {bound}." in cautions.cautions(run)
-    write_json(stopped, {"asked": "none", "not_used": None, "at_bound": None})
+    vars(run)["calibration"] = replace(fit, asked="none")
     assert "Probabilities are not calibrated: calibrate.method is none." in cautions.cautions(run)
 
 

@@ -7,9 +7,10 @@ from code_deps import ROOT, imported_files, room_of
 FLOORS = (
     "osr/version.py",
     "osr/errors.py",
-    "osr/outputs.py",
     "osr/devices.py",
     "osr/settings",
+    "osr/stored",
+    "osr/outputs.py",
     "osr/models",
     "osr/calibration",
     "osr/losses",

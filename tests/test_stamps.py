@@ -1,13 +1,18 @@
-"""Files say which split they were made from, and a stage refuses those of another split."""
+"""Files say what they were made from, and a stage refuses those of another split, other weights and so on."""
 
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from osr.errors import InputError
-from pipeline.workspace.stages import CALIBRATION, EVALUATION, MODEL, SPLIT, STAGES
-from pipeline.workspace.stamps import STAMP, check_stamps, write_stamp
+from osr.stored.arrays import write_arrays
+from osr.stored.origin import Origin
+from pipeline.workspace.stages import CALIBRATION, MODEL, SPLIT, STAGES, WEIGHTS
+from pipeline.workspace.stamps import STAMP, check_stamps, stage_metrics, write_stamp
+
+ONE, TWO = "1" * 16, "2" * 16
 
 
 def hold(digest: str) -> None:
@@ -15,26 +20,60 @@ def hold(digest: str) -> None:
     (SPLIT / "split.json").write_text(json.dumps({"digest": digest}))
 
 
-def test_files_of_another_split_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def train(split: str, number: int) -> str:
+    MODEL.mkdir(exist_ok=True)
+    weights = write_arrays(WEIGHTS, "weights", {}, Origin(split=split), {"w": np.full(2, number)})
+    write_stamp("train", {"epoch": number})
+    return weights
+
+
+def test_files_of_another_split_or_other_weights_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
-    hold("one")
-    for folder in (MODEL, CALIBRATION, EVALUATION):
-        folder.mkdir()
-    write_stamp("train")
-    write_stamp("calibrate")
-    write_stamp("plot")  # has no folder of its own
-    assert (MODEL / STAMP).read_text() == "one\n"
+    hold(ONE)
+    CALIBRATION.mkdir()
+    first = train(ONE, 1)
+    write_stamp("calibrate", {})
+    write_stamp("plot", {})  # has no folder of its own
     assert sorted(path.parent for path in Path().rglob(STAMP)) == [CALIBRATION, MODEL]
     for name in STAGES:
         check_stamps(name)
-    hold("two")
+    hold(TWO)
     check_stamps("train")  # reads nothing but the split
     with pytest.raises(InputError) as error:
         check_stamps("calibrate")
     assert str(error.value) == (
-        "artifacts/model was made from split one, but artifacts/split holds two: run `dvc repro`."
+        f"artifacts/model was made from split {ONE}, but artifacts holds split {TWO}: files of different "
+        "runs do not go together; `dvc repro` makes them anew."
     )
-    write_stamp("train")
+    hold(ONE)
+    other = train(ONE, 2)
     check_stamps("calibrate")
-    with pytest.raises(InputError, match="artifacts/calibration was made from split one"):
+    with pytest.raises(
+        InputError, match=f"calibration was made from weights {first}, but .* weights {other}"
+    ):
         check_stamps("evaluate")
+
+
+def test_metrics_of_another_run_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    hold(ONE)
+    train(ONE, 1)
+    metrics = STAGES["train"].metrics
+    metrics.parent.mkdir()
+    metrics.write_text('{"epoch": 1}')
+    assert stage_metrics("train") == {"epoch": 1}
+    metrics.write_text('{"epoch": 2}')
+    with pytest.raises(InputError, match=r"metrics/train\.json and artifacts/model are of different runs"):
+        stage_metrics("train")
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", "{}", '{"digest": "x"}', '{"digest": 5}', "[" * 100_000])
+def test_a_damaged_split_is_a_sentence(content: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    hold(ONE)
+    train(ONE, 1)
+    (SPLIT / "split.json").write_text(content)
+    with pytest.raises(InputError, match=r"split\.json is damaged"):
+        check_stamps("calibrate")

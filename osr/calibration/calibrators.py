@@ -5,7 +5,6 @@ They are fitted on validation images of known classes, and judged on folds of th
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol
 
@@ -17,7 +16,6 @@ from osr.calibration.isotonic import fit_isotonic
 from osr.calibration.probabilities import checked_labels, fit_temperature, probability_quality
 from osr.calibration.settings import CalibrationMethod as Method
 from osr.calibration.vector_scaling import fit_vector
-from osr.errors import InputError
 
 Array = NDArray[Any]
 FloatArray = NDArray[np.float64]
@@ -133,25 +131,9 @@ class CalibrationFit:
     nll_held_out: float
 
     def to_json(self) -> dict[str, Any]:
-        """What `read_calibration` reads, and what it was made from."""
+        """What `osr.calibration.files` stores."""
         content = {key: value for key, value in vars(self).items() if key != "calibration"}
         return {"method": self.calibration.method, "settings": vars(self.calibration), **content}
-
-
-def read_calibration(content: Mapping[str, Any]) -> Calibration:
-    """The calibration of stored JSON.
-
-    Raises:
-        InputError: it is none of this version.
-    """
-    try:
-        settings: dict[str, Any] = {
-            key: tuple(value) if isinstance(value, list) else float(value)
-            for key, value in content["settings"].items()
-        }
-        return CALIBRATIONS[content["method"]](**settings)
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise InputError(f"No calibration of this version ({error}): run `dvc repro` to make it.") from None
 
 
 def fit_calibration(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -11,12 +10,13 @@ from typing import Any, ClassVar, Self
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from safetensors.torch import save
 from torch import Tensor
 
 from osr.detectors.chunks import Batch, Images
 from osr.errors import InputError
 from osr.outputs import BACKGROUND, UNKNOWN, Outputs
+from osr.stored.arrays import write_tensors
+from osr.stored.origin import Origin
 
 FORMAT = 2  # of saved detectors: a number more whenever what fit remembers means something else
 
@@ -30,11 +30,15 @@ class Detector(ABC):
     """Scores how unknown an image is from its logits and features alone; holds arrays, never a network.
 
     A subclass is a dataclass whose fields are its settings. It gives `_score` and, if it learns from the
-    training images, `_fit`. Its arrays live in `_state`.
+    training images, `_fit`. Its arrays live in `_state`. `made_from` names the weights whose outputs it was
+    fitted on, `digest` the file that holds it, if there is one.
     """
 
     name: ClassVar[str]
     needs_fit: ClassVar[bool] = False
+
+    made_from: Origin = field(init=False, repr=False, default=Origin())
+    digest: str | None = field(init=False, repr=False, default=None)
 
     _state: dict[str, Tensor] = field(init=False, repr=False, default_factory=dict)
     _shape: tuple[int, int] | None = field(init=False, repr=False, default=None)
@@ -62,6 +66,7 @@ class Detector(ABC):
         images = Images(train, None if known.all() else known, self._device)
         self._state = self._fit(images)
         self._shape = images.num_classes, images.num_features
+        self.made_from, self.digest = train.made_from, None
         return self
 
     def score(self, outputs: Outputs) -> NDArray[np.float64]:
@@ -98,8 +103,11 @@ class Detector(ABC):
         """The settings the detector was made with."""
         return {entry.name: getattr(self, entry.name) for entry in fields(self) if entry.init}
 
-    def save(self, path: Path) -> None:
+    def save(self, path: Path) -> str:
         """Write settings and fitted arrays as one safetensors file; equal detectors give equal bytes.
+
+        Returns:
+            The digest of the file.
 
         Raises:
             NotFittedError: there is nothing to write yet.
@@ -112,12 +120,8 @@ class Detector(ABC):
             "settings": self.settings(),
             "shape": self._shape,
         }
-        partial = path.with_name(f"{path.name}.partial")
-        # One metadata key: safetensors writes several in an order that differs between processes.
-        metadata = {"osr": json.dumps(content, sort_keys=True)}
-        arrays = {key: value.cpu().contiguous() for key, value in self._state.items()}
-        partial.write_bytes(save(arrays, metadata))  # save_file would make a file only its owner can read
-        partial.replace(path)
+        self.digest = write_tensors(path, "detector", content, self.made_from, self._state)
+        return self.digest
 
     def restore(self, state: dict[str, Tensor], shape: tuple[int, int] | None) -> Self:
         """Take over what an earlier `fit` learned, as `load_detector` does. Returns the detector itself."""
@@ -134,6 +138,12 @@ class Detector(ABC):
             raise InputError(
                 f"{self.name} was fitted on (classes, features) = {self._shape}, but is asked to score "
                 f"{shape}: both must come from one network."
+            )
+        fitted_on, given = self.made_from.weights, outputs.made_from.weights
+        if None not in (fitted_on, given) and fitted_on != given:
+            raise InputError(
+                f"{self.name} was fitted on outputs of weights {fitted_on}, but is asked to score those of "
+                f"weights {given}: both must come from one network."
             )
 
     def _fit(self, images: Images) -> dict[str, Tensor]:  # noqa: ARG002

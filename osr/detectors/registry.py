@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
+import numpy as np
 import torch
-from pydantic import BaseModel, ValidationError
-from safetensors import SafetensorError, safe_open
+from pydantic import BaseModel, Field, ValidationError
 
 from osr.detectors.activations import Ash, Dice, React, Scale
 from osr.detectors.base import FORMAT, Detector
@@ -20,10 +19,25 @@ from osr.detectors.logit_scores import Energy, Entropy, Gen, GradNorm, KPlus1, M
 from osr.detectors.neighbors import Knn, NNGuide
 from osr.detectors.odin import Odin
 from osr.detectors.openmax import OpenMax
-from osr.detectors.settings import DetectorsSettings
+from osr.detectors.settings import DetectorName, DetectorsSettings
 from osr.detectors.templates import Klm, She
 from osr.detectors.vim import Vim
 from osr.errors import InputError
+from osr.outputs import Outputs
+from osr.settings.base import Section
+from osr.stored.arrays import read_tensors
+from osr.stored.files import checked, damaged
+
+Size = Annotated[int, Field(ge=1, le=1 << 16)]
+
+
+class Description(Section):
+    """What a detector's file says of it."""
+
+    format: int
+    detector: DetectorName
+    settings: dict[str, Any]
+    shape: tuple[Size, Size] | None
 
 
 def build_detectors(
@@ -65,27 +79,51 @@ def load_detector(path: Path, *, device: torch.device | str = "cpu") -> Detector
     """Read what `Detector.save` wrote; never runs stored code.
 
     Args:
-        path: a safetensors file.
+        path: a safetensors file whose name is that of the detector in it.
         device: where the detector computes.
 
     Raises:
-        InputError: the file is missing, or no detector of this version.
+        InputError: the file is missing, was changed, is no detector of this version, or has another's name.
     """
-    if not path.is_file():
-        raise InputError(f"{path} is missing: run `dvc repro` to make it.")
+    stored, state = read_tensors(path, "detector")
+    description = checked(path, Description, stored.content)
+    if description.format != FORMAT:
+        raise damaged(path, f"format is {description.format}, but must be {FORMAT}")
+    if path.stem != description.detector:
+        right = f"{description.detector}{path.suffix}"
+        raise InputError(f"{path} holds detector {description.detector}: its name must be {right}.")
     try:
-        with safe_open(path, framework="pt") as file:
-            content = json.loads((file.metadata() or {})["osr"])
-            state = {key: file.get_tensor(key) for key in sorted(file.keys())}
-        if content.get("format") != FORMAT:
-            raise ValueError(f"its format is {content.get('format')}, not {FORMAT}")
-        name, shape = content["detector"], content["shape"]
-        detector = _restored(name, content["settings"])
-    except (SafetensorError, KeyError, TypeError, ValueError, ValidationError) as error:
-        raise InputError(
-            f"{path} is no detector file of this version ({error}): run `dvc repro` to make it."
-        ) from None
-    return detector.restore(state, tuple(shape) if shape else None).to(device)
+        detector = _restored(description.detector, description.settings)
+        detector.restore(state, description.shape)
+    except ValidationError as error:
+        raise damaged(path, f"settings: {error.errors()[0]['loc']} {error.errors()[0]['msg']}") from None
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise damaged(path, f"no such detector or settings: {error}") from None
+    detector.made_from, detector.digest = stored.made_from, stored.digest
+    _try(path, detector, description.shape)
+    return detector.to(device)
+
+
+def _try(path: Path, detector: Detector, shape: tuple[int, int] | None) -> None:
+    """Let a detector score two made-up images: arrays that are missing, or of another shape, show."""
+    num_classes, width = shape or (2, 2)
+    ones = np.ones((2, num_classes), np.float32)
+    features = np.full((2, width), 0.5, np.float32)
+    try:
+        detector.score(
+            Outputs(
+                logits=ones,
+                features=features,
+                labels=np.zeros(2, np.int64),
+                index=np.arange(2),
+                weight=np.broadcast_to(ones[0, :1], (num_classes, width)),
+                bias=ones[0],
+                extra_logits=ones[:, :1],
+                odin=np.zeros((2, 1)),
+            )
+        )
+    except (LookupError, RuntimeError, ValueError, TypeError, ArithmeticError, MemoryError) as error:
+        raise damaged(path, f"{detector.name} cannot score with its arrays: {error}") from None
 
 
 def _built(name: str, settings: DetectorsSettings) -> Detector:

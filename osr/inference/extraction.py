@@ -68,4 +68,5 @@ def extract(
         bias=np.zeros(num_classes, np.float32) if bias is None else bias.detach()[:num_classes].cpu().numpy(),
         extra_logits=extra_logits,
         odin=odin_scores,
+        made_from=model.origin,
     )

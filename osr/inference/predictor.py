@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
-import json
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Self
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from scipy.special import softmax
 
-from osr.calibration.calibrators import Calibration, read_calibration
+from osr.calibration.calibrators import Calibration
+from osr.calibration.files import load_calibration
 from osr.detectors.base import Detector
 from osr.detectors.registry import load_detector, odin_of
 from osr.errors import InputError
+from osr.metrics.threshold_files import load_thresholds
 from osr.models.open_set_model import OpenSetModel
 from osr.outputs import UNKNOWN, Outputs
+from osr.stored.files import damaged
+from osr.stored.origin import check_origin
 
 UNKNOWN_NAME = "unknown"
 
@@ -76,31 +80,41 @@ class Predictor:
         thresholds: Path,
         batch_size: int,
         device: torch.device | str = "cpu",
+        allow_code: str | None = None,
     ) -> Self:
-        """Read the files of a run; never runs stored code.
+        """Read the files of a run, all of them before any is used; never runs stored code.
 
         Args:
             weights: what `OpenSetModel.save` wrote.
-            calibration: JSON of `CalibrationFit.to_json`.
+            calibration: what `save_calibration` wrote.
             detector: what `Detector.save` wrote.
-            thresholds: JSON, name of the detector -> {"value": theta, …}.
+            thresholds: what `save_thresholds` wrote.
             batch_size: images per forward pass, at most.
             device: where the network runs.
+            allow_code: the one `module:Class` that may be imported for the network; see `OpenSetModel.load`.
 
         Raises:
-            InputError: a file is missing or damaged, or there is no threshold for this detector.
+            InputError: a file is missing, damaged, was changed, or was made from other weights, another split
+                or another fit of the detector than the rest; or there is no threshold for this detector.
         """
+        stored, limits = load_calibration(calibration), load_thresholds(thresholds)
         fitted = load_detector(detector, device=device)
-        values = _read_json(thresholds)
-        if fitted.name not in values:
-            raise InputError(
-                f"{thresholds} has no threshold for {fitted.name}; there are: {', '.join(values)}."
-            )
+        model = OpenSetModel.load(weights, allow_code=allow_code)
+        for path, made_from in (
+            (calibration, stored.made_from),
+            (detector, fitted.made_from),
+            (thresholds, limits.made_from),
+        ):
+            check_origin(path, made_from, model.origin, beside=weights)
+        threshold = limits.check_detector(detector, fitted.name, fitted.digest)
+        num_classes = len(model.class_names)
+        if stored.num_classes not in (None, num_classes):
+            raise damaged(calibration, f"it is of {stored.num_classes} classes, {weights} of {num_classes}")
         return cls(
-            OpenSetModel.load(weights).to(device),
+            model.to(device),
             fitted,
-            threshold=float(values[fitted.name]["value"]),
-            calibration=read_calibration(_read_json(calibration)),
+            threshold=threshold.value,
+            calibration=stored.fit.calibration,
             batch_size=batch_size,
         )
 
@@ -124,11 +138,13 @@ class Predictor:
             threshold: instead of the stored one.
 
         Raises:
-            InputError: an image has another type or shape.
+            InputError: an image has another type or shape, or the threshold is no number.
         """
+        theta = self.threshold if threshold is None else threshold
+        if isinstance(theta, bool) or math.isnan(theta):
+            raise InputError(f"The threshold must be a number, not {theta}.")
         outputs = self._outputs(images)
         scores = self.detector.score(outputs)
-        theta = self.threshold if threshold is None else threshold
         predictions = outputs.predictions
         return Verdict(
             labels=tuple(
@@ -162,6 +178,7 @@ class Predictor:
             logits=logits[:, :num_classes],
             features=features,
             labels=np.full(len(images), UNKNOWN, np.int64),
+            made_from=self.model.origin,
             index=np.arange(len(images)),
             weight=weight.detach()[:num_classes].float().cpu().numpy(),
             bias=np.zeros(num_classes, np.float32)
@@ -185,10 +202,3 @@ class Predictor:
             for rows in of_shape.values()
             for start in range(0, len(rows), self.batch_size)
         ]
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    if not path.is_file():
-        raise InputError(f"{path} is missing: run `dvc repro` to make it.")
-    content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    return content

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ast
 import difflib
 import importlib
+import importlib.machinery
 import importlib.util
 from collections.abc import Mapping
 from pathlib import Path
@@ -32,6 +34,7 @@ def build_custom(name: str, *, channels: int, image_size: int, options: Mapping[
         InputError: no such module or class, no torch module, or one that does not take these arguments.
     """
     module_name, _, class_name = name.partition(":")
+    _check_bound(name)
     try:
         module = importlib.import_module(module_name)
     except (ImportError, ValueError) as error:
@@ -59,10 +62,52 @@ def source_of(name: str) -> bytes:
     """The file that a custom backbone stands in; nothing for other backbones or a module without a file."""
     if not is_custom(name):
         return b""
+    file = _file_of(name.partition(":")[0])
+    return b"" if file is None else file.read_bytes()
+
+
+def _file_of(module_name: str) -> Path | None:
+    """Where a module would be imported from, found without importing it or its packages."""
+    package, *parts = module_name.split(".")
     try:
-        specification = importlib.util.find_spec(name.partition(":")[0])
-    except (ImportError, ValueError):  # build_custom says what is wrong
-        return b""
-    if specification is None or specification.origin is None or not specification.has_location:
-        return b""
-    return Path(specification.origin).read_bytes()
+        found = importlib.util.find_spec(package)
+    except (ImportError, ValueError):  # importing says what is wrong
+        return None
+    for part in parts:
+        folders = None if found is None else found.submodule_search_locations
+        found = None if folders is None else importlib.machinery.PathFinder.find_spec(part, folders)
+    if found is None or found.origin is None or not found.has_location:
+        return None
+    return Path(found.origin)
+
+
+def _check_bound(name: str) -> None:
+    """Refuse a module whose source never binds the class, before importing runs it."""
+    module_name, _, class_name = name.partition(":")
+    file = _file_of(module_name)
+    if file is None or file.suffix != ".py":
+        return  # importing says what is wrong, or finds a module without source
+    try:
+        names = _bound(ast.parse(file.read_bytes()))
+    except (SyntaxError, ValueError):
+        return
+    if not names & {class_name, "*", "__getattr__"}:
+        guesses = difflib.get_close_matches(class_name, names, n=1)
+        hint = f"; did you mean {module_name}:{guesses[0]}?" if guesses else "."
+        raise InputError(
+            f"model.backbone.name {name!r}: {module_name!r} has no torch module class {class_name!r}{hint}"
+        )
+
+
+def _bound(tree: ast.Module) -> set[str]:
+    """Every name that the source binds anywhere; `*` where it imports names it does not say."""
+    names = set[str]()
+    for node in ast.walk(tree):
+        match node:
+            case ast.ClassDef(name=bound) | ast.FunctionDef(name=bound):
+                names.add(bound)
+            case ast.Name(id=bound, ctx=ast.Store()):
+                names.add(bound)
+            case ast.alias(name=imported, asname=bound):
+                names.add(bound or imported.partition(".")[0])
+    return names

@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
-import json
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Self
+from typing import Self
 
-from pydantic import ValidationError
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
 from torch import Tensor, nn
 
 from osr.errors import InputError
 from osr.models.backbones import build_backbone, feature_width
+from osr.models.custom import is_custom
+from osr.models.description import Description
 from osr.models.heads import HEADS
 from osr.models.preprocess import ImageFormat, Preprocess
 from osr.models.settings import ModelSettings
+from osr.stored.arrays import read_tensors, write_tensors
+from osr.stored.files import checked, damaged
+from osr.stored.origin import Origin
 
 
 class OpenSetModel(nn.Module):
@@ -26,13 +28,21 @@ class OpenSetModel(nn.Module):
         settings: the `model` section of params.yaml.
         image_format: what the backbone sees.
         class_names: names of the K known classes, in label order.
+        made_from: digest of the split it is trained on, if there is one.
     """
 
     def __init__(
-        self, settings: ModelSettings, image_format: ImageFormat, class_names: tuple[str, ...]
+        self,
+        settings: ModelSettings,
+        image_format: ImageFormat,
+        class_names: tuple[str, ...],
+        *,
+        made_from: Origin = Origin(),  # noqa: B008 (frozen)
     ) -> None:
         super().__init__()
         self.settings, self.image_format, self.class_names = settings, image_format, class_names
+        self.made_from = made_from
+        self.digest: str | None = None  # of the file that holds these weights
         shape = {"channels": image_format.channels, "image_size": image_format.size}
         self.preprocess = Preprocess(image_format)
         self.backbone = build_backbone(
@@ -68,6 +78,8 @@ class OpenSetModel(nn.Module):
     def train(self, mode: bool = True) -> Self:
         """Switch dropout and batch norm to training or back; a frozen backbone stays as it is judged."""
         super().train(mode)
+        if mode:
+            self.digest = None  # weights that are trained are no longer those of the file
         if self.settings.backbone.frozen:
             self.backbone.eval()
         return self
@@ -79,59 +91,48 @@ class OpenSetModel(nn.Module):
             "image_format": asdict(self.image_format),
             "class_names": self.class_names,
         }
-        # One metadata key: safetensors writes several in an order that changes from process to process.
-        content = save(
-            {name: tensor.detach().cpu().contiguous() for name, tensor in self.state_dict().items()},
-            metadata={"osr": json.dumps(description, sort_keys=True)},
-        )
-        aside = path.with_suffix(".part")
-        aside.write_bytes(content)
-        aside.replace(path)
+        self.digest = write_tensors(path, "weights", description, self.made_from, self.state_dict())
 
     @classmethod
-    def load(cls, path: Path) -> Self:
+    def load(cls, path: Path, *, allow_code: str | None = None) -> Self:
         """Rebuild a model from its file, in eval mode.
 
-        Never runs code from the file; a model with a class of your own imports the module that it names.
+        Never runs code from the file. A network of a class of somebody's own needs its module, which is
+        imported if `allow_code` names it, and not otherwise.
+
+        Args:
+            path: what `save` wrote.
+            allow_code: the one `module:Class` that may be imported, such as `model.backbone.name` of your own
+                params.yaml; None for none.
 
         Raises:
-            InputError: no such file, a file that `save` did not write, or that another version wrote.
+            InputError: no such file, a file that `save` did not write, that was changed, or that another
+                version wrote; or one that asks for other code.
         """
-        if not path.is_file():
-            raise InputError(f"{path} is missing: run `dvc repro train` to make it.")
+        stored, state = read_tensors(path, "weights")
+        description = checked(path, Description, stored.content)
+        _check_code(path, description.settings.backbone.name, allow_code)
         try:
-            with safe_open(path, framework="pt") as file:
-                metadata = file.metadata() or {}
-                state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
-        except SafetensorError as error:
-            raise InputError(f"{path} is damaged or no safetensors file: {error}.") from error
-        if "osr" not in metadata:
-            raise InputError(f"{path} was not written by osr: it does not say how to rebuild the model.")
-        description = json.loads(metadata["osr"])
-        try:
-            model = cls._rebuilt(description)
-        except (ValidationError, KeyError) as error:
-            what = f"it lacks {error}" if isinstance(error, KeyError) else _settings_that_differ(error)
-            raise _from_another_version(path, what) from error
+            model = cls(
+                description.bare_settings,
+                description.format,
+                description.class_names,
+                made_from=stored.made_from,
+            )
+        except (ValueError, RuntimeError, TypeError, ArithmeticError, MemoryError) as error:
+            raise damaged(path, f"no network can be built of it: {error}") from error
         try:
             model.load_state_dict(state)
         except RuntimeError as error:  # it names each weight in a line
             raise _from_another_version(path, str(error).splitlines()[-1].strip(" \t.")) from error
+        _check_values(path, state, model.state_dict())
+        model.digest = stored.digest
         return model.eval()
 
-    @classmethod
-    def _rebuilt(cls, description: dict[str, Any]) -> Self:
-        """The model that `save` described, without its weights."""
-        backbone = description["settings"]["backbone"]
-        if backbone["small_image_stem"] == "auto" and backbone["weights"] != "none":
-            backbone["small_image_stem"] = False  # what auto meant for weights that the file now replaces
-        backbone["weights"] = "none"
-        shape = description["image_format"]
-        image_format = ImageFormat(
-            shape["size"], shape["channels"], tuple(shape["mean"]), tuple(shape["std"])
-        )
-        settings = ModelSettings.model_validate(description["settings"])
-        return cls(settings, image_format, tuple(description["class_names"]))
+    @property
+    def origin(self) -> Origin:
+        """What is made with this model is made from this; of no weights while they are not in a file."""
+        return Origin(split=self.made_from.split, weights=self.digest)
 
 
 def _from_another_version(path: Path, what: str) -> InputError:
@@ -141,7 +142,18 @@ def _from_another_version(path: Path, what: str) -> InputError:
     )
 
 
-def _settings_that_differ(error: ValidationError) -> str:
-    """The keys of section `model` that are missing, unknown or have no valid value."""
-    keys = ", ".join(".".join(map(str, ("model", *found["loc"]))) for found in error.errors())
-    return f"other settings: {keys}"
+def _check_code(path: Path, name: str, allowed: str | None) -> None:
+    if is_custom(name) and name != allowed:
+        raise InputError(
+            f"{path} needs code of somebody's own, {name!r}, and importing it would run it: if you trust who "
+            f"wrote it, allow it by its name (allow_code={name!r}, or osr predict --allow-code {name})."
+        )
+
+
+def _check_values(path: Path, state: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> None:
+    """Refuse weights of another kind of number, which torch would convert, and such that are no numbers."""
+    for name, tensor in state.items():
+        if tensor.is_floating_point() != own[name].is_floating_point():
+            raise damaged(path, f"{name} holds {tensor.dtype}, but must hold {own[name].dtype}")
+        if tensor.is_floating_point() and not bool(tensor.isfinite().all()):
+            raise damaged(path, f"{name} holds values that are not finite")

@@ -68,7 +68,8 @@ def _rule(detail: dict[str, Any]) -> str:
     if detail["type"] == "literal_error":
         choices = _choices(detail)
         return ("one of " if len(choices) > 1 else "") + ", ".join(map(repr, choices))
-    return _RULES[detail["type"]].format(**detail.get("ctx", {}))
+    rule = _RULES.get(detail["type"], "another value ({msg})")
+    return rule.format(msg=detail["msg"], **detail.get("ctx", {}))
 
 
 def _choices(detail: dict[str, Any]) -> list[str]:

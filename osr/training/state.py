@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
+import copy
+import logging
 import os
+import pickle
 import platform
+import zipfile
+import zlib
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,7 +25,24 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from osr.errors import InputError
 from osr.training.settings import TrainSettings
 
+logger = logging.getLogger("osr")
+
 History = list[dict[str, float]]
+
+# What reading a file that is no state of this training raises.
+_DAMAGE = (
+    AttributeError,
+    EOFError,
+    KeyError,
+    OSError,
+    NotImplementedError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+    pickle.UnpicklingError,
+    zipfile.BadZipFile,
+    zlib.error,
+)
 
 
 @dataclass
@@ -117,17 +140,47 @@ class TrainingState:
             ) from error
 
     def resume(self, path: Path) -> Progress:
-        """Take up a kept state; a fresh `Progress` where there is none."""
+        """Take up a kept state; a fresh `Progress` without one; a damaged one is set aside."""
         _clear_abandoned(path)
         if not path.is_file():
             return Progress()
-        state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
-        for name, part in self._parts().items():
-            part.load_state_dict(state[name])
-        return Progress(**{name: state[name] for name in vars(Progress())})
+        fresh = {name: copy.deepcopy(part.state_dict()) for name, part in self._parts().items()}
+        try:
+            state = _read(path)
+            for name, part in self._parts().items():
+                part.load_state_dict(state[name])
+            return Progress(**{name: state[name] for name in vars(Progress())})
+        except _DAMAGE as error:
+            for name, part in self._parts().items():
+                part.load_state_dict(fresh[name])
+            _set_aside(path, error)
+            return Progress()
 
     def _parts(self) -> dict[str, Any]:
         return {name: part for name, part in vars(self).items() if part is not None}
+
+
+def _read(path: Path) -> dict[str, Any]:
+    """A kept state whose every byte is as it was written."""
+    with zipfile.ZipFile(path) as archive:
+        if damaged := archive.testzip():
+            raise ValueError(f"{damaged} was changed")
+    state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+    return state
+
+
+def _set_aside(path: Path, error: Exception) -> None:
+    """Rename a damaged state, so that nobody meets it again, and say so."""
+    aside = path.with_suffix(".damaged")
+    with contextlib.suppress(FileNotFoundError):  # another process of this training did it
+        path.replace(aside)
+    logger.warning(
+        "%s is damaged (%s: %s): it is now %s, and training begins anew.",
+        path,
+        type(error).__name__,
+        " ".join(str(error).split()[:20]),
+        aside.name,
+    )
 
 
 def _clear_abandoned(path: Path) -> None:

@@ -9,8 +9,7 @@ from statistics import NormalDist
 from osr.splits.split import Split
 from pipeline.report.run_files import RunFiles
 from pipeline.report.verdicts import verdicts
-from pipeline.workspace.files import read_json
-from pipeline.workspace.stages import CALIBRATOR, SPLIT
+from pipeline.workspace.stages import SPLIT
 
 FEW_TEST_IMAGES = 30  # of a class: one image moves its shares by more than 3 points
 FEW_VALIDATION_IMAGES = 100  # behind a threshold
@@ -99,17 +98,15 @@ def _few_groups(run: RunFiles) -> list[str]:
 
 
 def _calibration(run: RunFiles) -> list[str]:
-    fit, found = read_json(CALIBRATOR), []
-    if fit["asked"] == "none":
+    fit, found = run.calibration, list[str]()
+    if fit.asked == "none":
         return ["Probabilities are not calibrated: calibrate.method is none."]
-    if fit["not_used"]:
-        found.append(
-            f"Probabilities are not calibrated: {fit['asked']} is not used, because {fit['not_used']}."
-        )
-    if fit["at_bound"]:
-        found.append(f"The calibration is the bound that is set, not the optimum: {fit['at_bound']}.")
+    if fit.not_used:
+        found.append(f"Probabilities are not calibrated: {fit.asked} is not used, because {fit.not_used}.")
+    if fit.at_bound:
+        found.append(f"The calibration is the bound that is set, not the optimum: {fit.at_bound}.")
     quality = run.metrics["closed_set"]
-    if not fit["not_used"] and quality["ece_after"] > quality["ece_before"]:
+    if not fit.not_used and quality["ece_after"] > quality["ece_before"]:
         found.append(
             "Calibration made the calibration error of the test images larger: "
             f"{quality['ece_before']:.3f} before, {quality['ece_after']:.3f} after."
@@ -124,7 +121,7 @@ def _calibration(run: RunFiles) -> list[str]:
 
 def _few_validation_images(run: RunFiles) -> list[str]:
     fit = run.thresholds[run.detector]
-    groups, images = fit.get("num_groups"), fit["num_images"]
+    groups, images = fit.num_groups, fit.num_images
     if (images if groups is None else groups) >= FEW_VALIDATION_IMAGES:
         return []
     made_from = f"{images} validation images" if groups is None else f"{groups} groups of validation images"
@@ -139,8 +136,8 @@ def _missed_thresholds(run: RunFiles) -> list[str]:
     for name in run.params.detectors.enabled:
         fit, accepted = run.thresholds[name], run.metrics["known_acceptance"][name]
         low, high = acceptance_bounds(
-            fit["acceptance"],
-            num_validation=fit.get("num_groups") or fit["num_images"],
+            fit.acceptance,
+            num_validation=fit.num_groups or fit.num_images,
             num_test=num_test,
             confidence=1 - share / len(run.params.detectors.enabled),  # of all detectors together
         )

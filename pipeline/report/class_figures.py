@@ -14,8 +14,6 @@ from osr.plots.confusion import confusion
 from osr.plots.style import COLUMN_WIDTH, canvas
 from osr.splits.split import HELD_OUT
 from pipeline.report.run_files import RunFiles
-from pipeline.workspace.files import read_json
-from pipeline.workspace.stages import CONFUSION
 
 MAX_BARS = 20
 KNOWN_BARS = {"accuracy": "class predicted right", "acceptance": "accepted", "recall": "accepted and right"}
@@ -38,7 +36,7 @@ def class_figures(run: RunFiles) -> Iterator[tuple[str, Figure]]:
 
 def _confusion(run: RunFiles) -> Figure:
     """Known classes and unknown, at the threshold of `plot.detector`."""
-    matrix = np.array(read_json(CONFUSION)[run.detector])
+    matrix = np.array(run.confusions[run.detector])
     figure = canvas(COLUMN_WIDTH, 3.4)
     axes = figure.subplots()
     confusion(axes, matrix, names=run.split.known_names)

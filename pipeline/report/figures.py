@@ -17,7 +17,6 @@ import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from osr.calibration.calibrators import read_calibration
 from osr.calibration.reliability import reliability as reliability_table
 from osr.metrics.bootstrap import oscr_band
 from osr.plots.curves import oscr, precision_recall, roc
@@ -31,8 +30,7 @@ from pipeline.report import leaderboard
 from pipeline.report.class_figures import class_figures
 from pipeline.report.galleries import accepted_unknowns, rejected_knowns, tiles
 from pipeline.report.run_files import RunFiles
-from pipeline.workspace.files import read_json
-from pipeline.workspace.stages import CALIBRATOR, FIGURES, HISTORY, STAGES, VECTOR
+from pipeline.workspace.stages import FIGURES, HISTORY, VECTOR
 
 logger = logging.getLogger("osr")
 
@@ -146,7 +144,7 @@ def _scores(run: RunFiles, _points: Points) -> Iterator[NamedFigure]:
             figure.subplots(),
             score[known],
             unknown_scores=score[~known] if run.has_unknowns else None,
-            threshold=float(run.thresholds[name]["value"]),
+            threshold=run.thresholds[name].value,
             name=name,
         )
         yield f"scores_{name}", figure
@@ -155,7 +153,7 @@ def _scores(run: RunFiles, _points: Points) -> Iterator[NamedFigure]:
 def _others(run: RunFiles, _points: Points) -> Iterator[NamedFigure]:
     """Those that stand alone."""
     yield "reliability", _reliability(run)
-    yield "training", _training()
+    yield "training", _training(run)
     if run.has_unknowns:
         yield "leaderboard", leaderboard.draw(leaderboard.columns(run.metrics))
     elif run.estimated_classes:
@@ -165,7 +163,7 @@ def _others(run: RunFiles, _points: Points) -> Iterator[NamedFigure]:
 def _reliability(run: RunFiles) -> Figure:
     """Reliability of the known test images before and after calibration."""
     known = run.outputs.select(run.outputs.labels >= 0)
-    after = read_calibration(read_json(CALIBRATOR)).apply(known.logits)
+    after = run.calibration.calibration.apply(known.logits)
     tables = {
         name: reliability_table(logits, known.labels, temperature=1.0, bins=run.params.calibrate.ece_bins)
         for name, logits in (("before", known.logits), ("after", after))
@@ -176,14 +174,14 @@ def _reliability(run: RunFiles) -> Figure:
     return figure
 
 
-def _training() -> Figure:
+def _training(run: RunFiles) -> Figure:
     """Loss and accuracy per epoch, the kept epoch marked."""
     with HISTORY.open(newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     history = {column: np.array([float(row[column]) for row in rows]) for column in rows[0]}
     figure = canvas(PAGE_WIDTH, 2.8)
     left, right = figure.subplots(1, 2)
-    best = int(read_json(STAGES["train"].metrics)["best"]["epoch"])
+    best = int(run.trained["best"]["epoch"])
     training_curves((left, right), history, best_epoch=best)
     return figure
 

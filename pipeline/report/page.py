@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from osr.calibration.calibrators import Temperature
 from osr.params import flatten
 from osr.plots.gallery import Tile
 from osr.plots.style import COLUMN_WIDTH
@@ -22,8 +23,7 @@ from pipeline.report.figure_texts import FigureText, figure_text
 from pipeline.report.galleries import Pick, accepted_unknowns, rejected_knowns, tiles
 from pipeline.report.run_files import RunFiles
 from pipeline.report.verdicts import retrain_command
-from pipeline.workspace.files import read_json
-from pipeline.workspace.stages import CALIBRATOR, FIGURES, STAGES
+from pipeline.workspace.stages import FIGURES
 
 TEMPLATE = Path(__file__).with_name("page.html.jinja")
 INTERVALS = {"auroc": "AUROC", "auoscr": "AUOSCR", "fpr_at_95tpr_known": "FPR at 95 % TPR"}
@@ -102,7 +102,7 @@ def _facts(run: RunFiles, state: CodeState) -> dict[str, str]:
     split, params = run.split, run.params
     counts = {part: len(split.rows(part)) for part in ("train", "val", "test")}
     num_unknown = int((run.outputs.labels < 0).sum())
-    trained = read_json(STAGES["train"].metrics)
+    trained = run.trained
     code = state.commit[:12] if state.commit else "not in a git repository"
     if state.changed:
         code += f", with changes in {', '.join(state.changed)}"
@@ -120,19 +120,19 @@ def _facts(run: RunFiles, state: CodeState) -> dict[str, str]:
         "Network": f"{params.model.backbone.name}, {trained['parameters']:,} parameters",
         "Training": f"loss {params.train.loss}, seed {params.train.seed}, "
         f"epoch {trained['best']['epoch']} of at most {params.train.epochs} kept",
-        "Calibration": _calibration(),
+        "Calibration": _calibration(run),
         "Judges new images": f"{run.detector}, threshold {run.threshold:.6g}".replace("-", "−"),
         "Code": code,
     }
 
 
-def _calibration() -> str:
+def _calibration(run: RunFiles) -> str:
     """The method, or that none is used; the temperature where there is one."""
-    stored = read_json(CALIBRATOR)
-    if stored["asked"] == "none" or stored["not_used"]:
-        return "none" if stored["asked"] == "none" else f"none; {stored['asked']} was not used"
-    temperature = stored["settings"].get("temperature")
-    return f"temperature {temperature:.4g}" if temperature else str(stored["method"])
+    fit = run.calibration
+    if fit.asked == "none" or fit.not_used:
+        return "none" if fit.asked == "none" else f"none; {fit.asked} was not used"
+    used = fit.calibration
+    return f"temperature {used.temperature:.4g}" if isinstance(used, Temperature) else used.method
 
 
 def _title(run: RunFiles) -> str:

@@ -4,19 +4,36 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
+from osr.calibration.calibrators import CalibrationFit
+from osr.calibration.files import load_calibration
 from osr.metrics.class_tables import unknowns_of
 from osr.metrics.groups import Groups, groups_of
 from osr.metrics.per_class import Unknowns
+from osr.metrics.threshold_files import load_thresholds
+from osr.metrics.thresholds import Threshold
 from osr.outputs import Outputs
 from osr.params import Params
 from osr.splits.split import Split
-from pipeline.workspace.files import read_json
-from pipeline.workspace.stages import ESTIMATE, PER_CLASS, SCORES, SPLIT, STAGES, TEST_OUTPUTS, THRESHOLDS
+from osr.stored.arrays import read_arrays
+from osr.stored.files import read_json
+from osr.stored.origin import Kind, Origin
+from pipeline.workspace.stages import (
+    CALIBRATOR,
+    CONFUSION,
+    ESTIMATE,
+    PER_CLASS,
+    SCORES,
+    SPLIT,
+    STAGES,
+    TEST_OUTPUTS,
+    THRESHOLDS,
+)
+from pipeline.workspace.stamps import check, present, stage_metrics
 
 Array = NDArray[Any]
 Row = dict[str, Any]
@@ -43,9 +60,16 @@ class RunFiles:
         return Split.load(SPLIT)
 
     @cached_property
+    def at_hand(self) -> Origin:
+        """The digests of split, weights, calibration and thresholds."""
+        return present(*STAGES["evaluate"].made_from)
+
+    @cached_property
     def outputs(self) -> Outputs:
         """Of the test images."""
-        return Outputs.load(TEST_OUTPUTS)
+        found = Outputs.load(TEST_OUTPUTS)
+        check(TEST_OUTPUTS, found.made_from, self.at_hand.only("split", "weights"))
+        return found
 
     @cached_property
     def unknowns(self) -> Unknowns:
@@ -76,24 +100,44 @@ class RunFiles:
 
     @cached_property
     def scores(self) -> dict[str, Array]:
-        """The arrays of scores.npz: index, label, prediction, and score_<detector> of each test image."""
-        with np.load(SCORES, allow_pickle=False) as arrays:
-            return dict(arrays)
+        """The arrays of the test scores: index, label, prediction, score_<detector>, … of each test image."""
+        header, arrays = read_arrays(SCORES, "test scores")
+        check(SCORES, header.made_from, self.at_hand)
+        return arrays
 
     @cached_property
     def metrics(self) -> dict[str, Any]:
         """What stage evaluate reports."""
-        return read_json(STAGES["evaluate"].metrics)
+        return stage_metrics("evaluate")
 
     @cached_property
-    def thresholds(self) -> dict[str, dict[str, Any]]:
+    def trained(self) -> dict[str, Any]:
+        """What stage train reports."""
+        return stage_metrics("train")
+
+    @cached_property
+    def calibration(self) -> CalibrationFit:
+        """The calibration and how it was fitted."""
+        found = load_calibration(CALIBRATOR)
+        check(CALIBRATOR, found.made_from, self.at_hand.only("split", "weights"))
+        return found.fit
+
+    @cached_property
+    def thresholds(self) -> dict[str, Threshold]:
         """Threshold and what it was made from, per detector."""
-        return read_json(THRESHOLDS)
+        found = load_thresholds(THRESHOLDS)
+        check(THRESHOLDS, found.made_from, self.at_hand.only("split", "weights"))
+        return found.of
+
+    @cached_property
+    def confusions(self) -> dict[str, Any]:
+        """Per detector (K, K + 1) counts: true known class by decision, unknown last."""
+        return self._evaluated(CONFUSION, "confusion")
 
     @property
     def threshold(self) -> float:
         """Of the detector that judges new images."""
-        return float(self.thresholds[self.detector]["value"])
+        return self.thresholds[self.detector].value
 
     @cached_property
     def estimate(self) -> Row:
@@ -104,7 +148,7 @@ class RunFiles:
     @cached_property
     def estimate_file(self) -> Row:
         """Classes that were left out, by detector, or the reason why none was; empty with unknown images."""
-        return {} if self.has_unknowns else read_json(ESTIMATE)
+        return {} if self.has_unknowns else self._evaluated(ESTIMATE, "estimate")
 
     @property
     def estimated_classes(self) -> list[Row]:
@@ -121,9 +165,18 @@ class RunFiles:
     @cached_property
     def known_classes(self) -> list[Row]:
         """The rows of per_class.json on known classes, of that detector."""
-        return [row for row in read_json(PER_CLASS)["known"] if row["detector"] == self.detector]
+        return [row for row in self._class_tables["known"] if row["detector"] == self.detector]
 
     @cached_property
     def unknown_classes(self) -> list[Row]:
         """The rows of per_class.json on unknown classes, of that detector; the hardest first."""
-        return [row for row in read_json(PER_CLASS)["unknown"] if row["detector"] == self.detector]
+        return [row for row in self._class_tables["unknown"] if row["detector"] == self.detector]
+
+    @cached_property
+    def _class_tables(self) -> dict[str, list[Row]]:
+        return self._evaluated(PER_CLASS, "class tables")
+
+    def _evaluated(self, path: Path, kind: Kind) -> dict[str, Any]:
+        stored = read_json(path, kind)
+        check(path, stored.made_from, self.at_hand)
+        return stored.content

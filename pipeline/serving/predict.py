@@ -26,15 +26,18 @@ logger = logging.getLogger("osr.predict")
 Record = dict[str, Any]
 
 
-def load_predictor(params: Params, detector: str | None = None) -> Predictor:
+def load_predictor(
+    params: Params, detector: str | None = None, *, allow_code: str | None = None
+) -> Predictor:
     """The classifier of the files in the working directory.
 
     Args:
         params: of the run.
         detector: one of detectors.enabled; None means plot.detector.
+        allow_code: the `module:Class` that may be imported for the network; None means that of the params.
 
     Raises:
-        InputError: no such detector, or a file is missing.
+        InputError: no such detector, or a file is missing, damaged, or of another run than the others.
     """
     name = detector or params.plot.detector
     if name not in params.detectors.enabled:
@@ -45,6 +48,7 @@ def load_predictor(params: Params, detector: str | None = None) -> Predictor:
         **run_files(name),
         batch_size=params.extraction.batch_size,
         device=pick_device(params.train.accelerator),
+        allow_code=allow_code or params.model.backbone.name,
     )
 
 
@@ -101,7 +105,7 @@ def run(options: argparse.Namespace) -> int:
     """
     params, paths = load_params(PARAMS), find_images(options.paths)
     set_cpu_threads(params.train.cpu_threads)
-    predictor = load_predictor(params, options.detector)
+    predictor = load_predictor(params, options.detector, allow_code=options.allow_code)
     records = list(judge(predictor, paths, options.threshold))
     if not records:
         raise InputError("None of the images can be read.")

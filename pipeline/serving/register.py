@@ -17,8 +17,6 @@ import warnings
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from osr.errors import InputError
 from osr.inference.predictor import Predictor
 from osr.models.custom import is_custom
@@ -69,7 +67,7 @@ def register(name: str, params: Params, *, alias: str | None = None, detector: s
     source = f"{FOLDER}/{used}"
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "model"
-        _save(path, run_files(used), predictor, code=_code(params.model.backbone.name))
+        _save(path, run_files(used), predictor, params.model.backbone.name)
         store.client.log_artifacts(row.info.run_id, str(path), source)
     lineage = {key: row.data.tags[key] for key in LINEAGE if key in row.data.tags}
     version = _new_version(
@@ -106,27 +104,28 @@ def _row_of_present_run(params: Params) -> tuple[Store, Any]:
     return store, row
 
 
-def _save(path: Path, files: dict[str, Path], predictor: Predictor, code: list[str]) -> None:
+def _save(path: Path, files: dict[str, Path], predictor: Predictor, backbone: str) -> None:
     """Write the model as MLflow wants it: files of the run, code, requirements, input and output."""
     from mlflow import pyfunc
     from mlflow.models import ModelSignature
-    from mlflow.types import ColSpec, ParamSchema, ParamSpec, Schema, TensorSpec
+    from mlflow.types import ColSpec, ParamSchema, ParamSpec, Schema
     from mlflow.types.schema import Map
 
-    images = TensorSpec(np.dtype(np.uint8), (-1, -1, -1, predictor.channels))
     texts = [ColSpec("string", "label"), ColSpec("string", "nearest")]
     numbers = [ColSpec("double", "score"), ColSpec(Map("double"), "probabilities")]
     with warnings.catch_warnings(action="ignore"):  # MLflow cannot infer a signature; this one is given
         pyfunc.save_model(
             path,
             python_model=str(Path(__file__).with_name("served_model.py")),
-            code_paths=code,
+            code_paths=_code(backbone),
             artifacts={key: str(file) for key, file in files.items()},
+            # Without a schema of the input: MLflow casts to it, which cuts 0.9 to 0; the model checks itself.
             signature=ModelSignature(
-                inputs=Schema([images]),
                 outputs=Schema([*texts, *numbers]),
                 params=ParamSchema([ParamSpec("threshold", "double", predictor.threshold)]),
             ),
+            metadata={"inputs": f"images (N, H, W, {predictor.channels}) of integers in 0..255"},
+            model_config={"allow_code": backbone} if is_custom(backbone) else None,
             pip_requirements="requirements.txt",
         )
 

@@ -1,6 +1,6 @@
 """The model that MLflow serves: it stores this file as code, and the files of a run beside it.
 
-A request holds images (N, H, W, C) uint8 as `inputs`, and may hold a threshold:
+A request holds images (N, H, W, C), integers in 0..255, as `inputs`, and may hold a threshold:
 {"inputs": [[[[0], [255]], [[7], [9]]]], "params": {"threshold": 0.4}}
 """
 
@@ -9,11 +9,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import numpy as np
+from mlflow.exceptions import MlflowException
 from mlflow.models import set_model
 from mlflow.pyfunc import PythonModel
 
+from osr.errors import InputError
 from osr.inference.predictor import Predictor
+from osr.inference.requests import checked_images, checked_threshold
 
 BATCH_SIZE = 256
 
@@ -30,12 +32,22 @@ class OpenSetClassifier(PythonModel):  # type: ignore[misc]
             detector=files["detector"],
             thresholds=files["thresholds"],
             batch_size=BATCH_SIZE,
+            # Whoever loads this model runs the code that it carries; this is the class that was registered.
+            allow_code=(context.model_config or {}).get("allow_code"),
         )
 
-    def predict(self, model_input: Any, params: Any = None) -> list[dict[str, Any]]:
-        """One record per image; the threshold is the fitted one unless `params` holds another."""
-        images = np.asarray(model_input, np.uint8)
-        verdict = self.predictor.predict(images, threshold=(params or {}).get("threshold"))
+    # Without type hints, from which MLflow would infer what the input must be.
+    def predict(self, model_input, params=None):  # type: ignore[no-untyped-def]
+        """One record per image; the threshold is the fitted one unless `params` holds another.
+
+        Raises:
+            MlflowException: a sentence and status 400, where images or params cannot be judged.
+        """
+        try:
+            threshold = checked_threshold(params or {})
+            verdict = self.predictor.predict(checked_images(model_input), threshold=threshold)
+        except InputError as error:
+            raise MlflowException.invalid_parameter_value(str(error)) from None
         names = self.predictor.class_names
         return [
             {

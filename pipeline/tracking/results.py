@@ -6,12 +6,11 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-import numpy as np
-
 from osr.errors import InputError
 from osr.metrics.comparison import Scored
 from osr.metrics.groups import Groups
 from osr.params import flatten, load_params
+from osr.stored.arrays import read_arrays
 from pipeline.tracking.finished_rows import finished_rows
 from pipeline.tracking.mirror import final_metrics
 from pipeline.tracking.rows import FINISHED_STATES
@@ -83,16 +82,14 @@ def read_scores() -> tuple[dict[str, Scored], Groups | None]:
     With them the groups of these images, None where each stands for itself.
 
     Raises:
-        InputError: the file of scores is missing.
+        InputError: the file of scores is missing, or damaged.
     """
-    if not SCORES.is_file():
-        raise InputError(f"{SCORES} is missing: run `dvc repro` to make it.")
-    with np.load(SCORES, allow_pickle=False) as stored:
-        known = stored["label"] >= 0
-        correct = (stored["prediction"] == stored["label"])[known]
-        names = [name for name in stored.files if name.startswith("score_")]
-        scores = {name.removeprefix("score_"): stored[name] for name in names}
-        groups = Groups.of(stored.get("group"), stored["label"])
+    _, stored = read_arrays(SCORES, "test scores")
+    known = stored["label"] >= 0
+    correct = (stored["prediction"] == stored["label"])[known]
+    names = [name for name in stored if name.startswith("score_")]
+    scores = {name.removeprefix("score_"): stored[name] for name in names}
+    groups = Groups.of(stored.get("group"), stored["label"])
     return {name: (values[known], correct, values[~known]) for name, values in scores.items()}, groups
 
 

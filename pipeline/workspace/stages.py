@@ -22,14 +22,14 @@ DETECTORS = ARTIFACTS / "detectors"
 THRESHOLDS = DETECTORS / "thresholds.json"
 TRAIN_OUTPUTS = DETECTORS / "train"
 BACKGROUND_OUTPUTS = DETECTORS / "background"
-VAL_SCORES = DETECTORS / "validation_scores.npz"
+VAL_SCORES = DETECTORS / "validation_scores.safetensors"
 EVALUATION = ARTIFACTS / "evaluation"
 TEST_OUTPUTS = EVALUATION / "test"
 CONFUSION = EVALUATION / "confusion.json"
 PER_CLASS = EVALUATION / "per_class.json"
 PER_CLASS_TABLE = EVALUATION / "per_class.csv"
 ESTIMATE = EVALUATION / "estimate.json"
-SCORES = EVALUATION / "scores.npz"
+SCORES = EVALUATION / "scores.safetensors"
 CURVES = ARTIFACTS / "curves"
 LEADERBOARD = ARTIFACTS / "leaderboard"
 FIGURES = Path("figures")
@@ -46,10 +46,11 @@ class Stage:
 
     Args:
         name: as in dvc.yaml.
-        folder: of its results that say which split they were made from.
+        folder: of its results, which say what they were made from.
         artifacts: files and folders that are copied to the MLflow row.
         checkpoint: the weights file, uploaded once per content and linked afterwards.
         history: a CSV with a column `epoch` and one column per curve.
+        made_from: what the files in the folder were made from: fields of `osr.stored.origin.Origin`.
     """
 
     name: str
@@ -57,6 +58,7 @@ class Stage:
     artifacts: tuple[Path, ...] = ()
     checkpoint: Path | None = None
     history: Path | None = None
+    made_from: tuple[str, ...] = ()
 
     @property
     def metrics(self) -> Path:
@@ -68,10 +70,22 @@ STAGES = {
     stage.name: stage
     for stage in (
         Stage("prepare-split", artifacts=(SPLIT / "split.json", CONTACT_SHEET)),
-        Stage("train", folder=MODEL, artifacts=(HISTORY,), checkpoint=WEIGHTS, history=HISTORY),
-        Stage("calibrate", folder=CALIBRATION, artifacts=(CALIBRATOR,)),
-        Stage("fit-openmax", folder=DETECTORS, artifacts=(THRESHOLDS,)),
-        Stage("evaluate", folder=EVALUATION, artifacts=(CONFUSION, PER_CLASS, PER_CLASS_TABLE)),
+        Stage(
+            "train",
+            folder=MODEL,
+            artifacts=(HISTORY,),
+            checkpoint=WEIGHTS,
+            history=HISTORY,
+            made_from=("split",),
+        ),
+        Stage("calibrate", folder=CALIBRATION, artifacts=(CALIBRATOR,), made_from=("split", "weights")),
+        Stage("fit-openmax", folder=DETECTORS, artifacts=(THRESHOLDS,), made_from=("split", "weights")),
+        Stage(
+            "evaluate",
+            folder=EVALUATION,
+            artifacts=(CONFUSION, PER_CLASS, PER_CLASS_TABLE),
+            made_from=("split", "weights", "calibration", "thresholds"),
+        ),
         Stage("plot", artifacts=(CURVES, LEADERBOARD, FIGURES, VECTOR, REPORT)),
     )
 }

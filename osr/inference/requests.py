@@ -1,0 +1,57 @@
+"""What somebody may ask of a served classifier; nothing is cut, wrapped, rescaled or passed over."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from osr.errors import InputError
+
+MAX_VALUES = 1 << 25  # of one request: 222 images of 224 x 224 in colour
+
+
+def checked_images(values: Any) -> NDArray[np.uint8]:
+    """Images (N, H, W, C) uint8; nothing is cut, wrapped or rescaled on the way.
+
+    Args:
+        values: an array, or lists in lists, of integers in 0..255. Floats are refused, even whole ones:
+            nobody can tell whether 1.0 is white or nearly black.
+
+    Raises:
+        InputError: another shape or type, too many values, or one outside 0..255.
+    """
+    try:
+        array = np.asarray(values)
+    except ValueError as error:
+        raise InputError(f"inputs must be images (N, H, W, C) of one size: {error}.") from None
+    if array.ndim != 4 or array.dtype.kind not in "ui":
+        found = f"{array.dtype} of shape {array.shape}"
+        hint = " (multiply images in 0..1 by 255 and round)" if array.dtype.kind == "f" else ""
+        raise InputError(f"inputs must be images (N, H, W, C) of integers in 0..255{hint}, not {found}.")
+    if array.size > MAX_VALUES:
+        raise InputError(
+            f"inputs hold {array.size:,} values, but at most {MAX_VALUES:,}: send fewer at once."
+        )
+    if array.size and not (array.min() >= 0 and array.max() <= 255):
+        raise InputError(f"inputs must lie in 0..255, but go from {array.min()} to {array.max()}.")
+    return array.astype(np.uint8)
+
+
+def checked_threshold(params: Mapping[str, Any]) -> float | None:
+    """The threshold among the params, if there is one.
+
+    Raises:
+        InputError: another key, or a threshold that is no number.
+    """
+    if unknown := sorted(map(str, set(params) - {"threshold"})):
+        raise InputError(f"params may hold threshold, but hold {', '.join(unknown)}.")
+    value = params.get("threshold")
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, int | float) or math.isnan(value):
+        raise InputError(f"params.threshold must be a number, not {value!r}.")
+    return float(value)

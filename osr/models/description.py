@@ -1,0 +1,77 @@
+"""What a weights file says of its network, checked: enough to build it anew."""
+
+from __future__ import annotations
+
+from typing import Annotated, Self
+
+from pydantic import Field, field_validator, model_validator
+
+from osr.models.preprocess import ImageFormat
+from osr.models.settings import ModelSettings
+from osr.settings.base import Section
+
+MAX_SIZE = 8192  # pixels; building a network passes one such image through it
+MAX_WIDTH = 1 << 20  # of what is built before its weights show that it does not fit
+
+
+class FormatDescription(Section):
+    """An `ImageFormat` in a file."""
+
+    size: Annotated[int, Field(ge=1, le=MAX_SIZE)]
+    channels: int
+    mean: tuple[float, ...]
+    std: tuple[Annotated[float, Field(gt=0)], ...]
+
+    @model_validator(mode="after")
+    def _one_per_channel(self) -> Self:
+        if self.channels not in (1, 3):
+            raise ValueError(f"image_format.channels is {self.channels}, but must be 1 or 3")
+        for name in ("mean", "std"):
+            if len(getattr(self, name)) != self.channels:
+                raise ValueError(
+                    f"image_format.{name} is {list(getattr(self, name))}, but must hold one number for each "
+                    f"of {self.channels} channels"
+                )
+        return self
+
+
+class Description(Section):
+    """All but the weights."""
+
+    settings: ModelSettings
+    image_format: FormatDescription
+    class_names: tuple[str, ...]
+
+    @field_validator("class_names")
+    @classmethod
+    def _each_once(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        if not names:
+            raise ValueError("class_names is [], but must hold at least one name")
+        if repeated := sorted({name for name in names if names.count(name) > 1}):
+            raise ValueError(f"class_names must hold each name once, not several times {', '.join(repeated)}")
+        return names
+
+    @field_validator("settings")
+    @classmethod
+    def _bounded(cls, settings: ModelSettings) -> ModelSettings:
+        for key, value in (
+            ("neck.width", settings.neck.width),
+            ("head.extra_classes", settings.head.extra_classes),
+        ):
+            if value > MAX_WIDTH:
+                raise ValueError(f"settings.{key} is {value}, but must be at most {MAX_WIDTH}")
+        return settings
+
+    @property
+    def format(self) -> ImageFormat:
+        """What the network takes."""
+        return ImageFormat(**self.image_format.model_dump())
+
+    @property
+    def bare_settings(self) -> ModelSettings:
+        """The settings that build the same network without the weights it began with."""
+        backbone = self.settings.backbone
+        changes: dict[str, object] = {"weights": "none"}
+        if backbone.small_image_stem == "auto" and backbone.weights != "none":
+            changes["small_image_stem"] = False  # what auto meant for weights that the file now replaces
+        return self.settings.model_copy(update={"backbone": backbone.model_copy(update=changes)})

@@ -1,0 +1,1 @@
+"""The files of a model: each says what it holds, what it was made from, and whether it is whole."""
