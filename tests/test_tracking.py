@@ -223,7 +223,7 @@ def wait_for_keepers(project: Project) -> None:
     """Until the process beside the killed stage has sent what it had."""
     deadline = time.monotonic() + TIMEOUT_S
     while any(
-        "pipeline.tracking.keeper" in (process.info["cmdline"] or ())
+        any(word.endswith("forkserver.py") for word in process.info["cmdline"] or ())
         and process.info["cwd"] == str(project.root)
         for process in psutil.process_iter(["cmdline", "cwd"])
     ):

@@ -1,8 +1,8 @@
-"""The process that keeps the MLflow row of a running stage: MLflow loads beside the stage's own work.
+"""What the process beside a running stage does: it keeps the stage's MLflow row.
 
-It reads one JSON object per line: first what the row is of, then points of curves, then the end.
-When the stage is gone without a last word, this process sends what it has and goes; the next stage then sets
-the row to KILLED.
+`pipeline.tracking.forkserver` makes the process. It reads one JSON object per line: first what the row is
+of, then points of curves, then the end. When the stage is gone without a last word, this process sends what
+it has and goes; the next stage then sets the row to KILLED.
 """
 
 from __future__ import annotations
@@ -10,12 +10,10 @@ from __future__ import annotations
 import json
 import logging
 import os
-import signal
-import sys
 import threading
 import time
 from queue import SimpleQueue
-from typing import Any
+from typing import Any, TextIO
 
 from pipeline.tracking.execution import Execution
 from pipeline.tracking.mirror import Point
@@ -25,16 +23,14 @@ Message = dict[str, Any]
 _GRACE_S = 20.0  # for a store that does not answer, once nobody waits for it
 
 
-def main() -> None:
+def keep(lines: TextIO) -> None:
     """Keep the row that the first line names until the last line has come."""
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.SIG_IGN)  # the stage gets them, and says here how it ends
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
     messages: SimpleQueue[Message] = SimpleQueue()
-    line = sys.stdin.readline()
+    line = lines.readline()
     if not line.endswith("\n"):  # the stage ended before it had said what the row is of
         return
-    threading.Thread(target=_read, args=(messages,), daemon=True).start()
+    threading.Thread(target=_read, args=(lines, messages), daemon=True).start()
     execution = Execution(**json.loads(line))
     execution.start()
     while True:
@@ -52,10 +48,10 @@ def main() -> None:
             return
 
 
-def _read(messages: SimpleQueue[Message]) -> None:
+def _read(lines: TextIO, messages: SimpleQueue[Message]) -> None:
     """Take lines at once, so that the stage never waits for a slow store."""
     is_last = False
-    for line in sys.stdin:
+    for line in lines:
         if not line.endswith("\n"):  # the stage was killed while it wrote
             break
         message = json.loads(line)
@@ -65,7 +61,3 @@ def _read(messages: SimpleQueue[Message]) -> None:
         messages.put({"gone": True})
         time.sleep(_GRACE_S)  # a daemon: it ends with the main thread
         os._exit(1)
-
-
-if __name__ == "__main__":
-    main()

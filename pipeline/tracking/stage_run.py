@@ -10,8 +10,7 @@ import json
 import logging
 import os
 import signal
-import subprocess
-import sys
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -20,6 +19,7 @@ from types import FrameType
 from typing import Any
 
 from osr.params import Params, flatten
+from pipeline.tracking.forkserver import DONE, ask_for_keeper
 from pipeline.tracking.provenance import hardware
 from pipeline.tracking.store import KILLED, LATER, owner
 from pipeline.workspace.place import is_helper
@@ -61,33 +61,35 @@ class Keeper:
     """
 
     def __init__(self, stage: str, params: Mapping[str, Any]) -> None:
-        command = [sys.executable, "-m", "pipeline.tracking.keeper"]
-        # In a session of its own: what ends the stage's group of processes leaves it time for the last word.
-        self._process = subprocess.Popen(command, stdin=subprocess.PIPE, text=True, start_new_session=True)
+        self._connection = ask_for_keeper()
+        self._is_gone = False
         self.tell({"stage": stage, "params": params, "owner": owner(), "hardware": hardware()})
 
     def tell(self, message: Mapping[str, Any]) -> None:
         """Send a message; when the process is gone, `end` says so."""
-        if self._process.stdin is not None and not self._process.stdin.closed:
+        if not self._is_gone:
             try:
-                self._process.stdin.write(json.dumps(message) + "\n")
-                self._process.stdin.flush()
-            except BrokenPipeError:
-                self._close()
+                self._connection.sendall(json.dumps(message).encode() + b"\n")
+            except (BrokenPipeError, ConnectionResetError):
+                self._is_gone = True
 
     def end(self, message: Mapping[str, Any]) -> None:
         """Send the last message, and wait until the row holds everything."""
         self.tell(message)
-        self._close()
-        if status := self._process.wait():
-            logger.error("MLflow was not updated (its process ended with status %d); %s", status, LATER)
+        with self._connection:
+            if not self._is_gone and not _last_word(self._connection).endswith(DONE):
+                self._is_gone = True
+        if self._is_gone:
+            logger.error("MLflow was not updated (its process is gone); %s", LATER)
 
-    def _close(self) -> None:
-        if self._process.stdin is not None:
-            try:
-                self._process.stdin.close()
-            except BrokenPipeError:
-                return
+
+def _last_word(connection: socket.socket) -> bytes:
+    """All that comes until the other end is closed."""
+    try:
+        connection.shutdown(socket.SHUT_WR)
+        return b"".join(iter(lambda: connection.recv(64), b""))
+    except (BrokenPipeError, ConnectionResetError):
+        return b""
 
 
 @contextmanager
