@@ -24,6 +24,7 @@ from osr.inference.predictor import Predictor
 from osr.metrics.threshold_files import save_thresholds
 from osr.metrics.thresholds import Threshold
 from osr.params import load_params
+from osr.stored.origin import Origin
 from pipeline import cli
 from pipeline.workspace.stages import CALIBRATOR, DETECTORS, PARAMS, THRESHOLDS, WEIGHTS
 
@@ -48,7 +49,9 @@ def fitted(train, **changes):
 @pytest.fixture(scope="module")
 def model():
     torch.set_num_threads(1)
-    return build()
+    made = build()
+    made.made_from = Origin(split="1" * 16)
+    return made
 
 
 @pytest.fixture
