@@ -2,6 +2,7 @@
 
 import math
 import warnings
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -10,12 +11,14 @@ from mlflow.exceptions import MlflowException
 from numpy.testing import assert_array_equal
 from pages import check_section
 from test_extraction import IMAGES
-from test_predict import load, model, run  # noqa: F401 (model and run are fixtures)
+from test_predict import exportable, load, model, run  # noqa: F401 (fixtures)
 
 from osr.errors import InputError
 from osr.inference import requests
 from osr.inference.requests import checked_images, checked_threshold
-from pipeline.serving.predict import run_files
+from osr.params import load_params
+from pipeline.serving.export import export
+from pipeline.workspace.stages import PARAMS
 
 ONE = IMAGES[:1]
 IMAGES_ASKED = {
@@ -42,12 +45,12 @@ PARAMS_ASKED = {
 
 
 @pytest.fixture
-def served(run):  # noqa: ARG001, F811
+def served(exportable):  # noqa: ARG001, F811
     with warnings.catch_warnings(action="ignore"):  # of MLflow, about type hints
         from pipeline.serving.served_model import OpenSetClassifier
     found = OpenSetClassifier()
-    artifacts = {name: str(path) for name, path in run_files("maxlogit").items()}
-    found.load_context(SimpleNamespace(artifacts=artifacts, model_config={}))
+    export(Path("out"), load_params(PARAMS))
+    found.load_context(SimpleNamespace(artifacts={"classifier": "out"}, model_config={}))
     return found
 
 
