@@ -114,6 +114,14 @@ def _number(text: str) -> float:
     return value
 
 
+def _export(command: Parser) -> None:
+    add = command.add_argument
+    told = "the folder of a project with a finished run; otherwise the present one"
+    add("run", nargs="?", default="present", metavar="RUN", help=told)
+    add("out", type=Path, metavar="OUT", help="the folder to make")
+    add("--detector", metavar="NAME", help="judges unless another is asked for; otherwise plot.detector")
+
+
 def _compare(command: Parser) -> None:
     add = command.add_argument
     metrics = ("auroc", "auoscr", "closed_set/accuracy")
@@ -239,6 +247,13 @@ osr preset --list
     "register": """
 osr register digits --alias champion
 """,
+    "export": """
+osr export classifier                               the present run, into the new folder classifier
+osr export ../other-clone classifier                the run of another clone of this project
+
+The folder holds weights, calibration, every enabled detector, thresholds, the validation scores behind them
+and a model card. In Python `osr.load("classifier").predict("photo.png")` judges with it.
+""",
     "leaderboard": """
 osr leaderboard                                     the present run, into artifacts/leaderboard and figures
 osr leaderboard RUN/metrics/evaluate.json --out docs/leaderboard/mnist
@@ -272,6 +287,11 @@ COMMANDS: dict[str, tuple[str, str, Callable[[Parser], None]]] = {
         "pipeline.serving.register",
         "put the present run's classifier into MLflow's registry",
         _register,
+    ),
+    "export": (
+        "pipeline.serving.export",
+        "the classifier of a run as one folder that `osr.load` reads anywhere",
+        _export,
     ),
     "tracking": ("pipeline.tracking.sync", "bring MLflow up to date", _tracking),
 }

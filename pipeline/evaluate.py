@@ -36,7 +36,6 @@ from pipeline.workspace.stages import (
     SPLIT,
     TEST_OUTPUTS,
     THRESHOLDS,
-    VAL_OUTPUTS,
     VAL_SCORES,
 )
 from pipeline.workspace.stamps import check
@@ -131,31 +130,23 @@ def save_scores(
     """Write what each detector says of every test image, and the image's group where there are groups."""
     outputs = next(iter(judged.values())).outputs
     groups = groups_of(split, outputs)
-    val_groups = None
-    if groups is not None:
-        val = Outputs.load(VAL_OUTPUTS)
-        check(VAL_OUTPUTS, val.made_from, outputs.made_from)
-        val_groups = groups_of(split, val)
     arrays = {
         "index": outputs.index,
         "label": outputs.labels,
         "prediction": outputs.predictions,
         **{f"score_{name}": test.scores for name, test in judged.items()},
         **({} if groups is None else {"group": groups}),
-        **p_values(judged, val_groups, made_from),
+        **p_values(judged, made_from),
         **{f"decision_{name}": classes for name, classes in decisions.items()},
     }
     write_arrays(SCORES, "test scores", {}, made_from, arrays)
 
 
-def p_values(
-    judged: Mapping[str, Judged], val_groups: NDArray[np.int64] | None, made_from: Origin
-) -> dict[str, Scores]:
+def p_values(judged: Mapping[str, Judged], made_from: Origin) -> dict[str, Scores]:
     """p_value_<detector>: (N,) float64, conformal among the stored scores of the validation knowns.
 
     Args:
         judged: the test images, per detector.
-        val_groups: (n,) of the validation knowns; None where each stands for itself.
         made_from: what the test scores are made from.
 
     Raises:
@@ -166,7 +157,7 @@ def p_values(
     if missing := judged.keys() - stored.keys():
         raise damaged(VAL_SCORES, f"it holds no {', '.join(sorted(missing))}")
     return {
-        f"p_value_{name}": conformal_p_values(stored[name], test.scores, groups=val_groups)
+        f"p_value_{name}": conformal_p_values(stored[name], test.scores, groups=stored.get("group"))
         for name, test in judged.items()
     }
 

@@ -48,7 +48,8 @@ def fit_openmax(params: Params, _row: Row) -> Metrics:
         thresholds[name] = threshold_of(scores[name], not_known, settings, groups)
     digest = save_thresholds(THRESHOLDS, thresholds, digests, train.made_from)
     made_from = train.made_from.model_copy(update={"thresholds": digest})
-    write_arrays(VAL_SCORES, "validation scores", {}, made_from, scores)
+    arrays = {**scores, **({} if groups is None else {"group": groups})}
+    write_arrays(VAL_SCORES, "validation scores", {}, made_from, arrays)
     return {
         "threshold": {name: fit.value for name, fit in thresholds.items()},
         "val_known_acceptance": {name: fit.acceptance for name, fit in thresholds.items()},

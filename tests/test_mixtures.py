@@ -3,9 +3,7 @@
 import json
 import re
 import shutil
-import warnings
 from pathlib import Path
-from types import SimpleNamespace
 
 import finished_run
 import pytest
@@ -13,7 +11,7 @@ import torch
 from pages import check_section
 from tampering import rewrite
 from test_extraction import build
-from test_predict import ROOT, load, model, run, write_run  # noqa: F401 (two are fixtures)
+from test_predict import ROOT, exportable, load, model, run, write_run  # noqa: F401 (fixtures)
 
 from osr.errors import InputError
 from osr.params import load_params
@@ -21,19 +19,11 @@ from pipeline import cli
 from pipeline.inference import load_detectors
 from pipeline.report.run_files import RunFiles
 from pipeline.serving import register
-from pipeline.serving.predict import run_files
 from pipeline.workspace import stages
 
 DETECTOR = stages.DETECTORS / "mahalanobis.safetensors"
 APART = "files of different runs do not go together; `dvc repro` makes them anew."
 HEADING = "Files of different runs"
-
-
-def served() -> None:
-    with warnings.catch_warnings(action="ignore"):  # of MLflow, about its own type hints
-        from pipeline.serving.served_model import OpenSetClassifier
-    artifacts = {name: str(path) for name, path in run_files("mahalanobis").items()}
-    OpenSetClassifier().load_context(SimpleNamespace(artifacts=artifacts, model_config={}))
 
 
 def evaluated() -> None:
@@ -47,7 +37,7 @@ def registered() -> None:
 
 
 @pytest.fixture
-def others(run: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:  # noqa: F811
+def others(exportable: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:  # noqa: ARG001, F811
     """Other runs: of other weights, of another split, and of the same weights with another detector."""
     folders = {name: tmp_path_factory.mktemp(name) for name in ("weights", "split", "detector")}
     other_weights = build()
@@ -59,8 +49,6 @@ def others(run: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Pat
     write_run(folders["split"], other_split)
     same = type(other_split).load(stages.WEIGHTS)
     write_run(folders["detector"], same, ridge=0.5)
-    params = run / "params.yaml"
-    params.write_text(re.sub(r"(  enabled): .*", r"\1: [maxlogit, mahalanobis]", params.read_text(), count=1))
     return folders
 
 
@@ -81,10 +69,11 @@ def test_mixtures_are_refused_everywhere(others: dict[str, Path], capsys: pytest
             shutil.copy(others[other] / file, file)
         said = refusal(lambda: load("mahalanobis"))
         assert said.endswith(APART)
-        for reader in (served, registered):
-            assert refusal(reader) == said
-        assert cli.main(["predict", "params.yaml", "--detector", "mahalanobis"]) == 1
-        assert capsys.readouterr().err == f"ERROR: {said}\n"
+        assert refusal(registered) == said
+        for command in (["predict", "params.yaml"], ["export", "out"]):
+            assert cli.main([*command, "--detector", "mahalanobis"]) == 1
+            assert capsys.readouterr().err == f"ERROR: {said}\n"
+        assert not Path("out").exists()
         if files in ([DETECTOR], [stages.THRESHOLDS]):
             assert refusal(evaluated).endswith(APART)
         for file, content in kept.items():
@@ -94,7 +83,7 @@ def test_mixtures_are_refused_everywhere(others: dict[str, Path], capsys: pytest
     said = refusal(lambda: load("mahalanobis"))
     lines.append(f"| a detector under the name of another | {shown(said)} |")
     introduction = (
-        "`pytest -n 0 tests/test_mixtures.py` mixes runs. `osr predict`, `osr register`, the served model\n"
+        "`pytest -n 0 tests/test_mixtures.py` mixes runs. `osr predict`, `osr export`, `osr register`\n"
         "and `Predictor.load` say the same, and the stages refuse the same. D stands for a digest.\n\n"
         "| what was mixed | what is said |\n|---|---|\n"
     )

@@ -666,3 +666,38 @@ def test_trained_weights_keep_their_normalisation() -> None:
     assert format_for(model_settings(backbone="resnet18"), grey).channels == 1
     assert pretrained_statistics("small_convnet") is None
     assert format_for(model_settings(weights="file.pth"), grey).channels == 1
+
+
+def test_a_module_is_imported_only_when_its_source_has_the_class(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What the module would do when it is imported has not been done."""
+    monkeypatch.syspath_prepend(str(tmp_path))
+    acts = "from pathlib import Path\nPath(__file__).with_suffix('.ran').touch()\n"
+    (tmp_path / "package_of_mine").mkdir()
+    (tmp_path / "package_of_mine/__init__.py").write_text(acts)
+    for module in ("acting_module", "package_of_mine.acting"):
+        file = tmp_path / f"{module.replace('.', '/')}.py"
+        file.write_text(f"{acts}class Net: ...\n")
+        with pytest.raises(InputError, match=f"'{module}' has no torch module class 'Nett'; did you mean"):
+            build_backbone(f"{module}:Nett", weights="none", channels=1, image_size=8)
+        assert not list(tmp_path.rglob("*.ran"))
+        with pytest.raises(InputError, match=f"'{module}' has no torch module class 'Net'"):
+            build_backbone(f"{module}:Net", weights="none", channels=1, image_size=8)  # no nn.Module
+        assert file.with_suffix(".ran").exists()
+        for ran in tmp_path.rglob("*.ran"):
+            ran.unlink()
+
+
+def test_a_class_may_come_from_elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(tmp_path))
+    sources = {
+        "named": f"from {__name__} import Tiny as Net\n",
+        "starred": f"from {__name__} import *\nNet = globals().pop('Tiny')\n",
+        "made": f"import {__name__} as here\nif True:\n    Net = here.Tiny\n",
+        "asked_for": f"def __getattr__(name):\n    import {__name__} as here\n    return here.Tiny\n",
+    }
+    for name, source in sources.items():
+        (tmp_path / f"{name}_of_mine.py").write_text(source)
+        arguments = {"weights": "none", "channels": 1, "image_size": 8, "options": {"width": 3}}
+        assert isinstance(build_backbone(f"{name}_of_mine:Net", **arguments), Tiny)

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -24,8 +25,10 @@ from osr.inference.predictor import Predictor
 from osr.metrics.threshold_files import save_thresholds
 from osr.metrics.thresholds import Threshold
 from osr.params import load_params
+from osr.stored.arrays import write_arrays
+from osr.stored.origin import Origin
 from pipeline import cli
-from pipeline.workspace.stages import CALIBRATOR, DETECTORS, PARAMS, THRESHOLDS, WEIGHTS
+from pipeline.workspace.stages import CALIBRATOR, DETECTORS, PARAMS, SPLIT, THRESHOLDS, VAL_SCORES, WEIGHTS
 
 ROOT = Path(__file__).parents[1]
 LABELS = np.arange(30) % 3
@@ -48,7 +51,9 @@ def fitted(train, **changes):
 @pytest.fixture(scope="module")
 def model():
     torch.set_num_threads(1)
-    return build()
+    made = build()
+    made.made_from = Origin(split="1" * 16)
+    return made
 
 
 @pytest.fixture
@@ -58,6 +63,15 @@ def run(model, tmp_path, monkeypatch):
     shutil.copy(ROOT / "params.yaml", tmp_path)
     write_run(tmp_path, model)
     return tmp_path
+
+
+@pytest.fixture
+def exportable(run):
+    """The same, with settings that enable the detectors there are."""
+    params = run / "params.yaml"
+    text = re.sub(r"(  enabled): .*", r"\1: [maxlogit, mahalanobis]", params.read_text(), count=1)
+    params.write_text(text)
+    return run
 
 
 def write_run(root, model, **settings):
@@ -71,7 +85,12 @@ def write_run(root, model, **settings):
         digests[name] = detector.save(root / DETECTORS / f"{name}.safetensors")
         value = float(np.sort(detector.score(train))[19:21].mean())  # between two images
         thresholds[name] = Threshold(value, "acceptance", 2 / 3, 2 / 3, 30)
-    save_thresholds(root / THRESHOLDS, thresholds, digests, train.made_from)
+    digest = save_thresholds(root / THRESHOLDS, thresholds, digests, train.made_from)
+    scores = {name: detector.score(train) for name, detector in fitted(train, **settings).items()}
+    scored = train.made_from.model_copy(update={"thresholds": digest})
+    write_arrays(root / VAL_SCORES, "validation scores", {}, scored, scores)
+    (root / SPLIT).mkdir(parents=True, exist_ok=True)
+    (root / SPLIT / "split.json").write_text(json.dumps({"digest": train.made_from.split}))
 
 
 def load(name="maxlogit", batch_size=7):

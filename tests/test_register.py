@@ -46,7 +46,7 @@ def test_a_bad_alias_is_one_sentence_before_anything_is_made(
     alias: str, sentence: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(ROOT)
-    for name in ("load_predictor", "connect"):
+    for name in ("export", "connect"):
         monkeypatch.setattr(register, name, lambda *_: pytest.fail("the alias was not checked first"))
     assert cli.main(["register", "digits", "--alias", alias]) == 1
     printed = capsys.readouterr()

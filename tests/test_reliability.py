@@ -15,6 +15,7 @@ from types import SimpleNamespace
 import psutil
 import pytest
 from dvc_project import TIMEOUT_S, Project
+from pages import write_section
 from toy_project import STAGES, agrees, create, hang, is_complete
 from tracking_server import Server
 
@@ -24,11 +25,9 @@ from pipeline.workspace import stages as pipeline_stages
 pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).parents[1]
-PAGE = ROOT / "docs" / "reliability.md"
 NUM_SCENARIOS = len(STAGES) + 4
+HEADING = "What breaks in mid-run, and what it costs"
 INTRODUCTION = """\
-# What breaks, and what it costs
-
 `pytest -m slow -n 0 tests/test_reliability.py` breaks each of these in a project of six stages that compute
 nothing, goes on as the third column says, looks at every file, row, curve and artifact, and writes this
 table. Results are files first; MLflow mirrors them.
@@ -46,7 +45,9 @@ def table():
     lines = []
     yield lines
     if len(lines) == NUM_SCENARIOS:
-        PAGE.write_text(INTRODUCTION + "\n".join(f"| {' | '.join(line)} |" for line in lines) + "\n")
+        write_section(
+            "reliability.md", HEADING, INTRODUCTION + "\n".join(f"| {' | '.join(line)} |" for line in lines)
+        )
 
 
 @pytest.fixture(scope="module")

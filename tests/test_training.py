@@ -1,14 +1,16 @@
 """Training: it learns, keeps the best epoch, survives being killed at any point, stops when it diverges."""
 
+import io
 import math
 import os
 import platform
 import resource
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -572,6 +574,45 @@ def test_what_a_killed_process_left_is_cleared(tmp_path: Path) -> None:
     run(tmp_path / "c.pt", epochs=2)
     kept = names - {f"c.{platform.node()}.{gone.pid}.part", f"c.{platform.node()}.{os.getpid()}.part"}
     assert {path.name for path in tmp_path.iterdir()} == {"c.pt"} | kept
+
+
+def damaged(content: bytes) -> Iterator[bytes]:
+    """A kept state after anything can have happened to it (seeded)."""
+    generator = np.random.default_rng(0)
+    for place in generator.integers(len(content), size=15):
+        yield (
+            content[:place] + bytes([content[place] ^ 1 << int(generator.integers(8))]) + content[place + 1 :]
+        )
+    for end in generator.integers(len(content), size=5):
+        yield content[:end]
+    yield from (b"", b"text", bytes(1000), content + b"x", b"PK" + content)
+    for state in ({}, [1], {"history": 3}, {"model": {"odd": torch.ones(2)}}):
+        stream = io.BytesIO()
+        torch.save(state, stream)
+        yield stream.getvalue()
+
+
+def test_a_damaged_state_is_set_aside_and_training_begins_anew(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    network, progress = run(tmp_path / "whole.pt", epochs=2)
+    checkpoint, aside = tmp_path / "c.pt", tmp_path / "c.damaged"
+    with pytest.raises(KilledError):
+        run(checkpoint, loss=KillingLoss(6), epochs=2)
+    kept, set_aside = checkpoint.read_bytes(), 0
+    for content in damaged(kept):
+        checkpoint.write_bytes(content)
+        caplog.clear()
+        again, again_progress = run(checkpoint, epochs=2)
+        assert again_progress.history == progress.history
+        assert same(again, network)
+        if aside.exists():
+            set_aside += 1
+            assert aside.read_bytes() == content
+            assert "c.pt is damaged" in caplog.text
+            assert "it is now c.damaged, and training begins anew." in caplog.text
+            aside.unlink()
+    assert set_aside > 20  # a bit between the records of the file changes nothing
 
 
 @pytest.mark.slow

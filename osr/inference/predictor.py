@@ -14,15 +14,12 @@ from numpy.typing import NDArray
 from scipy.special import softmax
 
 from osr.calibration.calibrators import Calibration
-from osr.calibration.files import load_calibration
 from osr.detectors.base import Detector
-from osr.detectors.registry import load_detector, odin_of
+from osr.detectors.registry import odin_of
 from osr.errors import InputError
-from osr.metrics.threshold_files import load_thresholds
+from osr.inference.parts import load_parts
 from osr.models.open_set_model import OpenSetModel
 from osr.outputs import UNKNOWN, Outputs
-from osr.stored.files import damaged
-from osr.stored.origin import check_origin
 
 UNKNOWN_NAME = "unknown"
 
@@ -97,24 +94,20 @@ class Predictor:
             InputError: a file is missing, damaged, was changed, or was made from other weights, another split
                 or another fit of the detector than the rest; or there is no threshold for this detector.
         """
-        stored, limits = load_calibration(calibration), load_thresholds(thresholds)
-        fitted = load_detector(detector, device=device)
-        model = OpenSetModel.load(weights, allow_code=allow_code)
-        for path, made_from in (
-            (calibration, stored.made_from),
-            (detector, fitted.made_from),
-            (thresholds, limits.made_from),
-        ):
-            check_origin(path, made_from, model.origin, beside=weights)
-        threshold = limits.check_detector(detector, fitted.name, fitted.digest)
-        num_classes = len(model.class_names)
-        if stored.num_classes not in (None, num_classes):
-            raise damaged(calibration, f"it is of {stored.num_classes} classes, {weights} of {num_classes}")
+        parts = load_parts(
+            weights=weights,
+            calibration=calibration,
+            detectors=[detector],
+            thresholds=thresholds,
+            device=device,
+            allow_code=allow_code,
+        )
+        ((fitted, threshold),) = parts.detectors.values()
         return cls(
-            model.to(device),
+            parts.model,
             fitted,
             threshold=threshold.value,
-            calibration=stored.fit.calibration,
+            calibration=parts.calibration,
             batch_size=batch_size,
         )
 

@@ -26,11 +26,11 @@ def checked_images(values: Any) -> NDArray[np.uint8]:
     """
     try:
         array = np.asarray(values)
-    except ValueError as error:
-        raise InputError(f"inputs must be images (N, H, W, C) of one size: {error}.") from None
+    except ValueError:
+        raise InputError("inputs must be images (N, H, W, C) of one size, not lists of several.") from None
     if array.ndim != 4 or array.dtype.kind not in "ui":
         found = f"{array.dtype} of shape {array.shape}"
-        hint = " (multiply images in 0..1 by 255 and round)" if array.dtype.kind == "f" else ""
+        hint = " (multiply images in 0..1 by 255 and round)" if array.dtype.kind == "f" and array.size else ""
         raise InputError(f"inputs must be images (N, H, W, C) of integers in 0..255{hint}, not {found}.")
     if array.size > MAX_VALUES:
         raise InputError(

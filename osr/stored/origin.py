@@ -23,6 +23,7 @@ Kind = Literal[
     "class tables",
     "estimate",
     "stage",
+    "classifier",
 ]
 APART = "files of different runs do not go together; `dvc repro` makes them anew."
 

@@ -18,10 +18,9 @@ from pathlib import Path
 from typing import Any
 
 from osr.errors import InputError
-from osr.inference.predictor import Predictor
 from osr.models.custom import is_custom
 from osr.params import Params, flatten, load_params
-from pipeline.serving.predict import load_predictor, run_files
+from pipeline.serving.export import export
 from pipeline.tracking.mirror import CHECKPOINT
 from pipeline.tracking.results import COMMIT, DIGEST, SPLIT_DIGEST
 from pipeline.tracking.rows import FINISHED_STATES, find_for_sync
@@ -62,12 +61,13 @@ def register(name: str, params: Params, *, alias: str | None = None, detector: s
     if alias is not None:
         check_alias(alias)
     used = detector or params.plot.detector
-    predictor = load_predictor(params, used)
-    store, row = _row_of_present_run(params)
-    source = f"{FOLDER}/{used}"
     with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "model"
-        _save(path, run_files(used), predictor, params.model.backbone.name)
+        path, classifier = Path(folder) / "model", Path(folder) / "classifier"
+        parts = export(classifier, params, detector=used)
+        threshold, channels = parts.detectors[used][1].value, parts.model.image_format.channels
+        store, row = _row_of_present_run(params)
+        source = f"{FOLDER}/{used}"
+        _save(path, classifier, params.model.backbone.name, threshold=threshold, channels=channels)
         store.client.log_artifacts(row.info.run_id, str(path), source)
     lineage = {key: row.data.tags[key] for key in LINEAGE if key in row.data.tags}
     version = _new_version(
@@ -75,7 +75,7 @@ def register(name: str, params: Params, *, alias: str | None = None, detector: s
         name,
         row.info.run_id,
         source,
-        {**lineage, "osr.detector": used, "osr.threshold": repr(predictor.threshold)},
+        {**lineage, "osr.detector": used, "osr.threshold": repr(threshold)},
     )
     if alias is not None:
         store.client.set_registered_model_alias(name, alias, version)
@@ -104,8 +104,8 @@ def _row_of_present_run(params: Params) -> tuple[Store, Any]:
     return store, row
 
 
-def _save(path: Path, files: dict[str, Path], predictor: Predictor, backbone: str) -> None:
-    """Write the model as MLflow wants it: files of the run, code, requirements, input and output."""
+def _save(path: Path, classifier: Path, backbone: str, *, threshold: float, channels: int) -> None:
+    """Write the model as MLflow wants it: the exported folder, code, requirements, input and output."""
     from mlflow import pyfunc
     from mlflow.models import ModelSignature
     from mlflow.types import ColSpec, ParamSchema, ParamSpec, Schema
@@ -118,13 +118,13 @@ def _save(path: Path, files: dict[str, Path], predictor: Predictor, backbone: st
             path,
             python_model=str(Path(__file__).with_name("served_model.py")),
             code_paths=_code(backbone),
-            artifacts={key: str(file) for key, file in files.items()},
+            artifacts={"classifier": str(classifier)},
             # Without a schema of the input: MLflow casts to it, which cuts 0.9 to 0; the model checks itself.
             signature=ModelSignature(
                 outputs=Schema([*texts, *numbers]),
-                params=ParamSchema([ParamSpec("threshold", "double", predictor.threshold)]),
+                params=ParamSchema([ParamSpec("threshold", "double", threshold)]),
             ),
-            metadata={"inputs": f"images (N, H, W, {predictor.channels}) of integers in 0..255"},
+            metadata={"inputs": f"images (N, H, W, {channels}) of integers in 0..255"},
             model_config={"allow_code": backbone} if is_custom(backbone) else None,
             pip_requirements="requirements.txt",
         )

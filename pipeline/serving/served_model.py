@@ -1,4 +1,4 @@
-"""The model that MLflow serves: it stores this file as code, and the files of a run beside it.
+"""The model that MLflow serves: it stores this file as code, and the exported folder beside it.
 
 A request holds images (N, H, W, C), integers in 0..255, as `inputs`, and may hold a threshold:
 {"inputs": [[[[0], [255]], [[7], [9]]]], "params": {"threshold": 0.4}}
@@ -6,7 +6,6 @@ A request holds images (N, H, W, C), integers in 0..255, as `inputs`, and may ho
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 from mlflow.exceptions import MlflowException
@@ -14,24 +13,17 @@ from mlflow.models import set_model
 from mlflow.pyfunc import PythonModel
 
 from osr.errors import InputError
-from osr.inference.predictor import Predictor
+from osr.inference.classifier import OpenSetClassifier as Classifier
 from osr.inference.requests import checked_images, checked_threshold
-
-BATCH_SIZE = 256
 
 
 class OpenSetClassifier(PythonModel):  # type: ignore[misc]
     """Known class or "unknown", score and probabilities of each image."""
 
     def load_context(self, context: Any) -> None:
-        """Read the files that MLflow stored with the model."""
-        files = {name: Path(path) for name, path in context.artifacts.items()}
-        self.predictor = Predictor.load(
-            weights=files["weights"],
-            calibration=files["calibration"],
-            detector=files["detector"],
-            thresholds=files["thresholds"],
-            batch_size=BATCH_SIZE,
+        """Read the folder that MLflow stored with the model."""
+        self.classifier = Classifier.load(
+            context.artifacts["classifier"],
             # Whoever loads this model runs the code that it carries; this is the class that was registered.
             allow_code=(context.model_config or {}).get("allow_code"),
         )
@@ -45,10 +37,10 @@ class OpenSetClassifier(PythonModel):  # type: ignore[misc]
         """
         try:
             threshold = checked_threshold(params or {})
-            verdict = self.predictor.predict(checked_images(model_input), threshold=threshold)
+            verdict = self.classifier.predict(checked_images(model_input), threshold=threshold)
         except InputError as error:
             raise MlflowException.invalid_parameter_value(str(error)) from None
-        names = self.predictor.class_names
+        names = self.classifier.class_names
         return [
             {
                 "label": label,

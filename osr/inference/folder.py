@@ -1,0 +1,109 @@
+"""A classifier as a folder of safetensors and JSON: what is in it, and whether it is as it was written."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+
+from osr.errors import InputError
+from osr.settings.base import Count, Section
+from osr.stored.files import checked, damaged, file_digest, read_json, write_json
+from osr.stored.origin import Origin
+
+MANIFEST = "classifier.json"
+WEIGHTS = "model.safetensors"
+CALIBRATION = "calibration.json"
+THRESHOLDS = "thresholds.json"
+SCORES = "validation_scores.safetensors"
+CARD = "README.md"
+
+
+class Manifest(Section):
+    """What classifier.json says.
+
+    Args:
+        detector: that judges unless another is asked for.
+        detectors: all that are in the folder.
+        batch_size: images per forward pass.
+        versions: of the software that wrote it.
+        files: digest of each file, by its name in the folder.
+    """
+
+    detector: str
+    detectors: tuple[str, ...]
+    batch_size: Count
+    versions: dict[str, str]
+    files: dict[str, str]
+
+
+def detector_file(name: str) -> str:
+    """Where a detector stands in the folder."""
+    return f"detectors/{name}.safetensors"
+
+
+def write_folder(
+    folder: Path,
+    sources: Mapping[str, Path],
+    *,
+    card: str,
+    detector: str,
+    detectors: tuple[str, ...],
+    batch_size: int,
+    versions: Mapping[str, str],
+    made_from: Origin,
+) -> None:
+    """Copy the files of a run and describe them; the folder is there whole or not at all.
+
+    Args:
+        folder: to be made.
+        sources: name in the folder -> file of the run.
+        card: Markdown for people.
+        detector: that judges unless another is asked for.
+        detectors: all of them.
+        batch_size: images per forward pass.
+        versions: of the software.
+        made_from: digests of split, weights, calibration and thresholds.
+
+    Raises:
+        InputError: the folder exists.
+    """
+    if folder.exists():
+        raise InputError(f"{folder} exists: choose another name, or remove it.")
+    aside = folder.with_name(f"{folder.name}.part")
+    shutil.rmtree(aside, ignore_errors=True)
+    aside.mkdir(parents=True)
+    for name, source in sources.items():
+        (aside / name).parent.mkdir(exist_ok=True)
+        shutil.copyfile(source, aside / name)
+    (aside / CARD).write_text(card, encoding="utf-8")
+    files = {name: file_digest(aside / name) for name in (*sources, CARD)}
+    content = Manifest(
+        detector=detector, detectors=detectors, batch_size=batch_size, versions=dict(versions), files=files
+    )
+    write_json(aside / MANIFEST, "classifier", content.model_dump(mode="json"), made_from)
+    aside.replace(folder)
+
+
+def read_manifest(folder: Path) -> Manifest:
+    """The description of a folder whose every file is as it was written.
+
+    Raises:
+        InputError: a file is missing, was changed, or is not described.
+    """
+    path = folder / MANIFEST
+    if not folder.is_dir():
+        raise InputError(f"{folder} is no folder: `osr export` makes one.")
+    manifest = checked(path, Manifest, read_json(path, "classifier").content)
+    names = {WEIGHTS, CALIBRATION, THRESHOLDS, SCORES, CARD, *map(detector_file, manifest.detectors)}
+    if names != manifest.files.keys():
+        raise damaged(path, f"files must be {', '.join(sorted(names))}, not {', '.join(manifest.files)}")
+    if manifest.detector not in manifest.detectors:
+        raise damaged(path, f"detector is {manifest.detector!r}, but must be one of detectors")
+    for name, digest in manifest.files.items():
+        file = folder / name
+        if not file.is_file():
+            raise InputError(f"{file} is missing: the folder is not whole; export or copy it anew.")
+        if file_digest(file) != digest:
+            raise InputError(f"{file} was changed after the export: export or copy the folder anew.")
+    return manifest

@@ -1,0 +1,71 @@
+"""What people have as images to pixels: files, folders, bytes, Pillow's images, arrays."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from osr.data.image_files import find_images, read_image
+from osr.errors import InputError
+
+OneInput: TypeAlias = str | Path | bytes | Image.Image | NDArray[np.uint8]
+Inputs: TypeAlias = OneInput | Sequence[OneInput]
+
+_PNG_MODES = ("1", "L", "LA", "P", "RGB", "RGBA", "I", "I;16")
+
+
+def read_inputs(inputs: Inputs, *, channels: int) -> tuple[tuple[str, ...], list[NDArray[np.uint8]]]:
+    """Names and (H, W, C) uint8 pixels of N images.
+
+    Args:
+        inputs: one or several of: a path (a folder stands for the images in it), the bytes of a file, an
+            image of Pillow, an array (H, W) or (H, W, C) uint8; or an array (N, H, W, C).
+        channels: 1 or 3: what files, bytes and Pillow's images become; arrays keep theirs.
+
+    Returns:
+        The path of each file, or its number among the inputs; and the pixels.
+
+    Raises:
+        InputError: an input that is none of these, or cannot be read.
+    """
+    if isinstance(inputs, np.ndarray) and inputs.ndim == 4:
+        inputs = list(inputs)
+    if isinstance(inputs, str | Path | bytes | Image.Image | np.ndarray):
+        inputs = [inputs]
+    names, images = list[str](), list[NDArray[np.uint8]]()
+    for number, given in enumerate(inputs):
+        if isinstance(given, str | Path):
+            files = find_images([Path(given)])
+            names += map(str, files)
+            images += [read_image(file, channels=channels) for file in files]
+        else:
+            names.append(str(number))
+            images.append(_pixels(given, number, channels))
+    return tuple(names), images
+
+
+def _pixels(given: object, number: int, channels: int) -> NDArray[np.uint8]:
+    if isinstance(given, np.ndarray):
+        return given[..., None] if given.ndim == 2 else given
+    if not isinstance(given, bytes | Image.Image):
+        raise InputError(
+            f"image {number} must be a path, bytes, a Pillow image or an array, not {type(given)}."
+        )
+    # As files, so that the rules of the one reader hold for them, too.
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "image"
+        if isinstance(given, bytes):
+            file.write_bytes(given)
+        else:
+            form = "PNG" if given.mode in _PNG_MODES else "TIFF"
+            given.save(file, form, exif=given.getexif())
+        try:
+            return read_image(file, channels=channels)
+        except InputError as error:
+            raise InputError(str(error).replace(str(file), f"image {number}")) from None

@@ -1,0 +1,85 @@
+"""Command export: the classifier of a finished run as one folder of safetensors and JSON."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import sys
+from importlib.metadata import version
+from pathlib import Path
+
+from osr.errors import InputError
+from osr.inference import folder as stored
+from osr.inference.parts import Parts, load_parts
+from osr.params import Params, load_params
+from osr.stored.files import read_header
+from osr.version import VERSION
+from pipeline.serving.card import card
+from pipeline.workspace.stages import CALIBRATOR, DETECTORS, PARAMS, THRESHOLDS, VAL_SCORES, WEIGHTS
+from pipeline.workspace.stamps import check, check_stamps, present
+
+PRESENT = "present"
+LIBRARIES = ("torch", "numpy", "safetensors", "timm")
+
+
+def export(folder: Path, params: Params, *, detector: str | None = None) -> Parts:
+    """Write the classifier of the run in the working directory; return what judges in it.
+
+    Args:
+        folder: to be made.
+        params: of the run.
+        detector: that judges unless another is asked for; None means plot.detector.
+
+    Raises:
+        InputError: the folder exists, no such detector, or a file of the run is missing, damaged, or of
+            another run than the others.
+    """
+    enabled, used = params.detectors.enabled, detector or params.plot.detector
+    if used not in enabled:
+        raise InputError(f"--detector {used}: must be one of detectors.enabled: {', '.join(enabled)}.")
+    check_stamps("plot")
+    files = {name: DETECTORS / f"{name}.safetensors" for name in enabled}
+    parts = load_parts(
+        weights=WEIGHTS,
+        calibration=CALIBRATOR,
+        detectors=list(files.values()),
+        thresholds=THRESHOLDS,
+        allow_code=params.model.backbone.name,
+    )
+    at_hand = present("split", "weights", "calibration", "thresholds")
+    check(WEIGHTS, parts.model.made_from, at_hand.only("split"))
+    check(VAL_SCORES, read_header(VAL_SCORES, "validation scores").made_from, at_hand.only("thresholds"))
+    versions = {"osr": VERSION, **{name: version(name) for name in LIBRARIES}}
+    stored.write_folder(
+        folder,
+        {
+            stored.WEIGHTS: WEIGHTS,
+            stored.CALIBRATION: CALIBRATOR,
+            stored.THRESHOLDS: THRESHOLDS,
+            stored.SCORES: VAL_SCORES,
+            **{stored.detector_file(name): file for name, file in files.items()},
+        },
+        card=card(parts, params, used, versions),
+        detector=used,
+        detectors=enabled,
+        batch_size=params.extraction.batch_size,
+        versions=versions,
+        made_from=at_hand,
+    )
+    return parts
+
+
+def run(options: argparse.Namespace) -> int:
+    """Command export.
+
+    Raises:
+        InputError: see `export`; or the run is no folder of a project.
+    """
+    folder = options.out.absolute()
+    project = Path() if options.run == PRESENT else Path(options.run)
+    if not project.is_dir():
+        raise InputError(f"{project} must be {PRESENT}, or the folder of a project with a finished run.")
+    with contextlib.chdir(project):
+        export(folder, load_params(PARAMS), detector=options.detector)
+    sys.stdout.write(f'{options.out}: in Python osr.load("{options.out}").predict("photo.png")\n')
+    return 0

@@ -1,0 +1,99 @@
+"""What a served classifier is asked: what cannot be judged as it is meant is refused."""
+
+import math
+import warnings
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from mlflow.exceptions import MlflowException
+from numpy.testing import assert_array_equal
+from pages import check_section
+from test_extraction import IMAGES
+from test_predict import exportable, load, model, run  # noqa: F401 (fixtures)
+
+from osr.errors import InputError
+from osr.inference import requests
+from osr.inference.requests import checked_images, checked_threshold
+from osr.params import load_params
+from pipeline.serving.export import export
+from pipeline.workspace.stages import PARAMS
+
+ONE = IMAGES[:1]
+IMAGES_ASKED = {
+    "numbers 0..255 as uint8, int64 or lists": (ONE, "judged"),
+    "floats 0..1": (ONE / 255, "inputs must be images .* of integers in 0..255 .*not float64"),
+    "floats 0..255, even whole ones": (ONE * 1.0, "inputs must be images .* not float64"),
+    "values above 255": (ONE.astype(int) + 200, r"inputs must lie in 0\.\.255, but go from"),
+    "values below 0": (ONE.astype(int) - 200, r"inputs must lie in 0\.\.255, but go from"),
+    "true and false": (ONE > 9, "inputs must be images .* not bool"),
+    "one image without the axis N": (ONE[0], r"of shape \(6, 6, 1\)"),
+    "images of different sizes": ([[[[1]]], [[[1], [2]]]], "inputs must be images .* of one size"),
+    "text": ("abc", "inputs must be images"),
+    "a table": ([{"a": 1}], "inputs must be images"),
+    "nothing": ([], r"of shape \(0,\)"),
+    "colour for a grey network": (ONE.repeat(3, 3), r"image 0 must be \(H, W, 1\) uint8"),
+    "more than 33,554,432 values": (np.broadcast_to(ONE[:1], (10**6, 6, 6, 1)), "at most 33,554,432"),
+}
+PARAMS_ASKED = {
+    "threshold NaN": ({"threshold": math.nan}, "params.threshold must be a number, not nan"),
+    "threshold true": ({"threshold": True}, "params.threshold must be a number, not True"),
+    "threshold as text": ({"threshold": "0.5"}, "params.threshold must be a number, not '0.5'"),
+    "another key": ({"thresold": 1.0}, "params may hold threshold, but hold thresold"),
+}
+
+
+@pytest.fixture
+def served(exportable):  # noqa: ARG001, F811
+    with warnings.catch_warnings(action="ignore"):  # of MLflow, about type hints
+        from pipeline.serving.served_model import OpenSetClassifier
+    found = OpenSetClassifier()
+    export(Path("out"), load_params(PARAMS))
+    found.load_context(SimpleNamespace(artifacts={"classifier": "out"}, model_config={}))
+    return found
+
+
+def test_images_and_params_are_refused_or_judged_as_meant(served):
+    lines = []
+    expected = [record["score"] for record in served.predict(ONE)]
+    assert expected == load("maxlogit", batch_size=256).predict(ONE).scores.tolist()
+    for images in (ONE.astype(np.int64), ONE.tolist()):
+        assert [record["score"] for record in served.predict(images)] == expected
+    for what, (images, said) in IMAGES_ASKED.items():
+        if said == "judged":
+            lines.append(f"| {what} | a verdict |")
+            continue
+        with pytest.raises(MlflowException, match=said) as error:
+            served.predict(images)
+        assert error.value.error_code == "INVALID_PARAMETER_VALUE"  # status 400
+        lines.append(f"| {what} | *{error.value.message}* |")
+    for what, (params, said) in PARAMS_ASKED.items():
+        with pytest.raises(MlflowException, match=said) as error:
+            served.predict(ONE, params=params)
+        lines.append(f"| {what} | *{error.value.message}* |")
+    introduction = (
+        "`pytest -n 0 tests/test_requests.py` asks these of the model that MLflow serves; refused is status\n"
+        "400. What MLflow does before it asks the model is not in our hands: it drops other keys of\n"
+        "`params` (with a warning in its log), reads bodies of any size, and answers JSON of 1,000 brackets\n"
+        "with 500.\n\n"
+        "| what is asked | what is said |\n|---|---|\n"
+    )
+    check_section("reliability.md", "What a served model is asked", introduction + "\n".join(lines))
+
+
+def test_pixels_are_those_that_were_sent():
+    for dtype in (np.uint8, np.int16, np.int64, np.uint32):
+        pixels = checked_images(IMAGES.astype(dtype))
+        assert pixels.dtype == np.uint8
+        assert_array_equal(pixels, IMAGES)
+    assert checked_threshold({}) is None
+    assert checked_threshold({"threshold": 2}) == 2.0
+    assert requests.MAX_VALUES == 33_554_432
+
+
+@pytest.mark.parametrize("threshold", [math.nan, True])
+@pytest.mark.usefixtures("run")
+def test_a_threshold_that_is_no_number_is_refused_in_python_too(threshold):
+    with pytest.raises(InputError, match="The threshold must be a number"):
+        load().predict(ONE, threshold=threshold)
