@@ -91,6 +91,16 @@ def _run(command: Parser) -> None:
     add("--sync", action="store_true", help="afterwards send MLflow what it does not hold yet")
 
 
+def _init(command: Parser) -> None:
+    add = command.add_argument
+    add("photos", type=Path, metavar="PHOTOS", help="a folder of class folders, a .csv or a .npz")
+    add("project", nargs="?", type=Path, default=Path(), metavar="FOLDER", help="a new or empty one (here)")
+    add("--unknown", type=Path, metavar="PHOTOS", help="images of no known class, to test with")
+    add("--preset", action="append", default=[], metavar="NAME", help="instead of the one that is chosen")
+    add("--backbone", metavar="NAME", help="the network, as model.backbone.name")
+    add("--weights", metavar="FILE", help="its trained weights, where timm cannot fetch them")
+
+
 def _predict(command: Parser) -> None:
     add = command.add_argument
     add("paths", nargs="+", type=Path, metavar="PATH", help="an image, or a folder of images")
@@ -212,6 +222,11 @@ osr run                                        all six stages; only what changed
 osr run train                                  no further than stage train
 osr run --preset digits_quick                  an experiment: `dvc exp run` with these settings; also -S
 """,
+    "init": """
+osr init ~/photos my_project                   one folder per class in ~/photos; then cd my_project && osr run
+osr init ~/photos my_project --unknown ~/others
+osr init labels.csv my_project                 columns path and label, and part and group if there are any
+""",
     "predict": """
 osr predict photo.png folder/ --output verdicts.csv
 
@@ -260,6 +275,7 @@ osr leaderboard RUN/metrics/evaluate.json --out docs/leaderboard/mnist
 """,
 }
 COMMANDS: dict[str, tuple[str, str, Callable[[Parser], None]]] = {
+    "init": ("pipeline.starting.init", "look at a folder of photos and lay down a project", _init),
     "run": ("pipeline.experiments.launch", "run the pipeline, or what changed of it (`dvc repro`)", _run),
     "predict": (
         "pipeline.serving.predict",

@@ -15,6 +15,7 @@ from osr.params import Params, load_params
 from pipeline.tracking.stage_run import Row, stage_run
 from pipeline.workspace.files import write_json
 from pipeline.workspace.restore import restore_outputs
+from pipeline.workspace.shipped import check_version
 from pipeline.workspace.stages import PARAMS, STAGES
 from pipeline.workspace.stamps import check_stamps, write_stamp
 
@@ -43,6 +44,7 @@ def run_stage(name: str, body: Body, description: str | None) -> None:
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
     logging.getLogger("fontTools").setLevel(logging.WARNING)  # of matplotlib's PDFs
     try:
+        check_version()
         params = load_params(PARAMS)
         with stage_run(name, params) as row:
             check_stamps(name)

@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+import osr
 from osr.data.batches import Images
 from osr.data.plans import hash_seed
 from osr.devices import check_launched, num_launched, set_cpu_threads
@@ -117,7 +118,7 @@ def checkpoint_path(params: Params, split_digest: str) -> Path:
     content = hashlib.sha256()
     settings = [section.model_dump(mode="json") for section in (params.model, params.train, params.losses)]
     content.update(json.dumps([settings, split_digest]).encode())
-    for source in sorted(Path("osr").rglob("*.py")):
+    for source in sorted(Path(osr.__file__).parent.rglob("*.py")):
         content.update(source.read_bytes())
     content.update(source_of(params.model.backbone.name))
     return workspace_root() / ".osr" / "checkpoints" / f"{content.hexdigest()[:16]}.pt"

@@ -37,6 +37,7 @@ FLOORS = (
     "pipeline/evaluate.py",
     "pipeline/plot.py",
     "pipeline/experiments",
+    "pipeline/starting",
     "pipeline/comparing",
     "pipeline/serving",
     "pipeline/cli.py",

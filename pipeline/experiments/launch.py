@@ -19,7 +19,8 @@ from pipeline.tracking.stage_run import failure, is_off
 from pipeline.tracking.store import connect, store_may_fail
 from pipeline.tracking.sync import sync
 from pipeline.workspace.place import workspace_root
-from pipeline.workspace.stages import STAGES
+from pipeline.workspace.shipped import in_own_project, version_text
+from pipeline.workspace.stages import STAGES, VERSION_FILE
 
 LAUNCH = "osr.launch"
 
@@ -40,12 +41,20 @@ def run(options: argparse.Namespace) -> int:
     except InputError as error:
         _mark_failed(failure(error))
         raise
+    renew_version()
     drawn = _time_of(STAGES["plot"].metrics)
     status = launch(dvc_command(overrides, options.stage, force=options.force), completes_row=options.sync)
     told = _time_of(STAGES["plot"].metrics) != drawn  # by stage plot
     if status == 0 and options.stage in (None, "plot") and not (told or options.sync):
         sys.stdout.write(outcome())
     return status
+
+
+def renew_version() -> None:
+    """In a project of `osr init`, name the installed version where stages look: a new one runs them all."""
+    if in_own_project() and (held := VERSION_FILE.read_text(encoding="utf-8")) != version_text():
+        logger.info("%s -> %s: every stage runs again", held.strip(), version_text().strip())
+        VERSION_FILE.write_text(version_text(), encoding="utf-8")
 
 
 def _time_of(path: Path) -> int | None:

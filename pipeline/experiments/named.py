@@ -8,11 +8,18 @@ from typing import Any
 from osr.errors import InputError
 from osr.params import read_yaml
 from osr.settings.sentences import did_you_mean
+from pipeline.workspace.shipped import in_own_project, shipped_in
 
 
 def names_in(folder: Path) -> list[str]:
     """The names there are, in alphabetical order."""
-    return sorted(path.stem for path in folder.glob("*.yaml"))
+    return sorted(_paths(folder))
+
+
+def _paths(folder: Path) -> dict[str, Path]:
+    """The file of each name; a project of `osr init` has those that osr brings beside its own."""
+    brought = shipped_in(folder.as_posix()) if in_own_project() else []
+    return {path.stem: path for path in (*brought, *folder.glob("*.yaml")) if path.suffix == ".yaml"}
 
 
 def list_of(folder: Path) -> str:
@@ -35,10 +42,10 @@ def read_named(folder: Path, name: str, *, kind: str) -> tuple[Path, Any]:
     if name not in names:
         hint = did_you_mean(name, names) or f"; there are: {', '.join(names)}."
         raise InputError(f"There is no {kind} {name!r} in {folder}/{hint}")
-    path = folder / f"{name}.yaml"
+    path = _paths(folder)[name]
     return path, read_yaml(path)
 
 
 def _purpose(folder: Path, name: str) -> str:
-    first = (folder / f"{name}.yaml").read_text(encoding="utf-8").partition("\n")[0]
+    first = _paths(folder)[name].read_text(encoding="utf-8").partition("\n")[0]
     return first.lstrip("# ") if first.startswith("#") else ""

@@ -39,7 +39,7 @@ def load_presets(names: Sequence[str]) -> Settings:
     """
     merged: Settings = {}
     for name in names:
-        merged = merge(merged, _read(name))
+        merged = merge(merged, read_preset(name))
     ours = read_yaml(PARAMS)
     check_params(ours, source=str(PARAMS))
     check_params(merge(ours, merged), source=f"{PARAMS} with preset {' '.join(names)}")
@@ -62,13 +62,13 @@ def assignments(changes: Settings) -> list[str]:
     return found
 
 
-def apply(changes: Settings) -> list[str]:
+def apply(changes: Settings, path: Path = PARAMS) -> list[str]:
     """Write settings into params.yaml, whose comments stay; return one line per key whose value changed."""
     yaml = YAML()
     yaml.preserve_quotes = True
     yaml.width = 4096
-    content = yaml.load(PARAMS.read_text(encoding="utf-8"))
-    before = flatten(read_yaml(PARAMS))
+    content = yaml.load(path.read_text(encoding="utf-8"))
+    before = flatten(read_yaml(path))
     lines = []
     for key, value in flatten(changes).items():
         *sections, last = key.split(".")
@@ -78,10 +78,10 @@ def apply(changes: Settings) -> list[str]:
         if key not in before or before[key] != value:
             lines.append(f"{key}: {_shown(before, key)} -> {json.dumps(value)}")
             section[last] = _flow(value) if isinstance(value, list) else value
-    aside = PARAMS.with_suffix(".part")
+    aside = path.with_suffix(".part")
     with aside.open("w", encoding="utf-8") as file:
         yaml.dump(content, file)
-    aside.replace(PARAMS)
+    aside.replace(path)
     return lines
 
 
@@ -112,7 +112,12 @@ def _answer(options: argparse.Namespace) -> str:
     return "\n".join([f"{PARAMS}: {len(lines)} settings changed", *lines]) + "\n"
 
 
-def _read(name: str) -> Settings:
+def read_preset(name: str) -> Settings:
+    """What one preset changes, unchecked.
+
+    Raises:
+        InputError: no such preset, or no settings in it.
+    """
     path, content = read_named(FOLDER, name, kind="preset")
     if not isinstance(content, dict) or not flatten(content):
         raise InputError(f"{path} must hold settings, in sections as in {PARAMS}.")

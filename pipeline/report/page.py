@@ -16,6 +16,7 @@ from osr.params import flatten
 from osr.plots.gallery import Tile
 from osr.plots.style import COLUMN_WIDTH
 from osr.splits.openness import openness
+from osr.version import VERSION
 from pipeline.report import leaderboard
 from pipeline.report.cautions import cautions
 from pipeline.report.code_state import CodeState, code_state
@@ -23,6 +24,7 @@ from pipeline.report.figure_texts import FigureText, figure_text
 from pipeline.report.galleries import Pick, accepted_unknowns, rejected_knowns, tiles
 from pipeline.report.run_files import RunFiles
 from pipeline.report.verdicts import retrain_command
+from pipeline.workspace.shipped import in_own_project
 from pipeline.workspace.stages import FIGURES
 
 TEMPLATE = Path(__file__).with_name("page.html.jinja")
@@ -104,6 +106,8 @@ def _facts(run: RunFiles, state: CodeState) -> dict[str, str]:
     num_unknown = int((run.outputs.labels < 0).sum())
     trained = run.trained
     code = state.commit[:12] if state.commit else "not in a git repository"
+    if in_own_project():
+        code = f"osr {VERSION}; settings {'of commit ' if state.commit else ''}{code}"
     if state.changed:
         code += f", with changes in {', '.join(state.changed)}"
     return {

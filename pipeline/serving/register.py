@@ -17,6 +17,7 @@ import warnings
 from pathlib import Path
 from typing import Any
 
+import osr
 from osr.errors import InputError
 from osr.models.custom import is_custom
 from osr.params import Params, flatten, load_params
@@ -28,6 +29,7 @@ from pipeline.tracking.stage_run import is_off
 from pipeline.tracking.store import STAGE, Store, connect
 from pipeline.tracking.sync import sync
 from pipeline.workspace.place import workspace_root
+from pipeline.workspace.shipped import shipped
 from pipeline.workspace.stages import PARAMS
 
 logger = logging.getLogger("osr.register")
@@ -126,16 +128,17 @@ def _save(path: Path, classifier: Path, backbone: str, *, threshold: float, chan
             ),
             metadata={"inputs": f"images (N, H, W, {channels}) of integers in 0..255"},
             model_config={"allow_code": backbone} if is_custom(backbone) else None,
-            pip_requirements="requirements.txt",
+            pip_requirements=str(shipped("requirements.txt")),
         )
 
 
 def _code(backbone: str) -> list[str]:
     """The package osr, and the module that a backbone of the user's stands in."""
+    own = str(Path(osr.__file__).parent)
     if not is_custom(backbone):
-        return ["osr"]
+        return [own]
     package = Path(backbone.partition(":")[0].partition(".")[0])
-    return ["osr", str(package if package.is_dir() else package.with_suffix(".py"))]
+    return [own, str(package if package.is_dir() else package.with_suffix(".py"))]
 
 
 def _new_version(store: Store, name: str, run_id: str, source: str, tags: dict[str, str]) -> str:

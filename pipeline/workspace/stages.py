@@ -38,6 +38,8 @@ REPORT = ARTIFACTS / "report.html"
 METRICS = Path("metrics")
 PARAMS = Path("params.yaml")
 LOCK = Path("dvc.lock")
+DVC_FILE = Path("dvc.yaml")
+VERSION_FILE = Path("osr.version")  # of a project of `osr init`: stands for the code of all stages
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,1 @@
+"""Command init: from a folder of photos to a project that runs."""

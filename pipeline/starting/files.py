@@ -1,0 +1,128 @@
+"""The files of a new project: settings, stages that rest on the installed osr, a README, git and DVC."""
+
+from __future__ import annotations
+
+import csv
+import shutil
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from ruamel.yaml import YAML
+
+from osr.data.image_files import find_images
+from osr.errors import InputError
+from pipeline.experiments.preset import apply
+from pipeline.workspace.git import git
+from pipeline.workspace.shipped import shipped, version_text
+from pipeline.workspace.stages import DVC_FILE, PARAMS, VERSION_FILE
+
+IGNORED = ("/.osr/", "/mlflow.db*", "/mlartifacts/", "/mlruns/", "/artifacts/", "/figures/", "/dvc_plots/")
+HEAD = """# The six stages of osr. The file osr.version stands for their code: `osr run` writes the installed
+# version there, and another one runs every stage again. DVC watches the images, too.
+"""
+NEEDS_UNKNOWNS = ("artifacts/curves/oscr", "artifacts/curves/roc", "artifacts/curves/precision_recall")
+_NOBODY = ("-c", "user.name=osr init", "-c", "user.email=osr@localhost")
+
+
+def check_place(project: Path) -> None:
+    """Refuse a place where something lies already; an empty git repository is none.
+
+    Raises:
+        InputError: a file, or a folder that is not empty.
+    """
+    if project.exists() and not project.is_dir():
+        raise InputError(f"{project} is a file; name a folder for the project.")
+    if project.is_dir() and (held := sorted(path.name for path in project.iterdir() if path.name != ".git")):
+        raise InputError(
+            f"{project} must be empty, but holds {held[0]}; name a new folder: osr init PHOTOS NEW_FOLDER."
+        )
+
+
+def write_settings(project: Path, changes: dict[str, Any]) -> None:
+    """The shipped params.yaml with its comments, and `changes` in it."""
+    shutil.copyfile(shipped(PARAMS.name), project / PARAMS)
+    apply(changes, project / PARAMS)
+
+
+def write_stages(project: Path, watched: Sequence[Path], *, has_unknowns: bool) -> None:
+    """The shipped dvc.yaml, whose code deps become one file.
+
+    Args:
+        project: its folder.
+        watched: files and folders of images, absolute, which the first stage rests on.
+        has_unknowns: whether unknown images are tested; without them there are no curves to plot.
+    """
+    yaml = YAML()
+    yaml.width = 4096
+    _, stages, rest = shipped(DVC_FILE.name).read_text(encoding="utf-8").partition("stages:\n")
+    content = yaml.load(stages + rest)
+    for name, stage in content["stages"].items():
+        results = [dep for dep in stage["deps"] if dep.split("/")[0] not in ("osr", "pipeline")]
+        images = [str(path) for path in watched] if name == "prepare-split" else []
+        stage["deps"] = [VERSION_FILE.name, *images, *results]
+    if not has_unknowns:
+        content["plots"] = [plot for plot in content["plots"] if not _needs_unknowns(plot)]
+    with (project / DVC_FILE).open("w", encoding="utf-8") as file:
+        file.write(HEAD)
+        yaml.dump(content, file)
+    (project / VERSION_FILE).write_text(version_text(), encoding="utf-8")
+
+
+def _needs_unknowns(plot: Any) -> bool:
+    return not isinstance(plot, str) and bool(set(plot) & set(NEEDS_UNKNOWNS))
+
+
+def write_table(path: Path, folder: Path) -> int:
+    """A CSV of the images in a flat folder, all of one class; return how many.
+
+    Raises:
+        InputError: the folder holds no image.
+    """
+    images = find_images([folder])
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(("path", "label"))
+        writer.writerows((str(image), "unknown") for image in images)
+    return len(images)
+
+
+def write_others(project: Path, readme: str) -> None:
+    """README.md and .gitignore."""
+    (project / "README.md").write_text(readme, encoding="utf-8")
+    (project / ".gitignore").write_text("\n".join(IGNORED) + "\n", encoding="utf-8")
+
+
+def start_repositories(project: Path) -> str:
+    """Git, where there is one, and DVC in the project; a line on what was made.
+
+    Raises:
+        InputError: git or DVC refuse.
+    """
+    top = git("-C", str(project), "rev-parse", "--show-toplevel")
+    has_git, is_inside = shutil.which("git") is not None, top is not None and Path(top) != project
+    if has_git and top is None:
+        _run(project, "git", "init", "--quiet")
+    flags = ["--subdir"] if is_inside else [] if has_git else ["--no-scm"]
+    _run(project, "dvc", "init", "--quiet", *flags)
+    lines = ("analytics = false", "check_update = false", "autostage = true" if has_git else "no_scm = true")
+    text = "".join(f"    {line}\n" for line in lines)  # DVC tells nobody and asks nobody
+    (project / ".dvc" / "config").write_text(f"[core]\n{text}", encoding="utf-8")
+    if not has_git:
+        return "DVC without git, which `osr run -S` needs"
+    if is_inside:
+        return f"DVC, inside the git repository {top}: commit the new files yourself"
+    _run(project, "git", "add", "--all")
+    named = git("-C", str(project), "config", "user.email")
+    _run(project, "git", *(() if named else _NOBODY), "commit", "--quiet", "-m", "osr init")
+    return "git and DVC, with a first commit"
+
+
+def _run(project: Path, program: str, *arguments: str) -> None:
+    command = [program] if program == "git" else [sys.executable, "-m", program]
+    done = subprocess.run([*command, *arguments], cwd=project, capture_output=True, text=True, check=False)
+    if done.returncode:
+        why = done.stderr.strip() or done.stdout.strip()
+        raise InputError(f"{program} {arguments[0]} failed in {project}: {why}")

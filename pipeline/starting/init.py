@@ -1,0 +1,111 @@
+"""Command init: look at photos, say what they are, and lay down a project that trains on them."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from osr.errors import InputError
+from osr.params import check_params, read_yaml
+from pipeline.experiments.named import read_named
+from pipeline.experiments.overrides import merge
+from pipeline.starting.files import (
+    check_place,
+    start_repositories,
+    write_others,
+    write_settings,
+    write_stages,
+    write_table,
+)
+from pipeline.starting.look import look_at
+from pipeline.starting.settings import (
+    TINY,
+    dataset_of,
+    fitted,
+    is_flat,
+    root_of,
+    split_of,
+    unknown_source,
+)
+from pipeline.starting.words import found_text, laid_down_text, readme_text
+from pipeline.workspace.shipped import shipped
+from pipeline.workspace.stages import PARAMS
+
+PRESET = "photos_probe"
+TABLE = "unknown.csv"
+
+
+def run(options: argparse.Namespace) -> int:
+    """Look, tell, and write.
+
+    Raises:
+        InputError: no such images, too few classes, a place that is not empty, or a preset that does not fit.
+    """
+    photos, project = options.photos.resolve(), options.project.resolve()
+    unknown = None if options.unknown is None else options.unknown.resolve()
+    _check(photos, unknown, project)
+    ours = read_yaml(shipped(PARAMS.name))
+    root = root_of(photos, unknown)
+    changes: dict[str, Any] = {"dataset": {**dataset_of(photos, root), "on_bad_image": "skip"}}
+    found = look_at(check_params(merge(ours, changes), source="osr init").dataset)
+    split, small = split_of(found)
+    if len(found.counts) - len(small) < 2:
+        raise InputError(
+            f"{photos} has no two classes with at least 3 images; there is nothing to tell apart."
+        )
+    sys.stdout.write(found_text(photos, found, small))
+    presets = options.preset or ([PRESET] if found.short_side > TINY else [])
+    for name in presets:
+        folder = shipped(f"presets/{PRESET}.yaml").parent
+        changes = merge(changes, read_named(folder, name, kind="preset")[1])
+    changes = merge(changes, {"split": split, **_weights(options)})
+    if unknown is not None:
+        changes["dataset"]["unknown_sources"] = [unknown_source(unknown, root, project / TABLE)]
+    fits = fitted(found, merge(ours, changes), num_cores=os.cpu_count() or 1)
+    changes = merge(changes, fits)
+    params = check_params(merge(ours, changes), source="osr init")
+    project.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=project.parent) as folder:  # the project gets all files, or none
+        aside = Path(folder)
+        if unknown is not None and is_flat(unknown):
+            write_table(aside / TABLE, unknown)
+        write_settings(aside, changes)
+        write_stages(aside, [photos, *([unknown] if unknown else [])], has_unknowns=unknown is not None)
+        write_others(aside, readme_text(photos, params))
+        for file in sorted(aside.iterdir()):
+            shutil.move(file, project / file.name)
+    made = start_repositories(project)
+    sys.stdout.write(laid_down_text(project, params, presets, made))
+    return 0
+
+
+def _check(photos: Path, unknown: Path | None, project: Path) -> None:
+    check_place(project)
+    if unknown is not None and (photos.suffix == ".npz") != (unknown.suffix == ".npz"):
+        raise InputError(
+            f"{unknown} must be a .npz where the images are one, and files where they are files."
+        )
+    for path in (photos, *([] if unknown is None else [unknown])):
+        if not path.exists():
+            raise InputError(f"{path} does not exist; name a folder of class folders, a .csv or a .npz.")
+        if path.is_file() and path.suffix.lower() not in (".csv", ".npz"):
+            raise InputError(f"{path} is neither a folder of class folders nor a .csv or .npz.")
+        if project == path or project.is_relative_to(path):
+            raise InputError(f"{project} lies in {path}, whose images it would become; choose another place.")
+
+
+def _weights(options: argparse.Namespace) -> dict[str, Any]:
+    """Backbone and weights of the command line, for machines that cannot fetch any."""
+    given = {
+        key: value
+        for key, value in (("name", options.backbone), ("weights", options.weights))
+        if value is not None
+    }
+    if options.weights not in (None, "none", "pretrained"):
+        given["weights"] = str(Path(options.weights).resolve())
+    return {"model": {"backbone": given}} if given else {}

@@ -1,0 +1,100 @@
+"""What command init says: what was found, what it wrote, and the README of the project."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from osr.params import Params
+from pipeline.starting.look import Found
+from pipeline.starting.settings import FEWEST_IMAGES
+
+SHOWN = 8
+FEW = 20  # images of a class
+
+
+def found_text(photos: Path, found: Found, small: Sequence[str]) -> str:
+    """Classes, sizes, colours, groups, copies and damaged files."""
+    counts = found.counts
+    sides = found.sizes
+    low, high = sides.min(axis=0), sides.max(axis=0)
+    size = f"{low[0]} x {low[1]}" if (low == high).all() else f"{low[0]} x {low[1]} to {high[0]} x {high[1]}"
+    lines = [
+        f"{found.total:,} images of {len(counts)} classes in {photos}",
+        f"classes: {_listed([f'{name} ({count})' for name, count in counts.items()])}",
+        f"size: {size} pixels, the smaller side {found.short_side} in the median; "
+        f"{'colour' if found.channels == 3 else 'grey'}",
+    ]
+    if found.decoded < found.total:
+        lines.append(f"looked closely at {found.decoded:,} of them, evenly spread")
+    if found.has_parts:
+        lines.append("folders or columns say which images train, validate and test: they stay so")
+    bad = [image.problem for image in found.odd if image.is_bad]
+    if bad:
+        lines.append(f"damaged and left out: {len(bad)}: {_listed(bad)}")
+    if converted := len(found.odd) - len(bad):
+        lines.append(f"converted when they are read (palette, CMYK, 16-bit, transparent): {converted}")
+    if found.copies:
+        lines.append(f"copies, pixel for pixel: {found.copies}; the report names those in two parts")
+    if found.groups is not None and not found.has_groups:
+        example, images, number = found.groups
+        lines.append(
+            f"NAMES LOOK LIKE GROUPS: {images} images begin with {example!r}, and so on, {number:,} groups. "
+            "If images of a group show one object, they must not be divided between training and test, or "
+            "every number is too good: give a CSV with a column `group` instead of the folder."
+        )
+    if small:
+        lines.append(f"left out, with fewer than {FEWEST_IMAGES} images: {_listed(small)}")
+    few = [name for name, count in counts.items() if FEWEST_IMAGES <= count < FEW]
+    if few:
+        lines.append(f"few images, so that their numbers say little: {_listed(few)}")
+    return "".join(f"  {line}\n" for line in lines)
+
+
+def laid_down_text(project: Path, params: Params, presets: Sequence[str], made: str) -> str:
+    """Where the project is, what it will do, and the next command."""
+    backbone = params.model.backbone
+    how = "a small network from scratch"
+    if backbone.weights != "none":
+        trained = "only a linear head learns" if backbone.frozen else "all of it learns"
+        how = f"{backbone.name}, weights {backbone.weights}, at {params.model.image_size} pixels; {trained}"
+    unknowns = "yours" if params.dataset.unknown_sources else "none, so rejection is estimated"
+    fetch = "; the first run fetches them from the web" if backbone.weights == "pretrained" else ""
+    return (
+        f"\n  project: {project} ({made})\n"
+        f"  network: {how}{fetch}{' (preset ' + ', '.join(presets) + ')' if presets else ''}\n"
+        f"  unknown images: {unknowns}\n"
+        f"  next: cd {project} && osr run\n"
+    )
+
+
+def readme_text(photos: Path, params: Params) -> str:
+    """Ten lines."""
+    frozen = params.model.backbone.frozen
+    better = (
+        "frozen features are not enough: let all weights learn, `osr run -S model.backbone.frozen=false "
+        "-S train.lr=1e-3 -S train.backbone_lr_factor=0.1 -S train.epochs=15`"
+        if frozen
+        else "train longer or start from trained weights (`model.backbone`)"
+    )
+    unknowns = (
+        "The last line of `osr run` says how many unknown images are rejected."
+        if params.dataset.unknown_sources
+        else "No unknown image is tested: what `osr run` says of rejection is an estimate."
+    )
+    return f"""# {photos.name}: known classes, or unknown
+
+1. `osr run` trains on {photos}, and says what came out; it runs only what changed.
+2. Open `artifacts/report.html`: warnings first, then numbers, mistakes as pictures, every class.
+3. `osr predict photo.jpg folder/ --output verdicts.csv` judges new images: a class, or `unknown`.
+4. {unknowns}
+5. If the accuracy is below what you need: {better}.
+6. Settings stand in `params.yaml`, each with a comment; `osr run -S key=value` tries another value.
+7. To keep classes out and test with them: `split.unknown: [NAME]`. `osr split` shows what is where.
+8. Runs side by side: `mlflow ui`, or `osr compare`. `osr.version` names the osr that made the results.
+"""
+
+
+def _listed(names: Sequence[str]) -> str:
+    more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
+    return ", ".join(names[:SHOWN]) + more

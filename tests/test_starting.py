@@ -1,0 +1,251 @@
+"""Command init: what it finds in a folder of photos, and the project that it lays down."""
+
+import csv
+import os
+import subprocess
+import tomllib
+from pathlib import Path, PurePosixPath
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+from ruamel.yaml import YAML
+
+from osr.errors import InputError
+from osr.params import load_params
+from pipeline.cli import make_parser
+from pipeline.experiments import launch
+from pipeline.experiments.preset import load_presets
+from pipeline.prepare_split import prepare_split
+from pipeline.starting import init
+from pipeline.starting.look import groups_in_names
+from pipeline.tracking.stage_run import Row
+from pipeline.workspace import shipped as shipped_module
+from pipeline.workspace import stages
+from pipeline.workspace.shipped import check_version, shipped, shipped_in, version_text
+
+ROOT = Path(__file__).parents[1]
+CLASSES = ("Straße", "a b", "停止")
+
+
+def photo(path, seed, size=(90, 70)):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pixels = np.random.default_rng(seed).integers(0, 256, (size[1], size[0], 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(path)
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory):
+    """Three classes in tracks of four, a damaged file, a copy, and a class of two images."""
+    root = tmp_path_factory.mktemp("data") / "my photos"
+    for code, name in enumerate(CLASSES):
+        for number in range(24):
+            photo(root / name / f"{number // 4:03d}_{number % 4}.png", 100 * code + number)
+    (root / "a b" / "005_9.png").write_bytes(b"no image")
+    (root / "a b" / "005_8.png").write_bytes((root / "a b" / "005_0.png").read_bytes())
+    photo(root / "rare" / "1.png", 998)
+    photo(root / "rare" / "2.png", 999)
+    return root
+
+
+def start(*arguments):
+    return init.run(make_parser().parse_args(["init", *map(str, arguments)]))
+
+
+@pytest.fixture
+def alone(monkeypatch):
+    """Without git and DVC, which take seconds."""
+    monkeypatch.setattr(init, "start_repositories", lambda _project: "nothing")
+
+
+@pytest.mark.usefixtures("alone")
+def test_it_says_what_it_found_and_the_first_stage_runs(photos, tmp_path, capsys, monkeypatch):
+    assert start(photos, tmp_path / "project") == 0
+    told = capsys.readouterr().out
+    for text in (
+        "76 images of 4 classes",
+        "Straße (24)",
+        "90 x 70 pixels, the smaller side 70 in the median; colour",
+        "damaged and left out: 1: ",
+        "005_9.png",
+        "copies, pixel for pixel: 1",
+        "NAMES LOOK LIKE GROUPS",
+        "left out, with fewer than 3 images: rare",
+        "rejection is estimated",
+        f"cd {tmp_path / 'project'} && osr run",
+    ):
+        assert text in told
+    monkeypatch.chdir(tmp_path / "project")
+    params = load_params(stages.PARAMS)
+    assert set(params.split.known) == set(CLASSES)
+    assert params.model.image_size == 96  # photos of 70 pixels are not blown up to more
+    metrics = prepare_split(params, Row())
+    assert metrics["classes"] == {"known": 3, "unknown": 0}
+    assert metrics["images"]["test_unknown"] == 0
+    assert metrics["odd_images"]["skipped"] == 1
+
+
+@pytest.mark.usefixtures("alone")
+def test_its_stages_rest_on_one_file_that_names_the_version(photos, tmp_path):
+    start(photos, tmp_path / "project")
+    ours, theirs = (
+        YAML(typ="safe", pure=True).load((root / stages.DVC_FILE).read_text(encoding="utf-8"))
+        for root in (ROOT, tmp_path / "project")
+    )
+    assert list(theirs["stages"]) == list(ours["stages"]) == list(stages.STAGES)
+    for name, stage in theirs["stages"].items():
+        code = [dep for dep in ours["stages"][name]["deps"] if dep.split("/")[0] in ("osr", "pipeline")]
+        results = [dep for dep in ours["stages"][name]["deps"] if dep not in code]
+        images = [str(photos)] if name == "prepare-split" else []
+        assert stage["deps"] == ["osr.version", *images, *results]
+        assert {key: stage[key] for key in stage if key != "deps"} == {
+            key: value for key, value in ours["stages"][name].items() if key != "deps"
+        }
+    assert not [plot for plot in theirs["plots"] if "artifacts/curves/oscr" in plot]
+    assert (tmp_path / "project" / "osr.version").read_text() == version_text()
+    assert len((tmp_path / "project" / "README.md").read_text().splitlines()) <= 10
+
+
+@pytest.mark.usefixtures("alone")
+def test_a_flat_folder_of_unknown_images_is_tested(photos, tmp_path, monkeypatch):
+    for number in range(5):
+        photo(tmp_path / "others" / f"x {number}.jpg", number)
+    start(photos, tmp_path / "project", "--unknown", tmp_path / "others")
+    monkeypatch.chdir(tmp_path / "project")
+    with Path("unknown.csv").open(encoding="utf-8") as file:
+        assert len(list(csv.DictReader(file))) == 5
+    metrics = prepare_split(load_params(stages.PARAMS), Row())
+    assert metrics["unknown_sources"] == {"own": 5}
+    assert load_params(stages.PARAMS).dataset.root == os.path.commonpath([photos.parent, tmp_path])
+    assert "artifacts/curves/oscr" in Path("dvc.yaml").read_text()
+
+
+@pytest.mark.usefixtures("alone")
+def test_a_table_and_arrays(photos, tmp_path, monkeypatch, capsys):
+    table = photos.parent / "labels.csv"
+    names = sorted(path for name in CLASSES for path in (photos / name).glob("0*_[0-3].png"))
+    lines = [f"{path.relative_to(photos.parent)},{path.parent.name},{path.stem[:3]}" for path in names]
+    table.write_text("\n".join(["path,label,group", *lines]) + "\n", encoding="utf-8")
+    start(table, tmp_path / "table")
+    assert "LOOK LIKE GROUPS" not in capsys.readouterr().out  # the table says them
+    images = np.zeros((30, 8, 8), np.uint8)
+    np.savez(tmp_path / "mine.npz", images=images, labels=np.arange(30) % 3)
+    start(tmp_path / "mine.npz", tmp_path / "arrays")
+    for name, kind, backbone in (
+        ("table", "csv", "tf_efficientnet_lite0"),
+        ("arrays", "arrays", "small_convnet"),
+    ):
+        monkeypatch.chdir(tmp_path / name)
+        params = load_params(stages.PARAMS)
+        assert (params.dataset.name, params.model.backbone.name) == (kind, backbone)
+        assert prepare_split(params, Row())["classes"] == {"known": 3, "unknown": 0}
+
+
+def test_a_repository_is_made_and_a_first_commit(photos, tmp_path, monkeypatch):
+    for key in ("GIT_DIR", "GIT_WORK_TREE"):
+        monkeypatch.delenv(key, raising=False)
+    start(photos, tmp_path)
+    log = subprocess.run(
+        ["git", "log", "--oneline"], cwd=tmp_path, capture_output=True, text=True, check=True
+    )
+    assert log.stdout.endswith("osr init\n")
+    left = subprocess.run(
+        ["git", "status", "--short"], cwd=tmp_path, capture_output=True, text=True, check=True
+    )
+    assert not left.stdout
+    assert "analytics = false" in (tmp_path / ".dvc" / "config").read_text()
+
+
+@pytest.mark.usefixtures("alone")
+@pytest.mark.parametrize(
+    ("make", "arguments", "told"),
+    [
+        (lambda root: photo(root / "p" / "x.png", 1), ("PHOTOS", "p"), "must be empty, but holds x.png"),
+        (lambda root: (root / "p").touch(), ("PHOTOS", "p"), "is a file; name a folder"),
+        (lambda _root: None, ("nothing", "p"), "does not exist; name a folder of class folders"),
+        (lambda root: (root / "a.txt").touch(), ("a.txt", "p"), "neither a folder of class folders"),
+        (lambda _root: None, ("PHOTOS", "PHOTOS/p"), "choose another place"),
+        (lambda _root: None, ("PHOTOS", "p", "--preset", "photo_probe"), "did you mean 'photos_probe'"),
+        (lambda root: photo(root / "one" / "a" / "1.png", 1), ("one", "p"), "no two classes"),
+    ],
+)  # fmt: skip
+def test_what_cannot_work_is_one_sentence_and_leaves_nothing(
+    photos, tmp_path, monkeypatch, make, arguments, told
+):
+    monkeypatch.chdir(tmp_path)
+    make(tmp_path)
+    before = sorted(tmp_path.rglob("*"))
+    with pytest.raises(InputError) as error:
+        start(*(text.replace("PHOTOS", str(photos)) for text in arguments))
+    assert told in str(error.value)
+    assert sorted(tmp_path.rglob("*")) == before
+    assert not (photos / "p").exists()
+
+
+@settings(max_examples=25)
+@given(
+    st.integers(2, 9), st.integers(3, 9), st.sampled_from(["{:03d}_{:02d}.png", "t{} {}.jpg", "{}/{}.png"])
+)
+def test_tracks_are_seen_in_names(tracks, frames, form):
+    names = [[form.format(track, frame) for track in range(tracks) for frame in range(frames)]] * 2
+    _, images, number = groups_in_names(names)
+    assert (images, number) == (frames, 2 * tracks)
+
+
+@settings(max_examples=25)
+@given(
+    st.lists(st.integers(0, 10**6), min_size=4, max_size=40, unique=True),
+    st.sampled_from(["IMG_{}", "{}", "x{}y"]),
+)
+def test_numbered_photos_are_no_tracks(numbers, form):
+    assert groups_in_names([[f"{form.format(number)}.jpg" for number in numbers]] * 2) is None
+
+
+def test_another_version_is_refused_by_a_stage_and_written_by_run(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    check_version()  # a clone has no such file
+    stages.VERSION_FILE.write_text("osr 0.0.1\n")
+    with pytest.raises(InputError, match=r"'osr 0\.0\.1', but osr .* is installed: `osr run` writes"):
+        check_version()
+    launch.renew_version()
+    check_version()
+
+
+def test_presets_of_osr_are_there_in_a_project_of_init_beside_its_own(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("params.yaml").write_bytes((ROOT / "params.yaml").read_bytes())
+    with pytest.raises(InputError, match="no preset 'photos_probe'"):
+        load_presets(["photos_probe"])
+    stages.VERSION_FILE.write_text(version_text())
+    Path("presets").mkdir()
+    Path("presets/mine.yaml").write_text("train: {epochs: 3}\n")
+    assert load_presets(["photos_probe", "mine"])["train"]["epochs"] == 3
+
+
+def test_a_wheel_brings_what_init_lays_down(tmp_path, monkeypatch):
+    """What pyproject.toml lists is all there is, and is found where a wheel puts it."""
+    content = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["data-files"]
+    listed = {name for pattern in content["share/osr"] for name in [pattern]}
+    assert listed == {"params.yaml", "dvc.yaml", "requirements.txt"}
+    assert content["share/osr/presets"] == ["presets/*.yaml"]
+
+    class Installed(PurePosixPath):
+        def locate(self):
+            return tmp_path / "env" / str(self).removeprefix("../../../")
+
+    names = [*listed, *(f"presets/{path.name}" for path in shipped_in("presets"))]
+    for name in names:
+        path = tmp_path / "env" / "share" / "osr" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes((ROOT / name).read_bytes())
+    own = [path.name for path in shipped_in("presets")]
+    monkeypatch.setattr(shipped_module, "CLONE", tmp_path / "site-packages")
+    monkeypatch.setattr(
+        shipped_module, "files", lambda _name: [Installed(f"../../../share/osr/{n}") for n in names]
+    )
+    assert shipped("params.yaml").read_bytes() == (ROOT / "params.yaml").read_bytes()
+    assert [path.name for path in shipped_in("presets")] == own
+    with pytest.raises(InputError, match="install it again"):
+        shipped("nothing.yaml")
