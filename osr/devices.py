@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Literal
 
 import torch
+from threadpoolctl import threadpool_limits
 
 from osr.errors import InputError
 
@@ -180,6 +181,13 @@ def _is_cpu(accelerator: str) -> bool:
 def _num_devices(accelerator: str) -> int:
     """How many of them Fabric takes when it may choose."""
     return 1 if _is_cpu(accelerator) else torch.accelerator.device_count()
+
+
+@contextmanager
+def limited_threads(threads: CpuThreads) -> Iterator[None]:
+    """Let NumPy's and scikit-learn's linear algebra use so many threads, too; auto leaves their choice."""
+    with threadpool_limits(limits=None if threads == "auto" else threads):
+        yield
 
 
 def set_cpu_threads(threads: CpuThreads) -> None:

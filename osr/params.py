@@ -46,12 +46,7 @@ class Params(Section):
                 f"plot.detector is {self.plot.detector!r}, but must be one of detectors.enabled: "
                 f"{', '.join(self.detectors.enabled)}"
             )
-        backbone = self.model.backbone
-        if backbone.frozen and backbone.weights == "none" and ":" not in backbone.name:
-            raise ValueError(
-                "model.backbone.frozen is true, but must be false while model.backbone.weights is 'none': a "
-                "frozen backbone never learns"
-            )
+        self._check_regime()
         if self.train.loss == "arpl" and self.model.head.name != "reciprocal":
             raise ValueError(
                 f"model.head.name is {self.model.head.name!r}, but must be 'reciprocal' when train.loss is "
@@ -83,6 +78,12 @@ class Params(Section):
             )
         return self
 
+    @property
+    def learns_features(self) -> bool:
+        """Whether training changes the features: not with a frozen backbone and a neck without weights."""
+        still = self.train.is_frozen or self.model.backbone.frozen_stages == "all"
+        return not still or (self.model.neck.name == "linear" and not self.train.is_frozen)
+
     def check_training_images(self, counts: Mapping[str, int]) -> None:
         """Refuse a detector that needs more training images of each known class than there are.
 
@@ -98,6 +99,26 @@ class Params(Section):
                 f"detectors.openmax.tail_size is {tail_size}, but must be at most {counts[fewest]}, the "
                 f"training images of class {fewest!r}, which has the fewest; lower it, or leave openmax out "
                 "of the detectors."
+            )
+
+    def _check_regime(self) -> None:
+        """Refuse a backbone that never learns, and what a probe cannot fit."""
+        regime, backbone, head = self.train.regime, self.model.backbone, self.model.head
+        if backbone.frozen_stages != "auto" and regime != "tune_last":
+            raise ValueError(
+                f"model.backbone.frozen_stages is {backbone.frozen_stages!r}, but must be 'auto' unless "
+                f"train.regime is 'tune_last'; it is {regime!r}"
+            )
+        if regime != "tune" and backbone.weights == "none" and ":" not in backbone.name:
+            raise ValueError(
+                f"train.regime is {regime!r}, but must be 'tune' while model.backbone.weights is 'none': "
+                "what starts at random has to learn"
+            )
+        if regime == "probe" and (self.model.neck.name, head.name) != ("identity", "linear"):
+            raise ValueError(
+                f"model.neck.name is {self.model.neck.name!r} and model.head.name is {head.name!r}, but must "
+                "be 'identity' and 'linear' when train.regime is 'probe', which is a logistic regression; "
+                "for others take tune_last with model.backbone.frozen_stages: all"
             )
 
     def _check_flip(self) -> None:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +20,7 @@ from pipeline.workspace.stages import IMAGE_FILES, IMAGES, ODD_IMAGES
 
 if TYPE_CHECKING:
     from osr.data.batches import Images
+    from osr.frame import Frame
 
 CHUNK = 4096  # images that are written at once
 SAMPLE = 1000  # training images whose mean and standard deviation normalise those that stay files
@@ -89,13 +90,13 @@ def open_images() -> Pixels:
     return images
 
 
-def open_part(split: Split, rows: IntArray, *, size: int, num_workers: int) -> Images:
+def open_part(split: Split, rows: IntArray, *, frame: Frame, num_workers: int) -> Images:
     """The images of `rows` with their labels, read when they are asked for.
 
     Args:
         split: where the labels stand.
         rows: (N,) int64.
-        size: height and width that files are resized to.
+        frame: the square that files are brought to.
         num_workers: processes that read files.
     """
     import torch  # seconds that stages without a network need not wait
@@ -105,30 +106,26 @@ def open_part(split: Split, rows: IntArray, *, size: int, num_workers: int) -> I
 
     images, labels = open_images(), torch.from_numpy(split.labels[rows])
     if isinstance(images, ImageFiles):
-        return FileImages(images, rows, labels, size, num_workers)
+        return FileImages(images, rows, labels, frame, num_workers)
     return ArrayImages(images, rows, labels)
 
 
-def sample_images(rows: IntArray, image_size: int | Literal["auto"]) -> NDArray[np.uint8]:
+def sample_images(rows: IntArray, frame: Callable[[], Frame]) -> NDArray[np.uint8]:
     """(M, H, W, C) uint8, images that stand for those of `rows`: all, or some of many files.
 
-    Raises:
-        InputError: `image_size: auto` with images that stay files.
+    Args:
+        rows: (N,) int64.
+        frame: what files are brought to; asked only where the images are files.
     """
-    images = open_images()
-    if not isinstance(images, ImageFiles):
-        return images[rows]
-    if image_size == "auto":
-        raise InputError(
-            "model.image_size is 'auto', but must be a number of pixels while images stay files; or set "
-            "dataset.pack_size to a number of pixels."
-        )
     import torch
 
     from osr.data.file_images import FileImages
 
+    images = open_images()
+    if not isinstance(images, ImageFiles):
+        return images[rows]
     spread = rows[np.linspace(0, len(rows) - 1, min(SAMPLE, len(rows))).round().astype(np.int64)]
-    data = FileImages(images, spread, torch.zeros(len(spread), dtype=torch.int64), image_size, 0)
+    data = FileImages(images, spread, torch.zeros(len(spread), dtype=torch.int64), frame(), 0)
     pixels = [batch.permute(0, 2, 3, 1).numpy() for batch, _ in data.batches(64)]
     sample: NDArray[np.uint8] = np.concatenate(pixels)
     return sample

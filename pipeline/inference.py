@@ -8,13 +8,16 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
+import numpy as np
+
+from osr.errors import InputError
 from osr.metrics.threshold_files import StoredThresholds
-from osr.outputs import BACKGROUND, Outputs
+from osr.outputs import BACKGROUND, FloatArray, IntArray, Outputs
 from osr.params import Params
 from osr.splits.split import Split
 from osr.stored.origin import Origin
 from pipeline.images import open_part
-from pipeline.workspace.stages import DETECTORS, SPLIT, WEIGHTS
+from pipeline.workspace.stages import DETECTORS, FEATURES, SPLIT, WEIGHTS
 from pipeline.workspace.stamps import check
 
 if TYPE_CHECKING:
@@ -31,7 +34,7 @@ def extract_part(part: str, params: Params, *, odin: bool = True) -> Outputs:
     """
     from osr.detectors.odin import Odin
     from osr.devices import pick_device, set_cpu_threads
-    from osr.inference.extraction import extract
+    from osr.inference.extraction import extract, outputs_of
     from osr.models.open_set_model import OpenSetModel
 
     set_cpu_threads(params.train.cpu_threads)
@@ -44,15 +47,31 @@ def extract_part(part: str, params: Params, *, odin: bool = True) -> Outputs:
     }[part]
     model = OpenSetModel.load(WEIGHTS, allow_code=params.model.backbone.name)
     check(WEIGHTS, model.made_from, Origin(split=split.digest))
+    if not (odin and params.extraction.odin) and (features := frozen_features(part, rows)) is not None:
+        return outputs_of(model, features, labels=split.labels[rows], index=rows)
     return extract(
         model,
-        open_part(split, rows, size=model.image_format.size, num_workers=params.train.num_workers),
+        open_part(split, rows, frame=model.image_format.frame, num_workers=params.train.num_workers),
         index=rows,
         batch_size=params.extraction.batch_size,
         device=pick_device(params.train.accelerator),
         title=f"forward pass, {part}",
+        channels_last=params.extraction.channels_last,
+        in_bfloat16=params.extraction.precision == "bf16-mixed",
         odin=Odin(**params.detectors.odin.model_dump()) if odin and params.extraction.odin else None,
     )
+
+
+def frozen_features(part: str, rows: IntArray) -> FloatArray | None:
+    """(N, D) float32 of `rows`, which a training with a frozen backbone has left; None where it has not."""
+    folder = FEATURES / part
+    if not folder.is_dir():
+        return None
+    index: IntArray = np.load(folder / "index.npy", allow_pickle=False)
+    if not np.array_equal(index, rows):
+        raise InputError(f"{folder} holds the features of other images: run `dvc repro --force train`.")
+    features: FloatArray = np.load(folder / "features.npy", allow_pickle=False)
+    return features
 
 
 def load_detectors(names: Iterable[str], thresholds: StoredThresholds) -> dict[str, Detector]:

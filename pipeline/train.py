@@ -17,16 +17,18 @@ import torch
 import osr
 from osr.data.batches import Images
 from osr.data.plans import hash_seed
-from osr.devices import check_launched, num_launched, set_cpu_threads
+from osr.devices import check_launched, limited_threads, num_launched, pick_device, set_cpu_threads
 from osr.errors import InputError
 from osr.losses.registry import build_loss, check_background
 from osr.models.custom import source_of
 from osr.models.open_set_model import OpenSetModel
-from osr.models.preprocess import format_for
-from osr.outputs import BACKGROUND, IntArray
+from osr.models.preprocess import format_for, frame_for, needs_statistics
+from osr.outputs import BACKGROUND, FloatArray, IntArray
 from osr.params import Params, load_params
 from osr.splits.split import Split
 from osr.stored.origin import Origin
+from osr.training.freezing import freeze_backbone
+from osr.training.frozen import features_of, probe
 from osr.training.loop import EpochCallback, History, train
 from osr.training.state import Progress
 from pipeline.entry import Metrics, logger, run_stage
@@ -34,7 +36,7 @@ from pipeline.images import open_part, sample_images
 from pipeline.tracking.stage_run import Row
 from pipeline.tracking.system_metrics import system_metrics
 from pipeline.workspace.place import is_helper, workspace_root
-from pipeline.workspace.stages import HISTORY, MODEL, PARAMS, SPLIT, WEIGHTS
+from pipeline.workspace.stages import FEATURES, HISTORY, MODEL, PARAMS, SPLIT, WEIGHTS
 
 CURVES = ("train/loss", "train/accuracy", "val/loss", "val/accuracy")
 
@@ -67,9 +69,8 @@ def epoch_logger(row: Row) -> EpochCallback:
                 *(values[key] for key in ("epoch", *CURVES)),
             )
         curves = {name: value for name, value in values.items() if name != "epoch"}
-        row.log_epoch(
-            int(values["epoch"]), {**curves, "speed/images_per_s": images_per_s, **system_metrics()}
-        )
+        speed = {"speed/images_per_s": images_per_s} if images_per_s else {}
+        row.log_epoch(int(values["epoch"]), {**curves, **speed, **system_metrics()})
 
     return log_epoch
 
@@ -87,13 +88,27 @@ def fit(params: Params, on_epoch: EpochCallback) -> tuple[OpenSetModel, Progress
     if checkpoint.is_file():
         logger.info("train: going on with an interrupted training")
     torch.manual_seed(hash_seed(params.train.seed, -1))  # the initial weights
-    image_format = format_for(params.model, sample_images(split.train, params.model.image_size))
+    settings = params.model
+    rows = split.train if needs_statistics(settings) else split.train[:1]
+    image_format = format_for(settings, sample_images(rows, lambda: frame_for(settings, None)))
     made_from = Origin(split=split.digest)
-    model = OpenSetModel(params.model, image_format, split.known_names, made_from=made_from)
+    model = OpenSetModel(settings, image_format, split.known_names, made_from=made_from)
 
     def part(rows: IntArray) -> Images:
-        return open_part(split, rows, size=image_format.size, num_workers=params.train.num_workers)
+        return open_part(split, rows, frame=image_format.frame, num_workers=params.train.num_workers)
 
+    if params.train.is_frozen:
+        features = {
+            name: frozen_part(model, name, part(rows), rows, params)
+            for name, rows in (("train", split.train), ("val", split.known_rows("val")))
+        }
+        with limited_threads(params.train.cpu_threads):
+            progress = probe(model, features["train"], features["val"], params.train.probe)
+        for row in progress.history:
+            on_epoch(row, 0.0)
+        return model, progress, checkpoint
+    if params.train.regime == "tune_last":
+        freeze_backbone(model, settings.backbone.frozen_stages)
     smoothing = params.train.label_smoothing
     progress = train(
         model,
@@ -108,9 +123,31 @@ def fit(params: Params, on_epoch: EpochCallback) -> tuple[OpenSetModel, Progress
     return model, progress, checkpoint
 
 
+def frozen_part(
+    model: OpenSetModel, name: str, data: Images, rows: IntArray, params: Params
+) -> tuple[FloatArray, IntArray]:
+    """Features and labels of a part; the features are kept for the stages that follow."""
+    features = features_of(
+        model,
+        data,
+        batch_size=params.train.batch_size,
+        device=pick_device(params.train.accelerator),
+        channels_last=params.extraction.channels_last,
+        in_bfloat16=params.extraction.precision == "bf16-mixed",
+        title=f"forward pass, {name}",
+    )
+    folder = FEATURES / name
+    folder.mkdir(parents=True, exist_ok=True)
+    np.save(folder / "index.npy", rows, allow_pickle=False)
+    np.save(folder / "features.npy", features, allow_pickle=False)
+    return features, data.labels.numpy()
+
+
 def help_training() -> None:
     """Take part in a training that another process leads, and leave no trace."""
-    fit(load_params(PARAMS), lambda _row, _rate: None)
+    params = load_params(PARAMS)
+    if not params.train.is_frozen:
+        fit(params, lambda _row, _rate: None)
 
 
 def checkpoint_path(params: Params, split_digest: str) -> Path:
@@ -121,6 +158,10 @@ def checkpoint_path(params: Params, split_digest: str) -> Path:
     for source in sorted(Path(osr.__file__).parent.rglob("*.py")):
         content.update(source.read_bytes())
     content.update(source_of(params.model.backbone.name))
+    weights = Path(params.model.backbone.weights)
+    if weights.is_file():
+        with weights.open("rb") as file:
+            content.update(hashlib.file_digest(file, "sha256").digest())
     return workspace_root() / ".osr" / "checkpoints" / f"{content.hexdigest()[:16]}.pt"
 
 

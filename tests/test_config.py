@@ -18,6 +18,7 @@ from osr.params import Params, check_params, flatten, load_params
 ROOT = Path(__file__).parents[1]
 SHIPPED = YAML(typ="safe", pure=True).load((ROOT / "params.yaml").read_text())
 MISSING = object()
+BACKBONE_KEYS = "name, weights, small_image_stem, frozen_stages, options"
 LEAVES = sorted(flatten(SHIPPED))
 SECTIONS = sorted({key.rpartition(".")[0] for key in LEAVES} - {""})
 
@@ -87,8 +88,8 @@ def test_settings_cannot_be_changed_afterwards() -> None:
         ("detectors.openmax.tail", "did you mean 'detectors.openmax.tail_size'?"),
         ("model.head.zzz", "known keys here: name, bias, scale, temperature, extra_classes."),
         # These begin like the names that pydantic gives to the branches of a union.
-        ("model.backbone.strategy", "known keys here: name, weights, small_image_stem, frozen, options."),
-        ("model.backbone.integers", "known keys here: name, weights, small_image_stem, frozen, options."),
+        ("model.backbone.strategy", f"known keys here: {BACKBONE_KEYS}."),
+        ("model.backbone.integers", f"known keys here: {BACKBONE_KEYS}."),
     ],
 )
 def test_an_unknown_key_is_told_a_known_one(key: str, end: str) -> None:
@@ -296,9 +297,31 @@ def test_whatever_stands_at_a_key_is_accepted_or_named(key: str) -> None:
             "rises over these epochs.",
         ),
         (
-            {"model.backbone.frozen": True},
-            "model.backbone.frozen is true, but must be false while model.backbone.weights is 'none': a "
-            "frozen backbone never learns.",
+            {"model.backbone.frozen_stages": "all"},
+            "model.backbone.frozen_stages is 'all', but must be 'auto' unless train.regime is 'tune_last'; "
+            "it is 'tune'.",
+        ),
+        (
+            {"train.regime": "probe"},
+            "train.regime is 'probe', but must be 'tune' while model.backbone.weights is 'none': what starts "
+            "at random has to learn.",
+        ),
+        (
+            {"train.regime": "probe", "model.backbone.weights": "pretrained", "model.neck.name": "tanh"},
+            "model.neck.name is 'tanh' and model.head.name is 'linear', but must be 'identity' and 'linear' "
+            "when train.regime is 'probe', which is a logistic regression; for others take tune_last with "
+            "model.backbone.frozen_stages: all.",
+        ),
+        (
+            {"train.regime": "probe", "train.loss": "logitnorm"},
+            "train.loss is 'logitnorm' and train.label_smoothing is 0, but must be 'ce' and 0 when "
+            "train.regime is 'probe', which is a logistic regression; for another loss take tune_last with "
+            "model.backbone.frozen_stages: all.",
+        ),
+        (
+            {"train.regime": "probe", "train.devices": 2},
+            "train.devices is 2 and train.num_nodes is 1, but must be 1 when train.regime is 'probe': one "
+            "device fits the head.",
         ),
         (
             {"train.loss": "kplus1"},
@@ -344,7 +367,9 @@ def test_a_broken_relation_names_keys_and_values(changes: dict, sentence: str) -
         {"train.lr": 1},
         {"train.warmup_epochs": 0, "train.epochs": 1, "train.label_smoothing": 0, "train.batch_size": 2},
         {"detectors.enabled": ["maxlogit"]},
-        {"model.backbone.name": "mine:Net", "model.backbone.options.width": 3, "model.backbone.frozen": True},
+        {"model.backbone.name": "mine:Net", "model.backbone.options.width": 3, "train.regime": "probe"},
+        {"model.backbone.weights": "w", "train.regime": "tune_last", "model.backbone.frozen_stages": "all"},
+        {"model.image.mean": [0.5], "model.image.std": [0.5], "model.image.crop_fraction": "none"},
     ],
 )
 def test_values_at_the_edge_are_accepted(changes: dict) -> None:

@@ -17,7 +17,7 @@ from osr.inference.extraction import extract
 from osr.models.heads import HEADS
 from osr.models.open_set_model import OpenSetModel
 from osr.models.preprocess import ImageFormat
-from osr.models.settings import BackboneSettings, HeadSettings, ModelSettings, NeckSettings
+from osr.models.settings import BackboneSettings, HeadSettings, ImageSettings, ModelSettings, NeckSettings
 from osr.outputs import Outputs
 from osr.params import load_params
 
@@ -39,8 +39,13 @@ def build(
     torch.manual_seed(0)
     settings = ModelSettings(
         image_size="auto",
+        image=ImageSettings(mean=(), std=(), interpolation="auto", crop_fraction="auto"),
         backbone=BackboneSettings(
-            name="small_convnet", weights="none", small_image_stem="auto", frozen=False, options={}
+            name="small_convnet",
+            weights="none",
+            small_image_stem="auto",
+            frozen_stages="auto",
+            options={},
         ),
         neck=NeckSettings(name=neck, width=width),
         head=HeadSettings(name=head, bias=bias, scale=16.0, temperature=temperature, extra_classes=extra),
@@ -154,13 +159,13 @@ def test_every_head_is_linear_in_the_stored_features_and_every_detector_takes_it
 
 def test_each_image_passes_once(monkeypatch: pytest.MonkeyPatch) -> None:
     model, sizes = build(), []
-    forward: Callable[[Tensor], tuple[Tensor, Tensor]] = model.forward
+    embed: Callable[[Tensor], Tensor] = model.embed
 
-    def counted(images: Tensor) -> tuple[Tensor, Tensor]:
-        sizes.append(len(images))
-        return forward(images)
+    def counted(pixels: Tensor) -> Tensor:
+        sizes.append(len(pixels))
+        return embed(pixels)
 
-    monkeypatch.setattr(model, "forward", counted)
+    monkeypatch.setattr(model, "embed", counted)
     outputs(model, batch_size=3)
     assert sizes == [3, 3, 1]
 

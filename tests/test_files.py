@@ -19,6 +19,8 @@ from osr.data.hashes import image_hashes
 from osr.data.images import ImageFiles
 from osr.data.settings import DatasetSettings
 from osr.errors import InputError
+from osr.frame import Frame
+from osr.models.preprocess import frame_for
 from osr.params import Params, load_params
 from osr.splits.split import Split
 from pipeline.images import open_images, open_part, sample_images
@@ -338,9 +340,9 @@ def test_the_stage_keeps_files_or_packs_them(
     if pack_size == "none":
         assert (images[25] == far).all()
     split = Split.load(SPLIT)
-    data = open_part(split, split.train, size=6, num_workers=0)
+    data = open_part(split, split.train, frame=Frame(6), num_workers=0)
     assert len(data) == len(split.train)
-    assert sample_images(split.train, settings.model.image_size).shape[3] == 3
+    assert sample_images(split.train, lambda: Frame(6)).shape[3] == 3
     assert [len(labels) for _, labels in data.batches(5)][:-1] == [5] * ((len(data) - 1) // 5)
 
 
@@ -364,7 +366,7 @@ def stored(tmp_path: Path, num_workers: int, count: int = 23) -> FileImages:
             Image.fromarray(np.full((10, 10, 3), number * 10, np.uint8)).save(path)
         names.append(path.name)
     files = ImageFiles(tmp_path, np.array(names), 3)
-    return FileImages(files, np.arange(count), torch.arange(count) % 4, 10, num_workers)
+    return FileImages(files, np.arange(count), torch.arange(count) % 4, Frame(10), num_workers)
 
 
 MANY = {"min_crop_area": 0.3, "flip": True, "mixup_alpha": 0.4, "randaugment_num_ops": 1}
@@ -403,7 +405,7 @@ def test_files_need_a_size(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     prepare_split(settings, None)
     model = settings.model.model_copy(update={"image_size": "auto"})
     with pytest.raises(InputError, match=r"model.image_size is 'auto', but must be a number of pixels"):
-        sample_images(np.arange(3), model.image_size)
+        sample_images(np.arange(3), lambda: frame_for(model, None))
 
 
 def tiny_imagenet(root: Path) -> None:

@@ -16,13 +16,14 @@ from tampering import rewrite
 from torch import Tensor, nn
 
 from osr.errors import InputError
-from osr.models.backbones import build_backbone, feature_width, pretrained_statistics
+from osr.models.backbones import build_backbone, feature_width
 from osr.models.custom import source_of
 from osr.models.heads import HEADS
 from osr.models.open_set_model import OpenSetModel
 from osr.models.preprocess import ImageFormat, Preprocess, format_for
-from osr.models.settings import BackboneSettings, HeadSettings, ModelSettings, NeckSettings
+from osr.models.settings import BackboneSettings, HeadSettings, ImageSettings, ModelSettings, NeckSettings
 
+AUTO = {"mean": (), "std": (), "interpolation": "auto", "crop_fraction": "auto"}
 NAMES = ("cat", "dog", "frog")
 GREY = ImageFormat(8, 1, (0.25,), (0.5,))
 BACKBONES = [  # name, channels, image size, features
@@ -45,15 +46,21 @@ def model_settings(
     size: int | str = "auto",
     stem: bool | str = "auto",
     head: str = "linear",
-    frozen: bool = False,
+    frozen: int | str = "auto",
+    image: dict[str, object] | None = None,
     options: dict[str, object] | None = None,
     temperature: float = 1.0,
     extra: int = 0,
 ) -> ModelSettings:
     return ModelSettings(
         image_size=size,
+        image=ImageSettings(**(AUTO | (image or {}))),
         backbone=BackboneSettings(
-            name=backbone, weights=weights, small_image_stem=stem, frozen=frozen, options=options or {}
+            name=backbone,
+            weights=weights,
+            small_image_stem=stem,
+            frozen_stages=frozen,
+            options=options or {},
         ),
         neck=NeckSettings(name=neck, width=16),
         head=HeadSettings(name=head, bias=bias, scale=7.0, temperature=temperature, extra_classes=extra),
@@ -386,7 +393,8 @@ def test_a_class_of_the_user_has_neither_published_weights_nor_a_stem(changes: d
 
 
 def test_a_frozen_backbone_neither_learns_nor_moves_its_statistics() -> None:
-    model = build(neck="linear", frozen=True)
+    model = build(neck="linear")
+    model.freeze([model.backbone])
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     model.train()
     assert model.neck.training
@@ -510,7 +518,8 @@ def test_a_file_rebuilds_the_model(tmp_path: Path) -> None:
     torch.manual_seed(7)
     loaded = OpenSetModel.load(tmp_path / "model.safetensors")
     assert not loaded.training
-    assert (loaded.settings, loaded.image_format, loaded.class_names) == (model.settings, colour, NAMES)
+    settings = model_settings(neck="linear", bias=False, size=12, stem=False)  # of auto what it came to
+    assert (loaded.settings, loaded.image_format, loaded.class_names) == (settings, colour, NAMES)
     images = pictures(4, 3, 12)
     for mine, theirs in zip(model(images), loaded(images), strict=True):
         assert torch.equal(mine, theirs)
@@ -659,12 +668,10 @@ def test_the_size_is_chosen_or_that_of_square_images() -> None:
 def test_trained_weights_keep_their_normalisation() -> None:
     grey = np.full((2, 32, 32, 1), 9, np.uint8)
     imagenet = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
-    assert pretrained_statistics("resnet18") == imagenet
     for weights in ("pretrained", "file.pth"):
         image_format = format_for(model_settings(backbone="resnet18", weights=weights), grey)
-        assert image_format == ImageFormat(32, 3, *imagenet)
+        assert image_format == ImageFormat(224, 3, *imagenet, "bicubic", 0.95)
     assert format_for(model_settings(backbone="resnet18"), grey).channels == 1
-    assert pretrained_statistics("small_convnet") is None
     assert format_for(model_settings(weights="file.pth"), grey).channels == 1
 
 

@@ -8,6 +8,7 @@ FLOORS = (
     "osr/version.py",
     "osr/errors.py",
     "osr/devices.py",
+    "osr/frame.py",
     "osr/settings",
     "osr/stored",
     "osr/outputs.py",

@@ -16,6 +16,7 @@ from osr.data.images import ImageFiles
 from osr.data.mixing import mix_images
 from osr.data.plans import Plan, epoch_plans
 from osr.data.settings import AugmentationSettings, BatchSettings
+from osr.frame import Frame
 from osr.outputs import IntArray
 
 
@@ -30,7 +31,7 @@ class FileImages:
         files: where they are.
         rows: (N,) int64, which of them, in this order.
         labels: (N,) int64, their labels.
-        size: height and width that they are resized to, bilinear and antialiased.
+        frame: the square that they are brought to.
         num_workers: processes that read ahead; 0 reads in this one.
         device: where the batches appear.
     """
@@ -38,7 +39,7 @@ class FileImages:
     files: ImageFiles
     rows: IntArray
     labels: Tensor
-    size: int
+    frame: Frame
     num_workers: int
     device: torch.device = torch.device("cpu")  # noqa: RUF009, it never changes
 
@@ -67,21 +68,24 @@ class FileImages:
             yield images.to(self.device), labels.to(self.device)
 
     def read(self, positions: Tensor, crops: Tensor | None = None, min_area: float = 1.0) -> Tensor:
-        """(B, C, size, size) uint8.
+        """(B, C, size, size) uint8, in the frame.
 
         Args:
             positions: (B,) int64 in 0..N-1.
             crops: (B,) int64, seed of each image's crop; None for whole images.
             min_area: smallest share of the area that a crop keeps.
         """
-        from torchvision.transforms.v2 import RandomResizedCrop, functional
+        from torchvision.transforms import InterpolationMode
+        from torchvision.transforms.v2 import RandomResizedCrop
 
-        crop = RandomResizedCrop(self.size, scale=(min_area, 1.0), antialias=True)
+        frame = self.frame
+        mode = InterpolationMode(frame.interpolation)
+        crop = RandomResizedCrop(frame.size, scale=(min_area, 1.0), interpolation=mode, antialias=True)
         images = []
         for number, position in enumerate(positions.tolist()):
             image = torch.from_numpy(self.files[int(self.rows[position])].transpose(2, 0, 1).copy())
             if crops is None:
-                images.append(functional.resize(image, [self.size, self.size], antialias=True))
+                images.append(frame.fit(image[None])[0])
                 continue
             with torch.random.fork_rng(devices=()):
                 torch.manual_seed(int(crops[number]))

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from tqdm import tqdm
 
 from osr.data.batches import Images
 from osr.detectors.odin import Odin
 from osr.devices import memory_advice
+from osr.models.forward import forward, ready
 from osr.models.open_set_model import OpenSetModel
-from osr.outputs import IntArray, Outputs
+from osr.outputs import FloatArray, IntArray, Outputs
+
+CHUNK = 4096  # images whose head runs at once
 
 
 def extract(
@@ -22,8 +26,10 @@ def extract(
     device: torch.device,
     title: str,
     odin: Odin | None = None,
+    channels_last: bool = False,
+    in_bfloat16: bool = False,
 ) -> Outputs:
-    """Logits and features of some images, without augmentation, in float32 and eval mode.
+    """Logits and features of some images, without augmentation, in eval mode.
 
     Args:
         model: is moved to `device` and put in eval mode.
@@ -33,10 +39,12 @@ def extract(
         device: where the network runs.
         title: of the progress bar, which only a terminal sees.
         odin: scores that need two forward passes and one backward pass more; None leaves them out.
+        channels_last: memory layout of the convolutions.
+        in_bfloat16: what backbone and neck compute in, but not for `odin`; see `osr.models.forward`.
     """
-    model = model.to(device).eval()
+    model = ready(model, device, channels_last=channels_last)
     with torch.no_grad():
-        weight, bias = model.head.affine()
+        weight, _ = model.head.affine()
     num_classes, (num_logits, width) = model.head.num_classes, weight.shape
     logits = np.empty((len(data), num_classes), dtype=np.float32)
     extra_logits = np.empty((len(data), num_logits - num_classes), dtype=np.float32)
@@ -53,20 +61,63 @@ def extract(
         )
         for number, (images, _) in enumerate(batches):
             chunk = slice(number * batch_size, (number + 1) * batch_size)
-            batch_logits, batch_features = model(images.to(device))
-            both = batch_logits.float().cpu().numpy()
+            batch_logits, batch_features = forward(model, images.to(device), in_bfloat16=in_bfloat16)
+            both = batch_logits.cpu().numpy()
             logits[chunk], extra_logits[chunk] = both[:, :num_classes], both[:, num_classes:]
-            features[chunk] = batch_features.float().cpu().numpy()
+            features[chunk] = batch_features.cpu().numpy()
             if odin:
                 odin_scores[chunk, 0] = odin.scores_of(model, images.to(device)).cpu().numpy()
+    return _outputs(
+        model,
+        logits,
+        features,
+        labels=data.labels.cpu().numpy(),
+        index=index,
+        extra=extra_logits,
+        odin=odin_scores,
+    )
+
+
+def outputs_of(model: OpenSetModel, features: FloatArray, *, labels: IntArray, index: IntArray) -> Outputs:
+    """What `extract` gives, where the features are there already and only the head is to run.
+
+    Args:
+        model: whose backbone, neck and `head.embed` made the features.
+        features: (N, D) float32.
+        labels: (N,) int64.
+        index: (N,) int64, row of each image in the split.
+    """
+    model, num_classes = model.eval(), model.head.num_classes
+    with torch.inference_mode():
+        parts = [model.head(part).numpy() for part in torch.split(torch.from_numpy(features), CHUNK)]
+    logits: FloatArray = np.concatenate(parts)
+    return _outputs(
+        model, logits[:, :num_classes], features, labels=labels, index=index, extra=logits[:, num_classes:]
+    )
+
+
+def _outputs(
+    model: OpenSetModel,
+    logits: FloatArray,
+    features: FloatArray,
+    *,
+    labels: IntArray,
+    index: IntArray,
+    extra: FloatArray,
+    odin: NDArray[np.float64] | None = None,
+) -> Outputs:
+    """With the part of the head that stands for known classes."""
+    num_classes = model.head.num_classes
+    with torch.no_grad():
+        weight, bias = model.head.affine()
     return Outputs(
         logits=logits,
         features=features,
-        labels=data.labels.cpu().numpy(),
+        labels=labels,
         index=np.asarray(index, dtype=np.int64),
         weight=weight.detach()[:num_classes].float().cpu().numpy(),
         bias=np.zeros(num_classes, np.float32) if bias is None else bias.detach()[:num_classes].cpu().numpy(),
-        extra_logits=extra_logits,
-        odin=odin_scores,
+        extra_logits=extra,
+        odin=np.empty((len(logits), 0)) if odin is None else odin,
         made_from=model.origin,
     )

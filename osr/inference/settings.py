@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from osr.settings.base import Count, Section
 
 
@@ -9,4 +11,6 @@ class ExtractionSettings(Section):
     """Forward passes without training."""
 
     batch_size: Count
+    channels_last: bool
+    precision: Literal["32-true", "bf16-mixed"]
     odin: bool

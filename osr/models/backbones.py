@@ -15,7 +15,7 @@ from osr.models.classifier32 import Classifier32
 from osr.models.custom import build_custom, is_custom
 from osr.models.small_convnet import SmallConvnet
 from osr.models.stems import STEMS, use_small_image_stem
-from osr.models.weight_files import load_weights
+from osr.models.weight_files import description_of, load_weights
 
 SMALL_IMAGE = 64  # pixels up to which `auto` keeps the first layer from reducing the image
 
@@ -38,7 +38,8 @@ def build_backbone(
         image_size: pixels; handed to models whose shape depends on it.
         small_image_stem: the first layer of a timm network keeps the size of the image (`osr.models.stems`).
             `auto` does so for random weights, images of at most `SMALL_IMAGE` pixels and a family that
-            allows it. True with pretrained weights keeps them in all other layers.
+            allows it; trained weights keep the stem they were trained with. True with pretrained weights
+            keeps them in all other layers.
         options: arguments of a custom class.
 
     Raises:
@@ -61,9 +62,12 @@ def build_backbone(
         backbone = _timm_backbone(
             name, pretrained=weights == "pretrained", channels=channels, image_size=image_size
         )
+    file = None if weights in ("none", "pretrained") else Path(weights)
+    if file and small_image_stem == "auto" and (ours := description_of(file)):
+        small_image_stem = ours["settings"]["backbone"]["small_image_stem"] is True
     _set_stem(backbone, name, small_image_stem, is_small=weights == "none" and image_size <= SMALL_IMAGE)
-    if weights not in ("none", "pretrained"):
-        load_weights(backbone, Path(weights), name)
+    if file:
+        load_weights(backbone, file, name)
     return backbone
 
 
@@ -89,16 +93,6 @@ def feature_width(backbone: nn.Module, *, name: str, channels: int, image_size: 
     if not isinstance(features, Tensor) or features.ndim != 2:
         raise InputError(f"model.backbone.name {name!r} does not return one feature vector per image.")
     return features.shape[1]
-
-
-def pretrained_statistics(name: str) -> tuple[tuple[float, ...], tuple[float, ...]] | None:
-    """Mean and standard deviation per channel that timm's weights expect; None for other models."""
-    if name in BACKBONES or is_custom(name):
-        return None
-    import timm
-
-    configuration = timm.get_pretrained_cfg(name)
-    return (tuple(configuration.mean), tuple(configuration.std)) if configuration else None
 
 
 def _timm_backbone(name: str, *, pretrained: bool, channels: int, image_size: int) -> nn.Module:
@@ -129,7 +123,11 @@ def _timm_backbone(name: str, *, pretrained: bool, channels: int, image_size: in
 
 
 def _set_stem(backbone: nn.Module, name: str, wanted: bool | Literal["auto"], *, is_small: bool) -> None:
-    """Exchange a timm network's stem if it is wanted, or for `auto` if the images are small."""
+    """Exchange a timm network's stem if it is wanted, or for `auto` if the images are small.
+
+    The network remembers in `has_small_stem` whether it was, for its file.
+    """
+    backbone.has_small_stem = False  # type: ignore[assignment]
     if wanted is False or (wanted == "auto" and not is_small):
         return
     has_stem = name not in BACKBONES and not is_custom(name) and use_small_image_stem(backbone)
@@ -138,6 +136,7 @@ def _set_stem(backbone: nn.Module, name: str, wanted: bool | Literal["auto"], *,
             f"model.backbone.small_image_stem is true, but model.backbone.name {name!r} has no stem that can "
             f"be exchanged; timm's networks with {', '.join(STEMS)} have."
         )
+    backbone.has_small_stem = has_stem  # type: ignore[assignment]
 
 
 def _check_classifier(model: Any, name: str) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
@@ -21,6 +21,8 @@ class FormatDescription(Section):
     channels: int
     mean: tuple[float, ...]
     std: tuple[Annotated[float, Field(gt=0)], ...]
+    interpolation: Literal["nearest", "bilinear", "bicubic"]
+    crop_fraction: Annotated[float, Field(gt=0, le=1)] | None
 
     @model_validator(mode="after")
     def _one_per_channel(self) -> Self:
@@ -70,8 +72,5 @@ class Description(Section):
     @property
     def bare_settings(self) -> ModelSettings:
         """The settings that build the same network without the weights it began with."""
-        backbone = self.settings.backbone
-        changes: dict[str, object] = {"weights": "none"}
-        if backbone.small_image_stem == "auto" and backbone.weights != "none":
-            changes["small_image_stem"] = False  # what auto meant for weights that the file now replaces
-        return self.settings.model_copy(update={"backbone": backbone.model_copy(update=changes)})
+        bare = self.settings.backbone.model_copy(update={"weights": "none"})
+        return self.settings.model_copy(update={"backbone": bare})

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Self
@@ -52,7 +52,7 @@ class OpenSetModel(nn.Module):
             options=settings.backbone.options,
             **shape,
         )
-        self.backbone.requires_grad_(requires_grad=not settings.backbone.frozen)
+        self._still: tuple[nn.Module, ...] = ()
         width = feature_width(self.backbone, name=settings.backbone.name, **shape)
         self.neck: nn.Module = nn.Identity()
         if settings.neck.name == "linear":
@@ -72,22 +72,39 @@ class OpenSetModel(nn.Module):
 
     def classify(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
         """The same of (B, C, H, W) float32 pixels as `preprocess` gives them."""
-        features = self.head.embed(self.neck(self.backbone(pixels)))
+        return self.judge(self.embed(pixels))
+
+    def embed(self, pixels: Tensor) -> Tensor:
+        """(B, D) vectors behind the neck, of (B, C, H, W) float32 pixels."""
+        vectors: Tensor = self.neck(self.backbone(pixels))
+        return vectors
+
+    def judge(self, vectors: Tensor) -> tuple[Tensor, Tensor]:
+        """(B, K + E) logits and (B, D') features of (B, D) vectors behind the neck."""
+        features = self.head.embed(vectors)
         return self.head(features), features
 
+    def freeze(self, parts: Iterable[nn.Module]) -> None:
+        """Let modules of the backbone learn nothing; their dropout and norms stay as they are judged."""
+        self._still = tuple(parts)
+        for part in self._still:
+            part.requires_grad_(requires_grad=False)
+
     def train(self, mode: bool = True) -> Self:
-        """Switch dropout and batch norm to training or back; a frozen backbone stays as it is judged."""
+        """Switch dropout and batch norm to training or back; what is frozen stays as it is judged."""
         super().train(mode)
         if mode:
             self.digest = None  # weights that are trained are no longer those of the file
-        if self.settings.backbone.frozen:
-            self.backbone.eval()
+        for part in self._still:
+            part.eval()
         return self
 
     def save(self, path: Path) -> None:
         """Write weights and what rebuilds the model as one safetensors file, whole or not at all."""
+        settings = self.settings.model_dump(mode="json")
+        settings["backbone"]["small_image_stem"] = bool(getattr(self.backbone, "has_small_stem", False))
         description = {
-            "settings": self.settings.model_dump(mode="json"),
+            "settings": settings,
             "image_format": asdict(self.image_format),
             "class_names": self.class_names,
         }

@@ -10,8 +10,9 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from osr.errors import InputError
-from osr.models.backbones import pretrained_statistics
+from osr.frame import Frame
 from osr.models.settings import ModelSettings
+from osr.models.trained_input import trained_input
 
 
 @dataclass(frozen=True)
@@ -19,15 +20,23 @@ class ImageFormat:
     """What the network takes, in one place.
 
     Args:
-        size: height and width in pixels; other images are resized (bilinear, antialiased).
+        size: height and width in pixels.
         channels: 1 or 3; grey images are repeated for a colour network.
         mean, std: per channel, of pixels in 0..1.
+        interpolation, crop_fraction: how others are brought to `size`, see `Frame`.
     """
 
     size: int
     channels: int
     mean: tuple[float, ...]
     std: tuple[float, ...]
+    interpolation: str = "bilinear"
+    crop_fraction: float | None = None
+
+    @property
+    def frame(self) -> Frame:
+        """The square that images are brought to."""
+        return Frame(self.size, self.interpolation, self.crop_fraction)
 
 
 class Preprocess(nn.Module):
@@ -45,38 +54,84 @@ class Preprocess(nn.Module):
         pixels = images.to(torch.float32) / 255
         if images.shape[1] == 1 and self.format.channels == 3:
             pixels = pixels.expand(-1, 3, -1, -1)
-        if images.shape[2:] != (self.format.size, self.format.size):
-            size = (self.format.size, self.format.size)
-            pixels = nn.functional.interpolate(pixels, size, mode="bilinear", antialias=True)
         mean, std = self.get_buffer("mean"), self.get_buffer("std")
-        return (pixels - mean) / std
+        return (self.format.frame.fit(pixels) - mean) / std
+
+
+def frame_for(settings: ModelSettings, shape: tuple[int, int] | None) -> Frame:
+    """The square that images are brought to: as the settings say, else as the trained weights want it.
+
+    Args:
+        settings: the `model` section of params.yaml.
+        shape: height and width of the images; None for files, which have many.
+
+    Raises:
+        InputError: `image_size: auto`, no trained weights, and images of no one size, or that are not square.
+    """
+    trained, chosen = trained_input(settings.backbone), settings.image
+    size = settings.image_size
+    if size == "auto" and trained is not None:
+        size = trained.size
+    if size == "auto":
+        if shape is None:
+            raise InputError(
+                "model.image_size is 'auto', but must be a number of pixels while images stay files and no "
+                "trained weights have a size of their own; or set dataset.pack_size to a number of pixels."
+            )
+        if shape[0] != shape[1]:
+            told = f"{shape[0]} x {shape[1]}"
+            raise InputError(f"model.image_size must be a number of pixels for images of {told}.")
+        size = shape[0]
+    interpolation: str = chosen.interpolation
+    crop = chosen.crop_fraction
+    if interpolation == "auto":
+        interpolation = trained.interpolation if trained is not None else "bilinear"
+    if crop == "auto":
+        return Frame(size, interpolation, None if trained is None else trained.crop_fraction)
+    return Frame(size, interpolation, None if crop == "none" else crop)
+
+
+def needs_statistics(settings: ModelSettings) -> bool:
+    """Whether mean and standard deviation come from the training images."""
+    given = settings.image.mean and settings.image.std
+    return not given and trained_input(settings.backbone) is None
 
 
 def format_for(settings: ModelSettings, images: NDArray[np.uint8]) -> ImageFormat:
     """What the network of `settings` takes when it is trained on `images`.
 
-    Pretrained timm weights keep the channels and the normalisation they were made with; otherwise mean and
-    standard deviation come from the training images.
+    Trained weights keep the channels, normalisation, size, interpolation and crop they were made with, but
+    for what the settings say; otherwise mean and standard deviation come from the training images.
 
     Args:
         settings: the `model` section of params.yaml.
-        images: (N, H, W, C) uint8, the training images.
+        images: (N, H, W, C) uint8, the training images, or one of them where their statistics do not count.
 
     Raises:
-        InputError: `image_size: auto` with images that are not square.
+        InputError: see `frame_for`; or means and deviations of another number than the channels.
     """
-    height, width, channels = images.shape[1:]
-    if settings.image_size == "auto" and height != width:
-        raise InputError(f"model.image_size must be a number of pixels for images of {height} x {width}.")
-    size = height if settings.image_size == "auto" else settings.image_size
-    if settings.backbone.weights != "none":
-        published = pretrained_statistics(settings.backbone.name)
-        if published:
-            mean, std = published
-            return ImageFormat(size, len(mean), mean, std)
+    frame, trained = frame_for(settings, (images.shape[1], images.shape[2])), trained_input(settings.backbone)
+    mean, std = settings.image.mean, settings.image.std
+    if needs_statistics(settings):
+        measured = _statistics(images)
+    else:
+        measured = ((), ()) if trained is None else (trained.mean, trained.std)
+    channels = images.shape[3] if trained is None else len(trained.mean)
+    mean, std = mean or measured[0], std or measured[1]
+    for key, values in (("mean", mean), ("std", std)):
+        if len(values) != channels:
+            raise InputError(
+                f"model.image.{key} is {list(values)}, but must be [] or hold {channels} numbers, one per "
+                "channel of what the network takes."
+            )
+    return ImageFormat(frame.size, channels, mean, std, frame.interpolation, frame.crop_fraction)
+
+
+def _statistics(images: NDArray[np.uint8]) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Mean and standard deviation per channel; the latter at least one grey level."""
     # Sums of bytes and of their squares are exact in integers, whatever the order.
-    histogram = [np.bincount(images[..., channel].ravel(), minlength=256) for channel in range(channels)]
+    histogram = [np.bincount(images[..., c].ravel(), minlength=256) for c in range(images.shape[3])]
     values = np.arange(256) / 255
     mean = tuple(float(np.average(values, weights=counts)) for counts in histogram)
     spread = (np.sqrt(np.average((values - m) ** 2, weights=c)) for m, c in zip(mean, histogram, strict=True))
-    return ImageFormat(size, channels, mean, tuple(float(max(s, 1 / 255)) for s in spread))
+    return mean, tuple(float(max(s, 1 / 255)) for s in spread)

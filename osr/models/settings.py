@@ -15,8 +15,17 @@ class BackboneSettings(Section):
     name: str
     weights: str
     small_image_stem: Literal["auto"] | bool
-    frozen: bool
+    frozen_stages: Annotated[int, Field(ge=0)] | Literal["auto", "all"]
     options: dict[str, Any]
+
+
+class ImageSettings(Section):
+    """How an image becomes what the network takes; `auto` and [] mean as its trained weights want it."""
+
+    mean: tuple[float, ...]
+    std: tuple[Annotated[float, Field(gt=0)], ...]
+    interpolation: Literal["auto", "nearest", "bilinear", "bicubic"]
+    crop_fraction: Annotated[float, Field(gt=0, le=1)] | Literal["auto", "none"]
 
 
 class NeckSettings(Section):
@@ -53,11 +62,7 @@ class ModelSettings(Section):
     """Backbone, neck and head."""
 
     image_size: Annotated[int, Field(ge=4)] | Literal["auto"]
+    image: ImageSettings
     backbone: BackboneSettings
     neck: NeckSettings
     head: HeadSettings
-
-    @property
-    def learns_features(self) -> bool:
-        """Whether training changes the features: not with a frozen backbone and a neck without weights."""
-        return not self.backbone.frozen or self.neck.name == "linear"

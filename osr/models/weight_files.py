@@ -10,11 +10,12 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from osr.errors import InputError
+from osr.stored.files import read_header
 
 logger = logging.getLogger("osr")
 
@@ -23,14 +24,22 @@ logger = logging.getLogger("osr")
 WRAPPERS = ("state_dict_ema", "model_ema", "ema_state_dict", "ema", "teacher", "state_dict", "model", "net")
 _LFS_POINTER = b"version https://git-lfs"
 _COUNTER = "num_batches_tracked"  # of batch norm, which older files lack and evaluation does not read
+# What a name may begin with that the network has no place for: classifiers, and a token of pretraining alone.
+HEADS = ("fc", "head", "heads", "head_dist", "classifier", "last_linear", "linear", "logits", "mask_token")
+_NAMED = 3  # tensors in an error
 
 
 class _Found(NamedTuple):
-    """A set of weights in a file: what wraps it, what its names begin with, and its tensors by our names."""
+    """A set of weights in a file: what wraps it, what its names begin with, and its tensors by our names.
+
+    Beside them stands what is left over: names that the network has no place for and that are of no
+    classifier.
+    """
 
     wrapper: str
     prefix: str
     tensors: dict[str, Tensor]
+    left_over: tuple[str, ...]
 
 
 def load_weights(backbone: nn.Module, path: Path, name: str) -> None:
@@ -41,13 +50,14 @@ def load_weights(backbone: nn.Module, path: Path, name: str) -> None:
     logged in one line.
 
     Args:
-        backbone: with the names and shapes that are wanted; other tensors of the file are passed over.
+        backbone: with the names and shapes that are wanted. Classifiers, and what stands beside the network
+            in a larger model, are passed over.
         path: a .safetensors file, or anything that torch.save wrote.
         name: of the backbone, for the error.
 
     Raises:
-        InputError: no such file, one that holds more than weights, or weights that are of another network or
-            not finite.
+        InputError: no such file, one that holds more than weights, or weights that are of another network,
+            of a larger one, or not finite.
     """
     own = backbone.state_dict()
     sets = list(_tensor_dicts(_read(path)))
@@ -55,6 +65,8 @@ def load_weights(backbone: nn.Module, path: Path, name: str) -> None:
     if not found:
         raise _misfit(path, name, dict(sets), own)
     chosen = min(found, key=_rank)
+    if chosen.left_over:
+        raise _too_many(path, name, chosen.left_over)
     _check_finite(chosen.tensors, path)
     others = {fit.wrapper for fit in found} - {chosen.wrapper}
     if chosen.prefix or others:
@@ -106,12 +118,38 @@ def _fits(wrapper: str, tensors: Mapping[str, Tensor], own: Mapping[str, Tensor]
     for prefix in (key.removesuffix(wanted[0]) for key in tensors if key.endswith(wanted[0])):
         held = {key: tensors[prefix + key] for key in own if prefix + key in tensors}
         if all(key in held and held[key].shape == own[key].shape for key in wanted):
-            yield _Found(wrapper, prefix, held)
+            inside = (key.removeprefix(prefix) for key in tensors if key.startswith(prefix))
+            left_over = tuple(key for key in inside if key not in own and not _is_passed_over(key))
+            yield _Found(wrapper, prefix, held, left_over)
 
 
-def _rank(found: _Found) -> tuple[int, int]:
+def _is_passed_over(key: str) -> bool:
+    return key.endswith(_COUNTER) or key.split(".")[0] in HEADS
+
+
+def _rank(found: _Found) -> tuple[bool, int, int]:
     position = WRAPPERS.index(found.wrapper) if found.wrapper in WRAPPERS else len(WRAPPERS)
-    return position, len(found.prefix)
+    return bool(found.left_over), position, len(found.prefix)
+
+
+def description_of(path: Path) -> dict[str, Any] | None:
+    """What `OpenSetModel.save` wrote beside its weights; None for a file from elsewhere or no file at all."""
+    if path.suffix != ".safetensors" or not path.is_file():
+        return None
+    try:
+        with safe_open(path, framework="pt") as file:
+            is_ours = "osr" in (file.metadata() or {})
+    except SafetensorError:  # load_weights says what is wrong
+        return None
+    return read_header(path, "weights").content if is_ours else None
+
+
+def _too_many(path: Path, name: str, left_over: tuple[str, ...]) -> InputError:
+    more = f" and {len(left_over) - _NAMED} more" if len(left_over) > _NAMED else ""
+    return InputError(
+        f"model.backbone.weights {str(path)!r} holds {len(left_over)} tensors that {name} has no place for: "
+        f"{', '.join(left_over[:_NAMED])}{more}; they are of another network, likely a larger one."
+    )
 
 
 def _misfit(

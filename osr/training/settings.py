@@ -8,12 +8,28 @@ from pydantic import Field, model_validator
 
 from osr.data.settings import BatchSettings
 from osr.losses.settings import SOFT_LABEL_LOSSES, LossName
-from osr.settings.base import Count
+from osr.settings.base import Count, Section
+
+
+class ProbeSettings(Section):
+    """How a probe's head is fitted; see `osr.training.probe`."""
+
+    penalties: tuple[Annotated[float, Field(gt=0)], ...]
+    tolerance: Annotated[float, Field(gt=0)]
+    max_iterations: Count
+
+    @model_validator(mode="after")
+    def _some(self) -> Self:
+        if not self.penalties:
+            raise ValueError("train.probe.penalties is [], but must hold at least 1 number above 0")
+        return self
 
 
 class TrainSettings(BatchSettings):
     """How the network learns."""
 
+    regime: Literal["tune", "tune_last", "probe"]
+    probe: ProbeSettings
     epochs: Count
     loss: LossName
     label_smoothing: Annotated[float, Field(ge=0, lt=1)]
@@ -46,6 +62,7 @@ class TrainSettings(BatchSettings):
 
     @model_validator(mode="after")
     def _relations(self) -> Self:
+        self._check_regime()
         if self.warmup_epochs >= self.epochs:
             raise ValueError(
                 f"train.warmup_epochs is {self.warmup_epochs}, but must be below train.epochs, {self.epochs}"
@@ -62,3 +79,21 @@ class TrainSettings(BatchSettings):
                 "train.augmentation.mixup_alpha or cutmix_alpha is above 0: they mix labels, too"
             )
         return self
+
+    @property
+    def is_frozen(self) -> bool:
+        """Whether the backbone sees each image once and learns nothing."""
+        return self.regime == "probe"
+
+    def _check_regime(self) -> None:
+        if self.is_frozen and (self.devices not in (1, "auto") or self.num_nodes != 1):
+            raise ValueError(
+                f"train.devices is {self.devices} and train.num_nodes is {self.num_nodes}, but must be 1 "
+                f"when train.regime is {self.regime!r}: one device fits the head"
+            )
+        if self.regime == "probe" and (self.loss != "ce" or self.label_smoothing):
+            raise ValueError(
+                f"train.loss is {self.loss!r} and train.label_smoothing is {self.label_smoothing:g}, but "
+                "must be 'ce' and 0 when train.regime is 'probe', which is a logistic regression; for "
+                "another loss take tune_last with model.backbone.frozen_stages: all"
+            )

@@ -53,7 +53,7 @@ def _estimated(run: RunFiles) -> list[Line]:
             ("rejection", "no estimate", f"no unknown image was tested, and {run.why_no_estimate}"),
         ]
     guess = _of(run.estimate, run.detector)
-    bound = "at most " if run.params.model.learns_features else ""
+    bound = "at most " if run.params.learns_features else ""
     told = "of the unknowns: an estimate, from known classes left out in turn"
     if bound:
         told += ", which the network has seen"

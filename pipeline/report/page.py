@@ -70,7 +70,7 @@ def _content(run: RunFiles) -> dict[str, Any]:
         "drawn": run.drawn,
         "title": _title(run),
         "has_unknowns": run.has_unknowns,
-        "bound": "at most " if run.params.model.learns_features else "",
+        "bound": "at most " if run.params.learns_features else "",
         "why_no_estimate": run.why_no_estimate,
         "retrain_command": retrain_command(run),
         "estimate": run.estimate,

@@ -62,7 +62,7 @@ def _no_unknowns(run: RunFiles) -> list[str]:
         "No unknown image was tested: what is said of rejection is an estimate, from known classes that were "
         "left out in turn."
     )
-    if run.params.model.learns_features:
+    if run.params.learns_features:
         told += (
             " The network was trained on these classes, too, so it is an upper bound and may be far too "
             f"good; `{retrain_command(run)}` measures it with a network that never saw them."

@@ -56,7 +56,7 @@ def laid_down_text(project: Path, params: Params, presets: Sequence[str], made: 
     backbone = params.model.backbone
     how = "a small network from scratch"
     if backbone.weights != "none":
-        trained = "only a linear head learns" if backbone.frozen else "all of it learns"
+        trained = "only a linear head learns" if params.train.regime == "probe" else "all of it learns"
         how = f"{backbone.name}, weights {backbone.weights}, at {params.model.image_size} pixels; {trained}"
     unknowns = "yours" if params.dataset.unknown_sources else "none, so rejection is estimated"
     fetch = "; the first run fetches them from the web" if backbone.weights == "pretrained" else ""
@@ -70,11 +70,10 @@ def laid_down_text(project: Path, params: Params, presets: Sequence[str], made: 
 
 def readme_text(photos: Path, params: Params) -> str:
     """Ten lines."""
-    frozen = params.model.backbone.frozen
     better = (
-        "frozen features are not enough: let all weights learn, `osr run -S model.backbone.frozen=false "
+        "frozen features are not enough: let all weights learn, `osr run -S train.regime=tune "
         "-S train.lr=1e-3 -S train.backbone_lr_factor=0.1 -S train.epochs=15`"
-        if frozen
+        if params.train.regime == "probe"
         else "train longer or start from trained weights (`model.backbone`)"
     )
     unknowns = (

@@ -15,6 +15,7 @@ CONTACT_SHEET = SPLIT / "contact_sheet.png"
 MODEL = ARTIFACTS / "model"
 WEIGHTS = MODEL / "model.safetensors"
 HISTORY = MODEL / "history.csv"
+FEATURES = MODEL / "features"  # of a frozen backbone: index.npy and features.npy per part
 CALIBRATION = ARTIFACTS / "calibration"
 CALIBRATOR = CALIBRATION / "calibration.json"
 VAL_OUTPUTS = CALIBRATION / "val"
