@@ -45,7 +45,7 @@ def embed(features: Array, *, perplexity: float, seed: int) -> NDArray[np.float3
             f"{len(features)}."
         )
     from sklearn.manifold import TSNE  # takes a second to import; only this function needs it
-    from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
+    from threadpoolctl import threadpool_limits
 
     model = TSNE(perplexity=perplexity, init="pca", learning_rate="auto", random_state=seed)
     with threadpool_limits(limits=1):  # waiting threads make it ten times slower on a busy machine
