@@ -1,5 +1,6 @@
 """A run without unknown images: what stage evaluate and stage plot make of it, and where it says estimate."""
 
+import csv
 import json
 from pathlib import Path
 
@@ -9,6 +10,8 @@ from ruamel.yaml import YAML
 
 from osr.errors import InputError
 from osr.params import check_params
+from pipeline.cli import make_parser
+from pipeline.comparing import compare
 from pipeline.plot import headline, plot, write_tables
 from pipeline.report import outcome
 from pipeline.report.leaderboard import columns
@@ -147,6 +150,18 @@ def test_without_an_estimate_the_reason_stands_there(tmp_path, monkeypatch):
     assert "estimate" not in read_json(stages.STAGES["evaluate"].metrics)
     for text in (stages.REPORT.read_text(), outcome.outcome(), (stages.LEADERBOARD / "none.txt").read_text()):
         assert "evaluate.estimate_folds is 0" in text
+
+
+def test_compare_shows_the_estimates_by_their_name(run, capsys):
+    assert run.has_unknowns is False
+    status = compare.run(make_parser().parse_args(["compare", "--files", "--format", "csv"]))
+    rows = list(csv.DictReader(capsys.readouterr().out.splitlines()))
+    assert status == 0
+    told = {(row["detector"], row["metric"]): float(row["mean"]) for row in rows}
+    for name in ("maxlogit", "energy"):
+        for metric in ("auroc", "unknown_rejection"):
+            assert told[name, f"estimate/{metric}"] == run.estimate[metric][name]
+    assert not any(metric == "auroc" for _, metric in told)
 
 
 def test_a_second_evaluation_says_the_same(run, monkeypatch, tmp_path):

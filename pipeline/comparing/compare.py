@@ -14,6 +14,8 @@ from functools import cache
 from osr.errors import InputError
 from osr.metrics.bootstrap import FloatArray, bootstrap_replicates
 from osr.metrics.comparison import bootstrap_difference
+from osr.metrics.metric_ends import ACCURACY
+from osr.metrics.open_set import HEADLINE
 from osr.params import flatten, load_params
 from pipeline.comparing.grouping import REPEATS, Method
 from pipeline.comparing.missing import TRIAL, Gap, command, gaps
@@ -28,6 +30,7 @@ from pipeline.tracking.store import connect
 from pipeline.workspace.place import workspace_root
 from pipeline.workspace.stages import PARAMS
 
+TESTED, ESTIMATED = ("auroc", "auoscr"), ("estimate/auroc", "estimate/unknown_rejection")
 WRITERS = {"markdown": to_markdown, "csv": to_csv, "latex": to_latex}
 
 _MAX_REASON_LENGTH = 200
@@ -46,6 +49,7 @@ def run(options: argparse.Namespace) -> int:
     if options.missing:
         _print_missing(results)
         return 0
+    options.metrics = options.metrics or default_metrics(results)
     _print_tables(_tables(results, options), options)
     if options.diagram is not None:
         from pipeline.comparing.diagram import write_diagram  # matplotlib takes half a second
@@ -53,6 +57,12 @@ def run(options: argparse.Namespace) -> int:
         metric, significance = options.metrics[0], options.significance
         write_diagram(results, metric, options.diagram, significance=significance)
     return 0
+
+
+def default_metrics(results: Sequence[Result]) -> list[str]:
+    """The columns: where no run has tested unknown images, what is estimated instead."""
+    tested = not results or any(key.startswith("auroc/") for result in results for key in result.metrics)
+    return [*(TESTED if tested else ESTIMATED), "closed_set/accuracy"]
 
 
 def _check(options: argparse.Namespace) -> None:
@@ -169,9 +179,9 @@ def _bootstrap_p_value() -> PValue:
         )
 
     def p_value(metric: str, one: Method, two: Method) -> float:
-        first, second = (drawn(method.detector).get(metric) for method in (one, two))
-        if first is None or second is None:
+        if metric not in (*HEADLINE, ACCURACY):
             return 1.0  # not resampled, so nothing is known of its spread
+        first, second = (drawn(method.detector)[metric] for method in (one, two))
         return bootstrap_difference(first, second, estimate=0.0, confidence=0.95).p_value
 
     return p_value

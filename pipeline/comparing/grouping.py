@@ -9,7 +9,7 @@ from __future__ import annotations
 import ast
 import difflib
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,7 +22,7 @@ TASK = ("dataset.name", "split.protocol", "split.known", "split.unknown", "datas
 # These change how results are shown, or how sure they are, but not the results.
 NOT_SETTINGS = ("plot.", "evaluate.", "extraction.", "detectors.enabled", DIGEST, SPLIT_DIGEST, COMMIT)
 ENTRY_POINT = ("preset", "overrides")  # parameters in MLproject, which `mlflow run` puts among the params
-DETECTORS_OF = "auroc/"  # evaluate writes this metric for every detector
+DETECTORS_OF = ("auroc/", "known_acceptance/")  # one of them is there for every detector
 
 Repeat = tuple[str, ...]
 Settings = tuple[tuple[str, str], ...]
@@ -102,7 +102,7 @@ def check_metrics(results: Sequence[Result], metrics: Sequence[str]) -> None:
         InputError: there is one; the sentence names the nearest, or all, without detectors and interval ends.
     """
     known = {key for result in results for key in result.metrics}
-    detectors = {key.removeprefix(DETECTORS_OF) for key in known if key.startswith(DETECTORS_OF)}
+    detectors = set(_names(known))
     known |= {key.rpartition("/")[0] for key in known if key.rpartition("/")[2] in detectors}
     for metric in metrics:
         if metric not in known:
@@ -159,9 +159,18 @@ def runs_of(
 
 def _detectors(result: Result, metrics: Sequence[str]) -> list[str]:
     """The detectors that the metrics are of; one without a name when all are of the whole run."""
-    names = [key.removeprefix(DETECTORS_OF) for key in result.metrics if key.startswith(DETECTORS_OF)]
-    found = [name for name in names if any(f"{metric}/{name}" in result.metrics for metric in metrics)]
+    found = [
+        name
+        for name in _names(result.metrics)
+        if any(f"{metric}/{name}" in result.metrics for metric in metrics)
+    ]
     return found or [""]
+
+
+def _names(metrics: Iterable[str]) -> list[str]:
+    """The detectors that metrics are of, each once, in their order."""
+    found = [key.partition("/")[2] for key in metrics if key.startswith(DETECTORS_OF)]
+    return list(dict.fromkeys(found))
 
 
 def _settings(result: Result, detector: str, keys: Sequence[str]) -> Settings:
