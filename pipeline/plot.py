@@ -61,7 +61,7 @@ def write_tables(run: RunFiles) -> None:
     LEADERBOARD.mkdir(parents=True, exist_ok=True)
     if run.has_unknowns:
         leaderboard.write_tables(leaderboard.columns(run.metrics), LEADERBOARD / "leaderboard")
-    elif run.estimated_classes:
+    elif run.has_estimate:
         leaderboard.write_tables(leaderboard.columns(run.estimate), LEADERBOARD / "estimate")
     else:
         (LEADERBOARD / "none.txt").write_text(f"{NO_UNKNOWNS} {run.why_no_estimate}\n", encoding="utf-8")

@@ -156,7 +156,7 @@ def _others(run: RunFiles, _points: Points) -> Iterator[NamedFigure]:
     yield "training", _training(run)
     if run.has_unknowns:
         yield "leaderboard", leaderboard.draw(leaderboard.columns(run.metrics))
-    elif run.estimated_classes:
+    elif run.has_estimate:
         yield "estimate_leaderboard", leaderboard.draw(leaderboard.columns(run.estimate), of="estimate of ")
 
 

@@ -195,7 +195,7 @@ def _headline(run: RunFiles) -> list[dict[str, Any]]:
 
 def _estimated_headline(run: RunFiles) -> list[dict[str, Any]]:
     """One row per detector that has an estimate, the largest AUROC first."""
-    if not run.estimated_classes:
+    if not run.has_estimate:
         return []
     names = leaderboard.order(leaderboard.columns(run.estimate))
     return [{"name": name, "intervals": _intervals(run.estimate, ESTIMATED, name)} for name in names]

@@ -145,6 +145,11 @@ class RunFiles:
         found: Row = self.metrics.get("estimate", {})
         return found
 
+    @property
+    def has_estimate(self) -> bool:
+        """Whether there is an estimate of any detector."""
+        return bool(self.estimate.get("auroc"))
+
     @cached_property
     def estimate_file(self) -> Row:
         """Classes that were left out, by detector, or the reason why none was; empty with unknown images."""
