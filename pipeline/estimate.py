@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -10,10 +11,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from osr.errors import InputError
 from osr.metrics.groups import groups_of
-from osr.metrics.settings import EvaluateSettings
 from osr.metrics.thresholds import Threshold, threshold_like
 from osr.outputs import IntArray, Outputs
+from osr.params import Params
 from osr.splits.split import Split
 from osr.stored.files import write_json
 from osr.stored.origin import Origin
@@ -22,6 +24,9 @@ from pipeline.workspace.stamps import check
 
 if TYPE_CHECKING:
     from osr.detectors.base import Detector
+    from osr.estimation.rejection import Estimate, Stored
+
+logger = logging.getLogger("osr")
 
 
 def estimate(
@@ -30,7 +35,7 @@ def estimate(
     fit: Threshold,
     *,
     split: Split,
-    settings: EvaluateSettings,
+    params: Params,
     made_from: Origin,
 ) -> dict[str, Any]:
     """Write each class's fate when left out, or why there is none; return the metrics, all of them estimates.
@@ -40,56 +45,75 @@ def estimate(
         detectors: as stage fit-openmax has fitted them.
         fit: the threshold of any of them; all have one rule and target.
         split: the classes and groups.
-        settings: the section `evaluate`.
+        params: all settings; `evaluate` and `train.probe` count.
         made_from: what the test scores are made from.
     """
-    from osr.estimation.folds import FEWEST_CLASSES
-    from osr.estimation.rejection import Stored, estimate_rejection
-
-    if settings.estimate_folds == 0 or len(split.known) < FEWEST_CLASSES:
-        reason = (
-            "evaluate.estimate_folds is 0"
-            if settings.estimate_folds == 0
-            else f"with {len(split.known)} known classes none can be left out"
-        )
-        write_json(ESTIMATE, "estimate", {"reason": reason}, made_from)
+    stored = _stored(test, background=fit.rule == "background")
+    try:
+        found = _left_out(stored, detectors, fit, split, params)
+    except InputError as error:  # the run stands without an estimate; the reason is shown in its place
+        logger.warning("evaluate: no estimate of rejection: %s", error)
+        write_json(ESTIMATE, "estimate", {"reason": str(error).rstrip(".")}, made_from)
         return {}
+    content = {
+        "folds": found.num_folds,
+        "left_out": dict(found.left_out),
+        "classes": {
+            name: [{"fold": row.fold, **asdict(row.row), **row.values} for row in rows]
+            for name, rows in found.classes.items()
+        },
+    }
+    write_json(ESTIMATE, "estimate", content, made_from)
+    heads = {"accuracy": found.accuracy, "accuracy_of_trained_head": found.accuracy_of_head}
+    sizes = {"folds": found.num_folds, "classes": len(split.known)}
+    return {"estimate": {**found.metrics(params.evaluate.confidence), **heads, **sizes}}
 
-    def stored(path: Path) -> Outputs:
+
+def _stored(test: Outputs, *, background: bool) -> Stored:
+    """The outputs of the earlier stages.
+
+    Raises:
+        InputError: they are of another network than those of the test images.
+    """
+    from osr.estimation.rejection import Stored
+
+    def read(path: Path) -> Outputs:
         found = Outputs.load(path)
         check(path, found.made_from, test.made_from)
         return found
 
-    val = stored(VAL_OUTPUTS)
-    groups = groups_of(split, val)
+    others = read(BACKGROUND_OUTPUTS) if background else None
+    return Stored(read(TRAIN_OUTPUTS), read(VAL_OUTPUTS), test, others)
+
+
+def _left_out(
+    stored: Stored, detectors: Mapping[str, Detector], fit: Threshold, split: Split, params: Params
+) -> Estimate:
+    """Each known class left out once.
+
+    Raises:
+        InputError: there is no estimate, and why.
+    """
+    from osr.estimation.folds import FEWEST_CLASSES
+    from osr.estimation.rejection import estimate_rejection
+
+    if params.evaluate.estimate_folds == 0:
+        raise InputError("evaluate.estimate_folds is 0")
+    if len(split.known) < FEWEST_CLASSES:
+        raise InputError(f"with {len(split.known)} known classes none can be left out")
+    groups = groups_of(split, stored.val)
 
     def threshold_of(
         scores: NDArray[np.float64], background: NDArray[np.float64] | None, rows: IntArray
     ) -> Threshold:
         return threshold_like(fit, scores, background, None if groups is None else groups[rows])
 
-    background = stored(BACKGROUND_OUTPUTS) if fit.rule == "background" else None
-    found = estimate_rejection(
-        Stored(stored(TRAIN_OUTPUTS), val, test, background),
+    return estimate_rejection(
+        stored,
         detectors,
         threshold_of=threshold_of,
         names=split.known_names,
-        num_folds=settings.estimate_folds,
-        seed=settings.seed,
+        num_folds=params.evaluate.estimate_folds,
+        seed=params.evaluate.seed,
+        probe=params.train.probe,
     )
-    write_json(
-        ESTIMATE,
-        "estimate",
-        {
-            "folds": found.num_folds,
-            "left_out": dict(found.left_out),
-            "classes": {
-                name: [{"fold": row.fold, **asdict(row.row), **row.values} for row in rows]
-                for name, rows in found.classes.items()
-            },
-        },
-        made_from,
-    )
-    heads = {"accuracy": found.accuracy, "accuracy_of_trained_head": found.accuracy_of_head}
-    sizes = {"folds": found.num_folds, "classes": len(split.known)}
-    return {"estimate": {**found.metrics(settings.confidence), **heads, **sizes}}

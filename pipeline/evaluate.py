@@ -93,9 +93,7 @@ def evaluate(params: Params, _row: Row) -> Metrics:
     estimated = {}
     if not has_unknowns:
         fit = next(iter(limits.of.values()))
-        estimated = estimate(
-            outputs, detectors, fit, split=split, settings=params.evaluate, made_from=made_from
-        )
+        estimated = estimate(outputs, detectors, fit, split=split, params=params, made_from=made_from)
     return {
         **metrics,
         **decided,

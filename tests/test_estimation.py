@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from scipy.special import log_softmax, softmax
 from sklearn.metrics import roc_auc_score
 
 from osr.detectors.distances import Mav
@@ -17,7 +16,6 @@ from osr.detectors.odin import Odin
 from osr.detectors.registry import anew, build_detectors
 from osr.errors import InputError
 from osr.estimation.folds import class_folds, refitted, with_head
-from osr.estimation.head import STRENGTHS, fit_head
 from osr.estimation.rejection import METRICS, Stored, estimate_rejection
 from osr.metrics.bootstrap import bootstrap_intervals
 from osr.metrics.groups import Groups
@@ -27,7 +25,8 @@ from osr.outputs import Outputs
 from osr.params import load_params
 
 K, D, PER_CLASS = 5, 8, 30
-SETTINGS = load_params(Path(__file__).parents[1] / "params.yaml").detectors
+PARAMS = load_params(Path(__file__).parents[1] / "params.yaml")
+SETTINGS, PROBE = PARAMS.detectors, PARAMS.train.probe
 NAMES = ("ant", "bee", "cow", "dog", "elk")
 
 
@@ -51,7 +50,13 @@ def acceptance(scores, _background, _rows):
 
 
 def estimated(parts, detectors=None, **changes):
-    settings = {"threshold_of": acceptance, "names": NAMES, "num_folds": 2, "seed": 0} | changes
+    settings = {
+        "threshold_of": acceptance,
+        "names": NAMES,
+        "num_folds": 2,
+        "seed": 0,
+        "probe": PROBE,
+    } | changes
     return estimate_rejection(parts, detectors or {"maxlogit": MaxLogit(), "mav": mav()}, **settings)
 
 
@@ -73,37 +78,12 @@ def test_two_classes_cannot_be_left_out():
         class_folds(2, 2, seed=0)
 
 
-@pytest.mark.parametrize("num_classes", [2, 4])
-def test_the_head_is_the_optimum_of_its_formula_and_of_the_best_strength(num_classes):
-    rng = np.random.default_rng(num_classes)
-    labels, val_labels = np.arange(num_classes).repeat(30), np.arange(num_classes).repeat(10)
-    centres = rng.normal(size=(num_classes, D))
-    features, val = (centres[of] + rng.normal(size=(len(of), D)) for of in (labels, val_labels))
-    features, val = (part * 5 + 3 for part in (features, val))
-    features[:, 0] = val[:, 0] = 7  # a feature that says nothing
-    head = fit_head(features, labels, val, val_labels)
-    assert head.strength in STRENGTHS
-    assert (head.weight[:, 0] == 0).all()
-    scale = features[:, 1:].std(axis=0)
-    weight, centred = head.weight[:, 1:] * scale, (features[:, 1:] - features[:, 1:].mean(axis=0)) / scale
-    error = softmax(head.logits(features), axis=1) - np.eye(num_classes)[labels]
-    if num_classes > 2:  # of two classes the penalty is that of the difference
-        slope = head.strength * error.T @ centred / len(labels) + weight
-        assert np.abs(slope).max() < 1e-2 * np.abs(weight).max()
-    assert np.abs(error.mean(axis=0)).max() < 1e-3
-
-    def loss(logits):
-        return -log_softmax(logits, axis=1)[np.arange(len(val_labels)), val_labels].mean()
-
-    assert loss(head.logits(val)) < loss(np.zeros((len(val), num_classes)))
-
-
 def test_a_fold_is_what_its_parts_say():
     parts = stored()
     found = estimated(parts)
     for left_out in class_folds(K, 2, seed=0):
         kept = np.setdiff1d(np.arange(K), left_out)
-        train, val, head = refitted(parts.train, parts.val, left_out)
+        train, val, head = refitted(parts.train, parts.val, left_out, PROBE)
         assert set(train.labels) == set(val.labels) == set(range(len(kept)))
         test = with_head(parts.test, head, kept)
         assert np.allclose(test.logits, test.features @ test.weight.T + test.bias, atol=1e-4)
@@ -161,6 +141,12 @@ def test_detectors_stay_as_they_are_and_those_that_cannot_take_part_say_why():
     assert "network again" in found.left_out["odin"]
     assert "tail_size" in found.left_out["openmax"]
     assert anew(fitted).settings() == fitted.settings()
+
+
+def test_a_head_that_does_not_converge_is_named():
+    few = PROBE.model_copy(update={"max_iterations": 1})
+    with pytest.raises(InputError, match=r"train\.probe\.max_iterations"):
+        estimated(stored(), probe=few)
 
 
 def test_nothing_is_claimed_where_no_detector_takes_part():

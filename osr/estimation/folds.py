@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from osr.errors import InputError
-from osr.estimation.head import LinearHead, fit_head
-from osr.outputs import UNKNOWN, IntArray, Outputs
+from osr.outputs import UNKNOWN, FloatArray, IntArray, Outputs
+from osr.training.probe import best_of, fit_probes
+from osr.training.settings import ProbeSettings
 
 FEWEST_CLASSES = 3  # one is left out, and two must remain to be told apart
 
@@ -39,30 +40,52 @@ def class_folds(num_classes: int, num_folds: int, *, seed: int) -> list[IntArray
     return [np.sort(part) for part in np.array_split(order, count)]
 
 
-def refitted(train: Outputs, val: Outputs, left_out: IntArray) -> tuple[Outputs, Outputs, LinearHead]:
+@dataclass(frozen=True)
+class Head:
+    """Logits are `features @ weight.T + bias`.
+
+    Args:
+        weight: (K, D) float32.
+        bias: (K,) float32; zeros without one.
+    """
+
+    weight: FloatArray
+    bias: FloatArray
+
+
+def refitted(
+    train: Outputs, val: Outputs, left_out: IntArray, settings: ProbeSettings
+) -> tuple[Outputs, Outputs, Head]:
     """The training and validation outputs of the other classes, with a head that never saw those left out.
 
     Args:
         train: of known images; background ones are passed over.
         val: the same, not trained on; they choose the penalty of the head.
         left_out: ids of known classes.
+        settings: of the logistic regression that is the head; it has a bias if the network's own has one.
+
+    Raises:
+        InputError: the regression does not converge.
     """
     kept = np.setdiff1d(np.arange(train.num_classes), left_out)
     rest = [part.select(np.flatnonzero(np.isin(part.labels, kept))) for part in (train, val)]
-    images = [(part.features, np.searchsorted(kept, part.labels)) for part in rest]
-    head = fit_head(*images[0], *images[1])
+    images = [(np.asarray(part.features), np.searchsorted(kept, part.labels)) for part in rest]
+    has_bias = bool(np.any(train.bias))
+    fits = fit_probes(*images, num_classes=len(kept), bias=has_bias, settings=settings)
+    best = fits[best_of(fits)]
+    head = Head(best.weight.astype(np.float32), best.bias.astype(np.float32))
     fitted, judged = (with_head(part, head, kept) for part in rest)
     return fitted, judged, head
 
 
-def with_head(outputs: Outputs, head: LinearHead, kept: Sequence[int] | IntArray) -> Outputs:
+def with_head(outputs: Outputs, head: Head, kept: Sequence[int] | IntArray) -> Outputs:
     """The same images and features under a head of the classes `kept`; images of all others are unknown."""
     codes = np.full(outputs.num_classes, UNKNOWN, dtype=np.int64)
     codes[np.asarray(kept)] = np.arange(len(kept))
     labels = np.where(outputs.labels >= 0, codes[np.maximum(outputs.labels, 0)], outputs.labels)
     return replace(
         outputs,
-        logits=head.logits(outputs.features),
+        logits=np.asarray(outputs.features @ head.weight.T + head.bias, dtype=np.float32),
         labels=labels,
         weight=head.weight,
         bias=head.bias,

@@ -23,6 +23,7 @@ from osr.metrics.open_set import headline_metrics
 from osr.metrics.per_class import UnknownClass, Unknowns, unknown_classes
 from osr.metrics.thresholds import Threshold, count_accepted
 from osr.outputs import IntArray, Outputs
+from osr.training.settings import ProbeSettings
 
 METRICS = ("auroc", "auoscr", "fpr_at_95tpr_known", "unknown_rejection")
 
@@ -107,6 +108,7 @@ def estimate_rejection(
     names: Sequence[str],
     num_folds: int,
     seed: int,
+    probe: ProbeSettings,
 ) -> Estimate:
     """Leave each known class out once; its test images play the unknown ones.
 
@@ -118,9 +120,10 @@ def estimate_rejection(
         names: of the K known classes, in label order.
         num_folds: see `class_folds`.
         seed: of the folds.
+        probe: how the head of each fold is fitted.
 
     Raises:
-        InputError: fewer than 3 known classes.
+        InputError: fewer than 3 known classes, or a head whose fit does not converge.
     """
     reasons = {
         name: why for name, detector in detectors.items() if (why := needs_more_than_features(detector))
@@ -130,7 +133,7 @@ def estimate_rejection(
     accepted: dict[str, list[float]] = {}
     accuracies = []
     for number, left_out in enumerate(folds):
-        fold = _Fold.of(stored, left_out, tuple(names))
+        fold = _Fold.of(stored, left_out, tuple(names), probe)
         accuracies.append(fold.accuracies(stored.test))
         for name, detector in detectors.items():
             if name in reasons:
@@ -169,8 +172,8 @@ class _Fold:
     names: tuple[str, ...]
 
     @classmethod
-    def of(cls, stored: Stored, left_out: IntArray, names: tuple[str, ...]) -> _Fold:
-        train, val, head = refitted(stored.train, stored.val, left_out)
+    def of(cls, stored: Stored, left_out: IntArray, names: tuple[str, ...], probe: ProbeSettings) -> _Fold:
+        train, val, head = refitted(stored.train, stored.val, left_out, probe)
         kept = np.setdiff1d(np.arange(len(names)), left_out)
         background = None if stored.background is None else with_head(stored.background, head, kept)
         val_rows = np.flatnonzero(np.isin(stored.val.labels, kept))
