@@ -109,7 +109,8 @@ def test_the_outcome_calls_it_an_estimate(drawn, monkeypatch):
 
 def test_a_frozen_network_has_no_bound(run):
     content = PARAMS.model_dump(mode="json")
-    content["model"]["backbone"] |= {"name": "resnet18", "weights": "pretrained", "frozen": True}
+    content["model"]["backbone"] |= {"name": "resnet18", "weights": "pretrained"}
+    content["train"]["regime"] = "probe"
     frozen = RunFiles(check_params(content, source="params.yaml"))
     told = " ".join(verdicts(frozen))
     assert "is an estimate" in told
