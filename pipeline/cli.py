@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import importlib
 import logging
 import os
@@ -118,10 +119,10 @@ def _predict(command: Parser) -> None:
 
 
 def _number(text: str) -> float:
-    value = float(text)
-    if value != value:
-        raise argparse.ArgumentTypeError(f"must be a number, not {text}")
-    return value
+    with contextlib.suppress(ValueError):
+        if (value := float(text)) == value:
+            return value
+    raise argparse.ArgumentTypeError(f"must be a number, not {text}")
 
 
 def _export(command: Parser) -> None:

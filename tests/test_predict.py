@@ -109,8 +109,8 @@ def load(name="maxlogit", batch_size=7):
 def test_the_verdict_is_what_the_stages_compute(model, name):
     outputs = known_outputs(model)
     scores = fitted(outputs)[name].score(outputs)
-    verdict = load(name).predict(IMAGES)
-    assert_allclose(verdict.scores, scores, rtol=1e-5, atol=1e-6)
+    verdict = load(name, batch_size=8).predict(IMAGES)
+    assert_array_equal(verdict.scores, scores)  # to the last bit, in the same batches
     assert_array_equal(verdict.predictions, outputs.predictions)
     assert sum(label == "unknown" for label in verdict.labels) == 10
     for label, prediction, score in zip(verdict.labels, verdict.predictions, scores, strict=True):
@@ -194,6 +194,15 @@ def test_mistakes_are_one_sentence(run, capsys, arguments, sentence):
     assert cli.main(["predict", *arguments]) == 1
     assert sentence in capsys.readouterr().err
     assert load_params(PARAMS)
+
+
+@pytest.mark.usefixtures("run")
+@pytest.mark.parametrize("threshold", ["nan", "much"])
+def test_a_threshold_that_is_no_number_is_refused(threshold, capsys):
+    with pytest.raises(SystemExit) as left:
+        cli.main(["predict", "params.yaml", "--threshold", threshold])
+    assert left.value.code == 2
+    assert f"argument --threshold: must be a number, not {threshold}" in capsys.readouterr().err
 
 
 def test_files_of_every_mode_become_pixels(tmp_path):

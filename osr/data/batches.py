@@ -104,6 +104,11 @@ class TensorImages:
                     yield mix_images(images, labels, plan.mix, num_classes=num_classes)
 
 
+def as_batch(images: NDArray[np.uint8]) -> Tensor:
+    """(N, C, H, W) uint8 of (N, H, W, C), in one layout: the last bits of outputs depend on it."""
+    return torch.from_numpy(np.ascontiguousarray(images.transpose(0, 3, 1, 2)))
+
+
 @dataclass(frozen=True)
 class ArrayImages:
     """Some rows of an array on disk, read batch by batch; `to` reads all of them at once, for training.
@@ -139,4 +144,4 @@ class ArrayImages:
         yield from whole.epoch_batches(settings, epoch=epoch, rank=rank, world_size=world_size)
 
     def _read(self, rows: IntArray) -> Tensor:
-        return torch.from_numpy(np.ascontiguousarray(self.array[rows].transpose(0, 3, 1, 2)))
+        return as_batch(self.array[rows])

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from scipy.special import softmax
 
 from osr.calibration.calibrators import Calibration
+from osr.data.batches import as_batch
 from osr.detectors.base import Detector
 from osr.detectors.registry import odin_of
 from osr.errors import InputError
@@ -162,7 +163,7 @@ class Predictor:
         device = next(self.model.parameters()).device
         with torch.inference_mode():
             for rows in self._batches(images):
-                batch = torch.from_numpy(np.stack([images[row] for row in rows]).transpose(0, 3, 1, 2).copy())
+                batch = as_batch(np.stack([images[row] for row in rows]))
                 found = self.model(batch.to(device))
                 logits[rows], features[rows] = (part.float().cpu().numpy() for part in found)
                 if odin:
