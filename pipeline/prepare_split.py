@@ -14,7 +14,7 @@ from osr.data.unknown_sources import add_sources, load_sources
 from osr.errors import InputError
 from osr.params import Params
 from osr.splits.classes import choose_classes
-from osr.splits.division import make_split, without_duplicates
+from osr.splits.division import make_split, thinned, without_duplicates
 from osr.splits.openness import openness
 from osr.splits.split import PARTS, Split
 from pipeline.entry import Metrics, run_stage
@@ -92,7 +92,11 @@ def divide(data: ImageSet, params: Params, sources: Mapping[str, ImageSet] | Non
     split = add_sources(split, sources or {})
     if settings.duplicates == "error":
         _refuse_copies(split)
-    return without_duplicates(split) if settings.duplicates == "drop" else split
+    if settings.duplicates == "drop":
+        split = without_duplicates(split)
+    if settings.max_per_class == "none":
+        return split
+    return thinned(split, settings.max_per_class, seed=settings.seed)
 
 
 def _refuse_copies(split: Split) -> None:

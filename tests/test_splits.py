@@ -14,7 +14,7 @@ from numpy.testing import assert_array_equal
 
 from osr.errors import InputError
 from osr.outputs import BACKGROUND, UNKNOWN
-from osr.splits.division import make_split
+from osr.splits.division import make_split, thinned
 from osr.splits.split import PARTS, Split
 
 
@@ -123,6 +123,18 @@ def test_shares_are_rounded_and_at_least_one(case: Case) -> None:
         counts = split.counts()[f"class {number}"]
         assert counts == {"train": size - val - test, "val": val, "test": test}
     assert list(split.counts()) == [f"class {n}" for n in case.known + case.background + case.unknown]
+
+
+@given(cases(), st.integers(1, 9))
+def test_a_thinned_split_keeps_some_images_of_each_class_in_each_part(case: Case, most: int) -> None:
+    split = case.split()
+    few, again = (thinned(split, most, seed=3) for _ in range(2))
+    assert few.digest == again.digest
+    for part in PARTS:
+        assert set(few.rows(part)) <= set(split.rows(part))
+        assert_array_equal(few.rows(part), np.sort(few.rows(part)))
+    for name, counts in split.counts().items():
+        assert few.counts()[name] == {part: min(count, most) for part, count in counts.items()}
 
 
 @given(cases())

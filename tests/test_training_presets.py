@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import timm
 import torch
 from datasets import SHARED
 from numpy.typing import NDArray
@@ -28,7 +29,13 @@ from pipeline.experiments.preset import load_presets
 
 ROOT = Path(__file__).parents[1]
 # Pixels for networks that cannot take 16: patches of 16 and 14 pixels; classifier32 is small as it is.
-SIZES = {"vit_tiny_patch16_224": 32, "vit_small_patch14_dinov2": 28, "classifier32": "auto"}
+SIZES = {
+    "vit_tiny_patch16_224": 32,
+    "vit_small_patch14_dinov2": 28,
+    "vit_small_patch16_224": 32,
+    "convnext_tiny": 32,
+    "classifier32": "auto",
+}
 IMAGES, EPOCHS = 72, 2
 CIFAR10 = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 
@@ -139,6 +146,27 @@ def test_a_preset_trains_and_its_network_is_extracted(
         rtol=1e-3,
         atol=1e-3 + 1e-5 * terms,
     )
+
+
+@pytest.mark.parametrize("family", ["resnet", "efficientnet", "vit", "dinov2", "convnext"])
+def test_each_family_of_photos_is_probed(
+    family: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(ROOT)
+    changes = load_presets(["photos_probe", f"photos_{family}"])
+    params = small(check_params(merge(read_yaml(Path("params.yaml")), changes), source=family), tmp_path)
+    images = np.random.default_rng(0).integers(0, 256, (8, 40, 40, 3), dtype=np.uint8)
+    labels = np.arange(8) % 2
+    image_format = format_for(params.model, images)
+    published = timm.get_pretrained_cfg(params.model.backbone.name)
+    assert (image_format.mean, image_format.std) == (published.mean, published.std)
+    assert (image_format.interpolation, image_format.crop_fraction) == ("bicubic", published.crop_pct)
+    model = OpenSetModel(params.model, image_format, ("a", "b"))
+    data = ArrayImages(images, np.arange(8), torch.from_numpy(labels))
+    options = {"batch_size": 8, "channels_last": True, "in_bfloat16": False, "title": "test"}
+    features = features_of(model, data, device=torch.device("cpu"), **options)
+    progress = probe(model, (features, labels), (features, labels), params.train.probe)
+    assert progress.history[progress.best_epoch - 1]["val/accuracy"] == 1
 
 
 def test_every_backbone_family_and_loss_has_a_preset(monkeypatch: pytest.MonkeyPatch) -> None:

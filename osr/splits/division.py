@@ -97,6 +97,24 @@ def make_split(
     )
 
 
+def thinned(split: Split, max_per_class: int, *, seed: int) -> Split:
+    """The same split with at most `max_per_class` images of each class in each part, drawn at random.
+
+    What is drawn of a class does not depend on the protocol or on other classes.
+    """
+    kept: dict[str, IntArray] = {}
+    for position, part in enumerate(PARTS):
+        rows = split.rows(part)
+        chosen = [
+            np.random.default_rng([seed, position, int(number)]).permutation(
+                rows[split.targets[rows] == number]
+            )[:max_per_class]
+            for number in np.unique(split.targets[rows])
+        ]
+        kept[part] = np.sort(np.concatenate(chosen))
+    return replace(split, train=kept["train"], val=kept["val"], test=kept["test"])
+
+
 def without_duplicates(split: Split) -> Split:
     """The same split with each image once: in test before val before train, and known before unknown.
 

@@ -6,7 +6,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from osr.settings.base import Section, Seed, Share
+from osr.settings.base import Count, Section, Seed, Share
 
 ProtocolName = Literal[
     "A",
@@ -47,6 +47,7 @@ class SplitSettings(Section):
     test_fraction: Share
     background_val_fraction: Annotated[float, Field(ge=0, lt=1)]
     duplicates: Literal["report", "drop", "error"]
+    max_per_class: Count | Literal["none"]
     seed: Seed
 
     @model_validator(mode="after")
