@@ -241,9 +241,10 @@ osr compare --diagram ranks.pdf                    also draw the methods' mean r
 osr compare --missing | sh && dvc queue start      run the trials that are missing
 
 Runs that differ in split.trial, split.seed and train.seed alone are repeats: their mean comes with half its
-t-interval. A single run comes with its bootstrap interval over images. Marked are the best method and those
-that do not differ from it significantly (paired t-test over the repeats that both have; for one run of
---files a paired bootstrap over its images; Holm's correction). Where nothing differs, nothing is marked.
+t-interval. A single run comes with an interval whose width a bootstrap over its images gives. Marked are the
+best method and those that do not differ from it significantly (paired t-test over the repeats that both have;
+for one run of --files a paired bootstrap over its images; Holm's correction). Where nothing differs, nothing
+is marked.
 The diagram shows the first metric: bars join methods whose mean ranks differ by less than the critical
 difference (Friedman, Nemenyi; Demšar 2006). It takes runs as independent, while trials of one data set share
 images.

@@ -14,7 +14,14 @@ from osr.calibration.files import load_calibration
 from osr.metrics.class_tables import Tables, class_tables, source_metrics, worst_classes
 from osr.metrics.groups import Groups, groups_of
 from osr.metrics.intervals import by_metric, drawn_units
-from osr.metrics.judged import Judged, closed_set, decision_metrics, detector_metrics, known_metrics
+from osr.metrics.judged import (
+    Judged,
+    closed_set,
+    decision_metrics,
+    detector_metrics,
+    known_metrics,
+    threshold_check,
+)
 from osr.metrics.threshold_files import load_thresholds
 from osr.metrics.thresholds import conformal_p_values
 from osr.outputs import Outputs
@@ -73,9 +80,12 @@ def evaluate(params: Params, _row: Row) -> Metrics:
     write_json(CONFUSION, "confusion", matrices, made_from)
     has_unknowns = bool((outputs.labels < 0).any())
     per_detector: dict[str, dict[str, float]] = {
-        name: detector_metrics(test, confusions[name], params.evaluate)
-        if has_unknowns
-        else known_metrics(test, thresholds[name], params.evaluate)
+        name: (
+            detector_metrics(test, confusions[name], params.evaluate)
+            if has_unknowns
+            else known_metrics(test, thresholds[name], params.evaluate)
+        )
+        | threshold_check(test, limits.of[name], params.evaluate)
         for name, test in judged.items()
     }
     metrics = by_metric(per_detector)

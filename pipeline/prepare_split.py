@@ -43,6 +43,7 @@ def prepare_split(params: Params, _row: Row) -> Metrics:
         "openness": openness(len(split.known), len(split.unknown)),
         "duplicates": len(split.duplicates),
         "contradictions": len(split.contradictions),
+        "label_conflicts": len(split.label_conflicts),
         **odd_images([data, *sources.values()]),
     }
 
@@ -110,6 +111,12 @@ def _refuse_copies(split: Split) -> None:
                 f"split: {len(copies)} of the images {problem}, the first as rows "
                 f"{', '.join(map(str, copies[0]))}; split.duplicates: drop leaves each in one place."
             )
+    if split.label_conflicts:
+        rows = ", ".join(map(str, split.label_conflicts[0]))
+        raise InputError(
+            f"split: {len(split.label_conflicts)} of the images stand in several classes, the first as rows "
+            f"{rows}; keep each under its right label."
+        )
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ import finished_run
 import numpy as np
 import pytest
 
+from osr.metrics.thresholds import Threshold
 from pipeline.plot import headline, plot
 from pipeline.report import cautions
 from pipeline.report import page as report
@@ -226,6 +227,45 @@ def test_warnings_name_calibration_thresholds_and_chance(run):
     assert f"The calibration is the bound that is set, not the optimum: {bound}." in cautions.cautions(run)
     vars(run)["calibration"] = replace(fit, asked="none")
     assert "Probabilities are not calibrated: calibrate.method is none." in cautions.cautions(run)
+
+
+def test_what_a_threshold_was_asked_and_what_it_got(run):
+    """The interval of the test share decides, whether the few validation images explain the gap or not."""
+    known = run.outputs.labels >= 0
+    accepted = int((run.scores["score_maxlogit"][known] <= run.threshold).sum())
+    low, high = run.ends_of_acceptance("maxlogit")
+    assert low < run.metrics["known_acceptance"]["maxlogit"] == accepted / known.sum() < high
+    assert run.metrics["asked_acceptance"]["maxlogit"] == 0.95
+    assert run.metrics["asked_of"]["maxlogit"] == run.thresholds["maxlogit"].num_images == 120
+    told = run.asked_and_got("maxlogit")
+    assert told.startswith("asked 95% of 120 images; got ")
+    assert f"[{low:.1%}, {high:.1%}] of the test knowns" in told
+    for share, words in (
+        (0.9, "another share of new known images than asked: maxlogit"),
+        (0.7, "beyond chance"),
+    ):
+        metrics = json.loads(json.dumps(run.metrics))
+        for end, gap in (("", 0), ("_low", -0.02), ("_high", 0.02)):
+            metrics[f"known_acceptance{end}"]["maxlogit"] = share + gap
+        vars(run)["metrics"] = metrics
+        [found] = [text for text in cautions.cautions(run) if words in text]
+        assert f"asked 95% of 120 images; got {share:.1%}" in found
+
+
+@pytest.mark.parametrize(
+    ("rule", "low", "high", "off"),
+    [
+        ("acceptance", 0.90, 0.94, True),
+        ("acceptance", 0.96, 0.99, True),
+        ("acceptance", 0.90, 0.95, False),
+        ("conformal", 0.96, 0.99, False),  # at least 95 % was asked
+        ("conformal", 0.90, 0.94, True),
+        ("background", 0.10, 0.20, False),
+    ],
+)
+def test_an_interval_that_excludes_what_was_asked(rule, low, high, off):
+    fit = Threshold(value=0.0, rule=rule, target=0.95, acceptance=0.95, num_images=100)
+    assert cautions.is_off(fit, low, high) == off
 
 
 def test_acceptance_bounds_hold_what_chance_makes():

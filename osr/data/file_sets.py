@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from osr.data.files import Listing, list_csv, list_folder
+from osr.data.grouping import grouped
 from osr.data.images import ImageSet
 from osr.data.reading import read_listing
 from osr.data.settings import DatasetSettings
@@ -14,12 +15,14 @@ from osr.errors import InputError
 
 def folder(settings: DatasetSettings) -> ImageSet:
     """The user's class sub-folders; see `osr.data.files.list_folder`."""
-    return read_listing(list_folder(settings), settings)
+    listing = list_folder(settings)
+    depth = len(Path(settings.folder).parts) + (1 if listing.parts is None else 2)
+    return read_listing(grouped(listing, settings.group_pattern, class_depth=depth), settings)
 
 
 def table(settings: DatasetSettings) -> ImageSet:
     """The images of the user's CSV; see `osr.data.files.list_csv`."""
-    return read_listing(list_csv(settings), settings)
+    return read_listing(grouped(list_csv(settings), settings.group_pattern), settings)
 
 
 def tiny_imagenet(settings: DatasetSettings) -> ImageSet:

@@ -14,6 +14,7 @@ from osr.data.image_files import read_image
 from osr.errors import InputError
 from osr.outputs import IntArray
 from osr.splits.leaks import HashArray
+from osr.splits.names import as_number
 from osr.splits.split import PARTS
 
 _KINDS = {"targets": np.int64, "parts": np.str_, "groups": np.int64, "hashes": np.uint64}
@@ -136,8 +137,9 @@ def classes_of(labels: NDArray[Any]) -> tuple[IntArray, tuple[str, ...]]:
     """Class ids of (N,) labels and the names of the classes, in order: as numbers, if all are numbers."""
     values, inverse = np.unique(labels, return_inverse=True)
     names = [str(value) for value in values]
-    if all(name.isdecimal() for name in names):
-        order = sorted(range(len(names)), key=lambda place: (int(names[place]), names[place]))
+    numbers = [number for name in names if (number := as_number(name)) is not None]
+    if len(numbers) == len(names):
+        order = sorted(range(len(names)), key=lambda place: (numbers[place], names[place]))
         inverse, names = np.argsort(order)[inverse], [names[place] for place in order]
     return inverse.astype(np.int64), tuple(names)
 

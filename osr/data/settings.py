@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from osr.settings.base import Count, Section, Seed
 
@@ -42,6 +42,17 @@ FLIP_SAFE: dict[str, bool] = {
     "textures": True,
 }
 OwnFunction = Annotated[str, Field(pattern=r"^\w+(\.\w+)*:\w+$")]
+
+
+def _compiled(pattern: str) -> str:
+    try:
+        re.compile(pattern)
+    except re.error as error:
+        raise ValueError(f"is {pattern!r}, which is no regular expression: {error}") from error
+    return pattern
+
+
+GroupPattern = Annotated[str, Field(min_length=1), AfterValidator(_compiled)]
 
 
 class ArraysSettings(Section):
@@ -106,6 +117,7 @@ class UnknownSourceSettings(Section):
     name: DatasetName | OwnFunction
     root: str | None = None
     folder: str | None = None
+    group_pattern: GroupPattern = "none"
     arrays: SourceArraysSettings = SourceArraysSettings()
     csv: SourceCsvSettings = SourceCsvSettings()
 
@@ -120,6 +132,7 @@ class DatasetSettings(Section):
     arrays: ArraysSettings
     folder: str
     csv: CsvSettings
+    group_pattern: GroupPattern
     pack_size: Count | Literal["auto", "none"]
     on_bad_image: Literal["error", "skip"]
     unknown_sources: tuple[UnknownSourceSettings, ...]
@@ -137,7 +150,7 @@ class DatasetSettings(Section):
 
     def of_source(self, section: UnknownSourceSettings) -> DatasetSettings:
         """The settings that read an unknown source."""
-        own = section.model_dump(include={"name", "root", "folder"}, exclude_none=True)
+        own = section.model_dump(include={"name", "root", "folder", "group_pattern"}, exclude_none=True)
         arrays = self.arrays.model_copy(update=section.arrays.model_dump(exclude_none=True))
         csv = self.csv.model_copy(update=section.csv.model_dump(exclude_none=True))
         return self.model_copy(update={**own, "arrays": arrays, "csv": csv, "unknown_sources": ()})

@@ -14,7 +14,7 @@ from osr.metrics.groups import Groups
 from osr.metrics.intervals import metrics_with_ends, share_with_ends
 from osr.metrics.open_set import metrics_of, oracle_threshold
 from osr.metrics.settings import EvaluateSettings
-from osr.metrics.thresholds import Acceptance, count_accepted
+from osr.metrics.thresholds import Acceptance, Threshold, count_accepted
 from osr.outputs import Outputs
 
 Scores = NDArray[np.float64]
@@ -90,6 +90,25 @@ def known_metrics(test: Judged, threshold: float, settings: EvaluateSettings) ->
             values = share_with_ends(hits[among], confidence=settings.confidence, groups=groups)
         found |= {f"{name}{end}": value for end, value in zip(("", "_low", "_high"), values, strict=True)}
     return found
+
+
+def threshold_check(test: Judged, fit: Threshold, settings: EvaluateSettings) -> dict[str, float]:
+    """What a threshold was asked for, and the interval of what it accepts of the test knowns.
+
+    asked_acceptance: the target, of the validation knowns or of new ones as the rule says; with asked_of, how
+    many images, or groups of them, the threshold was made from. Neither where background images set it.
+    """
+    known = test.outputs.labels >= 0
+    _, low, high = share_with_ends(
+        test.scores[known] <= fit.value,
+        confidence=settings.confidence,
+        groups=None if test.groups is None else test.groups.known,
+    )
+    found = {"known_acceptance_low": low, "known_acceptance_high": high}
+    if fit.rule == "background":
+        return found
+    made_from = fit.num_images if fit.num_groups is None else fit.num_groups
+    return found | {"asked_acceptance": fit.target, "asked_of": made_from}
 
 
 def oracle_point(test: Judged, accepted: Acceptance) -> dict[str, float]:

@@ -6,11 +6,13 @@ import difflib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from decimal import Decimal
 from pathlib import Path
 
 import numpy as np
 
 from osr.errors import InputError
+from osr.splits.names import as_number
 from osr.splits.settings import SplitSettings
 
 FOLDER = Path(__file__).with_name("protocols")
@@ -138,10 +140,13 @@ def resolve_classes(wanted: Sequence[int | str], class_names: Sequence[str], *, 
     Raises:
         InputError: no such class.
     """
-    ids, numbers_are_names = [], all(name.removeprefix("-").isdecimal() for name in class_names)
+    ids, values = [], [as_number(name) for name in class_names]
+    numbers_are_names = None not in values
     for entry in wanted:
         if str(entry) in class_names and (isinstance(entry, str) or numbers_are_names):
             ids.append(list(class_names).index(str(entry)))
+        elif isinstance(entry, int) and numbers_are_names and values.count(Decimal(entry)) == 1:
+            ids.append(values.index(Decimal(entry)))  # 1 is the class '1.0'
         elif isinstance(entry, int) and not numbers_are_names and 0 <= entry < len(class_names):
             ids.append(entry)
         else:

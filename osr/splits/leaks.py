@@ -1,10 +1,6 @@
-"""Ways in which a test can leak: a group cut in two, a copy of an image, a class under another name."""
+"""Ways in which a test can leak: a group cut in two, a copy of an image."""
 
 from __future__ import annotations
-
-import re
-import unicodedata
-from collections.abc import Mapping, Set
 
 import numpy as np
 from numpy.typing import NDArray
@@ -45,17 +41,3 @@ def repeated_images(hashes: HashArray, codes: IntArray) -> list[list[int]]:
     ends = np.append(starts[1:], len(rows))
     lowest, highest = (reduce.reduceat(codes[rows], starts) for reduce in (np.minimum, np.maximum))
     return sorted(rows[starts[i] : ends[i]].tolist() for i in np.flatnonzero(lowest < highest))
-
-
-def similar_names(names: Mapping[int, str], known: Set[int]) -> list[list[int]]:
-    """Classes whose names differ in case, spaces, hyphens and underscores alone, one of them known at least.
-
-    Args:
-        names: of the classes, by their ids.
-        known: ids of the known ones.
-    """
-    alike: dict[str, list[int]] = {}
-    for number, name in names.items():
-        plain = re.sub(r"[\s_-]+", "", unicodedata.normalize("NFKC", name).casefold())
-        alike.setdefault(plain, []).append(number)
-    return [numbers for numbers in alike.values() if len(numbers) > 1 and not known.isdisjoint(numbers)]

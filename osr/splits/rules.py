@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from osr.errors import InputError
 from osr.outputs import IntArray
 from osr.splits.leaks import cut_group
+from osr.splits.names import VERDICT
 
 PARTS = ("train", "val", "test")
 HELD_OUT = "held_out"  # where the classes of the main data set come from
@@ -23,7 +24,8 @@ def check_classes(roles: Roles, *, names: Sequence[str], sources: Sequence[str] 
     """Each class is known, background or unknown, or none of these; those of other data sets are unknown.
 
     Raises:
-        InputError: a class id that does not exist, a class in two places, or a source too few or too many.
+        InputError: a class id that does not exist, a class in two places, a known class called unknown, or a
+            source too few or too many.
     """
     seen = dict[int, str]()
     for role, numbers in roles.items():
@@ -35,6 +37,12 @@ def check_classes(roles: Roles, *, names: Sequence[str], sources: Sequence[str] 
                 where = f"twice in {role}" if same else f"in {seen[number]} and in {role}"
                 raise InputError(f"split: class {names[number]!r} stands {where}; one place per class.")
             seen[number] = role
+    for number in roles["known"]:
+        if names[number].strip().casefold() == VERDICT:
+            raise InputError(
+                f"split.known: class {names[number]!r} has the name of the verdict on images that no "
+                "class fits; rename the class, or leave it out of the known ones."
+            )
     if sources is None:
         return
     if len(sources) != len(names):

@@ -17,8 +17,9 @@ from numpy.typing import NDArray
 
 from osr.errors import InputError
 from osr.outputs import BACKGROUND, UNKNOWN, IntArray
-from osr.splits.leaks import HashArray, repeated_images, similar_names
+from osr.splits.leaks import HashArray, repeated_images
 from osr.splits.manifest import read_manifest, write_manifest
+from osr.splits.names import similar_names
 from osr.splits.rules import HELD_OUT as HELD_OUT
 from osr.splits.rules import PARTS as PARTS
 from osr.splits.rules import check_classes, check_groups, check_parts, check_rows
@@ -107,9 +108,18 @@ class Split:
         tested_as[self.test] = self.labels[self.test] >= 0
         return repeated_images(self.hashes, tested_as)
 
+    @cached_property
+    def label_conflicts(self) -> list[list[int]]:
+        """Rows of identical images of several known classes, or of a known one and one that is not."""
+        if self.hashes is None:
+            return []
+        first_free = len(self.known)
+        shown_as = np.where(self.labels >= 0, self.labels, first_free - self.labels)
+        return repeated_images(self.hashes, np.where(self.part_codes < 0, -1, shown_as))
+
     @property
     def similar_names(self) -> list[list[str]]:
-        """Names of classes that may be one class, one of them known; see `osr.splits.leaks.similar_names`."""
+        """Names of classes that may be one class, one of them known; see `osr.splits.names.similar_names`."""
         names = {
             number: self.class_names[number].removeprefix(f"{self.source_of(number)}/")
             for number in (*self.known, *self.background, *self.unknown)
@@ -203,6 +213,7 @@ class Split:
             "counts": self.counts(),
             "duplicates": _listed(self.duplicates),
             "contradictions": _listed(self.contradictions),
+            "label_conflicts": _listed(self.label_conflicts),
         }
 
     @classmethod

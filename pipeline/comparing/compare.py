@@ -117,7 +117,10 @@ def _legend(table: Section, options: argparse.Namespace) -> Iterator[str]:
     if any(cell.n > 1 for cell in cells):
         yield f"±: half the {share} t-interval over n runs that differ in {', '.join(REPEATS)} alone."
     if any(cell.n == 1 and not math.isnan(cell.low) for cell in cells):
-        yield "[low, high]: the bootstrap interval of a single run over its images, or groups of them."
+        yield (
+            "[low, high]: the interval of a single run, whose width comes from a bootstrap over its images, "
+            "or groups of them."
+        )
     test = "paired t-test over the runs that both have"
     if options.files:
         test = f"paired bootstrap over {'the images' if read_scores()[1] is None else 'groups of images'}"

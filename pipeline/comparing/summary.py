@@ -35,7 +35,7 @@ class Cell:
 
     Args:
         mean: over repeats.
-        low: lower end of the t-interval over repeats; of one run that of its bootstrap interval, NaN without.
+        low: lower end of the t-interval over repeats; of one run that of its beta interval, NaN without.
         high: upper end.
         n: repeats in which the metric is a number.
         best: the best value, or not significantly different from it; never where that is true of all methods.

@@ -55,7 +55,7 @@ TEXTS = {
         "Share of knowns accepted and classified right, against the share of unknowns accepted; one curve "
         "per detector (of many, the six with the largest AUROC and the one that judges new images), the "
         "upper left corner is best. The legend gives the area under each curve; "
-        "the band holds the bootstrap interval of one curve, point by point.",
+        "the band holds the interval of one curve, point by point, of a width that a bootstrap gives.",
     ),
     "oscr_log": (
         "Open-set classification rate, few unknowns accepted",

@@ -85,6 +85,7 @@ def _content(run: RunFiles) -> dict[str, Any]:
         "known_intervals": KNOWN_INTERVALS,
         "estimated": ESTIMATED,
         "at_threshold": AT_THRESHOLD,
+        "asked_and_got": {row["name"]: run.asked_and_got(row["name"]) for row in _headline(run)},
         "closed_set": run.metrics["closed_set"],
         "sources": _sources(run),
         "known_classes": run.known_classes,

@@ -139,6 +139,23 @@ class RunFiles:
         """Of the detector that judges new images."""
         return self.thresholds[self.detector].value
 
+    def ends_of_acceptance(self, name: str) -> tuple[float, float]:
+        """The interval of the share of test knowns that the threshold of a detector accepts."""
+        low, high = (float(self.metrics[f"known_acceptance_{end}"][name]) for end in ("low", "high"))
+        return low, high
+
+    def asked_and_got(self, name: str) -> str:
+        """What the threshold of a detector was asked to accept, and what it accepts of the test knowns."""
+        fit, (low, high) = self.thresholds[name], self.ends_of_acceptance(name)
+        got = f"got {self.metrics['known_acceptance'][name]:.1%} [{low:.1%}, {high:.1%}] of the test knowns"
+        if fit.rule == "background":
+            return got
+        made_from = f"{fit.num_images:,} images"
+        if fit.num_groups is not None:
+            made_from += f" in {fit.num_groups:,} groups"
+        least = "at least " if fit.rule == "conformal" else ""
+        return f"asked {least}{100 * fit.target:g}% of {made_from}; {got}"
+
     @cached_property
     def estimate(self) -> Row:
         """The estimates, metric -> detector -> value; empty where there is none."""

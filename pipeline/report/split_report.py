@@ -38,6 +38,7 @@ def split_report() -> str:
     lines.append(f"openness: {openness(len(split.known), len(split.unknown)):.3f}")
     lines += _copies("identical images in several parts", split.duplicates, split)
     lines += _copies("identical images tested as known and as unknown", split.contradictions, split)
+    lines += _copies("identical images of several classes", split.label_conflicts, split)
     lines += [f"may be one class: {', '.join(map(repr, names))}" for names in split.similar_names]
     if ODD_IMAGES.is_file():
         lines.append(f"files that were converted or skipped: {ODD_IMAGES}")
