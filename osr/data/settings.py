@@ -122,6 +122,7 @@ class DatasetSettings(Section):
     csv: CsvSettings
     pack_size: Count | Literal["auto", "none"]
     on_bad_image: Literal["error", "skip"]
+    max_pixels: Count
     unknown_sources: tuple[UnknownSourceSettings, ...]
 
     @model_validator(mode="after")
