@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
+import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 
@@ -22,6 +25,13 @@ class Frame:
     interpolation: str = "bilinear"
     crop_fraction: float | None = None
 
+    @property
+    def short_side(self) -> int:
+        """Pixels of the shorter side before the crop."""
+        return (
+            self.size if self.crop_fraction is None else max(self.size, int(self.size / self.crop_fraction))
+        )
+
     def fit(self, pixels: Tensor) -> Tensor:
         """(B, C, size, size) of (B, C, H, W), uint8 or float32 in 0..1; those of that size stay."""
         height, width = pixels.shape[2:]
@@ -29,11 +39,15 @@ class Frame:
             return pixels
         if self.crop_fraction is None:
             return self._resized(pixels, self.size, self.size)
-        short = max(self.size, int(self.size / self.crop_fraction))
+        short = self.short_side
         scale = short / min(height, width)
         pixels = self._resized(pixels, max(short, int(height * scale)), max(short, int(width * scale)))
         top, left = ((side - self.size) // 2 for side in pixels.shape[2:])
         return pixels[:, :, top : top + self.size, left : left + self.size]
+
+    def fit_one(self, pixels: NDArray[np.uint8]) -> Tensor:
+        """(C, size, size) uint8 of one image (H, W, C)."""
+        return self.fit(torch.from_numpy(pixels.transpose(2, 0, 1).copy())[None])[0]
 
     def _resized(self, pixels: Tensor, height: int, width: int) -> Tensor:
         if self.interpolation == "nearest":

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -28,16 +29,18 @@ SAMPLE = 1000  # training images whose mean and standard deviation normalise tho
 Pixels = NDArray[np.uint8] | ImageFiles
 
 
-def save_images(sets: Sequence[ImageSet], *, root: str) -> None:
+def save_images(sets: Sequence[ImageSet], *, root: str, max_pixels: int) -> None:
     """Write the images of all sets, one after the other, without holding them in memory.
 
     Args:
         sets: the main data set and its unknown sources, all arrays of one shape or all files.
         root: the setting `dataset.root`, which the names of files are relative to.
+        max_pixels: of one image that stays a file.
     """
     if isinstance(sets[0].images, ImageFiles):
+        head = {"root": root, "channels": sets[0].images.channels, "max_pixels": max_pixels}
         with IMAGE_FILES.open("w", encoding="utf-8") as file:
-            file.write(json.dumps({"root": root, "channels": sets[0].images.channels}) + "\n")
+            file.write(json.dumps(head) + "\n")
             for data in sets:
                 names = data.images.names if isinstance(data.images, ImageFiles) else ()
                 file.writelines(json.dumps(str(name)) + "\n" for name in names)
@@ -53,23 +56,34 @@ def save_images(sets: Sequence[ImageSet], *, root: str) -> None:
 
 
 def odd_images(sets: Sequence[ImageSet]) -> dict[str, dict[str, int]]:
-    """Write the table of odd files, and count them for the metrics; neither where there are none."""
+    """Write the table of odd files, and count them for the metrics; neither where there are none.
+
+    Names that are no UTF-8 stand there with backslashes for their bytes.
+    """
     odd = [image for data in sets for image in data.odd]
-    if not odd:
+    passed = sum((Counter(dict(data.passed_over)) for data in sets), Counter[str]())
+    if not odd and not passed:
         return {}
-    write_odd(ODD_IMAGES, odd)
+    write_odd(ODD_IMAGES, odd, passed)
     skipped = sum(image.is_bad for image in odd)
-    return {"odd_images": {"skipped": skipped, "converted": len(odd) - skipped}}
+    counts = {"skipped": skipped, "converted": len(odd) - skipped}
+    return {"odd_images": {**counts, "passed_over": passed.total()} if passed else counts}
 
 
-def write_odd(path: Path, odd: Sequence[OddImage]) -> None:
-    """One line per file: its name in the data set's root, whether it is unreadable or converted, and why."""
+def write_odd(path: Path, odd: Sequence[OddImage], passed: Mapping[str, int] | None = None) -> None:
+    """One line per file: its name in the data set's root, whether it is unreadable or converted, and why.
+
+    Then one line for each ending of names that were passed over.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("w", newline="", encoding="utf-8", errors="backslashreplace") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(("file", "kind", "why"))
         writer.writerows(
             (image.name, "unreadable" if image.is_bad else "converted", image.problem) for image in odd
+        )
+        writer.writerows(
+            (ending, "passed over", f"{count} files") for ending, count in (passed or {}).items()
         )
 
 
@@ -83,7 +97,8 @@ def open_images() -> Pixels:
         with IMAGE_FILES.open(encoding="utf-8") as file:
             head = json.loads(file.readline())
             names = np.array([json.loads(line) for line in file])
-        return ImageFiles(workspace_root() / Path(head["root"]), names, head["channels"])
+        root = workspace_root() / Path(head["root"])
+        return ImageFiles(root, names, head["channels"], head["max_pixels"])
     if not IMAGES.is_file():
         raise InputError(f"{IMAGES} is missing: run `dvc repro prepare-split` to make it.")
     images: NDArray[np.uint8] = np.load(IMAGES, mmap_mode="r", allow_pickle=False)

@@ -31,7 +31,7 @@ def prepare_split(params: Params, _row: Row) -> Metrics:
     if SPLIT.is_dir():
         shutil.rmtree(SPLIT)  # an earlier split may have left files of other kinds
     SPLIT.mkdir(parents=True)
-    save_images([data, *sources.values()], root=params.dataset.root)
+    save_images([data, *sources.values()], root=params.dataset.root, max_pixels=params.dataset.max_pixels)
     split.save(SPLIT)
     contact_sheet(open_images(), split).save(CONTACT_SHEET)
     counts = {part: len(split.rows(part)) for part in PARTS}

@@ -1,8 +1,12 @@
 """The user's own .npz: what it may hold, what it becomes, and one sentence for everything else."""
 
+import io
+import zipfile
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
+import psutil
 import pytest
 from datasets import dataset
 from numpy.testing import assert_array_equal
@@ -167,3 +171,43 @@ def test_pickles_and_broken_files_are_refused(tmp_path: Path) -> None:
         np.save(file, GREY)
     with pytest.raises(InputError, match=r"must be a whole .npz of plain arrays"):
         load_images(dataset("arrays", tmp_path))
+
+
+def test_what_memory_cannot_hold_is_refused_before_it_is_unpacked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    images = np.zeros((20, 64, 64, 3), np.uint8)
+    np.savez_compressed(tmp_path / "images.npz", images=images, labels=LABELS, other=np.zeros(10**6))
+    monkeypatch.setattr(psutil, "virtual_memory", lambda: SimpleNamespace(available=100_000))
+    monkeypatch.setattr(np.lib.format, "read_array", None)  # nothing is unpacked
+    with pytest.raises(InputError, match=r"images\.npz unpacks to 0\.0 GiB, but 0\.0 GiB of memory are free"):
+        load_images(dataset("arrays", tmp_path))
+
+
+def test_a_header_that_speaks_of_more_than_there_is(tmp_path: Path) -> None:
+    header = io.BytesIO()
+    shape = (1 << 40, 1 << 10)
+    np.lib.format.write_array_header_1_0(header, {"descr": "|u1", "fortran_order": False, "shape": shape})
+    np.savez(tmp_path / "images.npz", labels=LABELS)
+    with zipfile.ZipFile(tmp_path / "images.npz", "a") as packed:
+        packed.writestr("images.npy", header.getvalue() + bytes(9))
+    with pytest.raises(InputError, match=r"the header of images speaks of 1,125,899,906,842,624 bytes"):
+        load_images(dataset("arrays", tmp_path))
+
+
+def test_damaged_archives_end_in_one_sentence(tmp_path: Path) -> None:
+    path, rng = tmp_path / "images.npz", np.random.default_rng(0)
+    for save in (np.savez, np.savez_compressed):
+        save(path, images=GREY, labels=LABELS)
+        whole, said = path.read_bytes(), []
+        for _ in range(300):
+            changed = bytearray(whole)
+            for place in rng.integers(0, len(whole), rng.integers(1, 4)):
+                changed[place] = rng.integers(256)
+            path.write_bytes(changed)
+            try:
+                load_images(dataset("arrays", tmp_path))
+            except InputError as error:
+                said.append(str(error))
+        assert len(said) > 100
+        assert all("images" in sentence for sentence in said)

@@ -163,7 +163,7 @@ def odd_files(folder: Path) -> None:
     (folder / "empty.png").write_bytes(b"")
     (folder / "text.jpg").write_text("no image")
     Image.new("1", (20_000, 20_000)).save(folder / "huge.png")
-    Image.new("1", (10_000, 9_000)).save(folder / "large.png")
+    Image.new("1", (10_000, 10_001)).save(folder / "large.png")
 
 
 def test_odd_files_are_named_and_bad_ones_decide(tmp_path: Path) -> None:
@@ -190,7 +190,7 @@ def test_odd_files_are_named_and_bad_ones_decide(tmp_path: Path) -> None:
         "palette.png": "palette",
         "cmyk.jpg": "CMYK",
         "alpha.png": "transparent",
-        "deep.png": "16-bit",
+        "deep.png": "16-bit grey, 0..65535 read as 0..255",
     }
     assert isinstance(data.images, ImageFiles)
     assert {data.images[row].shape[2] for row in range(14)} == {3}
@@ -226,7 +226,7 @@ def test_16_bit_colours_are_named(tmp_path: Path) -> None:
     (tmp_path / "images/cat").mkdir(parents=True)
     (tmp_path / "images/cat/deep.png").write_bytes(content)
     data = load_images(section(tmp_path))
-    assert [image.problem for image in data.odd] == ["16-bit"]
+    assert [image.problem for image in data.odd] == ["16-bit colours, their high bytes"]
     assert (data.images == 128).all()
 
 
@@ -333,7 +333,7 @@ def test_the_stage_keeps_files_or_packs_them(
     assert metrics["unknown_sources"] == {"held_out": 8, "far": 1}
     assert metrics["odd_images"] == {"skipped": 0, "converted": 1}
     assert ODD_IMAGES.read_text().splitlines()[1] == "images/cat/p.png,converted,palette"
-    assert "files that were converted or skipped" in split_report()
+    assert "files that were converted, skipped or passed over" in split_report()
     assert (IMAGES.is_file(), IMAGE_FILES.is_file()) == ((pack_size == "auto"), (pack_size == "none"))
     images = open_images()
     assert len(images) == 26

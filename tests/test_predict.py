@@ -1,9 +1,13 @@
 """New images through the predictor and its command: what the stages would have said, for any file."""
 
 import csv
+import errno
+import io
 import json
+import os
 import re
 import shutil
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +21,9 @@ from test_extraction import CPU, IMAGES, build
 from osr.calibration.calibrators import CalibrationFit, Temperature
 from osr.calibration.files import save_calibration
 from osr.data.batches import ArrayImages
-from osr.data.image_files import find_images, read_image
+from osr.data.file_images import read_fitted
+from osr.data.image_files import read_image
+from osr.data.walking import find_images
 from osr.detectors.registry import build_detectors
 from osr.errors import InputError
 from osr.inference.extraction import extract
@@ -219,7 +225,7 @@ def test_files_of_every_mode_become_pixels(tmp_path):
             assert (pixels.shape, pixels.dtype) == ((12, 20, channels), np.uint8)
             if mode != "1":
                 assert np.abs(pixels[..., 0].astype(int) - grey).max() <= 1, mode
-    assert find_images([tmp_path]) == [tmp_path / "x.png", tmp_path / "x.tif"]
+    assert find_images([tmp_path])[0] == [tmp_path / "x.png", tmp_path / "x.tif"]
 
 
 def test_transparency_is_white_and_orientation_is_upright(tmp_path):
@@ -238,9 +244,102 @@ def test_transparency_is_white_and_orientation_is_upright(tmp_path):
 
 @pytest.mark.parametrize(
     ("pixels", "sentence"),
-    [(np.full((2, 2), 70000, np.int32), "beyond 16 bits"), (np.ones((2, 2), np.float32), "floating-point")],
+    [(np.full((2, 2), -1, np.int32), "from -1 to -1"), (np.ones((2, 2), np.float32), "floating-point")],
 )
 def test_pixels_without_a_range_are_refused(tmp_path, pixels, sentence):
     Image.fromarray(pixels).save(tmp_path / "x.tif")
     with pytest.raises(InputError, match=sentence):
         read_image(tmp_path / "x.tif", channels=1)
+
+
+def png(path, number=0):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(IMAGES[number, ..., 0]).save(path)
+
+
+def test_odd_files_end_no_call_and_are_counted(run, caplog, capsys):
+    png(run / "new/a.png")
+    png(run / "new/.hidden.png")
+    png(run / "new/.checkpoints/b.png")
+    png(run / "named/.hidden.png", 1)
+    os.mkfifo(run / "new/pipe.png")
+    os.mkfifo(run / "named/pipe")
+    Image.fromarray(IMAGES[2, ..., 0].astype(np.uint16) * 16).save(run / "new/deep.png")
+    for name in ("phone.heic", "notes.txt"):
+        (run / "new" / name).write_text("no image")
+    (run / "new/link").symlink_to(run / "new")
+    Path(os.fsdecode(os.fsencode(run) + b"/new/\xff.png")).write_bytes((run / "new/a.png").read_bytes())
+    assert cli.main(["predict", "new", "named/.hidden.png", "--output", "v.csv"]) == 0
+    files = [line["file"] for line in csv.DictReader(Path("v.csv").read_text("utf-8").splitlines())]
+    assert files == ["new/a.png", "new/deep.png", r"new/\udcff.png", "named/.hidden.png"]
+    assert "1 images converted: 12-bit grey, 0..4095 read as 0..255" in caplog.text
+    assert (
+        "2 hidden, 1 .heic, 1 .txt, 1 links to folders or to nothing, 1 pipes and devices; HEIC"
+        in caplog.text
+    )
+    assert cli.main(["predict", "new/a.png", "named/pipe", "/dev/zero"]) == 1
+    assert "named/pipe is a pipe, a socket or a device" in caplog.text
+    assert "/dev/zero is a pipe, a socket or a device" in caplog.text
+    assert cli.main(["predict", "new", "--format", "json"]) == 0
+    capsys.readouterr()
+
+
+def test_a_name_that_is_no_utf_8_goes_to_any_terminal(run, monkeypatch):
+    name = os.fsdecode(b"\xff.png")
+    png(run / name)
+    for encoding in ("utf-8", "ascii"):
+        with io.TextIOWrapper(io.BytesIO(), encoding=encoding) as terminal:
+            monkeypatch.setattr(sys, "stdout", terminal)
+            assert cli.main(["predict", name]) == 0
+            terminal.flush()
+            assert b"\n\\udcff.png," in terminal.buffer.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("output", "sentence"),
+    [
+        ("gone/v.csv", "--output gone/v.csv cannot be written: No such file or directory."),
+        ("new", "--output new is a folder or a device, but must be a file."),
+        ("/dev/full", "--output /dev/full is a folder or a device, but must be a file."),
+        ("a.png/v.csv", "--output a.png/v.csv cannot be written: Not a directory."),
+        ("x" * 300, "cannot be written: File name too long."),
+    ],
+)
+def test_where_nobody_can_write_is_said_before_the_work(run, capsys, monkeypatch, output, sentence):
+    png(run / "a.png")
+    (run / "new").mkdir()
+    monkeypatch.setattr("pipeline.serving.predict.load_predictor", None)
+    assert cli.main(["predict", "a.png", "--output", output]) == 1
+    assert sentence in capsys.readouterr().err
+
+
+def test_a_disk_that_fills_up_leaves_the_earlier_file(run, capsys, monkeypatch):
+    png(run / "a.png")
+    Path("v.csv").write_text("earlier")
+
+    def full(*_arguments, **_options):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_text", full)
+    assert cli.main(["predict", "a.png", "--output", "v.csv"]) == 1
+    assert "--output v.csv could not be written: No space left on device." in capsys.readouterr().err
+    assert Path("v.csv").read_text() == "earlier"
+    assert not Path("v.csv.part").exists()
+
+
+def test_predict_keeps_the_limit_of_pixels(run, caplog):
+    png(run / "a.png")
+    Image.new("1", (10_001, 10_000)).save(run / "large.png")
+    assert cli.main(["predict", "a.png", "large.png"]) == 1
+    assert "large.png has 100,010,000 pixels, above dataset.max_pixels, 100,000,000." in caplog.text
+
+
+@pytest.mark.usefixtures("run")
+def test_large_images_are_as_small_as_the_network_takes_them():
+    predictor = load()
+    frame, large = predictor.model.image_format.frame, np.kron(IMAGES[3], np.ones((40, 40, 1), np.uint8))
+    for pixels, shape in [(large, (frame.size, frame.size, 1)), (IMAGES[3], IMAGES[3].shape)]:
+        Image.fromarray(pixels[..., 0]).save("x.png")
+        fitted = read_fitted(Path("x.png"), frame, channels=1).pixels
+        assert fitted.shape == shape
+        assert_allclose(predictor.predict([pixels]).scores, predictor.predict([fitted]).scores, atol=0.02)

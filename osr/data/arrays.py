@@ -8,6 +8,8 @@ class_names the classes are the labels that occur, in order.
 from __future__ import annotations
 
 import difflib
+import struct
+import tokenize
 import zipfile
 import zlib
 from collections.abc import Sequence
@@ -18,12 +20,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from osr.data.images import ImageSet, classes_of, numbered
+from osr.data.npz_sizes import check_sizes
 from osr.data.settings import ArraysSettings, DatasetSettings
 from osr.errors import InputError
 from osr.outputs import IntArray
 
 NONE, AUTO = "none", "auto"
 KEY = "dataset.arrays"
+_DAMAGES = (  # zipfile, zlib and the parser of numpy's headers raise any of these
+    ValueError, TypeError, OSError, EOFError, KeyError, AttributeError, NotImplementedError, RuntimeError,
+    MemoryError, zipfile.BadZipFile, zlib.error, struct.error, tokenize.TokenError, SyntaxError,
+)  # fmt: skip
 
 
 def arrays(settings: DatasetSettings) -> ImageSet:
@@ -38,8 +45,10 @@ def arrays(settings: DatasetSettings) -> ImageSet:
         raise InputError(f"{KEY}.file: {path} is missing; put your .npz there, or change dataset.root.")
     try:
         with path.open("rb") as raw, np.load(raw, allow_pickle=False) as file:
-            read = _Arrays(path, {name: file[name] for name in _wanted(names, file.files)}, file.files)
-    except (ValueError, TypeError, OSError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+            wanted = _wanted(names, file.files)
+            check_sizes(path, file.zip, wanted)
+            read = _Arrays(path, {name: file[name] for name in wanted}, file.files)
+    except _DAMAGES as error:
         if isinstance(error, InputError):
             raise
         raise InputError(

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -12,9 +14,11 @@ from torch.utils.data import DataLoader, Dataset
 
 from osr.data.augmentation import augment
 from osr.data.batches import Batch
+from osr.data.image_files import MAX_PIXELS, Picture, quiet_decoders, read_picture
 from osr.data.images import ImageFiles
 from osr.data.mixing import mix_images
 from osr.data.plans import Plan, epoch_plans
+from osr.data.reading import LARGEST_PACKED
 from osr.data.settings import AugmentationSettings, BatchSettings
 from osr.frame import Frame
 from osr.outputs import IntArray
@@ -67,6 +71,7 @@ class FileImages:
         for images, labels in loader:
             yield images.to(self.device), labels.to(self.device)
 
+    @quiet_decoders()
     def read(self, positions: Tensor, crops: Tensor | None = None, min_area: float = 1.0) -> Tensor:
         """(B, C, size, size) uint8, in the frame.
 
@@ -81,16 +86,31 @@ class FileImages:
         frame = self.frame
         mode = InterpolationMode(frame.interpolation)
         crop = RandomResizedCrop(frame.size, scale=(min_area, 1.0), interpolation=mode, antialias=True)
-        images = []
+        images, needed = [], math.ceil(frame.short_side / math.sqrt(min_area))
         for number, position in enumerate(positions.tolist()):
-            image = torch.from_numpy(self.files[int(self.rows[position])].transpose(2, 0, 1).copy())
+            pixels = self.files.read(int(self.rows[position]), at_least=needed)
             if crops is None:
-                images.append(frame.fit(image[None])[0])
+                images.append(frame.fit_one(pixels))
                 continue
+            image = torch.from_numpy(pixels.transpose(2, 0, 1).copy())
             with torch.random.fork_rng(devices=()):
                 torch.manual_seed(int(crops[number]))
                 images.append(crop(image))
         return torch.stack(images)
+
+
+def read_fitted(path: Path, frame: Frame, *, channels: int, max_pixels: int = MAX_PIXELS) -> Picture:
+    """One image no larger than the network needs it, so that many stand in little memory.
+
+    Those of at most `LARGEST_PACKED` pixels a side stay as they are, as they do in training.
+
+    Raises:
+        InputError: see `osr.data.image_files.read_picture`.
+    """
+    picture = read_picture(path, channels=channels, at_least=frame.short_side, max_pixels=max_pixels)
+    if max(picture.pixels.shape[:2]) <= LARGEST_PACKED:
+        return picture
+    return replace(picture, pixels=frame.fit_one(picture.pixels).permute(1, 2, 0).numpy())
 
 
 class _Plain(Dataset[Batch]):

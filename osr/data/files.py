@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import csv
+import logging
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -15,9 +16,12 @@ from numpy.typing import NDArray
 from osr.data.image_files import SUFFIXES
 from osr.data.images import classes_of, numbered
 from osr.data.settings import CsvSettings, DatasetSettings
+from osr.data.walking import PassedOver, images_below, is_hidden
 from osr.errors import InputError
 from osr.outputs import IntArray
 from osr.splits.split import PARTS
+
+logger = logging.getLogger("osr")
 
 NONE, AUTO = "none", "auto"
 AUTOMATIC = {"part": ("part", "split"), "group": ("group",)}  # columns that a CSV need not have
@@ -36,6 +40,7 @@ class Listing:
         class_names: the name of each class id.
         parts: (N,) text, train, val or test; None where none is published.
         groups: (N,) int64; None where every image stands for itself.
+        passed_over: what lies beside them and is no image, by the ending of its name.
     """
 
     root: Path
@@ -44,6 +49,7 @@ class Listing:
     class_names: tuple[str, ...]
     parts: NDArray[np.str_] | None = None
     groups: IntArray | None = None
+    passed_over: tuple[tuple[str, int], ...] = ()
 
     @classmethod
     def make(
@@ -83,14 +89,14 @@ def list_folder(settings: DatasetSettings) -> Listing:
         raise InputError(f"dataset.folder: {top} must lie in dataset.root, {root}.")
     if not top.is_dir():
         raise InputError(f"dataset.folder: {top} is no folder; put your class sub-folders there.")
-    has_parts = _has_parts(top)
+    has_parts, passed = _has_parts(top), PassedOver()
     names: list[str] = []
     labels: list[str] = []
     parts: list[str] = []
     empty: dict[str, Path] = {}
-    for above in _folders(top, top) if has_parts else [top]:
-        for of_class in _folders(above, top):
-            files = [file for file in _files(of_class, top) if file.suffix.lower() in SUFFIXES]
+    for above in _folders(top, top, passed) if has_parts else [top]:
+        for of_class in _folders(above, top, passed):
+            files = list(images_below(of_class, passed, lambda link: _check_link(link, top)))
             names += [str(file.relative_to(root)) for file in files]
             labels += [of_class.name] * len(files)
             parts += [above.name] * len(files)
@@ -99,8 +105,12 @@ def list_folder(settings: DatasetSettings) -> Listing:
         del empty[name]
     if empty or not names:
         where = f"{min(empty.values())} holds none" if empty else f"{top} has no class sub-folder with images"
-        raise InputError(f"dataset.folder: {where}, whose names end in one of {', '.join(SUFFIXES)}.")
-    return Listing.make(root, names, labels, parts if has_parts else None)
+        told = f" ({passed.sentence})" if passed.counts else ""
+        raise InputError(f"dataset.folder: {where}, whose names end in one of {', '.join(SUFFIXES)}{told}.")
+    if passed.counts:
+        logger.warning("dataset.folder: %s: %s.", top, passed.sentence)
+    listing = Listing.make(root, names, labels, parts if has_parts else None)
+    return replace(listing, passed_over=tuple(sorted(passed.counts.items())))
 
 
 def _has_parts(top: Path) -> bool:
@@ -117,29 +127,19 @@ def _has_parts(top: Path) -> bool:
     return False
 
 
-def _folders(folder: Path, top: Path) -> list[Path]:
-    """The folders in `folder`, of which none may be a link; hidden ones are passed over."""
-    found = sorted(path for path in folder.iterdir() if not path.name.startswith("."))
-    for path in found:
-        if path.is_symlink() and not path.is_file():
-            _check_link(path, top)
-    return [path for path in found if path.is_dir()]
-
-
-def _files(folder: Path, top: Path) -> Iterator[Path]:
-    """Every file below `folder` in alphabetical order; hidden ones, pipes and devices are passed over."""
-    with os.scandir(folder) as entries:
-        found = sorted(entries, key=lambda entry: entry.name)
-    for entry in found:
-        path = Path(entry.path)
-        if entry.name.startswith("."):
-            continue
-        if entry.is_symlink():
-            _check_link(path, top)
-        if entry.is_dir():
-            yield from _files(path, top)
-        elif entry.is_file():
-            yield path
+def _folders(folder: Path, top: Path, passed: PassedOver | None = None) -> list[Path]:
+    """The folders in `folder`, of which none may be a link; hidden ones and files are passed over."""
+    folders = []
+    for path in sorted(folder.iterdir()):
+        if not is_hidden(path.name):
+            if path.is_symlink() and not path.is_file():
+                _check_link(path, top)
+            if path.is_dir():
+                folders.append(path)
+                continue
+        if passed is not None:
+            passed.add(path)
+    return folders
 
 
 def _check_link(link: Path, top: Path) -> None:
@@ -170,7 +170,7 @@ def list_csv(settings: DatasetSettings) -> Listing:
     found = []
     for line, name in enumerate(columns["path"], start=2):
         full = os.path.realpath(os.path.join(base, name))  # noqa: PTH118, of a million lines
-        if not full.startswith(inside + os.sep):
+        if full != inside and not full.startswith(inside + os.sep):
             raise InputError(f"{path}, line {line}: {name!r} lies outside of dataset.root, {root}.")
         found.append(os.path.relpath(full, inside))
     return Listing.make(root, found, columns["label"], columns.get("part"), columns.get("group"))
@@ -203,6 +203,8 @@ def _problem(key: str, value: str | None) -> str:
         return f"is {value!r}, but must be train, val or test"
     if key != "path" and value != value.strip():
         return f"is {value!r}, which begins or ends with a space"
+    if key == "path" and "://" in value:
+        return f"is {value!r}, an address; download the file and name it by its path"
     return "holds a zero byte" if "\0" in value else ""
 
 

@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from osr.data.image_files import read_image
+from osr.data.image_files import MAX_PIXELS, read_image
+from osr.data.walking import is_utf8
 from osr.errors import InputError
 from osr.outputs import IntArray
 from osr.splits.leaks import HashArray
@@ -28,11 +29,13 @@ class ImageFiles:
         root: folder that `names` are relative to.
         names: (N,) text, a path each.
         channels: 1 or 3, of every image once it is read.
+        max_pixels: a larger image is refused.
     """
 
     root: Path
     names: NDArray[np.str_]
     channels: int
+    max_pixels: int = MAX_PIXELS
 
     def __len__(self) -> int:
         return len(self.names)
@@ -43,7 +46,16 @@ class ImageFiles:
         Raises:
             InputError: the file is missing or damaged.
         """
-        return read_image(self.root / str(self.names[row]), channels=self.channels)
+        return self.read(row)
+
+    def read(self, row: int, *, at_least: int | None = None) -> NDArray[np.uint8]:
+        """The same; a JPEG that has many more than `at_least` pixels a side may come smaller.
+
+        Raises:
+            InputError: the file is missing or damaged.
+        """
+        path = self.root / str(self.names[row])
+        return read_image(path, channels=self.channels, at_least=at_least, max_pixels=self.max_pixels)
 
     def select(self, rows: IntArray) -> ImageFiles:
         """Some of the images."""
@@ -78,6 +90,7 @@ class ImageSet:
             where every image stands for itself.
         hashes: (N,) uint64 of the pixels; None where nobody computed them yet.
         odd: what was noticed about the files.
+        passed_over: how many files that are no images lay among them, by the ending of their names.
 
     Raises:
         InputError: shapes, types or values disagree.
@@ -90,6 +103,7 @@ class ImageSet:
     groups: IntArray | None = None
     hashes: HashArray | None = None
     odd: tuple[OddImage, ...] = ()
+    passed_over: tuple[tuple[str, int], ...] = ()
 
     def __post_init__(self) -> None:
         if not isinstance(self.images, ImageFiles):
@@ -120,6 +134,8 @@ def _check_names(names: tuple[str, ...]) -> None:
     for name, times in Counter(names).items():
         if not isinstance(name, str) or not name or name != name.strip():
             raise InputError(f"class names must be text without spaces at its ends, not {name!r}.")
+        if not is_utf8(name):
+            raise InputError(f"class names must be UTF-8, not {name!r}.")
         if times > 1:
             raise InputError(f"class names must differ, but {name!r} stands {times} times.")
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import tempfile
-import warnings
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence, Set
 from dataclasses import dataclass
 from multiprocessing.pool import ThreadPool
 from pathlib import Path
@@ -18,16 +19,16 @@ from tqdm import tqdm
 
 from osr.data.files import Listing
 from osr.data.hashes import content_hash, hash_of_any_size
-from osr.data.image_files import read_image, why
+from osr.data.image_files import Look, quiet_decoders, read_head, read_picture
 from osr.data.images import ImageFiles, ImageSet, OddImage
 from osr.data.settings import DatasetSettings
 from osr.errors import InputError
 
+logger = logging.getLogger("osr")
+
 LARGEST_PACKED = 64  # pixels a side of images that `pack_size: auto` packs
 SHOWN = 20
 CHUNK = 64
-_GREY = ("1", "L", "LA", "La", "I", "I;16", "I;16B", "I;16L", "F")
-_ERRORS = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)
 T = TypeVar("T")
 R = TypeVar("R")
 
@@ -41,26 +42,19 @@ class BadImageError(InputError):
 
 
 @dataclass(frozen=True)
-class _Look:
-    """What the first bytes of a file say.
+class _Read:
+    """What one file gave.
 
     Args:
-        size: (width, height).
-        is_colour: whether it has colours.
-        odd: what must be converted, such as "palette"; empty for ordinary images.
+        content: the pixels of an image that is packed.
+        hash: of its pixels.
+        converted: see `osr.data.image_files.Picture`.
         bad: why it cannot be read; empty if it can.
     """
 
-    size: tuple[int, int] = (0, 0)
-    is_colour: bool = False
-    odd: str = ""
-    bad: str = ""
-
-
-@dataclass(frozen=True)
-class _Pixels:
-    content: bytes
-    number: int
+    content: bytes = b""
+    hash: int = 0
+    converted: str = ""
     bad: str = ""
 
 
@@ -71,44 +65,42 @@ def read_listing(listing: Listing, settings: DatasetSettings) -> ImageSet:
 
     Args:
         listing: what to read.
-        settings: `pack_size` and `on_bad_image`.
+        settings: `pack_size`, `on_bad_image` and `max_pixels`.
 
     Raises:
         BadImageError: images are damaged, and `dataset.on_bad_image` is error, or no image is whole.
     """
-    paths = [listing.root / name for name in listing.names.tolist()]
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # `_look` names such a file
-        looks = list(_parallel(_look, paths, "look at images"))
-    channels = 3 if any(look.is_colour for look in looks if not look.bad) else 1
-    size = _pack_size(settings, looks)
-
-    def read(number: int) -> _Pixels:
-        return _read(paths[number], channels, size)
-
-    openable = [number for number, look in enumerate(looks) if not look.bad]
+    names = listing.names.tolist()
+    paths = [listing.root / name for name in names]
+    looks = _looks(paths, settings.max_pixels)
+    seen = {number: found for number, found in enumerate(looks) if isinstance(found, Look)}
+    channels = 3 if any(found.is_colour for found in seen.values()) else 1
+    size = _pack_size(settings, {found.size for found in seen.values()})
     odd = [
-        OddImage(str(name), look.bad or look.odd, bool(look.bad))
-        for name, look in zip(listing.names, looks, strict=True)
-        if look.bad or look.odd
+        OddImage(name, found, True)
+        for name, found in zip(names, looks, strict=True)
+        if isinstance(found, str)
     ]
     kept, hashes = [], []
-    with tempfile.TemporaryFile() as packed:
-        for row, pixels in zip(openable, _parallel(read, openable, "read images"), strict=True):
-            if pixels.bad:
-                odd.append(OddImage(str(listing.names[row]), pixels.bad, True))
+    with tempfile.TemporaryFile() as packed, quiet_decoders():
+        reads = _parallel(lambda row: _read(paths[row], channels, size, settings), list(seen), "read images")
+        for row, read in zip(seen, reads, strict=True):
+            if read.bad or read.converted:
+                odd.append(OddImage(names[row], read.bad or read.converted, bool(read.bad)))
+            if read.bad:
                 continue
-            packed.write(pixels.content)
+            packed.write(read.content)
             kept.append(row)
-            hashes.append(pixels.number)
+            hashes.append(read.hash)
         _check(odd, settings, len(paths))
         rows = np.array(kept, dtype=np.int64)
         images: NDArray[np.uint8] | ImageFiles
         if size is None:
-            images = ImageFiles(listing.root, listing.names[rows], channels)
+            images = ImageFiles(listing.root, listing.names[rows], channels, settings.max_pixels)
         else:
             shape = (len(rows), size[1], size[0], channels)
             images = np.memmap(packed, dtype=np.uint8, mode="r", shape=shape)
+    _tell_converted(odd)
     return ImageSet(
         images,
         listing.targets[rows],
@@ -117,7 +109,34 @@ def read_listing(listing: Listing, settings: DatasetSettings) -> ImageSet:
         None if listing.groups is None else listing.groups[rows],
         np.array(hashes, dtype=np.uint64),
         tuple(odd),
+        listing.passed_over,
     )
+
+
+def _looks(paths: list[Path], max_pixels: int) -> list[Look | str]:
+    """What each file is, or why it cannot be read."""
+
+    def look(path: Path) -> Look | str:
+        try:
+            return read_head(path, max_pixels=max_pixels)
+        except InputError as error:
+            return str(error)
+
+    with quiet_decoders():
+        return list(_parallel(look, paths, "look at images"))
+
+
+def _tell_converted(odd: list[OddImage]) -> None:
+    """One line per kind of conversion; several depths in one data set change how bright its images look."""
+    for kind, count in Counter(image.problem for image in odd if not image.is_bad).most_common():
+        logger.info("dataset: %d images converted: %s", count, kind)
+    depths = {image.problem.partition(",")[0] for image in odd if "-bit grey" in image.problem}
+    if len(depths) > 1:
+        logger.warning(
+            "dataset: grey images of several depths (%s): each is scaled by its own, so dim ones of the "
+            "same camera come out brighter; save them with 8 bits to choose the range yourself.",
+            ", ".join(sorted(depths)),
+        )
 
 
 def _check(odd: list[OddImage], settings: DatasetSettings, total: int) -> None:
@@ -137,53 +156,30 @@ def _check(odd: list[OddImage], settings: DatasetSettings, total: int) -> None:
     )
 
 
-def _pack_size(settings: DatasetSettings, looks: Iterable[_Look]) -> tuple[int, int] | None:
-    """(width, height) of packed images; None where they stay files."""
+def _pack_size(settings: DatasetSettings, sizes: Set[tuple[int, int]]) -> tuple[int, int] | None:
+    """(width, height) of packed images of these sizes; None where they stay files."""
     if isinstance(settings.pack_size, int):
         return settings.pack_size, settings.pack_size
-    sizes = {look.size for look in looks if not look.bad}
     if settings.pack_size == "none" or len(sizes) != 1 or max(max(sizes)) > LARGEST_PACKED:
         return None
-    return sizes.pop()
+    return next(iter(sizes))
 
 
-def _look(path: Path) -> _Look:
-    try:
-        with Image.open(path) as image:
-            pixels = image.width * image.height
-            if Image.MAX_IMAGE_PIXELS and pixels > Image.MAX_IMAGE_PIXELS:
-                return _Look(bad=f"{path} has {pixels:,} pixels, above {Image.MAX_IMAGE_PIXELS:,}.")
-            return _Look(image.size, image.mode not in _GREY, _oddity(image))
-    except _ERRORS as error:
-        is_empty = path.is_file() and not path.stat().st_size
-        reason = "is empty" if is_empty else f"is no image that can be read: {why(error)}"
-        return _Look(bad=f"{path} {reason}.")
-
-
-def _oddity(image: Image.Image) -> str:
-    named = {"P": "palette", "PA": "palette", "CMYK": "CMYK", "F": "floating point"}
-    kinds = [named[image.mode]] if image.mode in named else []
-    # Of 16-bit colours Pillow shows the high bytes only; what it decodes still tells.
-    if image.mode.startswith("I") or any(";16" in str(tile) for tile in getattr(image, "tile", ())):
-        kinds.append("16-bit")
-    if image.has_transparency_data:
-        kinds.append("transparent")
-    return ", ".join(kinds)
-
-
-def _read(path: Path, channels: int, size: tuple[int, int] | None) -> _Pixels:
+def _read(path: Path, channels: int, size: tuple[int, int] | None, settings: DatasetSettings) -> _Read:
     """Pixels and their hash; with a size, resized to it, bilinear and antialiased."""
+    needed = None if size is None else max(size)
     try:
-        pixels = read_image(path, channels=channels)
+        picture = read_picture(path, channels=channels, at_least=needed, max_pixels=settings.max_pixels)
     except InputError as error:
-        return _Pixels(b"", 0, str(error))
+        return _Read(bad=str(error))
+    pixels = picture.pixels
     if size is None:
-        return _Pixels(b"", hash_of_any_size(pixels))
+        return _Read(hash=hash_of_any_size(pixels), converted=picture.converted)
     if pixels.shape[1::-1] != size:
-        picture = Image.fromarray(pixels[..., 0] if channels == 1 else pixels)
-        pixels = np.asarray(picture.resize(size, Image.Resampling.BILINEAR))
+        grey_or_colours = Image.fromarray(pixels[..., 0] if channels == 1 else pixels)
+        pixels = np.asarray(grey_or_colours.resize(size, Image.Resampling.BILINEAR))
     content = pixels.tobytes()
-    return _Pixels(content, content_hash(content))
+    return _Read(content, content_hash(content), picture.converted)
 
 
 def _parallel(work: Callable[[T], R], items: list[T], title: str) -> Iterator[R]:

@@ -135,6 +135,7 @@ class DatasetSettings(Section):
     group_pattern: GroupPattern
     pack_size: Count | Literal["auto", "none"]
     on_bad_image: Literal["error", "skip"]
+    max_pixels: Count
     unknown_sources: tuple[UnknownSourceSettings, ...]
 
     @model_validator(mode="after")

@@ -148,7 +148,8 @@ class OpenSetClassifier:
             )
         if p_value is not None and not 0 <= p_value <= 1:
             raise InputError(f"p_value is {p_value}, but must lie in 0..1.")
-        names, images = read_inputs(inputs, channels=self.parts.model.image_format.channels)
+        image_format = self.parts.model.image_format
+        names, images = read_inputs(inputs, channels=image_format.channels, frame=image_format.frame)
         verdict = self._predictor(name, accept).predict(images, threshold=threshold)
         p_values = conformal_p_values(self.scores[name], verdict.scores, groups=self.groups)
         labels = verdict.labels

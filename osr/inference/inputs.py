@@ -11,8 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from osr.data.image_files import find_images, read_image
+from osr.data.file_images import read_fitted
+from osr.data.image_files import quiet_decoders
+from osr.data.walking import find_images
 from osr.errors import InputError
+from osr.frame import Frame
 
 OneInput: TypeAlias = str | Path | bytes | Image.Image | NDArray[np.uint8]
 Inputs: TypeAlias = OneInput | Sequence[OneInput]
@@ -20,13 +23,17 @@ Inputs: TypeAlias = OneInput | Sequence[OneInput]
 _PNG_MODES = ("1", "L", "LA", "P", "RGB", "RGBA", "I", "I;16")
 
 
-def read_inputs(inputs: Inputs, *, channels: int) -> tuple[tuple[str, ...], list[NDArray[np.uint8]]]:
+@quiet_decoders()
+def read_inputs(
+    inputs: Inputs, *, channels: int, frame: Frame
+) -> tuple[tuple[str, ...], list[NDArray[np.uint8]]]:
     """Names and (H, W, C) uint8 pixels of N images.
 
     Args:
         inputs: one or several of: a path (a folder stands for the images in it), the bytes of a file, an
             image of Pillow, an array (H, W) or (H, W, C) uint8; or an array (N, H, W, C).
         channels: 1 or 3: what files, bytes and Pillow's images become; arrays keep theirs.
+        frame: of the network; large files, bytes and Pillow's images are brought to it one by one.
 
     Returns:
         The path of each file, or its number among the inputs; and the pixels.
@@ -41,16 +48,16 @@ def read_inputs(inputs: Inputs, *, channels: int) -> tuple[tuple[str, ...], list
     names, images = list[str](), list[NDArray[np.uint8]]()
     for number, given in enumerate(inputs):
         if isinstance(given, str | Path):
-            files = find_images([Path(given)])
+            files, _ = find_images([Path(given)])
             names += map(str, files)
-            images += [read_image(file, channels=channels) for file in files]
+            images += [read_fitted(file, frame, channels=channels).pixels for file in files]
         else:
             names.append(str(number))
-            images.append(_pixels(given, number, channels))
+            images.append(_pixels(given, number, channels, frame))
     return tuple(names), images
 
 
-def _pixels(given: object, number: int, channels: int) -> NDArray[np.uint8]:
+def _pixels(given: object, number: int, channels: int, frame: Frame) -> NDArray[np.uint8]:
     if isinstance(given, np.ndarray):
         return given[..., None] if given.ndim == 2 else given
     if not isinstance(given, bytes | Image.Image):
@@ -66,6 +73,6 @@ def _pixels(given: object, number: int, channels: int) -> NDArray[np.uint8]:
             form = "PNG" if given.mode in _PNG_MODES else "TIFF"
             given.save(file, form, exif=given.getexif())
         try:
-            return read_image(file, channels=channels)
+            return read_fitted(file, frame, channels=channels).pixels
         except InputError as error:
             raise InputError(str(error).replace(str(file), f"image {number}")) from None

@@ -41,7 +41,7 @@ def split_report() -> str:
     lines += _copies("identical images of several classes", split.label_conflicts, split)
     lines += [f"may be one class: {', '.join(map(repr, names))}" for names in split.similar_names]
     if ODD_IMAGES.is_file():
-        lines.append(f"files that were converted or skipped: {ODD_IMAGES}")
+        lines.append(f"files that were converted, skipped or passed over: {ODD_IMAGES}")
     lines.append(f"images to look at: {CONTACT_SHEET}")
     return "\n".join(lines) + "\n"
 

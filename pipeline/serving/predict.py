@@ -7,18 +7,23 @@ import csv
 import io
 import json
 import logging
-import sys
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
 from tqdm import tqdm
 
-from osr.data.image_files import find_images, read_image
+from osr.data.file_images import read_fitted
+from osr.data.image_files import quiet_decoders
+from osr.data.walking import find_images
 from osr.devices import pick_device, set_cpu_threads
 from osr.errors import InputError
 from osr.inference.predictor import Predictor
 from osr.params import Params, load_params
+from pipeline.serving.verdict_file import writing
 from pipeline.workspace.stages import CALIBRATOR, DETECTORS, PARAMS, THRESHOLDS, WEIGHTS
 
 logger = logging.getLogger("osr.predict")
@@ -58,20 +63,46 @@ def run_files(detector: str) -> dict[str, Path]:
     return {"weights": WEIGHTS, "calibration": CALIBRATOR, "detector": fitted, "thresholds": THRESHOLDS}
 
 
-def judge(predictor: Predictor, paths: Sequence[Path], threshold: float | None) -> Iterator[Record]:
-    """One record per readable image; the others are named in a warning."""
-    with tqdm(total=len(paths), desc="predict", unit="image", disable=None) as bar:
-        for start in range(0, len(paths), predictor.batch_size):
-            names, images = [], []
-            for path in paths[start : start + predictor.batch_size]:
-                bar.update()
-                try:
-                    images.append(read_image(path, channels=predictor.channels))
-                    names.append(path)
-                except InputError as error:
-                    logger.warning("%s", error)
-            if images:
-                yield from _records(predictor, names, predictor.predict(images, threshold=threshold))
+class Judged:
+    """Verdicts of files, and what was noticed on the way.
+
+    Args:
+        predictor: judges.
+        max_pixels: of one image, the setting `dataset.max_pixels`.
+        threshold: instead of the fitted one.
+    """
+
+    def __init__(self, predictor: Predictor, *, max_pixels: int, threshold: float | None) -> None:
+        self.predictor, self.max_pixels, self.threshold = predictor, max_pixels, threshold
+        self.converted: Counter[str] = Counter()
+
+    def records(self, paths: Sequence[Path]) -> Iterator[Record]:
+        """One per readable image; the others are named in a warning.
+
+        However large the files are, a batch in memory is as large as the network takes it.
+        """
+        size = self.predictor.batch_size
+        with tqdm(total=len(paths), desc="predict", unit="image", disable=None) as bar:
+            for start in range(0, len(paths), size):
+                names, images = [], []
+                for path in paths[start : start + size]:
+                    bar.update()
+                    try:
+                        images.append(self._read(path))
+                        names.append(path)
+                    except InputError as error:
+                        logger.warning("%s", error)
+                if images:
+                    verdict = self.predictor.predict(images, threshold=self.threshold)
+                    yield from _records(self.predictor, names, verdict)
+
+    @quiet_decoders()
+    def _read(self, path: Path) -> NDArray[np.uint8]:
+        frame, channels = self.predictor.model.image_format.frame, self.predictor.channels
+        picture = read_fitted(path, frame, channels=channels, max_pixels=self.max_pixels)
+        if picture.converted:
+            self.converted[picture.converted] += 1
+        return picture.pixels
 
 
 def _records(predictor: Predictor, names: Sequence[Path], verdict: Any) -> Iterator[Record]:
@@ -101,17 +132,20 @@ def run(options: argparse.Namespace) -> int:
     """Judge images; the status is 1 when one could not be read.
 
     Raises:
-        InputError: a path or a file of the run is missing, or no image can be read.
+        InputError: a path or a file of the run is missing, no image can be read, or the verdicts cannot be
+            written.
     """
-    params, paths = load_params(PARAMS), find_images(options.paths)
+    params, (paths, passed) = load_params(PARAMS), find_images(options.paths)
     set_cpu_threads(params.train.cpu_threads)
-    predictor = load_predictor(params, options.detector, allow_code=options.allow_code)
-    records = list(judge(predictor, paths, options.threshold))
-    if not records:
-        raise InputError("None of the images can be read.")
-    text = formatted(records, options.format)
-    if options.output is None:
-        sys.stdout.write(text)
-    else:
-        options.output.write_text(text, encoding="utf-8")
+    with writing(options.output) as write:
+        predictor = load_predictor(params, options.detector, allow_code=options.allow_code)
+        judged = Judged(predictor, max_pixels=params.dataset.max_pixels, threshold=options.threshold)
+        records = list(judged.records(paths))
+        if not records:
+            raise InputError("None of the images can be read.")
+        write(formatted(records, options.format))
+    for kind, count in judged.converted.most_common():
+        logger.warning("%d images converted: %s", count, kind)
+    if passed.counts:
+        logger.warning("%s.", passed.sentence)
     return 0 if len(records) == len(paths) else 1

@@ -12,7 +12,7 @@ from typing import Any
 
 from ruamel.yaml import YAML
 
-from osr.data.image_files import find_images
+from osr.data.walking import find_images, is_utf8
 from osr.errors import InputError
 from pipeline.experiments.preset import apply
 from pipeline.workspace.git import git
@@ -81,7 +81,10 @@ def write_table(path: Path, folder: Path) -> int:
     Raises:
         InputError: the folder holds no image.
     """
-    images = find_images([folder])
+    images, _ = find_images([folder])
+    for image in images:
+        if not is_utf8(str(image)):
+            raise InputError(f"{image} has a name that is no UTF-8, which a table cannot hold; rename it.")
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(("path", "label"))

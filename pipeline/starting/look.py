@@ -9,10 +9,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
 from osr.data.datasets import load_images
 from osr.data.files import Listing, list_csv, list_folder
+from osr.data.image_files import read_head
 from osr.data.images import ImageFiles, ImageSet, OddImage
 from osr.data.reading import read_listing
 from osr.data.settings import DatasetSettings
@@ -130,8 +130,7 @@ def _sizes(root: Path, data: ImageSet) -> np.ndarray:
     names = data.images.names.tolist() if isinstance(data.images, ImageFiles) else []
     sizes = []
     for name in names:
-        with Image.open(root / name) as image:
-            sizes.append(image.size)
+        sizes.append(read_head(root / name).size)
     return np.array(sizes)
 
 

@@ -1,0 +1,180 @@
+"""The reader of image files: what it makes of each kind, and that damage of any kind is one sentence."""
+
+import io
+import os
+import struct
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from osr.data.file_images import FileImages
+from osr.data.image_files import quiet_decoders, read_head, read_image, read_picture
+from osr.data.images import ImageFiles
+from osr.errors import InputError
+from osr.frame import Frame
+
+FORMATS = {
+    "png": {},
+    "jpeg": {"quality": 90},
+    "tiff": {},
+    "webp": {},
+    "avif": {},
+    "gif": {},
+    "bmp": {},
+    "ppm": {},
+}
+TRIALS = 60  # of each format
+
+
+def photo(width: int, height: int) -> Image.Image:
+    """Smooth, as photos are: what a JPEG keeps."""
+    rows, columns = np.mgrid[0:height, 0:width]
+    waves = [np.sin(rows / 97 + k) * np.cos(columns / 131 - k) for k in range(3)]
+    return Image.fromarray((127 + 120 * np.stack(waves, axis=-1)).astype(np.uint8))
+
+
+def written(kind: str, **options: object) -> bytes:
+    file, exif = io.BytesIO(), Image.Exif()
+    exif[0x0112], exif[0x010E] = 6, "described"
+    photo(40, 30).save(
+        file, kind, **({"exif": exif} if kind in ("png", "jpeg", "tiff", "webp", "avif") else {}), **options
+    )
+    return file.getvalue()
+
+
+def mutated(content: bytes, rng: np.random.Generator) -> bytes:
+    """Bytes changed, mostly where the headers are; cut out, doubled, or cut short."""
+    changed = bytearray(content)
+    head = min(len(changed), 400)
+    for _ in range(int(rng.integers(1, 9))):
+        place = int(rng.integers(head if rng.random() < 0.8 else len(changed)))
+        changed[place] = int(rng.choice([0, 1, 0x7F, 0x80, 0xFF, rng.integers(256)]))
+    way, start = rng.random(), int(rng.integers(head))
+    if way < 0.15:
+        del changed[start : start + int(rng.integers(1, 30))]
+    elif way < 0.3:
+        changed[start:start] = changed[start : start + 16]
+    elif way < 0.45:
+        del changed[int(rng.integers(1, len(changed))) :]
+    return bytes(changed)
+
+
+@pytest.mark.parametrize("kind", FORMATS)
+def test_damage_of_any_kind_is_one_sentence_with_the_path(tmp_path: Path, kind: str) -> None:
+    rng, whole, outcomes = np.random.default_rng(7), written(kind, **FORMATS[kind]), Counter()
+    path = tmp_path / f"x.{kind}"
+    path.write_bytes(whole)
+    assert read_image(path, channels=3).shape[2] == 3
+    for _ in range(TRIALS):
+        path.write_bytes(mutated(whole, rng))
+        with quiet_decoders():
+            try:
+                read_head(path, max_pixels=10**6)
+                pixels = read_image(path, channels=3, max_pixels=10**6)
+                outcomes[pixels.dtype == np.uint8 and pixels.ndim == 3 and pixels.shape[2] == 3] += 1
+            except InputError as error:
+                outcomes[str(error).startswith(str(path)) and str(error).endswith(".")] += 1
+    assert outcomes == {True: TRIALS}
+
+
+@pytest.mark.parametrize(
+    "raised", [struct.error("short"), RuntimeError(""), MemoryError(), KeyError("x"), SyntaxError("y")]
+)
+def test_whatever_a_decoder_raises(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, raised: Exception
+) -> None:
+    path = tmp_path / "x.png"
+    photo(4, 4).save(path)
+
+    def load(_image: Image.Image) -> None:
+        raise raised
+
+    monkeypatch.setattr("PIL.PngImagePlugin.PngImageFile.load", load)
+    with pytest.raises(InputError, match=r"x\.png is no image that can be read: .*\w.*\.$"):
+        read_image(path, channels=1)
+
+
+def test_what_is_no_regular_file_is_not_opened(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.png")
+    for path, said in [
+        (tmp_path / "pipe.png", "is a pipe, a socket or a device"),
+        (Path("/dev/zero"), "is a pipe, a socket or a device"),
+        (tmp_path, "is a folder, not an image"),
+        (tmp_path / "gone.png", "does not exist"),
+        (tmp_path / "sub\\gone.png", r"does not exist; folders are parted by /"),
+        (tmp_path / "zero\0byte.png", "embedded null byte"),
+        (tmp_path / ("long" * 99), "File name too long"),
+    ]:
+        for read in (read_head, lambda path: read_image(path, channels=1)):
+            with pytest.raises(InputError, match=said):
+                read(path)
+
+
+def test_one_limit_of_pixels(tmp_path: Path) -> None:
+    photo(30, 20).save(tmp_path / "x.png")
+    assert read_image(tmp_path / "x.png", channels=1, max_pixels=600).shape == (20, 30, 1)
+    for read in (read_head, lambda path, **limit: read_image(path, channels=1, **limit)):
+        with pytest.raises(InputError, match=r"x\.png has 600 pixels, above dataset\.max_pixels, 599\."):
+            read(tmp_path / "x.png", max_pixels=599)
+
+
+@pytest.mark.parametrize(("values", "bits"), [
+    ([0, 255], 8), ([0, 256], 10), ([5, 4095], 12), ([1, 16383], 14), ([0, 57500], 16), ([0, 70000], 18),
+])  # fmt: skip
+def test_grey_of_any_depth_is_scaled_by_its_range(tmp_path: Path, values: list[int], bits: int) -> None:
+    top, kind = 2**bits - 1, np.uint16 if bits <= 16 else np.int32
+    Image.fromarray(np.array([values], kind)).save(tmp_path / "x.tif")
+    picture = read_picture(tmp_path / "x.tif", channels=1)
+    assert picture.converted == f"{bits}-bit grey, 0..{top} read as 0..255"
+    assert picture.pixels[0, :, 0].tolist() == [value * 255 // top for value in values]
+    assert picture.pixels.max() > 60  # not nearly black
+
+
+def test_heic_is_named(tmp_path: Path) -> None:
+    (tmp_path / "x.jpg").write_bytes(b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(40))
+    with pytest.raises(InputError, match="it is HEIC, which Pillow does not decode; save it as JPEG or PNG"):
+        read_image(tmp_path / "x.jpg", channels=3)
+
+
+def test_orientation_turns_the_size_too(tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 8
+    photo(12, 8).save(tmp_path / "x.jpg", exif=exif)
+    assert read_head(tmp_path / "x.jpg").size == (8, 12)
+    assert read_image(tmp_path / "x.jpg", channels=3).shape == (12, 8, 3)
+
+
+@pytest.mark.parametrize("mode", ["RGB", "L", "CMYK"])
+def test_a_large_jpeg_is_decoded_as_large_as_needed(tmp_path: Path, mode: str) -> None:
+    path, channels = tmp_path / "x.jpg", 1 if mode == "L" else 3
+    photo(1600, 1200).convert(mode).save(path, quality=95)
+    whole = read_image(path, channels=channels)
+    small = read_image(path, channels=channels, at_least=64)
+    assert (whole.shape[:2], small.shape[:2]) == ((1200, 1600), (150, 200))
+    frame = Frame(64)
+    difference = frame.fit_one(whole).int() - frame.fit_one(small).int()
+    assert difference.abs().max() <= 3
+    assert read_image(path, channels=channels, at_least=1000).shape == whole.shape
+
+
+def test_batches_of_large_files_are_small_and_crops_keep_their_detail(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    photo(1600, 1200).save(tmp_path / "x.jpg", quality=95)
+    sizes, read = [], ImageFiles.read
+
+    def watched(files: ImageFiles, row: int, **options: int) -> np.ndarray:
+        pixels = read(files, row, **options)
+        sizes.append(pixels.shape[:2])
+        return pixels
+
+    monkeypatch.setattr(ImageFiles, "read", watched)
+    files = ImageFiles(tmp_path, np.array(["x.jpg"]), 3)
+    data = FileImages(files, np.array([0]), torch.tensor([0]), Frame(64), 0)
+    assert data.read(torch.tensor([0])).shape == (1, 3, 64, 64)
+    data.read(torch.tensor([0]), torch.tensor([1]), 0.04)
+    assert sizes == [(150, 200), (1200, 1600)]
