@@ -22,7 +22,7 @@ from pipeline.workspace.stages import CALIBRATOR, DETECTORS, THRESHOLDS, WEIGHTS
 
 DETECTOR = DETECTORS / "mahalanobis.safetensors"
 FILES = (WEIGHTS, CALIBRATOR, DETECTOR, THRESHOLDS)
-BYTE_TRIALS = 30  # of each file and kind of damage
+BYTE_TRIALS = 20  # of each file and kind of damage
 SENTENCES = (
     "was changed after osr wrote it",
     "is damaged, or of another version of osr",
@@ -112,7 +112,7 @@ def test_every_change_is_refused_or_harmless(table: Counter) -> None:
         path.write_bytes(whole)
     swaps(expected, table)
     values(table)
-    check_section("reliability.md", HEADING, page(table))
+    check_section("reliability.md", HEADING, page(table), counts=True)
 
 
 def swaps(expected: tuple, table: Counter) -> None:
@@ -151,7 +151,7 @@ def values(table: Counter) -> None:
         load_all.append((path, path.read_bytes()))
     for path, whole in load_all:
         path.write_bytes(whole)
-        step = 4 if path == WEIGHTS else 2
+        step = 7 if path == WEIGHTS else 3
         for number, place in enumerate(list(places(described(path)["content"]))[1:]):
             for value in ODD[number % step :: step]:
                 path.write_bytes(whole)
