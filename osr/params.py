@@ -114,6 +114,12 @@ class Params(Section):
                 f"train.regime is {regime!r}, but must be 'tune' while model.backbone.weights is 'none': "
                 "what starts at random has to learn"
             )
+        if regime == "none" and (self.model.neck.name, head.name, head.bias) != ("identity", "linear", True):
+            raise ValueError(
+                f"model.neck.name is {self.model.neck.name!r}, model.head.name {head.name!r} and "
+                f"model.head.bias {str(head.bias).lower()}, but must be 'identity', 'linear' and true when "
+                "train.regime is 'none': the head is the classifier of the weights"
+            )
         if regime == "probe" and (self.model.neck.name, head.name) != ("identity", "linear"):
             raise ValueError(
                 f"model.neck.name is {self.model.neck.name!r} and model.head.name is {head.name!r}, but must "

@@ -102,6 +102,16 @@ def _init(command: Parser) -> None:
     add("--weights", metavar="FILE", help="its trained weights, where timm cannot fetch them")
 
 
+def _fit(command: Parser) -> None:
+    add = command.add_argument
+    told = "of timm, torchvision.models:NAME, or module:Class of your own"
+    add("model", metavar="MODEL", help=told)
+    add("data", type=Path, metavar="DATA", help="a folder of class folders, a .csv or a .npz")
+    told = "a state dict, an earlier artifacts/model/model.safetensors, pretrained, or none (%(default)s)"
+    add("--weights", default="pretrained", metavar="FILE", help=told)
+    add("-S", dest="settings", action="append", default=[], metavar="KEY=VALUE", help=SETTING)
+
+
 def _predict(command: Parser) -> None:
     add = command.add_argument
     add("paths", nargs="+", type=Path, metavar="PATH", help="an image, or a folder of images")
@@ -228,6 +238,14 @@ osr init ~/photos my_project                   one folder per class in ~/photos;
 osr init ~/photos my_project --unknown ~/others
 osr init labels.csv my_project                 columns path and label, and part and group if there are any
 """,
+    "fit": """
+osr fit resnet18 ~/photos --weights resnet18_6_classes.pth
+osr fit torchvision.models:resnet18 ~/photos --weights net.pth -S model.backbone.options.num_classes=6
+osr fit my_net:Net ~/photos --weights net.pth -S 'model.image.mean=[0.5]' -S 'model.image.std=[0.5]' \\
+  -S 'split.known=[cat,dog,owl]'
+
+The network's outputs are the known classes in their order: that of their names, or of split.known.
+""",
     "predict": """
 osr predict photo.png folder/ --output verdicts.csv
 
@@ -279,6 +297,11 @@ osr leaderboard RUN/metrics/evaluate.json --out docs/leaderboard/mnist
 COMMANDS: dict[str, tuple[str, str, Callable[[Parser], None]]] = {
     "init": ("pipeline.starting.init", "look at a folder of photos and lay down a project", _init),
     "run": ("pipeline.experiments.launch", "run the pipeline, or what changed of it (`dvc repro`)", _run),
+    "fit": (
+        "pipeline.starting.fit",
+        "detectors, thresholds and a report for a classifier you have, without training",
+        _fit,
+    ),
     "predict": (
         "pipeline.serving.predict",
         "judge new images with the present run: a class, or unknown",

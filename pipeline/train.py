@@ -21,14 +21,15 @@ from osr.devices import check_launched, limited_threads, num_launched, pick_devi
 from osr.errors import InputError
 from osr.losses.registry import build_loss, check_background
 from osr.models.custom import source_of
+from osr.models.given import give_head, given_model
 from osr.models.open_set_model import OpenSetModel
-from osr.models.preprocess import format_for, frame_for, needs_statistics
+from osr.models.preprocess import ImageFormat, format_for, frame_for, needs_statistics
 from osr.outputs import BACKGROUND, FloatArray, IntArray
 from osr.params import Params, load_params
 from osr.splits.split import Split
 from osr.stored.origin import Origin
 from osr.training.freezing import freeze_backbone
-from osr.training.frozen import features_of, probe
+from osr.training.frozen import as_given, features_of, probe
 from osr.training.loop import EpochCallback, History, train
 from osr.training.state import Progress
 from pipeline.entry import Metrics, logger, run_stage
@@ -92,10 +93,11 @@ def fit(params: Params, on_epoch: EpochCallback) -> tuple[OpenSetModel, Progress
     rows = split.train if needs_statistics(settings) else split.train[:1]
     image_format = format_for(settings, sample_images(rows, lambda: frame_for(settings, None)))
     made_from = Origin(split=split.digest)
-    model = OpenSetModel(settings, image_format, split.known_names, made_from=made_from)
+    model = starting_model(params, image_format, split.known_names, made_from)
+    frame = model.image_format.frame
 
     def part(rows: IntArray) -> Images:
-        return open_part(split, rows, frame=image_format.frame, num_workers=params.train.num_workers)
+        return open_part(split, rows, frame=frame, num_workers=params.train.num_workers)
 
     if params.train.is_frozen:
         features = {
@@ -103,7 +105,10 @@ def fit(params: Params, on_epoch: EpochCallback) -> tuple[OpenSetModel, Progress
             for name, rows in (("train", split.train), ("val", split.known_rows("val")))
         }
         with limited_threads(params.train.cpu_threads):
-            progress = probe(model, features["train"], features["val"], params.train.probe)
+            if params.train.regime == "none":
+                progress = as_given(model, features["train"], features["val"])
+            else:
+                progress = probe(model, features["train"], features["val"], params.train.probe)
         for row in progress.history:
             on_epoch(row, 0.0)
         return model, progress, checkpoint
@@ -121,6 +126,33 @@ def fit(params: Params, on_epoch: EpochCallback) -> tuple[OpenSetModel, Progress
         on_epoch=on_epoch,
     )
     return model, progress, checkpoint
+
+
+def starting_model(
+    params: Params, image_format: ImageFormat, class_names: tuple[str, ...], made_from: Origin
+) -> OpenSetModel:
+    """The model that learns from here on, or in regime none the one that somebody trained.
+
+    Raises:
+        InputError: regime none, and the network does not tell the known classes apart, or nobody says how the
+            images it was trained with were normalised.
+    """
+    settings, regime = params.model, params.train.regime
+    if regime == "none":
+        backbone = settings.backbone
+        whole = given_model(Path(backbone.weights), class_names, made_from, backbone.name)
+        if whole is not None:
+            return whole
+        if needs_statistics(settings):
+            raise InputError(
+                "model.image.mean and model.image.std are [], but must say how the images were normalised "
+                f"that {backbone.name} was trained with, while train.regime is 'none'; [0.0] and [1.0] "
+                "leave pixels between 0 and 1."
+            )
+    model = OpenSetModel(settings, image_format, class_names, made_from=made_from)
+    if regime == "none":
+        give_head(model)
+    return model
 
 
 def frozen_part(

@@ -18,7 +18,7 @@ from osr.params import Params, check_params, flatten, load_params
 ROOT = Path(__file__).parents[1]
 SHIPPED = YAML(typ="safe", pure=True).load((ROOT / "params.yaml").read_text())
 MISSING = object()
-BACKBONE_KEYS = "name, weights, small_image_stem, frozen_stages, options"
+BACKBONE_KEYS = "name, weights, small_image_stem, frozen_stages, classifier, options"
 LEAVES = sorted(flatten(SHIPPED))
 SECTIONS = sorted({key.rpartition(".")[0] for key in LEAVES} - {""})
 

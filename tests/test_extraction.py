@@ -45,6 +45,7 @@ def build(
             weights="none",
             small_image_stem="auto",
             frozen_stages="auto",
+            classifier="none",
             options={},
         ),
         neck=NeckSettings(name=neck, width=width),

@@ -49,6 +49,7 @@ def model_settings(
     frozen: int | str = "auto",
     image: dict[str, object] | None = None,
     options: dict[str, object] | None = None,
+    classifier: str = "none",
     temperature: float = 1.0,
     extra: int = 0,
 ) -> ModelSettings:
@@ -60,6 +61,7 @@ def model_settings(
             weights=weights,
             small_image_stem=stem,
             frozen_stages=frozen,
+            classifier=classifier,
             options=options or {},
         ),
         neck=NeckSettings(name=neck, width=16),

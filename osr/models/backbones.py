@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from osr.errors import InputError
 from osr.models.classifier32 import Classifier32
 from osr.models.custom import build_custom, is_custom
+from osr.models.parts import without_classifier
 from osr.models.small_convnet import SmallConvnet
 from osr.models.stems import STEMS, use_small_image_stem
 from osr.models.weight_files import description_of, load_weights
@@ -27,6 +28,7 @@ def build_backbone(
     channels: int,
     image_size: int,
     small_image_stem: bool | Literal["auto"] = False,
+    classifier: str = "none",
     options: Mapping[str, Any] | None = None,
 ) -> nn.Module:
     """A network from (B, channels, image_size, image_size) float to (B, D) features.
@@ -40,6 +42,8 @@ def build_backbone(
             `auto` does so for random weights, images of at most `SMALL_IMAGE` pixels and a family that
             allows it; trained weights keep the stem they were trained with. True with pretrained weights
             keeps them in all other layers.
+        classifier: of a custom class that is a whole classifier: the linear layer that is left out, see
+            `osr.models.parts`.
         options: arguments of a custom class.
 
     Raises:
@@ -50,6 +54,11 @@ def build_backbone(
         raise InputError(
             f"model.backbone.options is {dict(options)}, but must be {{}} for {name}: only a class of your "
             "own takes options."
+        )
+    if classifier != "none" and not is_custom(name):
+        raise InputError(
+            f"model.backbone.classifier is {classifier!r}, but must be 'none' for {name}, whose "
+            "classifier is known."
         )
     if name in BACKBONES or is_custom(name):
         if weights == "pretrained":
@@ -63,11 +72,16 @@ def build_backbone(
             name, pretrained=weights == "pretrained", channels=channels, image_size=image_size
         )
     file = None if weights in ("none", "pretrained") else Path(weights)
-    if file and small_image_stem == "auto" and (ours := description_of(file)):
+    ours = None if file is None else description_of(file)
+    if ours and small_image_stem == "auto":
         small_image_stem = ours["settings"]["backbone"]["small_image_stem"] is True
     _set_stem(backbone, name, small_image_stem, is_small=weights == "none" and image_size <= SMALL_IMAGE)
+    if classifier != "none" and ours:  # its backbone stands there without the classifier
+        backbone = without_classifier(backbone, name, classifier)
     if file:
         load_weights(backbone, file, name)
+    if classifier != "none" and not ours:
+        backbone = without_classifier(backbone, name, classifier)
     return backbone
 
 

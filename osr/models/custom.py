@@ -7,6 +7,7 @@ import difflib
 import importlib
 import importlib.machinery
 import importlib.util
+import inspect
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,8 @@ from torch import nn
 
 from osr.errors import InputError
 
+TORCHVISION = "torchvision.models"  # of its networks the name means the function that makes them
+
 
 def is_custom(name: str) -> bool:
     """Whether a backbone's name means a class of the user's."""
@@ -22,7 +25,7 @@ def is_custom(name: str) -> bool:
 
 
 def build_custom(name: str, *, channels: int, image_size: int, options: Mapping[str, Any]) -> nn.Module:
-    """`Class(channels=…, image_size=…, **options)` of `module:Class`.
+    """`Class(channels=…, image_size=…, **options)` of `module:Class`; the first two if it takes them.
 
     Args:
         name: the module is imported as `import module` would from the folder the stage runs in.
@@ -34,6 +37,8 @@ def build_custom(name: str, *, channels: int, image_size: int, options: Mapping[
         InputError: no such module or class, no torch module, or one that does not take these arguments.
     """
     module_name, _, class_name = name.partition(":")
+    if module_name == TORCHVISION:
+        return _torchvision_network(class_name, options)
     _check_bound(name)
     try:
         module = importlib.import_module(module_name)
@@ -49,13 +54,37 @@ def build_custom(name: str, *, channels: int, image_size: int, options: Mapping[
         raise InputError(
             f"model.backbone.name {name!r}: {module_name!r} has no torch module class {class_name!r}{hint}"
         )
+    shape = {"channels": channels, "image_size": image_size}
     try:
-        return found(channels=channels, image_size=image_size, **options)
+        return found(**_taken(found, shape), **options)
     except TypeError as error:
         raise InputError(
-            f"model.backbone.name {name!r} must be a class that takes channels, image_size and the keys of "
-            f"model.backbone.options ({error})."
+            f"model.backbone.name {name!r} must be a class that takes the keys of model.backbone.options, "
+            f"and nothing else but channels and image_size ({error})."
         ) from error
+
+
+def _taken(found: type[nn.Module], shape: Mapping[str, int]) -> dict[str, int]:
+    """Those of the arguments that the class names, or all if it takes any."""
+    parameters = inspect.signature(found).parameters
+    if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values()):
+        return dict(shape)
+    return {name: value for name, value in shape.items() if name in parameters}
+
+
+def _torchvision_network(name: str, options: Mapping[str, Any]) -> nn.Module:
+    from torchvision import models
+
+    known = models.list_models(module=models)
+    if name not in known:
+        guesses = difflib.get_close_matches(name, known, n=1)
+        hint = f"; did you mean {TORCHVISION}:{guesses[0]}?" if guesses else "."
+        raise InputError(f"model.backbone.name: torchvision has no classifier {name!r}{hint}")
+    try:
+        network: nn.Module = models.get_model(name, **options)
+    except TypeError as error:
+        raise InputError(f"model.backbone.options do not fit {TORCHVISION}:{name} ({error}).") from error
+    return network
 
 
 def source_of(name: str) -> bytes:

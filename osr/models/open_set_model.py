@@ -49,6 +49,7 @@ class OpenSetModel(nn.Module):
             settings.backbone.name,
             weights=settings.backbone.weights,
             small_image_stem=settings.backbone.small_image_stem,
+            classifier=settings.backbone.classifier,
             options=settings.backbone.options,
             **shape,
         )

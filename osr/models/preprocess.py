@@ -116,7 +116,7 @@ def format_for(settings: ModelSettings, images: NDArray[np.uint8]) -> ImageForma
         measured = _statistics(images)
     else:
         measured = ((), ()) if trained is None else (trained.mean, trained.std)
-    channels = images.shape[3] if trained is None else len(trained.mean)
+    channels = len(mean or (() if trained is None else trained.mean)) or images.shape[3]
     mean, std = mean or measured[0], std or measured[1]
     for key, values in (("mean", mean), ("std", std)):
         if len(values) != channels:

@@ -16,6 +16,7 @@ class BackboneSettings(Section):
     weights: str
     small_image_stem: Literal["auto"] | bool
     frozen_stages: Annotated[int, Field(ge=0)] | Literal["auto", "all"]
+    classifier: str
     options: dict[str, Any]
 
 

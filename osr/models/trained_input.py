@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from osr.models.backbones import BACKBONES
-from osr.models.custom import is_custom
+from osr.models.custom import TORCHVISION, is_custom
 from osr.models.settings import BackboneSettings
 from osr.models.weight_files import description_of
 
@@ -46,6 +46,8 @@ def trained_input(settings: BackboneSettings) -> TrainedInput | None:
             seen["interpolation"],
             seen["crop_fraction"],
         )
+    if settings.name.startswith(f"{TORCHVISION}:"):
+        return _of_torchvision(settings.name.partition(":")[2])
     if settings.name in BACKBONES or is_custom(settings.name):
         return None
     import timm
@@ -60,3 +62,15 @@ def trained_input(settings: BackboneSettings) -> TrainedInput | None:
         published.interpolation if published.interpolation in ("nearest", "bilinear") else "bicubic",
         None if published.crop_mode == "squash" else published.crop_pct,
     )
+
+
+def _of_torchvision(name: str) -> TrainedInput | None:
+    """What torchvision's own weights of a classifier want to see; None for an unknown name."""
+    from torchvision import models
+
+    if name not in models.list_models(module=models):
+        return None
+    wanted = models.get_model_weights(name).DEFAULT.transforms()
+    (size,), (short,) = wanted.crop_size, wanted.resize_size
+    mean, std = tuple(wanted.mean), tuple(wanted.std)
+    return TrainedInput(size, mean, std, wanted.interpolation.value, size / short)

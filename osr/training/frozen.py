@@ -11,7 +11,7 @@ from osr.devices import memory_advice
 from osr.models.forward import forward, ready
 from osr.models.open_set_model import OpenSetModel
 from osr.outputs import FloatArray, IntArray
-from osr.training.probe import best_of, fit_probes
+from osr.training.probe import best_of, fit_probes, quality
 from osr.training.settings import ProbeSettings
 from osr.training.state import Progress
 
@@ -75,3 +75,18 @@ def probe(
         if head.bias is not None:
             head.bias.copy_(torch.from_numpy(fits[best].bias * temperature))
     return Progress([{"epoch": number, **fit.row} for number, fit in enumerate(fits, 1)], best + 1)
+
+
+def as_given(
+    model: OpenSetModel, train: tuple[FloatArray, IntArray], val: tuple[FloatArray, IntArray]
+) -> Progress:
+    """One row of history for a network that nobody trains here: its losses and accuracies."""
+    num_classes = model.head.num_classes
+    with torch.no_grad():
+        weight, bias = model.head.affine()
+        matrix = weight[:num_classes].double().cpu().numpy()
+        offset = np.zeros(num_classes) if bias is None else bias[:num_classes].double().cpu().numpy()
+    row: dict[str, float] = {"epoch": 1}
+    for name, (features, labels) in (("train", train), ("val", val)):
+        row[f"{name}/loss"], row[f"{name}/accuracy"] = quality(matrix, offset, features, labels)
+    return Progress([row], 1)

@@ -74,7 +74,7 @@ def fit_probes(
         offset = offset - weight @ centre if bias else np.zeros(num_classes)
         row = {"penalty": penalty}
         for name, part in (("train", train), ("val", val)):
-            row[f"{name}/loss"], row[f"{name}/accuracy"] = _quality(weight, offset, *part)
+            row[f"{name}/loss"], row[f"{name}/accuracy"] = quality(weight, offset, *part)
         fits.append(LinearFit(weight, offset, row))
         if len(fits) - 1 - best_of(fits) >= PATIENCE:
             break
@@ -117,7 +117,7 @@ def _all_classes(weight: Floats, bias: Floats, num_classes: int) -> tuple[Floats
     return weight, bias
 
 
-def _quality(weight: Floats, bias: Floats, features: FloatArray, labels: IntArray) -> tuple[float, float]:
+def quality(weight: Floats, bias: Floats, features: FloatArray, labels: IntArray) -> tuple[float, float]:
     """Mean cross-entropy, and accuracy."""
     logits = features @ weight.T.astype(np.float32) + bias
     right = logits[np.arange(len(labels)), labels]

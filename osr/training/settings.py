@@ -28,7 +28,7 @@ class ProbeSettings(Section):
 class TrainSettings(BatchSettings):
     """How the network learns."""
 
-    regime: Literal["tune", "tune_last", "probe"]
+    regime: Literal["tune", "tune_last", "probe", "none"]
     probe: ProbeSettings
     epochs: Count
     loss: LossName
@@ -83,7 +83,7 @@ class TrainSettings(BatchSettings):
     @property
     def is_frozen(self) -> bool:
         """Whether the backbone sees each image once and learns nothing."""
-        return self.regime == "probe"
+        return self.regime in ("probe", "none")
 
     def _check_regime(self) -> None:
         if self.is_frozen and (self.devices not in (1, "auto") or self.num_nodes != 1):

@@ -1,0 +1,57 @@
+"""Command fit: detectors, thresholds and a report for a classifier that somebody trained."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from osr.errors import InputError
+from osr.models.custom import is_custom
+from pipeline.experiments.launch import dvc_command, launch
+from pipeline.experiments.overrides import check_overrides
+from pipeline.experiments.preset import assignments
+from pipeline.starting.settings import dataset_of
+
+DETECTORS = ("msp", "maxlogit", "energy", "mahalanobis")  # for features of any sign and classes of any size
+
+
+def run(options: argparse.Namespace) -> int:
+    """Run the pipeline in regime none; the status is DVC's.
+
+    Raises:
+        InputError: no such data or weights, or settings that do not go together.
+    """
+    overrides = [*assignments(settings_of(options)), *options.settings]
+    check_overrides(overrides)
+    return launch(dvc_command(overrides), completes_row=False)
+
+
+def settings_of(options: argparse.Namespace) -> dict[str, Any]:
+    """What the command line says, nested like params.yaml.
+
+    All classes of the data are known, in the order of their names, until `-S split.…` says otherwise.
+
+    Raises:
+        InputError: no such data or weights.
+    """
+    data = options.data.resolve()
+    if not data.exists():
+        raise InputError(f"{options.data} does not exist; name a folder of class folders, a .csv or a .npz.")
+    weights = options.weights
+    if weights not in ("none", "pretrained"):
+        if not Path(weights).is_file():
+            raise InputError(f"--weights {weights}: no such file; or pretrained, or none.")
+        weights = str(Path(weights).resolve())
+    own = {"classifier": "auto"} if is_custom(options.model) else {}
+    return {
+        "dataset": dataset_of(data, data.parent),
+        "split": {"protocol": "explicit"},
+        "model": {
+            "backbone": {"name": options.model, "weights": weights, **own},
+            "head": {"name": "linear", "bias": True},
+            "neck": {"name": "identity"},
+        },
+        "train": {"regime": "none"},
+        "detectors": {"enabled": list(DETECTORS)},
+    }
