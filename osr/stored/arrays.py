@@ -31,10 +31,15 @@ def write_arrays(
 def write_tensors(
     path: Path, kind: Kind, content: Mapping[str, Any], made_from: Origin, tensors: Mapping[str, Tensor]
 ) -> str:
-    """The same of tensors, wherever they are."""
+    """The same of tensors, wherever they are; those that share memory (tied weights) are written apart."""
     from safetensors.torch import save
 
-    whole = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    whole, held = dict[str, Any](), set[int]()
+    for name, tensor in tensors.items():
+        own = tensor.detach().cpu().contiguous()
+        place = own.untyped_storage().data_ptr()
+        whole[name] = own.clone() if place in held else own
+        held.add(place)
     return write_header(path, kind, content, made_from, save(whole))
 
 
