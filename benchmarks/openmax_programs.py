@@ -19,7 +19,8 @@ from benchmarks.peer_pytorch_ood import PEERS
 from osr.detectors.openmax import OpenMax
 from osr.detectors.settings import DetectorsSettings, OpenMaxSettings
 from osr.outputs import Outputs
-from osr.params import load_params, read_yaml
+from osr.params import load_params
+from osr.settings.reading import read_yaml
 
 ROOT = Path(__file__).parents[1]
 STORED = ROOT / "tests" / "libmr_openmax.npz"

@@ -36,7 +36,8 @@ from osr.losses.registry import build_loss
 from osr.metrics.open_set import open_set_metrics
 from osr.models.open_set_model import OpenSetModel
 from osr.models.preprocess import format_for
-from osr.params import Params, check_params, read_yaml
+from osr.params import Params, check_params
+from osr.settings.reading import read_yaml
 from osr.splits.classes import protocol_classes
 from osr.splits.division import make_split
 from osr.training.loop import train

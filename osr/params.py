@@ -7,8 +7,6 @@ from pathlib import Path
 from typing import Any, Self
 
 from pydantic import BaseModel, ValidationError, model_validator
-from ruamel.yaml import YAML
-from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
 from osr.calibration.settings import CalibrateSettings
 from osr.data.settings import FLIP_SAFE, DatasetSettings
@@ -20,7 +18,8 @@ from osr.metrics.settings import EvaluateSettings
 from osr.models.settings import ModelSettings
 from osr.plots.settings import PlotSettings
 from osr.settings.base import Section
-from osr.settings.sentences import sentences
+from osr.settings.reading import check_tree, read_yaml
+from osr.settings.sentences import sentences, shown
 from osr.splits.settings import SplitSettings
 from osr.training.settings import TrainSettings
 
@@ -152,22 +151,6 @@ def load_params(path: Path) -> Params:
     return check_params(read_yaml(path), source=str(path))
 
 
-def read_yaml(path: Path) -> Any:
-    """What a file of settings holds, unchecked, read with the parser that DVC uses.
-
-    Raises:
-        InputError: the file is missing or is no YAML.
-    """
-    try:
-        return YAML(typ="safe", pure=True).load(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise InputError(f"{path} is missing: every setting of the experiment stands in it.") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{path} cannot be read as text: {error}.") from None
-    except YAMLError as error:
-        raise InputError(f"{path} is not valid YAML{_yaml_problem(error)}.") from None
-
-
 def check_params(content: Any, *, source: str) -> Params:
     """Check settings that were read from `source`.
 
@@ -177,7 +160,8 @@ def check_params(content: Any, *, source: str) -> Params:
     if content is None:
         raise InputError(f"{source} is empty: every setting of the experiment stands in it.")
     if not isinstance(content, dict):
-        raise InputError(f"{source} must hold sections of settings, not {content!r}.")
+        raise InputError(f"{source} must hold sections of settings, not {shown(content)}.")
+    check_tree(content, source=source)
     try:
         return Params.model_validate(content)
     except ValidationError as error:
@@ -191,10 +175,3 @@ def flatten(params: BaseModel | dict[str, Any], prefix: str = "") -> dict[str, A
     for key, value in content.items():
         flat |= flatten(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
     return flat
-
-
-def _yaml_problem(error: YAMLError) -> str:
-    """Line and problem of a parser's error; without a mark, all it says."""
-    if isinstance(error, MarkedYAMLError) and error.problem_mark is not None:
-        return f", line {error.problem_mark.line + 1}: {error.problem}"
-    return f": {' '.join(str(error).split())}"

@@ -10,12 +10,13 @@ from pipeline.entry import Metrics, logger, run_stage
 from pipeline.inference import extract_part
 from pipeline.tracking.stage_run import Row
 from pipeline.workspace.stages import CALIBRATOR, VAL_OUTPUTS
+from pipeline.workspace.swap import new
 
 
 def calibrate(params: Params, _row: Row) -> Metrics:
     """Write the validation outputs and the calibration; return its quality before and after."""
     outputs = extract_part("val", params)
-    outputs.save(VAL_OUTPUTS)
+    outputs.save(new(VAL_OUTPUTS))
     settings = params.calibrate
     fit = fit_calibration(
         outputs.logits,
@@ -29,7 +30,7 @@ def calibrate(params: Params, _row: Row) -> Metrics:
         logger.warning("calibrate: %s is not used: %s.", fit.asked, fit.not_used)
     if fit.at_bound:
         logger.warning("calibrate: %s is used at the bound that is set: %s.", fit.asked, fit.at_bound)
-    save_calibration(CALIBRATOR, fit, outputs.made_from)
+    save_calibration(new(CALIBRATOR), fit, outputs.made_from)
     quality = {
         when: closed_set_metrics(logits, outputs.labels, temperature=1.0, bins=settings.ece_bins)
         for when, logits in (("before", outputs.logits), ("after", fit.calibration.apply(outputs.logits)))

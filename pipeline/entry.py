@@ -5,24 +5,28 @@ from __future__ import annotations
 import argparse
 import errno
 import logging
+import shutil
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from osr.errors import InputError
 from osr.params import Params, load_params
 from pipeline.tracking.stage_run import Row, stage_run
 from pipeline.workspace.files import write_json
-from pipeline.workspace.restore import restore_outputs
 from pipeline.workspace.shipped import check_version
 from pipeline.workspace.stages import PARAMS, STAGES
 from pipeline.workspace.stamps import check_stamps, write_stamp
+from pipeline.workspace.swap import discard, finish_swaps, new, written_aside
 
 Metrics = dict[str, Any]
 Body = Callable[[Params, Row], Metrics]
 
 INTERRUPTED = 128 + signal.SIGINT
+_FULL_BYTES = 1 << 20  # free, when a write has failed
 
 logger = logging.getLogger("osr")
 
@@ -30,8 +34,8 @@ logger = logging.getLogger("osr")
 def run_stage(name: str, body: Body, description: str | None) -> None:
     """Run one stage as a command.
 
-    Bad input ends with its sentence on stderr and exit status 1. After any failure the outputs that DVC
-    deleted before it started the stage are brought back, so that earlier results stay.
+    Bad input ends with its sentence on stderr and exit status 1. After any failure the earlier results
+    are where they were: the stage writes aside.
 
     Args:
         name: of the stage, as in dvc.yaml.
@@ -44,27 +48,38 @@ def run_stage(name: str, body: Body, description: str | None) -> None:
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
     logging.getLogger("fontTools").setLevel(logging.WARNING)  # of matplotlib's PDFs
     try:
+        finish_swaps()
         check_version()
         params = load_params(PARAMS)
-        with stage_run(name, params) as row:
+        with stage_run(name, params) as row, _telling_of_full_disks(name), written_aside(name):
             check_stamps(name)
             metrics = body(params, row)
             write_stamp(name, metrics)
-            write_json(STAGES[name].metrics, metrics)
+            write_json(new(STAGES[name].metrics), metrics)
     except InputError as error:
-        restore_outputs(name)
         sys.exit(f"ERROR: {error}")
     except KeyboardInterrupt:
-        restore_outputs(name)
         sys.stderr.write(f"ERROR: {name} was interrupted; the next `dvc repro` goes on with it.\n")
         sys.exit(INTERRUPTED)
-    except OSError as error:
-        restore_outputs(name)
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
-            raise
-        sys.exit(
-            f"ERROR: the disk is full ({error}); make room, and the next `dvc repro` goes on with {name}."
-        )
-    except BaseException:
-        restore_outputs(name)
+    finally:
+        discard(name)
+
+
+@contextmanager
+def _telling_of_full_disks(name: str) -> Iterator[None]:
+    """Turn what libraries raise on a full disk, each its own, into one sentence.
+
+    Raises:
+        InputError: the disk is full.
+    """
+    try:
+        yield
+    except InputError:
         raise
+    except Exception as error:
+        refused = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
+        if not refused and shutil.disk_usage(Path.cwd()).free > _FULL_BYTES:
+            raise
+        raise InputError(
+            f"the disk is full ({error}); make room, and the next `dvc repro` goes on with {name}."
+        ) from error

@@ -21,6 +21,7 @@ from osr.stored.files import write_json
 from osr.stored.origin import Origin
 from pipeline.workspace.stages import BACKGROUND_OUTPUTS, ESTIMATE, TRAIN_OUTPUTS, VAL_OUTPUTS
 from pipeline.workspace.stamps import check
+from pipeline.workspace.swap import new
 
 if TYPE_CHECKING:
     from osr.detectors.base import Detector
@@ -53,7 +54,7 @@ def estimate(
         found = _left_out(stored, detectors, fit, split, params)
     except InputError as error:  # the run stands without an estimate; the reason is shown in its place
         logger.warning("evaluate: no estimate of rejection: %s", error)
-        write_json(ESTIMATE, "estimate", {"reason": str(error).rstrip(".")}, made_from)
+        write_json(new(ESTIMATE), "estimate", {"reason": str(error).rstrip(".")}, made_from)
         return {}
     content = {
         "folds": found.num_folds,
@@ -63,7 +64,7 @@ def estimate(
             for name, rows in found.classes.items()
         },
     }
-    write_json(ESTIMATE, "estimate", content, made_from)
+    write_json(new(ESTIMATE), "estimate", content, made_from)
     heads = {"accuracy": found.accuracy, "accuracy_of_trained_head": found.accuracy_of_head}
     sizes = {"folds": found.num_folds, "classes": len(split.known)}
     return {"estimate": {**found.metrics(params.evaluate.confidence), **heads, **sizes}}

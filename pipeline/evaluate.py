@@ -46,6 +46,7 @@ from pipeline.workspace.stages import (
     VAL_SCORES,
 )
 from pipeline.workspace.stamps import check
+from pipeline.workspace.swap import new
 
 if TYPE_CHECKING:
     from osr.detectors.base import Detector
@@ -56,7 +57,7 @@ Scores = NDArray[np.float64]
 def evaluate(params: Params, _row: Row) -> Metrics:
     """Write test outputs, scores per image and confusion matrices; return every metric."""
     outputs = extract_part("test", params)
-    outputs.save(TEST_OUTPUTS)
+    outputs.save(new(TEST_OUTPUTS))
     limits, stored = load_thresholds(THRESHOLDS), load_calibration(CALIBRATOR)
     for path, made_from in ((THRESHOLDS, limits.made_from), (CALIBRATOR, stored.made_from)):
         check(path, made_from, outputs.made_from)
@@ -77,7 +78,7 @@ def evaluate(params: Params, _row: Row) -> Metrics:
         name: test.confusion(thresholds[name]) for name, test in judged.items()
     }
     matrices = {name: matrix.tolist() for name, matrix in confusions.items()}
-    write_json(CONFUSION, "confusion", matrices, made_from)
+    write_json(new(CONFUSION), "confusion", matrices, made_from)
     has_unknowns = bool((outputs.labels < 0).any())
     per_detector: dict[str, dict[str, float]] = {
         name: (
@@ -147,7 +148,7 @@ def save_scores(
         **p_values(judged, made_from),
         **{f"decision_{name}": classes for name, classes in decisions.items()},
     }
-    write_arrays(SCORES, "test scores", {}, made_from, arrays)
+    write_arrays(new(SCORES), "test scores", {}, made_from, arrays)
 
 
 def p_values(judged: Mapping[str, Judged], made_from: Origin) -> dict[str, Scores]:
@@ -178,9 +179,9 @@ def write_class_tables(tables: Mapping[str, Tables], made_from: Origin) -> None:
         ]
         for position, group in enumerate(("known", "unknown"))
     }
-    write_json(PER_CLASS, "class tables", rows, made_from)
+    write_json(new(PER_CLASS), "class tables", rows, made_from)
     columns = dict.fromkeys(key for group in rows.values() for row in group for key in row)
-    with PER_CLASS_TABLE.open("w", newline="", encoding="utf-8") as file:
+    with new(PER_CLASS_TABLE).open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, ["group", *columns], lineterminator="\n")
         writer.writeheader()
         for group, members in rows.items():

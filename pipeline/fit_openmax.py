@@ -25,6 +25,7 @@ from pipeline.workspace.stages import (
     VAL_OUTPUTS,
     VAL_SCORES,
 )
+from pipeline.workspace.swap import new
 
 Scores = NDArray[np.float64]
 
@@ -35,21 +36,21 @@ def fit_openmax(params: Params, _row: Row) -> Metrics:
 
     settings = params.detectors
     train, val = extract_part("train", params, odin="odin" in settings.ranked), Outputs.load(VAL_OUTPUTS)
-    train.save(TRAIN_OUTPUTS)
+    train.save(new(TRAIN_OUTPUTS))
     background = extract_part("background", params) if settings.threshold_rule == "background" else None
     if background is not None:
-        background.save(BACKGROUND_OUTPUTS)
+        background.save(new(BACKGROUND_OUTPUTS))
     groups, scores = groups_of(Split.load(SPLIT), val), dict[str, Scores]()
     thresholds, digests = dict[str, Threshold](), dict[str, str]()
     for name, detector in build_detectors(settings).items():
-        digests[name] = detector.fit(train).save(DETECTORS / f"{name}.safetensors")
+        digests[name] = detector.fit(train).save(new(DETECTORS / f"{name}.safetensors"))
         scores[name] = detector.score(val)
         not_known = None if background is None else detector.score(background)
         thresholds[name] = threshold_of(scores[name], not_known, settings, groups)
-    digest = save_thresholds(THRESHOLDS, thresholds, digests, train.made_from)
+    digest = save_thresholds(new(THRESHOLDS), thresholds, digests, train.made_from)
     made_from = train.made_from.model_copy(update={"thresholds": digest})
     arrays = {**scores, **({} if groups is None else {"group": groups})}
-    write_arrays(VAL_SCORES, "validation scores", {}, made_from, arrays)
+    write_arrays(new(VAL_SCORES), "validation scores", {}, made_from, arrays)
     return {
         "threshold": {name: fit.value for name, fit in thresholds.items()},
         "val_known_acceptance": {name: fit.acceptance for name, fit in thresholds.items()},

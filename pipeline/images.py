@@ -17,7 +17,8 @@ from osr.errors import InputError
 from osr.outputs import IntArray
 from osr.splits.split import Split
 from pipeline.workspace.place import workspace_root
-from pipeline.workspace.stages import IMAGE_FILES, IMAGES, ODD_IMAGES
+from pipeline.workspace.stages import IMAGE_FILES, IMAGES, ODD_IMAGES, SPLIT
+from pipeline.workspace.swap import new
 
 if TYPE_CHECKING:
     from osr.data.batches import Images
@@ -39,7 +40,7 @@ def save_images(sets: Sequence[ImageSet], *, root: str, max_pixels: int) -> None
     """
     if isinstance(sets[0].images, ImageFiles):
         head = {"root": root, "channels": sets[0].images.channels, "max_pixels": max_pixels}
-        with IMAGE_FILES.open("w", encoding="utf-8") as file:
+        with new(IMAGE_FILES).open("w", encoding="utf-8") as file:
             file.write(json.dumps(head) + "\n")
             for data in sets:
                 names = data.images.names if isinstance(data.images, ImageFiles) else ()
@@ -48,7 +49,7 @@ def save_images(sets: Sequence[ImageSet], *, root: str, max_pixels: int) -> None
     arrays = [data.images for data in sets if not isinstance(data.images, ImageFiles)]
     shape = (sum(map(len, arrays)), *arrays[0].shape[1:])
     header = {"descr": "|u1", "fortran_order": False, "shape": shape}
-    with IMAGES.open("wb") as raw:
+    with new(IMAGES).open("wb") as raw:
         np.lib.format.write_array_header_1_0(raw, header)
         for array in arrays:
             for start in range(0, len(array), CHUNK):
@@ -64,7 +65,7 @@ def odd_images(sets: Sequence[ImageSet]) -> dict[str, dict[str, int]]:
     passed = sum((Counter(dict(data.passed_over)) for data in sets), Counter[str]())
     if not odd and not passed:
         return {}
-    write_odd(ODD_IMAGES, odd, passed)
+    write_odd(new(ODD_IMAGES), odd, passed)
     skipped = sum(image.is_bad for image in odd)
     counts = {"skipped": skipped, "converted": len(odd) - skipped}
     return {"odd_images": {**counts, "passed_over": passed.total()} if passed else counts}
@@ -87,21 +88,22 @@ def write_odd(path: Path, odd: Sequence[OddImage], passed: Mapping[str, int] | N
         )
 
 
-def open_images() -> Pixels:
+def open_images(folder: Path = SPLIT) -> Pixels:
     """The images of the split: (N, H, W, C) uint8, memory-mapped, or files.
 
     Raises:
         InputError: the file that says so is missing.
     """
-    if IMAGE_FILES.is_file():
-        with IMAGE_FILES.open(encoding="utf-8") as file:
+    listed, packed = folder / IMAGE_FILES.name, folder / IMAGES.name
+    if listed.is_file():
+        with listed.open(encoding="utf-8") as file:
             head = json.loads(file.readline())
             names = np.array([json.loads(line) for line in file])
         root = workspace_root() / Path(head["root"])
         return ImageFiles(root, names, head["channels"], head["max_pixels"])
-    if not IMAGES.is_file():
-        raise InputError(f"{IMAGES} is missing: run `dvc repro prepare-split` to make it.")
-    images: NDArray[np.uint8] = np.load(IMAGES, mmap_mode="r", allow_pickle=False)
+    if not packed.is_file():
+        raise InputError(f"{packed} is missing: run `dvc repro prepare-split` to make it.")
+    images: NDArray[np.uint8] = np.load(packed, mmap_mode="r", allow_pickle=False)
     return images
 
 

@@ -22,6 +22,7 @@ from pipeline.report.page import write_report
 from pipeline.report.run_files import RunFiles
 from pipeline.tracking.stage_run import Row
 from pipeline.workspace.stages import CURVES, FIGURES, LEADERBOARD, REPORT, VECTOR
+from pipeline.workspace.swap import new
 
 Array = NDArray[Any]
 Pair = tuple[Array, Array]
@@ -39,12 +40,12 @@ def plot(params: Params, _row: Row) -> Metrics:
     names = params.detectors.enabled if run.has_unknowns else ()
     points: dict[str, dict[str, Pair]] = {name: detector_curves(run.scores, name) for name in names}
     for folder in (FIGURES, VECTOR):
-        folder.mkdir(parents=True, exist_ok=True)
+        new(folder).mkdir(parents=True, exist_ok=True)
     draw_figures(run, points)
     write_curves(points)
     write_tables(run)
-    write_report(run, REPORT)
-    return {"figures": len(list(FIGURES.glob("*.png"))), "headline": headline(run)}
+    write_report(run, new(REPORT))
+    return {"figures": len(list(new(FIGURES).glob("*.png"))), "headline": headline(run)}
 
 
 def headline(run: RunFiles) -> dict[str, float]:
@@ -58,13 +59,14 @@ def headline(run: RunFiles) -> dict[str, float]:
 
 def write_tables(run: RunFiles) -> None:
     """The leaderboard, or that of the estimates under their name, or a line that says why there is none."""
-    LEADERBOARD.mkdir(parents=True, exist_ok=True)
+    folder = new(LEADERBOARD)
+    folder.mkdir(parents=True, exist_ok=True)
     if run.has_unknowns:
-        leaderboard.write_tables(leaderboard.columns(run.metrics), LEADERBOARD / "leaderboard")
+        leaderboard.write_tables(leaderboard.columns(run.metrics), folder / "leaderboard")
     elif run.has_estimate:
-        leaderboard.write_tables(leaderboard.columns(run.estimate), LEADERBOARD / "estimate")
+        leaderboard.write_tables(leaderboard.columns(run.estimate), folder / "estimate")
     else:
-        (LEADERBOARD / "none.txt").write_text(f"{NO_UNKNOWNS} {run.why_no_estimate}\n", encoding="utf-8")
+        (folder / "none.txt").write_text(f"{NO_UNKNOWNS} {run.why_no_estimate}\n", encoding="utf-8")
 
 
 def detector_curves(scores: Mapping[str, Array], name: str) -> dict[str, Pair]:
@@ -82,13 +84,16 @@ def detector_curves(scores: Mapping[str, Array], name: str) -> dict[str, Pair]:
 
 def write_curves(points: Mapping[str, Mapping[str, Pair]]) -> None:
     """One CSV per curve and detector, thinned without changing its look, or a line on why there is none."""
-    CURVES.mkdir(parents=True, exist_ok=True)
-    if not points:
-        (CURVES / "none.txt").write_text(f"{NO_UNKNOWNS}\n", encoding="utf-8")
     columns = {"oscr": ("fpr", "ccr"), "roc": ("fpr", "tpr"), "precision_recall": ("recall", "precision")}
+    for kind in columns:
+        folder = new(CURVES / kind)
+        folder.mkdir(parents=True, exist_ok=True)
+        if not points:
+            (folder / "none.txt").write_text(f"{NO_UNKNOWNS}\n", encoding="utf-8")
     for name, kinds in points.items():
         for kind, pair in kinds.items():
-            write_curve(CURVES / kind / f"{name}.csv", columns[kind], thin(*pair, max_points=MAX_CSV_POINTS))
+            path = new(CURVES / kind / f"{name}.csv")
+            write_curve(path, columns[kind], thin(*pair, max_points=MAX_CSV_POINTS))
 
 
 def write_curve(path: Path, header: tuple[str, str], pair: Pair) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Mapping
 
 from osr.data.contact_sheet import contact_sheet
@@ -22,18 +21,18 @@ from pipeline.images import odd_images, open_images, save_images, write_odd
 from pipeline.tracking.stage_run import Row
 from pipeline.workspace.place import workspace_root
 from pipeline.workspace.stages import BAD_IMAGES, CONTACT_SHEET, SPLIT
+from pipeline.workspace.swap import new
 
 
 def prepare_split(params: Params, _row: Row) -> Metrics:
     """Write the images, the manifest and the split; return counts."""
     data, sources = load(params)
     split = divide(data, params, sources)
-    if SPLIT.is_dir():
-        shutil.rmtree(SPLIT)  # an earlier split may have left files of other kinds
-    SPLIT.mkdir(parents=True)
+    folder = new(SPLIT)
+    folder.mkdir(parents=True, exist_ok=True)
     save_images([data, *sources.values()], root=params.dataset.root, max_pixels=params.dataset.max_pixels)
-    split.save(SPLIT)
-    contact_sheet(open_images(), split).save(CONTACT_SHEET)
+    split.save(folder)
+    contact_sheet(open_images(folder), split).save(new(CONTACT_SHEET))
     counts = {part: len(split.rows(part)) for part in PARTS}
     unknown_test = int((split.labels[split.test] < 0).sum())
     return {

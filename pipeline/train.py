@@ -9,6 +9,7 @@ import csv
 import hashlib
 import json
 import sys
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -38,6 +39,7 @@ from pipeline.tracking.stage_run import Row
 from pipeline.tracking.system_metrics import system_metrics
 from pipeline.workspace.place import is_helper, workspace_root
 from pipeline.workspace.stages import FEATURES, HISTORY, MODEL, PARAMS, SPLIT, WEIGHTS
+from pipeline.workspace.swap import afterwards, new
 
 CURVES = ("train/loss", "train/accuracy", "val/loss", "val/accuracy")
 
@@ -45,10 +47,10 @@ CURVES = ("train/loss", "train/accuracy", "val/loss", "val/accuracy")
 def train_stage(params: Params, row: Row) -> Metrics:
     """Write weights and history; return the numbers of the best epoch."""
     model, progress, checkpoint = fit(params, epoch_logger(row))
-    MODEL.mkdir(parents=True, exist_ok=True)
-    model.save(WEIGHTS)
+    new(MODEL).mkdir(parents=True, exist_ok=True)
+    model.save(new(WEIGHTS))
     write_history(progress.history)
-    checkpoint.unlink(missing_ok=True)
+    afterwards(partial(checkpoint.unlink, missing_ok=True))
     best = progress.history[progress.best_epoch - 1]
     return {
         "best": {
@@ -168,7 +170,7 @@ def frozen_part(
         in_bfloat16=params.extraction.precision == "bf16-mixed",
         title=f"forward pass, {name}",
     )
-    folder = FEATURES / name
+    folder = new(FEATURES / name)
     folder.mkdir(parents=True, exist_ok=True)
     np.save(folder / "index.npy", rows, allow_pickle=False)
     np.save(folder / "features.npy", features, allow_pickle=False)
@@ -199,7 +201,7 @@ def checkpoint_path(params: Params, split_digest: str) -> Path:
 
 def write_history(history: History) -> None:
     """One line per epoch."""
-    with HISTORY.open("w", newline="", encoding="utf-8") as file:
+    with new(HISTORY).open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, list(history[0]), lineterminator="\n")
         writer.writeheader()
         writer.writerows(history)

@@ -1,7 +1,9 @@
 """params.yaml: what it accepts, and one clear sentence for everything else."""
 
-import copy
+import datetime
+import json
 import re
+import time
 from pathlib import Path
 from typing import get_args
 
@@ -25,11 +27,12 @@ SECTIONS = sorted({key.rpartition(".")[0] for key in LEAVES} - {""})
 
 def changed(changes: dict) -> dict:
     """The shipped settings with some keys replaced, added or, for MISSING, removed."""
-    content = copy.deepcopy(SHIPPED)
+    content = dict(SHIPPED)
     for key, value in changes.items():
         *sections, last = key.split(".")
         section = content
         for name in sections:
+            section[name] = dict(section[name])
             section = section[name]
         if value is MISSING:
             del section[last]
@@ -114,7 +117,7 @@ def test_no_key_may_be_missing(key: str) -> None:
         ("train.lr", "fast", "is 'fast', but must be a number."),
         ("train.lr", float("nan"), "is nan, but must be a finite number."),
         ("train.lr", float("inf"), "is inf, but must be a finite number."),
-        ("train.lr", 0, "is 0, but must be above 0."),
+        ("train.lr", 0, "is 0, but must be at least 1e-12."),
         ("train.seed", 2**32, "is 4294967296, but must be below 4294967296."),
         ("split.val_fraction", 1, "is 1, but must be below 1."),
         ("plot.dpi", 601, "is 601, but must be at most 600."),
@@ -188,8 +191,15 @@ def test_several_mistakes_are_several_sentences() -> None:
     ]
 
 
-VALUES = (None, True, -1, 0, 2, 0.5, 1.5, 1e12, float("nan"), "zzz", [], ["zzz"], [None], [[]], {"a": 1})
-PYDANTIC = re.compile(r"valid |input|instance|tuple|constrained|literal|dictionary", re.IGNORECASE)
+LONG = "long " * 2000
+VALUES = (
+    *(None, True, False, -1, 0, 2, 10**7, 2**63, -(2**64), 10**400),
+    *(0.5, 1.5, -0.0, 5e-324, 1e12, 1e308, -1e308, float("nan"), float("inf")),
+    *("zzz", "", LONG, "a\0b", "\ud800", "\N{PILE OF POO}\n", b"\xff", "1e400"),
+    *([], ["zzz"], [None], [[]], ["zzz"] * 1000, {"a": 1}, {1: None}, {"a": {"b": {"c": []}}}),
+    *(datetime.date(2020, 1, 1), datetime.datetime(2020, 1, 1), {"zzz"}, (1, 2)),
+)
+PYDANTIC = re.compile(r"valid |\binput|instance|tuple|constrained|literal|dictionary", re.IGNORECASE)
 
 
 @pytest.mark.parametrize("key", LEAVES + SECTIONS)
@@ -197,19 +207,71 @@ def test_whatever_stands_at_a_key_is_accepted_or_named(key: str) -> None:
     refused = 0
     for value in VALUES:
         try:
-            check_params(changed({key: value}), source="params.yaml")
+            params = check_params(changed({key: value}), source="params.yaml")
         except InputError as error:
             refused += 1
             sentences = str(error).splitlines()
-            assert len(sentences) == 1 or (key in SECTIONS and isinstance(value, dict))
+            of_items = isinstance(value, list | tuple)
+            assert len(sentences) == 1 or of_items or (key in SECTIONS and isinstance(value, dict))
+            assert len(sentences) <= 21 or key in SECTIONS
             for sentence in sentences:
-                assert key in sentence
+                assert key in sentence or re.search(r" and \d+ more values must be others, too", sentence)
+                assert len(sentence) < 1000
                 assert re.search(
-                    r" but (must|their sum must|the first must) | is missing; | unknown key ", sentence
+                    r" (must|but their sum must|but the first must) | is missing; | unknown key ", sentence
                 )
                 assert re.search(r"[^.?][.?]$", sentence)
                 assert not PYDANTIC.search(sentence)
-    assert refused >= 7
+        else:  # what a stage goes on to do with it
+            json.dumps(params.model_dump(mode="json"), allow_nan=False).encode()
+            for number in filter(is_number, flatten(params).values()):
+                assert abs(number) < 2**63
+    assert refused >= 16
+
+
+def is_number(value: object) -> bool:
+    return isinstance(value, int | float)
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "end"),
+    [
+        ("train.lr", 1e308, "is 1e+308, but must be at most 1000."),
+        ("losses.proser.alpha", 5e-324, "is 5e-324, but must be at least 0.001."),
+        ("train.epochs", 2**63, "is 9223372036854775808, but must be at most 1000000000."),
+        ("train.cpu_threads", 10**7, "is 10000000, but must be at most 1024 or 'auto'."),
+        ("train.devices", 10**7, "is 10000000, but must be at most 1024 or 'auto'."),
+        ("model.image_size", 10**7, "is 10000000, but must be at most 8192 or 'auto'."),
+    ],
+)
+def test_numbers_that_nothing_can_hold(key: str, value: float, end: str) -> None:
+    assert complaint({key: value}) == f"{key} {end}"
+
+
+BOMB = "a0: &a0 [x, x, x, x, x, x, x, x, x]\n" + "".join(
+    f"a{level}: &a{level} [{', '.join([f'*a{level - 1}'] * 9)}]\n" for level in range(1, 20)
+)
+
+
+@pytest.mark.parametrize(
+    ("text", "end"),
+    [
+        ("epochs: 2020-13-45", "is not valid YAML: a value in it cannot be read (month must be in 1..12)."),
+        ("epochs: 1" + "0" * 5000, "is not valid YAML: a value in it cannot be read (Exceeds the limit "),
+        ('name: "\\ud800"', ": name holds '\\ud800', but must be text without zero bytes and halves of "),
+        ("name: " + "[" * 3000 + "]" * 3000, "is not valid YAML: its brackets are nested too deeply."),
+        ("name: " + "[" * 60 + "]" * 60, " must be nested less deeply, in at most 50 levels."),
+        ("name: &name [*name]", ": name[0] holds itself, through an alias (`*name`)."),
+        (BOMB, " must hold at most 100,000 values, its aliases (`*name`) written out, not "),
+    ],
+)
+def test_files_that_no_program_can_walk_through(tmp_path: Path, text: str, end: str) -> None:
+    before = time.process_time()
+    with pytest.raises(InputError) as error:
+        load(tmp_path, text)
+    assert end in str(error.value)
+    assert "\n" not in str(error.value)
+    assert time.process_time() - before < 20
 
 
 @pytest.mark.parametrize(

@@ -65,7 +65,17 @@ def test_stages_take_nothing_from_a_watching_room_that_could_change_a_number():
 def test_command_and_metrics_file(name):
     stage = dvc_stages()[name]
     assert stage["cmd"] == f"python -m pipeline.{stage_source(name).stem}"
-    assert stage["metrics"] == [{STAGES[name].metrics.as_posix(): {"cache": False}}]
+    assert stage["metrics"] == [{STAGES[name].metrics.as_posix(): {"cache": False, "persist": True}}]
+
+
+@pytest.mark.parametrize("name", STAGES)
+def test_dvc_never_deletes_an_output_and_the_stage_swaps_all_of_them(name):
+    stage = dvc_stages()[name]
+    outs = {
+        path: options for out in [*stage["outs"], *stage.get("plots", [])] for path, options in out.items()
+    }
+    assert sorted(outs) == sorted(path.as_posix() for path in STAGES[name].results)
+    assert all(options["persist"] for options in outs.values())
 
 
 @pytest.mark.parametrize("package", ["osr", "pipeline"])
@@ -103,7 +113,9 @@ def test_params_are_declared(name):
 @pytest.mark.parametrize("name", STAGES)
 def test_outs_cover_what_is_mirrored(name):
     stage = dvc_stages()[name]
-    outs = [Path(out) for out in stage.get("outs", [])] + [Path(next(iter(m))) for m in stage["metrics"]]
+    outs = [
+        Path(path) for out in [*stage["outs"], *stage["metrics"], *stage.get("plots", [])] for path in out
+    ]
     mirrored = [*STAGES[name].artifacts, STAGES[name].checkpoint, STAGES[name].history]
     for path in filter(None, mirrored):
-        assert any(path.is_relative_to(out) for out in outs), path
+        assert any(path.is_relative_to(out) or out.is_relative_to(path) for out in outs), path

@@ -2,12 +2,12 @@
 
 import errno
 import json
-import logging
 import re
 import shutil
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from dvc_project import commit_all
@@ -18,7 +18,8 @@ from osr.params import Params
 from pipeline.entry import Metrics, run_stage
 from pipeline.tracking.stage_run import Row
 from pipeline.workspace.files import write_json
-from pipeline.workspace.restore import restore_outputs
+from pipeline.workspace.stages import SPLIT
+from pipeline.workspace.swap import ASIDE, new
 
 STAGE = "prepare-split"
 METRICS = Path("metrics/prepare-split.json")
@@ -27,20 +28,23 @@ stages:
   prepare-split:
     cmd: python toy.py
     deps: [knob]
-    outs: [artifacts/split, artifacts/one.txt]
+    outs: [artifacts/split: {persist: true}]
     metrics:
       - metrics/prepare-split.json:
           cache: false
+          persist: true
 """
 TOY = """\
 from pathlib import Path
 
 from osr.errors import InputError
 from pipeline.entry import run_stage
+from pipeline.workspace.stages import SPLIT
+from pipeline.workspace.swap import new
 
 
 def body(params, row):
-    knob, folder = Path("knob").read_text(), Path("artifacts/split")
+    knob, folder = Path("knob").read_text(), new(SPLIT)
     (folder / "deep").mkdir(parents=True, exist_ok=True)
     (folder / "deep" / "a.txt").write_text(knob)
     (folder / f"{knob}.txt").write_text(knob)
@@ -48,7 +52,6 @@ def body(params, row):
         raise InputError("The knob must not be 'bad'.")
     if knob == "crash":
         raise RuntimeError("crashed")
-    Path("artifacts/one.txt").write_text(knob)
     return {"knob": knob}
 
 
@@ -76,7 +79,6 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     Project(root).dvc("init", "-q", "--no-scm")
     Project(root).dvc("repro", **ENVIRONMENT)
     assert contents(root) == {
-        "artifacts/one.txt": "good",
         "artifacts/split/deep/a.txt": "good",
         "artifacts/split/good.txt": "good",
         "metrics/prepare-split.json": '{\n  "knob": "good"\n}\n',
@@ -153,9 +155,7 @@ def test_whatever_ends_a_stage_earlier_results_stay(
     before = contents(project.root)
 
     def body(_params: Params, _row: Row) -> Metrics:
-        shutil.rmtree("artifacts")
-        Path("artifacts").mkdir()
-        Path("artifacts/split").write_text("half")  # a file where a folder was
+        new(SPLIT).write_text("half")  # a file where a folder was
         raise error
 
     with pytest.raises(seen):
@@ -176,13 +176,15 @@ def test_an_interruption_is_one_sentence(capsys: pytest.CaptureFixture[str]) -> 
     )
 
 
-def test_a_stage_that_ends_well_restores_nothing(project: Project) -> None:
+def test_a_stage_that_ends_well_leaves_what_it_wrote_and_nothing_else(project: Project) -> None:
     def body(params: Params, _row: Row) -> Metrics:
-        Path("artifacts/one.txt").write_text("changed")
+        new(SPLIT).mkdir()
+        (new(SPLIT) / "one.txt").write_text("changed")
         return {"seed": params.split.seed, "share": float("nan"), "deep": {"list": [1, float("nan")]}}
 
     run_stage(STAGE, body, None)
-    assert contents(project.root)["artifacts/one.txt"] == "changed"
+    assert list(contents(project.root)) == ["artifacts/split/one.txt", METRICS.as_posix()]
+    assert not list(ASIDE.iterdir())
     assert json.loads(METRICS.read_text()) == {"seed": 0, "share": None, "deep": {"list": [1, None]}}
 
 
@@ -193,33 +195,35 @@ def test_bad_input_is_the_exit_message(project: Project) -> None:
     with pytest.raises(SystemExit) as ended:
         run_stage(STAGE, body, None)
     assert ended.value.code == "ERROR: No such thing."
-    assert contents(project.root)["artifacts/one.txt"] == "good"
+    assert contents(project.root)["artifacts/split/good.txt"] == "good"
 
 
-def test_a_full_disk_is_the_exit_message(project: Project) -> None:
+@pytest.mark.parametrize(
+    ("error", "free"),
+    [
+        (OSError(errno.ENOSPC, "No space left on device", "artifacts/model"), 10**9),
+        (OSError(errno.EDQUOT, "Disk quota exceeded"), 10**9),
+        (OSError("38400 requested and 0 written"), 4096),  # NumPy's, without a number
+        (RuntimeError("PytorchStreamWriter failed writing file"), 0),
+    ],
+)
+def test_a_full_disk_is_the_exit_message(
+    project: Project, monkeypatch: pytest.MonkeyPatch, error: Exception, free: int
+) -> None:
+    before = contents(project.root)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _path: SimpleNamespace(free=free))
+
     def body(_params: Params, _row: Row) -> Metrics:
-        Path("artifacts/one.txt").write_text("half")
-        raise OSError(errno.ENOSPC, "No space left on device", "artifacts/model")
+        new(SPLIT).write_text("half")
+        raise error
 
     with pytest.raises(SystemExit) as ended:
         run_stage(STAGE, body, None)
     assert ended.value.code == (
-        "ERROR: the disk is full ([Errno 28] No space left on device: 'artifacts/model'); make room, and the "
-        f"next `dvc repro` goes on with {STAGE}."
+        f"ERROR: the disk is full ({error}); make room, and the next `dvc repro` goes on with {STAGE}."
     )
-    assert contents(project.root)["artifacts/one.txt"] == "good"
-
-
-def test_a_lost_cache_is_said_and_leaves_what_is_there(
-    project: Project, caplog: pytest.LogCaptureFixture
-) -> None:
-    shutil.rmtree(project.root / ".dvc" / "cache" / "files" / "md5")
-    (project.root / "artifacts" / "one.txt").write_text("half")
-    restore_outputs(STAGE)
-    assert contents(project.root)["artifacts/one.txt"] == "half"
-    warnings = [record.getMessage() for record in caplog.records if record.name == "osr.restore"]
-    sentence = "what dvc.lock records is neither in DVC's cache nor in git, and cannot be brought back"
-    assert warnings == [f"{path}: {sentence}" for path in ("artifacts/one.txt", "artifacts/split", METRICS)]
+    assert contents(project.root) == before
+    assert not (ASIDE / STAGE / "new").exists()
 
 
 def test_bad_settings_in_a_fresh_clone_keep_the_committed_metrics(project: Project, tmp_path: Path) -> None:
@@ -230,47 +234,20 @@ def test_bad_settings_in_a_fresh_clone_keep_the_committed_metrics(project: Proje
     before = contents(clone.root)
     assert list(before) == [METRICS.as_posix()]
     break_settings(clone)
-    said = clone.dvc("repro", status=255, **ENVIRONMENT)
+    clone.dvc("repro", status=255, **ENVIRONMENT)
     assert contents(clone.root) == before
-    assert "what dvc.lock records" not in said, "nothing was ever there"
     assert clone.run("git", "status", "--short") == " M params.yaml\n"
 
 
-@pytest.mark.parametrize("cache", ["kept", "lost"])
-def test_the_metrics_of_an_uncommitted_run_come_from_the_cache_alone(project: Project, cache: str) -> None:
-    commit_all(project, "a run")
-    (project.root / "knob").write_text("better")
-    project.dvc("repro", **ENVIRONMENT)
-    before = contents(project.root)[METRICS.as_posix()]
-    if cache == "lost":
-        shutil.rmtree(project.root / ".dvc" / "cache" / "files" / "md5")
-    break_settings(project)
-    (project.root / "knob").write_text("best")
-    said = project.dvc("repro", status=255, **ENVIRONMENT)
-    assert (f"{METRICS}: what dvc.lock records is neither" in said) == (cache == "lost")
-    assert contents(project.root).get(METRICS.as_posix()) == (before if cache == "kept" else None)
-
-
-def test_other_stages_and_unrecorded_ones_are_left_alone(project: Project) -> None:
-    (project.root / "artifacts" / "one.txt").write_text("half")
-    restore_outputs("train")
-    assert contents(project.root)["artifacts/one.txt"] == "half"
-    (project.root / "dvc.lock").unlink()
-    restore_outputs(STAGE)
-    assert contents(project.root)["artifacts/one.txt"] == "half"
-
-
-def test_outside_a_dvc_project_the_error_is_still_the_sentence(
-    tmp_path: Path, finished: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+def test_outside_a_project_the_error_is_still_the_sentence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "argv", ["toy"])
-    shutil.copy(finished / "dvc.lock", tmp_path)
-    caplog.set_level(logging.WARNING, logger="osr.restore")
     with pytest.raises(SystemExit) as ended:
         run_stage(STAGE, never, None)
     assert str(ended.value.code).startswith("ERROR: params.yaml is missing: ")
-    assert "the earlier results of prepare-split cannot be brought back: DVC names no cache" in caplog.text
+    assert not list(tmp_path.iterdir())
 
 
 def test_json_is_written_whole_or_not_at_all(tmp_path: Path) -> None:

@@ -26,7 +26,9 @@ from osr.splits.split import Split
 from pipeline.images import open_images, open_part, sample_images
 from pipeline.prepare_split import prepare_split
 from pipeline.report.split_report import split_report
-from pipeline.workspace.stages import BAD_IMAGES, IMAGE_FILES, IMAGES, ODD_IMAGES, SPLIT
+from pipeline.workspace.files import write_json
+from pipeline.workspace.stages import BAD_IMAGES, IMAGE_FILES, IMAGES, ODD_IMAGES, SPLIT, STAGES
+from pipeline.workspace.swap import new, written_aside
 
 ROOT = Path(__file__).parents[1]
 RNG = np.random.default_rng(0)
@@ -350,9 +352,10 @@ def test_nothing_of_an_earlier_split_stays(tmp_path: Path, monkeypatch: pytest.M
     animals(tmp_path)
     (tmp_path / "images/cat/bad.png").write_bytes(b"")
     monkeypatch.chdir(tmp_path)
-    prepare_split(params(tmp_path, pack_size="none", on_bad_image="skip"), None)
-    (tmp_path / "images/cat/bad.png").unlink()
-    prepare_split(params(tmp_path), None)
+    for settings in (params(tmp_path, pack_size="none", on_bad_image="skip"), params(tmp_path)):
+        with written_aside("prepare-split"):
+            write_json(new(STAGES["prepare-split"].metrics), prepare_split(settings, None))
+        (tmp_path / "images/cat/bad.png").unlink(missing_ok=True)
     assert not IMAGE_FILES.exists()
     assert not ODD_IMAGES.exists()
     assert isinstance(open_images(), np.ndarray)

@@ -109,6 +109,7 @@ def test_good_overrides_pass_as_dvc_reads_them(project: Path) -> None:
 def test_the_row_of_mlflow_run_says_why_it_failed(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in filter(lambda name: name.startswith(FOREIGN), [*os.environ]):
         monkeypatch.delenv(name, raising=False)
+    subprocess.run(["git", "init", "-q"], cwd=project, check=True)
     store = connect(project)
     for arguments, reason in {
         ("--preset", "digits_quik"): "InputError: There is no preset 'digits_quik' in presets/; did you mean",

@@ -84,7 +84,7 @@ def test_figures_that_need_unknown_images_are_left_out(drawn):
     assert {"estimate_leaderboard", "estimate_classes", "scores_maxlogit", "confusion", "tsne"} <= pictures
     assert not {"oscr", "roc", "precision_recall", "classes_unknown", "leaderboard"} & pictures
     assert not any(name.startswith("gallery_accepted") for name in pictures)
-    assert "No unknown image" in (drawn / stages.CURVES / "none.txt").read_text()
+    assert "No unknown image" in (drawn / stages.CURVES / "roc" / "none.txt").read_text()
     assert (drawn / stages.LEADERBOARD / "estimate.md").is_file()
     with pytest.raises(InputError, match="No unknown image was tested"):
         columns(read_json(drawn / stages.STAGES["evaluate"].metrics))

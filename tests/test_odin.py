@@ -17,7 +17,8 @@ from osr.detectors.registry import odin_of
 from osr.errors import InputError
 from osr.inference.extraction import extract
 from osr.inference.predictor import Predictor
-from osr.params import check_params, read_yaml
+from osr.params import check_params
+from osr.settings.reading import read_yaml
 from pipeline import fit_openmax
 from pipeline.experiments.overrides import merge
 

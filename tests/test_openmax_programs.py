@@ -8,7 +8,7 @@ from numpy.testing import assert_allclose
 from test_openmax import DEFAULTS, outputs, random_outputs, slow_openmax
 
 from osr.detectors.openmax import OpenMax
-from osr.params import read_yaml
+from osr.settings.reading import read_yaml
 
 ROOT = Path(__file__).parents[1]
 

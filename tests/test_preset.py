@@ -11,7 +11,8 @@ import pytest
 from dvc.utils.hydra import apply_overrides
 
 from osr.errors import InputError
-from osr.params import check_params, flatten, load_params, read_yaml
+from osr.params import check_params, flatten, load_params
+from osr.settings.reading import read_yaml
 from pipeline import cli
 from pipeline.experiments import preset
 from pipeline.experiments.named import names_in

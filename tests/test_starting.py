@@ -100,10 +100,16 @@ def test_its_stages_rest_on_one_file_that_names_the_version(photos, tmp_path):
         results = [dep for dep in ours["stages"][name]["deps"] if dep not in code]
         images = [str(photos)] if name == "prepare-split" else []
         assert stage["deps"] == ["osr.version", *images, *results]
-        assert {key: stage[key] for key in stage if key != "deps"} == {
-            key: value for key, value in ours["stages"][name].items() if key != "deps"
+        drawn = ("deps", "outs", "plots")
+        assert {key: stage[key] for key in stage if key not in drawn} == {
+            key: value for key, value in ours["stages"][name].items() if key not in drawn
         }
-    assert not [plot for plot in theirs["plots"] if "artifacts/curves/oscr" in plot]
+        paths = [
+            sorted(path for out in [*held["outs"], *held.get("plots", [])] for path in out)
+            for held in (stage, ours["stages"][name])
+        ]
+        assert paths[0] == paths[1]
+    assert not [plot for plot in theirs["stages"]["plot"]["plots"] if "artifacts/curves/oscr" in plot]
     assert (tmp_path / "project" / "osr.version").read_text() == version_text()
     assert len((tmp_path / "project" / "README.md").read_text().splitlines()) <= 10
 

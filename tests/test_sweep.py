@@ -10,7 +10,8 @@ from dvc_project import states
 from toy_project import create, is_complete
 
 from osr.errors import InputError
-from osr.params import check_params, flatten, read_yaml
+from osr.params import check_params, flatten
+from osr.settings.reading import read_yaml
 from pipeline import cli
 from pipeline.experiments.named import names_in
 from pipeline.experiments.overrides import merge

@@ -18,7 +18,8 @@ from osr.models.backbones import build_backbone
 from osr.models.open_set_model import OpenSetModel
 from osr.models.preprocess import format_for
 from osr.outputs import BACKGROUND
-from osr.params import Params, check_params, read_yaml
+from osr.params import Params, check_params
+from osr.settings.reading import read_yaml
 from osr.splits.classes import choose_classes
 from osr.training.freezing import freeze_backbone
 from osr.training.frozen import features_of, probe

@@ -15,7 +15,8 @@ from osr.metrics.class_tables import full_name, source_and_name, source_metrics,
 from osr.metrics.open_set import HEADLINE
 from osr.metrics.settings import EvaluateSettings
 from osr.outputs import Outputs
-from osr.params import Params, check_params, load_params, read_yaml
+from osr.params import Params, check_params, load_params
+from osr.settings.reading import read_yaml
 from osr.splits.split import PARTS, Split
 from pipeline.prepare_split import divide, prepare_split
 from pipeline.report.split_report import split_report

@@ -6,7 +6,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from osr.settings.base import Count, Section, Seed
+from osr.settings.base import Positive, Section, Seed
 
 CalibrationMethod = Literal["temperature", "vector", "isotonic", "none"]
 
@@ -15,11 +15,11 @@ class CalibrateSettings(Section):
     """How probabilities are calibrated, and the bins of the calibration error."""
 
     method: CalibrationMethod
-    folds: Annotated[int, Field(ge=2)]
+    folds: Annotated[int, Field(ge=2, le=1000)]
     seed: Seed
-    min_temperature: Annotated[float, Field(gt=0)]
-    max_temperature: Annotated[float, Field(gt=0)]
-    ece_bins: Count
+    min_temperature: Positive
+    max_temperature: Positive
+    ece_bins: Annotated[int, Field(ge=1, le=1_000_000)]
 
     @model_validator(mode="after")
     def _relations(self) -> Self:

@@ -7,7 +7,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, Field, model_validator
 
-from osr.settings.base import Count, Section, Seed
+from osr.settings.base import MANY, Count, Pixels, PixelsOrZero, Section, Seed
 
 DatasetName = Literal[
     "digits",
@@ -133,7 +133,7 @@ class DatasetSettings(Section):
     folder: str
     csv: CsvSettings
     group_pattern: GroupPattern
-    pack_size: Count | Literal["auto", "none"]
+    pack_size: Pixels | Literal["auto", "none"]
     on_bad_image: Literal["error", "skip"]
     max_pixels: Count
     unknown_sources: tuple[UnknownSourceSettings, ...]
@@ -160,23 +160,23 @@ class DatasetSettings(Section):
 class AugmentationSettings(Section):
     """How training images are changed at random; zeros and false switch a part off."""
 
-    shift_pixels: Annotated[int, Field(ge=0)]
+    shift_pixels: PixelsOrZero
     rotation_degrees: Annotated[float, Field(ge=0, le=180)]
     scale: Annotated[float, Field(ge=0, lt=1)]
     shear: Annotated[float, Field(ge=0, lt=1)]
     flip: bool
-    min_crop_area: Annotated[float, Field(gt=0, le=1)]
-    randaugment_num_ops: Annotated[int, Field(ge=0)]
+    min_crop_area: Annotated[float, Field(ge=1e-6, le=1)]
+    randaugment_num_ops: Annotated[int, Field(ge=0, le=100)]
     randaugment_magnitude: Annotated[int, Field(ge=0, le=30)]
-    cutout_pixels: Annotated[int, Field(ge=0)]
-    mixup_alpha: Annotated[float, Field(ge=0)]
-    cutmix_alpha: Annotated[float, Field(ge=0)]
-    mix_probability: Annotated[float, Field(gt=0, le=1)]
+    cutout_pixels: PixelsOrZero
+    mixup_alpha: Annotated[float, Field(ge=0, le=1e3)]
+    cutmix_alpha: Annotated[float, Field(ge=0, le=1e3)]
+    mix_probability: Annotated[float, Field(ge=1e-9, le=1)]
 
 
 class BatchSettings(Section):
     """How training images come in batches: a part of the section `train`."""
 
     seed: Seed
-    batch_size: Annotated[int, Field(ge=2)]
+    batch_size: Annotated[int, Field(ge=2, le=MANY)]
     augmentation: AugmentationSettings

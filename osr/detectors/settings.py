@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, field_validator
 
-from osr.settings.base import Count, Section, Seed, Share, Space, ThresholdRule
+from osr.settings.base import MANY, Count, Positive, Section, Seed, Share, Space, ThresholdRule, Weight
 
 DetectorName = Literal[
     "msp",
@@ -38,7 +38,7 @@ DetectorName = Literal[
 class EnergySettings(Section):
     """Energy score (Liu et al. 2020)."""
 
-    temperature: Annotated[float, Field(gt=0)]
+    temperature: Positive
 
 
 class GenSettings(Section):
@@ -59,7 +59,7 @@ class OpenMaxSettings(Section):
 
     space: Space
     distance: Literal["euclidean", "cosine", "eucos"]
-    tail_size: Annotated[int, Field(ge=2)]
+    tail_size: Annotated[int, Field(ge=2, le=MANY)]
     alpha: Count
     weighting: Literal["code", "paper"]
     correct_only: bool
@@ -69,7 +69,7 @@ class OpenMaxSettings(Section):
 class GaussianSettings(Section):
     """Mahalanobis distances (Lee et al. 2018) and their relative form (Ren et al. 2021)."""
 
-    ridge: Annotated[float, Field(gt=0)] | Literal["auto"]
+    ridge: Annotated[float, Field(ge=1e-12, le=1e6)] | Literal["auto"]
 
 
 class KnnSettings(Section):
@@ -82,7 +82,7 @@ class NNGuideSettings(Section):
     """Nearest neighbour guidance (Park et al. 2023)."""
 
     num_neighbors: Count
-    bank_fraction: Annotated[float, Field(gt=0, le=1)]
+    bank_fraction: Annotated[float, Field(ge=1e-9, le=1)]
     seed: Seed
 
 
@@ -120,8 +120,8 @@ class DiceSettings(Section):
 class OdinSettings(Section):
     """ODIN (Liang et al. 2018), which needs the network again."""
 
-    temperature: Annotated[float, Field(gt=0)]
-    epsilon: Annotated[float, Field(ge=0)]
+    temperature: Positive
+    epsilon: Weight
 
 
 class EnsembleSettings(Section):

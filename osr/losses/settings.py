@@ -6,7 +6,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from osr.settings.base import Section
+from osr.settings.base import Positive, Section, Weight
 
 LossName = Literal[
     "ce",
@@ -28,9 +28,9 @@ LossName = Literal[
 SOFT_LABEL_LOSSES: tuple[LossName, ...] = ("ce", "logitnorm", "one_vs_rest")
 EXTRA_CLASS_LOSSES: tuple[LossName, ...] = ("kplus1", "proser", "penalty", "threshold", "combined")
 
-Weight = Annotated[float, Field(ge=0)]
-Positive = Annotated[float, Field(gt=0)]
-Rho = Annotated[float, Field(ge=1)]
+Shape = Annotated[float, Field(ge=1e-3, le=1e3)]  # of a Beta distribution: below, its draws underflow
+Energy = Annotated[float, Field(ge=-1e6, le=1e6)]
+Rho = Annotated[float, Field(ge=1, le=1e6)]
 Tau = Annotated[float, Field(ge=0, le=1)]
 
 
@@ -71,8 +71,8 @@ class EnergyRegSettings(Section):
     """Energy-bounded learning (Liu et al. 2020)."""
 
     weight: Weight
-    known_energy: float
-    background_energy: float
+    known_energy: Energy
+    background_energy: Energy
 
     @model_validator(mode="after")
     def _relations(self) -> Self:
@@ -89,7 +89,7 @@ class ProserSettings(Section):
 
     second_weight: Weight
     mixed_weight: Weight
-    alpha: Positive
+    alpha: Shape
 
 
 class PenaltySettings(Section):

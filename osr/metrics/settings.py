@@ -12,8 +12,8 @@ from osr.settings.base import Section, Seed, Share
 class EvaluateSettings(Section):
     """Bootstrap intervals, and the folds of the estimate where no unknown image is tested."""
 
-    estimate_folds: Annotated[int, Field(ge=0)]
-    bootstrap_replicates: Annotated[int, Field(ge=100)]
+    estimate_folds: Annotated[int, Field(ge=0, le=1000)]
+    bootstrap_replicates: Annotated[int, Field(ge=100, le=1_000_000)]
     confidence: Share
     seed: Seed
 

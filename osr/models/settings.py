@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
-from osr.settings.base import Count, Section
+from osr.settings.base import CountOrZero, Positive, Section
 
 
 class BackboneSettings(Section):
@@ -15,7 +15,7 @@ class BackboneSettings(Section):
     name: str
     weights: str
     small_image_stem: Literal["auto"] | bool
-    frozen_stages: Annotated[int, Field(ge=0)] | Literal["auto", "all"]
+    frozen_stages: CountOrZero | Literal["auto", "all"]
     classifier: str
     options: dict[str, Any]
 
@@ -23,10 +23,10 @@ class BackboneSettings(Section):
 class ImageSettings(Section):
     """How an image becomes what the network takes; `auto` and [] mean as its trained weights want it."""
 
-    mean: tuple[float, ...]
-    std: tuple[Annotated[float, Field(gt=0)], ...]
+    mean: tuple[Annotated[float, Field(ge=-1e3, le=1e3)], ...]
+    std: tuple[Annotated[float, Field(ge=1e-6, le=1e3)], ...]
     interpolation: Literal["auto", "nearest", "bilinear", "bicubic"]
-    crop_fraction: Annotated[float, Field(gt=0, le=1)] | Literal["auto", "none"]
+    crop_fraction: Annotated[float, Field(ge=1e-3, le=1)] | Literal["auto", "none"]
 
 
 class NeckSettings(Section):
@@ -37,7 +37,7 @@ class NeckSettings(Section):
     """
 
     name: Literal["identity", "linear", "tanh"]
-    width: Count
+    width: Annotated[int, Field(ge=1, le=1_000_000)]
 
 
 class HeadSettings(Section):
@@ -45,9 +45,9 @@ class HeadSettings(Section):
 
     name: Literal["linear", "weight_norm", "cosine", "reciprocal"]
     bias: bool
-    scale: Annotated[float, Field(gt=0)]
-    temperature: Annotated[float, Field(gt=0)]
-    extra_classes: Annotated[int, Field(ge=0)]
+    scale: Positive
+    temperature: Positive
+    extra_classes: Annotated[int, Field(ge=0, le=10_000)]
 
     @model_validator(mode="after")
     def _relations(self) -> Self:
@@ -62,7 +62,7 @@ class HeadSettings(Section):
 class ModelSettings(Section):
     """Backbone, neck and head."""
 
-    image_size: Annotated[int, Field(ge=4)] | Literal["auto"]
+    image_size: Annotated[int, Field(ge=4, le=8192)] | Literal["auto"]
     image: ImageSettings
     backbone: BackboneSettings
     neck: NeckSettings

@@ -7,7 +7,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from osr.detectors.settings import DetectorName
-from osr.settings.base import Section, Seed
+from osr.settings.base import MANY, Section, Seed
 
 
 class PlotSettings(Section):
@@ -15,8 +15,8 @@ class PlotSettings(Section):
 
     detector: DetectorName
     dpi: Annotated[int, Field(ge=30, le=600)]
-    tsne_images: Annotated[int, Field(ge=10)]
-    tsne_perplexity: Annotated[float, Field(gt=1)]
+    tsne_images: Annotated[int, Field(ge=10, le=MANY)]
+    tsne_perplexity: Annotated[float, Field(gt=1, le=1e6)]
     tsne_seed: Seed
     umap: bool | Literal["auto"]
     gallery_images: Annotated[int, Field(ge=1, le=200)]

@@ -9,9 +9,16 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 Space = Literal["features", "logits"]
 ThresholdRule = Literal["acceptance", "conformal", "background"]
 
+# Bounds: what no experiment needs and float32, an index or a machine's memory cannot hold.
+MANY = 10**9
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
-Share = Annotated[float, Field(gt=0, lt=1)]
-Count = Annotated[int, Field(ge=1)]
+Share = Annotated[float, Field(ge=1e-9, lt=1)]
+Count = Annotated[int, Field(ge=1, le=MANY)]
+CountOrZero = Annotated[int, Field(ge=0, le=MANY)]
+Pixels = Annotated[int, Field(ge=1, le=8192)]
+PixelsOrZero = Annotated[int, Field(ge=0, le=8192)]
+Positive = Annotated[float, Field(ge=1e-6, le=1e6)]
+Weight = Annotated[float, Field(ge=0, le=1e6)]
 
 
 class Section(BaseModel):

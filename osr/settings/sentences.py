@@ -28,6 +28,7 @@ _RULES = {
     "less_than": "below {lt:.12g}",
     "less_than_equal": "at most {le:.12g}",
 }
+_MAX_SHOWN, _MAX_LENGTH, _MAX_SENTENCES = 200, 800, 20
 
 
 def sentences(error: ValidationError, model: type[Section]) -> list[str]:
@@ -37,12 +38,19 @@ def sentences(error: ValidationError, model: type[Section]) -> list[str]:
         detail: dict[str, Any] = {**found}
         key, detail["section"] = _place(found["loc"], model)
         of_key.setdefault(key, []).append(detail)
-    told = [_sentence(key, errors) for key, errors in of_key.items() if errors[0]["type"] != "missing"]
+    present = [(key, errors) for key, errors in of_key.items() if errors[0]["type"] != "missing"]
+    told = [_cut(_sentence(key, errors)) for key, errors in present[:_MAX_SENTENCES]]
     for key, errors in of_key.items():
         # A misspelt key is unknown, and missing under its right name: one mistake, one sentence.
         if errors[0]["type"] == "missing" and not any(f"did you mean {key!r}" in text for text in told):
             told.append(f"the key {key!r} is missing; every setting must be given.")
-    return told
+    rest = len(present) - _MAX_SENTENCES
+    return told + ([f"and {rest} more values must be others, too."] if rest > 0 else [])
+
+
+def _cut(text: str) -> str:
+    """A sentence without the middle of a value that is too long to be read."""
+    return text if len(text) <= _MAX_LENGTH else f"{text[: _MAX_LENGTH // 2]} … {text[-_MAX_LENGTH // 3 :]}"
 
 
 def _sentence(key: str, errors: list[dict[str, Any]]) -> str:
@@ -61,7 +69,7 @@ def _sentence(key: str, errors: list[dict[str, Any]]) -> str:
         choice for detail in errors if detail["type"] == "literal_error" for choice in _choices(detail)
     ]
     guess = did_you_mean(str(first["input"]), choices) or "."
-    return f"{key} is {_shown(first['input'])}, but must be {rules}{guess}"
+    return f"{key} is {shown(first['input'])}, but must be {rules}{guess}"
 
 
 def _rule(detail: dict[str, Any]) -> str:
@@ -76,16 +84,18 @@ def _choices(detail: dict[str, Any]) -> list[str]:
     return re.findall(r"'([^']*)'", detail["ctx"]["expected"])
 
 
-def _shown(value: Any) -> str:
-    """A value as it stands in the file."""
+def shown(value: Any) -> str:
+    """A value as it stands in the file, cut where it is long."""
     match value:
         case None:
-            return "empty"
+            text = "empty"
         case bool():
-            return str(value).lower()
+            text = str(value).lower()
         case tuple():
-            return repr(list(value))
-    return repr(value)
+            text = repr(list(value))
+        case _:
+            text = repr(value)
+    return text if len(text) <= _MAX_SHOWN else f"{text[:_MAX_SHOWN]}…"
 
 
 def _place(location: tuple[int | str, ...], model: type[Section]) -> tuple[str, type[Section]]:
@@ -119,5 +129,5 @@ def _dotted(prefix: str, name: str) -> str:
 def did_you_mean(word: str, choices: Iterable[str], section: str = "") -> str:
     """The end of a sentence that names the nearest choice, whatever the case; empty when none is near."""
     of_lower = {choice.lower(): choice for choice in choices}
-    guesses = difflib.get_close_matches(word.lower(), of_lower, n=1)
+    guesses = difflib.get_close_matches(word[:_MAX_SHOWN].lower(), of_lower, n=1)
     return f"; did you mean {_dotted(section, of_lower[guesses[0]])!r}?" if guesses else ""

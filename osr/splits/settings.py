@@ -6,7 +6,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from osr.settings.base import Count, Section, Seed, Share
+from osr.settings.base import MANY, Count, CountOrZero, Section, Seed, Share
 
 ProtocolName = Literal[
     "A",
@@ -29,7 +29,8 @@ ProtocolName = Literal[
     "random",
     "explicit",
 ]
-ClassName = Annotated[str | int, Field(union_mode="left_to_right")]
+ClassId = Annotated[int, Field(ge=0, le=MANY)]
+ClassName = Annotated[str | ClassId, Field(union_mode="left_to_right")]
 
 
 class SplitSettings(Section):
@@ -37,9 +38,9 @@ class SplitSettings(Section):
 
     protocol: ProtocolName
     lists_of: str
-    trial: Annotated[int, Field(ge=0)]
-    num_known: Annotated[int, Field(ge=0)]
-    num_unknown: Annotated[int, Field(ge=0)] | Literal["all"]
+    trial: CountOrZero
+    num_known: CountOrZero
+    num_unknown: CountOrZero | Literal["all"]
     known: tuple[ClassName, ...]
     background: tuple[ClassName, ...]
     unknown: tuple[ClassName, ...]

@@ -8,14 +8,14 @@ from pydantic import Field, model_validator
 
 from osr.data.settings import BatchSettings
 from osr.losses.settings import SOFT_LABEL_LOSSES, LossName
-from osr.settings.base import Count, Section
+from osr.settings.base import Count, CountOrZero, Positive, Section, Share, Weight
 
 
 class ProbeSettings(Section):
     """How a probe's head is fitted; see `osr.training.probe`."""
 
-    penalties: tuple[Annotated[float, Field(gt=0)], ...]
-    tolerance: Annotated[float, Field(gt=0)]
+    penalties: tuple[Annotated[float, Field(ge=1e-12, le=1e6)], ...]
+    tolerance: Annotated[float, Field(ge=1e-12, le=1)]
     max_iterations: Count
 
     @model_validator(mode="after")
@@ -34,30 +34,30 @@ class TrainSettings(BatchSettings):
     loss: LossName
     label_smoothing: Annotated[float, Field(ge=0, lt=1)]
     optimizer: Literal["adamw", "adam", "sgd", "nadamw", "lion", "lamb"]
-    lr: Annotated[float, Field(gt=0)]
-    backbone_lr_factor: Annotated[float, Field(gt=0)]
-    layer_decay: Annotated[float, Field(gt=0, le=1)]
+    lr: Annotated[float, Field(ge=1e-12, le=1e3)]
+    backbone_lr_factor: Positive
+    layer_decay: Annotated[float, Field(ge=1e-6, le=1)]
     momentum: Annotated[float, Field(ge=0, lt=1)]
     nesterov: bool
-    weight_decay: Annotated[float, Field(ge=0)]
+    weight_decay: Weight
     schedule: Literal["cosine", "step", "one_cycle", "constant"]
-    warmup_epochs: Annotated[int, Field(ge=0)]
-    cosine_restarts: Annotated[int, Field(ge=0)]
+    warmup_epochs: CountOrZero
+    cosine_restarts: CountOrZero
     step_epochs: tuple[Count, ...]
-    step_factor: Annotated[float, Field(gt=0, lt=1)]
+    step_factor: Share
     accumulate_batches: Count
-    grad_clip_norm: Annotated[float, Field(ge=0)]
+    grad_clip_norm: Weight
     ema_decay: Annotated[float, Field(ge=0, lt=1)]
-    patience: Annotated[int, Field(ge=0)]
-    max_time_s: Annotated[float, Field(ge=0)]
+    patience: CountOrZero
+    max_time_s: Annotated[float, Field(ge=0, le=1e9)]
     accelerator: Literal["auto", "cpu", "gpu"]
-    cpu_threads: Count | Literal["auto"]
-    num_workers: Annotated[int, Field(ge=0)]
+    cpu_threads: Annotated[int, Field(ge=1, le=1024)] | Literal["auto"]
+    num_workers: Annotated[int, Field(ge=0, le=1024)]
     precision: Literal["32-true", "bf16-mixed", "16-mixed"]
     channels_last: bool
     compile: bool
-    devices: Count | Literal["auto"]
-    num_nodes: Count
+    devices: Annotated[int, Field(ge=1, le=1024)] | Literal["auto"]
+    num_nodes: Annotated[int, Field(ge=1, le=65536)]
     strategy: Literal["auto", "ddp"]
 
     @model_validator(mode="after")

@@ -19,6 +19,7 @@ from pipeline.tracking.stage_run import failure, is_off
 from pipeline.tracking.store import connect, store_may_fail
 from pipeline.tracking.sync import sync
 from pipeline.workspace.place import workspace_root
+from pipeline.workspace.repository import check_repository
 from pipeline.workspace.shipped import in_own_project, version_text
 from pipeline.workspace.stages import STAGES, VERSION_FILE
 
@@ -38,6 +39,7 @@ def run(options: argparse.Namespace) -> int:
         preset = assignments(load_presets(names)) if names else []
         overrides = [*preset, *split_overrides(options.overrides), *options.settings]
         check_overrides(overrides)
+        check_repository()
     except InputError as error:
         _mark_failed(failure(error))
         raise

@@ -13,7 +13,8 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
 from osr.errors import InputError
-from osr.params import check_params, read_yaml
+from osr.params import check_params
+from osr.settings.reading import read_yaml
 from pipeline.workspace.stages import PARAMS
 
 _KEY = r"[\w.\-]+"
@@ -54,7 +55,7 @@ def flat_overrides(texts: Sequence[str]) -> dict[str, Any]:
             raise InputError(f"The override {text!r} must look like key=value.")
         try:
             parsed[assignment["key"]] = YAML(typ="safe", pure=True).load(assignment["value"])
-        except (YAMLError, ValueError) as error:  # a date that no calendar has is a ValueError
+        except (YAMLError, ValueError, OverflowError, RecursionError) as error:  # of dates, numbers, brackets
             problem = getattr(error, "problem", None) or error
             raise InputError(f"The override {text!r} must have a value in YAML: {problem}.") from None
     return parsed

@@ -14,7 +14,8 @@ from ruamel.yaml import YAML
 from ruamel.yaml.comments import CommentedSeq
 
 from osr.errors import InputError
-from osr.params import check_params, flatten, read_yaml
+from osr.params import check_params, flatten
+from osr.settings.reading import read_yaml
 from pipeline.experiments.named import list_of, read_named
 from pipeline.experiments.overrides import merge
 from pipeline.workspace.stages import PARAMS

@@ -9,7 +9,8 @@ import sys
 from collections.abc import Container, Iterable, Mapping, Sequence
 from typing import Any
 
-from osr.params import check_params, flatten, read_yaml
+from osr.params import check_params, flatten
+from osr.settings.reading import read_yaml
 from pipeline.experiments.identity import decides
 from pipeline.experiments.named import list_of
 from pipeline.experiments.overrides import merge, nested

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from osr.errors import InputError
-from osr.params import check_params, flatten, read_yaml
+from osr.params import check_params, flatten
+from osr.settings.reading import read_yaml
 from pipeline.experiments.named import read_named
 from pipeline.experiments.overrides import flat_overrides, merge, nested
 from pipeline.experiments.preset import Settings, load_presets

@@ -31,6 +31,7 @@ from pipeline.report.class_figures import class_figures
 from pipeline.report.galleries import accepted_unknowns, rejected_knowns, tiles
 from pipeline.report.run_files import RunFiles
 from pipeline.workspace.stages import FIGURES, HISTORY, VECTOR
+from pipeline.workspace.swap import new
 
 logger = logging.getLogger("osr")
 
@@ -69,9 +70,9 @@ def _draw(group: Group, run: RunFiles, points: Points) -> None:
     settings = run.params.plot
     with styled():
         for name, figure in group(run, points):
-            save(figure, FIGURES / f"{name}.png", settings.dpi)
+            save(figure, new(FIGURES / f"{name}.png"), settings.dpi)
             if settings.vector != "none":
-                save(figure, VECTOR / f"{name}.{settings.vector}", settings.dpi)
+                save(figure, new(VECTOR / f"{name}.{settings.vector}"), settings.dpi)
 
 
 def _may_fork() -> bool:

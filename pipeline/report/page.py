@@ -26,6 +26,7 @@ from pipeline.report.run_files import RunFiles
 from pipeline.report.verdicts import retrain_command
 from pipeline.workspace.shipped import in_own_project
 from pipeline.workspace.stages import FIGURES
+from pipeline.workspace.swap import new
 
 TEMPLATE = Path(__file__).with_name("page.html.jinja")
 INTERVALS = {"auroc": "AUROC", "auoscr": "AUOSCR", "fpr_at_95tpr_known": "FPR at 95 % TPR"}
@@ -96,7 +97,7 @@ def _content(run: RunFiles) -> dict[str, Any]:
             "rejected": _gallery(rejected_knowns(run, count)),
         },
         "figures": _figures(run.params.plot.dpi),
-        "has_umap": (FIGURES / "umap.png").is_file(),
+        "has_umap": new(FIGURES / "umap.png").is_file(),
     }
 
 
@@ -232,7 +233,7 @@ def _figures(dpi: int) -> list[tuple[FigureText, str, bool]]:
     from PIL import Image
 
     found = []
-    for path in sorted(FIGURES.glob("*.png")):
+    for path in sorted(new(FIGURES).glob("*.png")):
         if path.stem.startswith("gallery_"):
             continue
         with Image.open(path) as image:

@@ -64,15 +64,13 @@ def write_stages(project: Path, watched: Sequence[Path], *, has_unknowns: bool) 
         images = [str(path) for path in watched] if name == "prepare-split" else []
         stage["deps"] = [VERSION_FILE.name, *images, *results]
     if not has_unknowns:
-        content["plots"] = [plot for plot in content["plots"] if not _needs_unknowns(plot)]
+        plot = content["stages"]["plot"]
+        plot["plots"] = [drawn for drawn in plot["plots"] if not set(drawn) & set(NEEDS_UNKNOWNS)]
+        plot["outs"] += [{path: {"persist": True}} for path in NEEDS_UNKNOWNS]
     with (project / DVC_FILE).open("w", encoding="utf-8") as file:
         file.write(HEAD)
         yaml.dump(content, file)
     (project / VERSION_FILE).write_text(version_text(), encoding="utf-8")
-
-
-def _needs_unknowns(plot: Any) -> bool:
-    return not isinstance(plot, str) and bool(set(plot) & set(NEEDS_UNKNOWNS))
 
 
 def write_table(path: Path, folder: Path) -> int:

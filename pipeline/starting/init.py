@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from osr.errors import InputError
-from osr.params import check_params, read_yaml
+from osr.params import check_params
+from osr.settings.reading import read_yaml
 from pipeline.experiments.named import read_named
 from pipeline.experiments.overrides import merge
 from pipeline.starting.files import (

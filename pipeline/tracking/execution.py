@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from pipeline.tracking.answering import check_answers
 from pipeline.tracking.graph import ancestors
 from pipeline.tracking.lockfile import lock_text
 from pipeline.tracking.mirror import Point, agrees, log_points, logged, mirror, set_tags
@@ -85,6 +86,7 @@ class Execution:
         if self.store is None or self.run_id is None:
             return
         with store_may_fail("the row does not say that the stage failed."):
+            check_answers(self.store.uri)
             run_id = self._send(self.store, self.run_id)
             set_tags(self.store.client, run_id, {STAGE + self.stage: reason})
             self.store.client.set_terminated(run_id, "FAILED" if failed else KILLED)
@@ -97,6 +99,7 @@ class Execution:
         """
         if not self.unsent:
             return run_id
+        check_answers(store.uri)
         if self.held is None:
             row = store.client.get_run(run_id)
             resumed = LIVE + self.stage in row.data.tags
@@ -111,6 +114,8 @@ class Execution:
     def _join(self) -> tuple[Store, str]:
         if self.store is None:
             self.store = connect(workspace_root())
+        else:
+            check_answers(self.store.uri)
         below = self._below()
         if self.run_id is None:
             row = find_for_stage(self.store, self.params, running=self.stage, present=below)

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pipeline.tracking.answering import SQLITE, check_answers
 from pipeline.tracking.provenance import user
 
 logger = logging.getLogger("osr.tracking")
@@ -25,7 +26,7 @@ STAGE = "osr.stage."
 KILLED = "KILLED"
 LATER = "the results are safe as files; the next stage or `osr tracking sync` sends them."
 _ENTRY_POINT = "mlflow.project.entryPoint"
-_SQLITE = "sqlite:///"
+_NO_PART_OF_A_URI = frozenset("?#%")
 _LOCK_TIMEOUT_S = 120
 _MAX_REASON_LENGTH = 300
 _CLOCK_TOLERANCE_S = 2.0
@@ -40,12 +41,14 @@ class Store:
         experiment: id of the experiment that new rows go to.
         root: the main workspace.
         workspace: random id of that workspace, so that rows of other workspaces are never joined.
+        uri: its address.
     """
 
     client: Any
     experiment: str
     root: Path
     workspace: str
+    uri: str
 
 
 def connect(root: Path) -> Store:
@@ -54,6 +57,8 @@ def connect(root: Path) -> Store:
     Raises:
         MlflowException, SQLAlchemyError, OSError: the store cannot be reached.
     """
+    uri = _tracking_uri(root)
+    check_answers(uri)
     with _importing_mlflow():
         from filelock import FileLock
         from mlflow.tracking import MlflowClient
@@ -61,7 +66,6 @@ def connect(root: Path) -> Store:
     for chatty in ("alembic", "mlflow.store.db.utils"):  # a new database is no news
         logging.getLogger(chatty).setLevel(logging.WARNING)
     logging.getLogger("urllib3.connectionpool").setLevel(logging.ERROR)  # its retries end in our own message
-    uri = _tracking_uri(root)
     private = root / ".osr"
     private.mkdir(exist_ok=True)
     folder = _folder(uri, root)
@@ -69,8 +73,8 @@ def connect(root: Path) -> Store:
     # puts the artifacts of its Default experiment below the working directory of whoever creates the tables.
     with FileLock(private / "mlflow.lock", timeout=_LOCK_TIMEOUT_S), contextlib.chdir(folder):
         with _importing_mlflow():  # the kind of the store is imported here
-            client = MlflowClient(tracking_uri=uri)
-        store = Store(client, _experiment(client, uri, folder), root, _workspace_id(private))
+            client = MlflowClient(tracking_uri=_from_folder(uri))
+        store = Store(client, _experiment(client, uri, folder), root, _workspace_id(private), uri)
         _reap(store)
     return store
 
@@ -176,13 +180,21 @@ def _mlflow_run_is_at_work() -> bool:
 
 def _tracking_uri(root: Path) -> str:
     """MLFLOW_TRACKING_URI or the workspace's sqlite file; relative sqlite paths start at the workspace."""
-    uri = os.environ.get("MLFLOW_TRACKING_URI", f"{_SQLITE}mlflow.db")
-    return f"{_SQLITE}{root / uri.removeprefix(_SQLITE)}" if uri.startswith(_SQLITE) else uri
+    uri = os.environ.get("MLFLOW_TRACKING_URI", f"{SQLITE}mlflow.db")
+    return f"{SQLITE}{root / uri.removeprefix(SQLITE)}" if uri.startswith(SQLITE) else uri
+
+
+def _from_folder(uri: str) -> str:
+    """The address as MLflow takes it when it is connected to from the store's own folder.
+
+    An address cannot hold all that a path can, and nothing unquotes it.
+    """
+    return f"{SQLITE}{Path(uri).name}" if uri.startswith(SQLITE) and _NO_PART_OF_A_URI & set(uri) else uri
 
 
 def _folder(uri: str, root: Path) -> Path:
     """Where artifacts go: beside the sqlite file, since a job's own clone goes away, else the workspace."""
-    return Path(uri.removeprefix(_SQLITE)).parent if uri.startswith(_SQLITE) else root
+    return Path(uri.removeprefix(SQLITE)).parent if uri.startswith(SQLITE) else root
 
 
 def _experiment(client: Any, uri: str, folder: Path) -> str:

@@ -49,6 +49,7 @@ class Stage:
 
     Args:
         name: as in dvc.yaml.
+        results: folders and files that it writes, besides its metrics; a folder is replaced as a whole.
         folder: of its results, which say what they were made from.
         artifacts: files and folders that are copied to the MLflow row.
         checkpoint: the weights file, uploaded once per content and linked afterwards.
@@ -57,6 +58,7 @@ class Stage:
     """
 
     name: str
+    results: tuple[Path, ...]
     folder: Path | None = None
     artifacts: tuple[Path, ...] = ()
     checkpoint: Path | None = None
@@ -68,27 +70,48 @@ class Stage:
         """The DVC metrics file that every stage writes."""
         return METRICS / f"{self.name}.json"
 
+    @property
+    def outs(self) -> tuple[Path, ...]:
+        """All that the stage writes; the metrics come last."""
+        return (*self.results, self.metrics)
 
+
+_CURVES = tuple(CURVES / kind for kind in ("oscr", "roc", "precision_recall"))
+_DRAWN = (LEADERBOARD, REPORT, VECTOR, FIGURES)
 STAGES = {
     stage.name: stage
     for stage in (
-        Stage("prepare-split", artifacts=(SPLIT / "split.json", CONTACT_SHEET)),
+        Stage("prepare-split", (SPLIT,), artifacts=(SPLIT / "split.json", CONTACT_SHEET)),
         Stage(
             "train",
+            (MODEL,),
             folder=MODEL,
             artifacts=(HISTORY,),
             checkpoint=WEIGHTS,
             history=HISTORY,
             made_from=("split",),
         ),
-        Stage("calibrate", folder=CALIBRATION, artifacts=(CALIBRATOR,), made_from=("split", "weights")),
-        Stage("fit-openmax", folder=DETECTORS, artifacts=(THRESHOLDS,), made_from=("split", "weights")),
+        Stage(
+            "calibrate",
+            (CALIBRATION,),
+            folder=CALIBRATION,
+            artifacts=(CALIBRATOR,),
+            made_from=("split", "weights"),
+        ),
+        Stage(
+            "fit-openmax",
+            (DETECTORS,),
+            folder=DETECTORS,
+            artifacts=(THRESHOLDS,),
+            made_from=("split", "weights"),
+        ),
         Stage(
             "evaluate",
+            (EVALUATION,),
             folder=EVALUATION,
             artifacts=(CONFUSION, PER_CLASS, PER_CLASS_TABLE),
             made_from=("split", "weights", "calibration", "thresholds"),
         ),
-        Stage("plot", artifacts=(CURVES, LEADERBOARD, FIGURES, VECTOR, REPORT)),
+        Stage("plot", (*_CURVES, *_DRAWN), artifacts=(CURVES, *_DRAWN)),
     )
 }

@@ -18,6 +18,7 @@ from osr.stored.files import (
 )
 from osr.stored.origin import Origin, check_origin, checked_digest
 from pipeline.workspace.stages import ARTIFACTS, CALIBRATOR, SPLIT, STAGES, THRESHOLDS, WEIGHTS, Stage
+from pipeline.workspace.swap import new
 
 STAMP = "stage.json"
 
@@ -37,9 +38,9 @@ def check_stamps(name: str) -> None:
 def write_stamp(name: str, metrics: Mapping[str, Any]) -> None:
     """Put the digests of what is on disk, and of the metrics, beside the files of the stage `name`."""
     stage = STAGES[name]
-    if stage.folder is not None and stage.folder.is_dir():
+    if stage.folder is not None:
         content = {"metrics": digest_of(without_nan(metrics))}
-        write_json(stage.folder / STAMP, "stage", content, present(*stage.made_from))
+        write_json(new(stage.folder / STAMP), "stage", content, present(*stage.made_from))
 
 
 def stage_metrics(name: str) -> dict[str, Any]:

@@ -1,0 +1,97 @@
+"""A store that is dead, hangs or is no database is found out in seconds, once; odd folders hold a store."""
+
+import socket
+import sqlite3
+import threading
+import time
+
+import pytest
+
+from pipeline.tracking import answering, store
+from pipeline.tracking.answering import check_answers
+
+
+@pytest.fixture
+def port():
+    """A port at which somebody listens and never answers."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen()
+        yield listener.getsockname()[1]
+
+
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+@pytest.mark.parametrize("scheme", ["http", "postgresql+psycopg2"])
+def test_a_dead_server(scheme):
+    before = time.monotonic()
+    with pytest.raises(ConnectionError, match=r"://127.0.0.1 does not answer: .*refused"):
+        check_answers(f"{scheme}://somebody:secret@127.0.0.1:{free_port()}/rows")
+    assert time.monotonic() - before < answering.ANSWER_S + 1
+
+
+def test_a_server_that_hangs(port, monkeypatch):
+    monkeypatch.setattr(answering, "ANSWER_S", 0.3)
+    with pytest.raises(ConnectionError, match=r"does not answer: (timed out|no answer within 0.3 s)"):
+        check_answers(f"http://127.0.0.1:{port}")
+
+
+@pytest.mark.parametrize("status", ["200 OK", "401 Unauthorized", "404 Not Found"])
+def test_any_answer_is_one(status):
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen()
+
+        def answer():
+            connection = listener.accept()[0]
+            with connection:
+                connection.recv(4096)
+                connection.sendall(f"HTTP/1.1 {status}\r\nContent-Length: 0\r\n\r\n".encode())
+
+        threading.Thread(target=answer, daemon=True).start()
+        check_answers(f"http://127.0.0.1:{listener.getsockname()[1]}/")
+
+
+def test_a_file_that_is_no_database(tmp_path):
+    path = tmp_path / "mlflow.db"
+    uri = f"{answering.SQLITE}{path}"
+    check_answers(uri)  # there is none yet
+    path.write_bytes(b"")
+    check_answers(uri)
+    path.write_text("not a database, but long enough")
+    with pytest.raises(ConnectionError, match=r"mlflow.db is no SQLite database: move it away"):
+        check_answers(uri)
+    path.unlink()
+    with sqlite3.connect(path) as database:
+        database.execute("create table t (x)")
+    check_answers(uri)
+    path.unlink()
+    path.mkdir()
+    with pytest.raises(ConnectionError, match=r"mlflow.db is no file"):
+        check_answers(uri)
+
+
+def test_what_no_address_holds_is_left_to_the_folder():
+    assert store._from_folder("sqlite:////plain folder/mlflow.db") == "sqlite:////plain folder/mlflow.db"
+    for odd in ("?", "#", "%20"):
+        assert store._from_folder(f"sqlite:////a{odd}b/mlflow.db") == "sqlite:///mlflow.db"
+    assert store._from_folder("http://host/a?b") == "http://host/a?b"
+
+
+@pytest.mark.slow
+def test_a_folder_whose_name_no_address_holds(tmp_path, monkeypatch):
+    for name in ("MLFLOW_TRACKING_URI", "MLFLOW_EXPERIMENT_NAME", "MLFLOW_EXPERIMENT_ID"):
+        monkeypatch.delenv(name, raising=False)
+    root = tmp_path / "a b?c%20d#e"
+    root.mkdir()
+    monkeypatch.chdir(tmp_path)
+    held = store.connect(root)
+    run = held.client.create_run(held.experiment).info.run_id
+    held.client.log_text(run, "text", "a.txt")
+    assert sorted(path.name for path in root.iterdir()) == [".osr", "mlartifacts", "mlflow.db"]
+    assert [path.name for path in tmp_path.iterdir()] == [root.name]
+    assert [file.path for file in held.client.list_artifacts(run)] == ["a.txt"]

@@ -1,0 +1,128 @@
+"""Whatever ends a stage, at whatever moment, leaves its earlier results or the new ones whole."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from killed_stages import FULL, MIDDLE, ROOT, SIGNALS
+from pages import write_section
+
+from pipeline.workspace import swap
+from pipeline.workspace.stages import FIGURES, STAGES
+from pipeline.workspace.swap import ASIDE, afterwards, finish_swaps, new, written_aside
+
+INTRO = """\
+`pytest -m slow -n 0 tests/test_killed_stages.py` ends stages at random moments (seeded), each of the six ten
+times in each way, looks at every file, and runs the stage again: it then ends with the new results. The
+bodies of the stages compute nothing; all around them is that of the real ones. The disk is a tmpfs of 1 MB.
+
+| what ended it | earlier results whole | new results whole | of these, moved by the next stage |
+|---|---|---|---|
+"""
+
+
+def tried(folder: Path, count: int, how: str, *names: str) -> dict:
+    program = Path(__file__).with_name("killed_stages.py")
+    done = subprocess.run(
+        [sys.executable, str(program), str(folder), "0", str(count), how, *names],
+        env={**os.environ, "OSR_TRACKING": "off", "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "Traceback" not in done.stderr
+    return json.loads(done.stdout)
+
+
+def test_a_few(tmp_path):
+    seen = tried(tmp_path, 4, "SIGKILL", "train", "plot")
+    assert seen["earlier"] + seen.get("new", 0) == 8
+
+
+@pytest.mark.slow
+def test_ten_of_each_in_each_stage(tmp_path):
+    counts = {how: np.zeros(3, int) for how in (*SIGNALS, FULL)}
+    for name in STAGES:
+        for how in (*SIGNALS, FULL):
+            folder = tmp_path / f"{name} {how}"
+            folder.mkdir()
+            small = ["mount", "-t", "tmpfs", "-o", "size=1m", "small", str(folder)]
+            if how == FULL and subprocess.run(small, check=False).returncode:
+                pytest.skip("a small disk can be mounted by root only")
+            try:
+                seen = tried(folder, 10, how, name)
+            finally:
+                if how == FULL:
+                    subprocess.run(["umount", str(folder)], check=True)
+            earlier, late = seen.get("earlier", 0), seen.get("new", 0)
+            assert earlier + late == 10
+            counts[how] += (earlier, late, seen.get(MIDDLE, 0))
+    rows = [f"| {how} | {' | '.join(map(str, counts[how]))} |" for how in counts]
+    assert all(earlier for earlier, _, _ in counts.values()), "the moments must lie within the stages"
+    told = INTRO + "\n".join(rows)
+    write_section("reliability.md", "A stage that is ended at a random moment", told)
+
+
+def write(name, text):
+    for out in STAGES[name].outs:
+        file = new(out) if out.suffix else new(out) / f"{text}.txt"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(text)
+
+
+def texts():
+    return {file.read_text() for file in Path().rglob("*") if file.is_file()}
+
+
+@pytest.mark.parametrize("renames", range(1 + 2 * len(STAGES["plot"].outs)))
+def test_a_swap_that_ends_after_any_rename_is_finished(tmp_path, monkeypatch, renames):
+    monkeypatch.chdir(tmp_path)
+    with written_aside("plot"):
+        write("plot", "earlier")
+    left = iter(range(renames))
+
+    def rename(self, target):
+        if next(left, None) is None:
+            raise KeyboardInterrupt
+        os.rename(self, target)  # noqa: PTH104
+        return target
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "rename", rename)
+        patched.setattr(swap.shutil, "move", lambda source, target: rename(Path(source), target))
+        try:
+            with written_aside("plot"):
+                write("plot", "new")
+        except KeyboardInterrupt:
+            pass
+    swap.discard("plot")
+    finish_swaps()
+    assert texts() == ({"new"} if renames else {"earlier"})
+    assert not [*ASIDE.rglob("*.txt")]
+
+
+def test_what_a_stage_does_not_write_it_must_not_leave(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with written_aside("plot"):
+        write("plot", "earlier")
+    told = []
+    with pytest.raises(FileNotFoundError, match=FIGURES.name), written_aside("plot"):  # noqa: PT012
+        write("plot", "new")
+        afterwards(lambda: told.append("whole"))
+        for file in new(FIGURES).iterdir():
+            file.unlink()
+        new(FIGURES).rmdir()
+    swap.discard("plot")
+    assert texts() == {"earlier"}
+    assert not told
+    with written_aside("plot"):
+        write("plot", "new")
+        afterwards(lambda: told.append("whole"))
+        assert not told
+    assert told == ["whole"]
+    assert new(FIGURES) == FIGURES
