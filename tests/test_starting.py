@@ -2,6 +2,7 @@
 
 import csv
 import os
+import re
 import subprocess
 import tomllib
 from pathlib import Path, PurePosixPath
@@ -15,12 +16,14 @@ from ruamel.yaml import YAML
 
 from osr.errors import InputError
 from osr.params import load_params
+from osr.splits.split import Split
 from pipeline.cli import make_parser
 from pipeline.experiments import launch
 from pipeline.experiments.preset import load_presets
 from pipeline.prepare_split import prepare_split
 from pipeline.starting import init
 from pipeline.starting.look import groups_in_names
+from pipeline.starting.settings import BEFORE_LAST_NUMBER
 from pipeline.tracking.stage_run import Row
 from pipeline.workspace import shipped as shipped_module
 from pipeline.workspace import stages
@@ -71,7 +74,7 @@ def test_it_says_what_it_found_and_the_first_stage_runs(photos, tmp_path, capsys
         "damaged and left out: 1: ",
         "005_9.png",
         "copies, pixel for pixel: 1",
-        "NAMES LOOK LIKE GROUPS",
+        "names look like groups: 18, such as '000' with 4 images",
         "left out, with fewer than 3 images: rare",
         "rejection is estimated",
         f"cd {tmp_path / 'project'} && osr run",
@@ -85,6 +88,17 @@ def test_it_says_what_it_found_and_the_first_stage_runs(photos, tmp_path, capsys
     assert metrics["classes"] == {"known": 3, "unknown": 0}
     assert metrics["images"]["test_unknown"] == 0
     assert metrics["odd_images"]["skipped"] == 1
+    split = Split.load(stages.SPLIT)
+    for name in CLASSES:
+        rows = np.flatnonzero(split.targets == split.class_names.index(name))
+        assert len(np.unique(split.groups[rows])) == 6
+
+
+@pytest.mark.usefixtures("alone")
+def test_names_that_look_like_groups_can_be_passed_over(photos, tmp_path, capsys):
+    start(photos, tmp_path / "project", "--no-groups")
+    assert "NAMES LOOK LIKE GROUPS: 4 images begin with '000'" in capsys.readouterr().out
+    assert load_params(tmp_path / "project" / "params.yaml").dataset.group_pattern == "none"
 
 
 @pytest.mark.usefixtures("alone")
@@ -196,8 +210,11 @@ def test_what_cannot_work_is_one_sentence_and_leaves_nothing(
 )
 def test_tracks_are_seen_in_names(tracks, frames, form):
     names = [[form.format(track, frame) for track in range(tracks) for frame in range(frames)]] * 2
-    _, images, number = groups_in_names(names)
-    assert (images, number) == (frames, 2 * tracks)
+    found = groups_in_names(names)
+    assert (found.images, found.number, found.fewest) == (frames, 2 * tracks, tracks)
+    paths = [f"top/class/{name}" for name in names[0]]
+    kept = [re.search(BEFORE_LAST_NUMBER, path)[1] for path in paths]
+    assert [kept.index(text) // frames for text in kept] == [row // frames for row in range(len(paths))]
 
 
 @settings(max_examples=25)

@@ -25,10 +25,12 @@ from pipeline.starting.files import (
 )
 from pipeline.starting.look import look_at
 from pipeline.starting.settings import (
+    BEFORE_LAST_NUMBER,
     TINY,
     dataset_of,
     fitted,
     is_flat,
+    keeps_groups,
     root_of,
     split_of,
     unknown_source,
@@ -59,7 +61,10 @@ def run(options: argparse.Namespace) -> int:
         raise InputError(
             f"{photos} has no two classes with at least 3 images; there is nothing to tell apart."
         )
-    sys.stdout.write(found_text(photos, found, small))
+    grouped = keeps_groups(found, asked=options.groups)
+    if grouped:
+        changes["dataset"]["group_pattern"] = BEFORE_LAST_NUMBER
+    sys.stdout.write(found_text(photos, found, small, grouped=grouped))
     presets = options.preset or ([PRESET] if found.short_side > TINY else [])
     for name in presets:
         folder = shipped(f"presets/{PRESET}.yaml").parent

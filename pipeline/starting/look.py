@@ -22,6 +22,23 @@ FEWEST_IN_GROUP = 3  # images of a group on average, for names to look like grou
 
 
 @dataclass(frozen=True)
+class NameGroups:
+    """Groups that the names of images look like.
+
+    Args:
+        example: what the images of one have in common.
+        images: how many that one has.
+        number: of groups.
+        fewest: groups of the class that has the fewest.
+    """
+
+    example: str
+    images: int
+    number: int
+    fewest: int
+
+
+@dataclass(frozen=True)
 class Found:
     """What was found.
 
@@ -32,7 +49,7 @@ class Found:
         odd: damaged and converted files among those that were decoded.
         decoded: how many were decoded, of all.
         copies: images that are pixel for pixel another one, among these.
-        groups: a prefix that images share, how many have it, and how many groups there would be.
+        groups: what names look like; None where they look like nothing.
         has_groups: whether the data set itself says which images belong together.
         has_parts: whether it says which train, validate and test.
     """
@@ -43,7 +60,7 @@ class Found:
     odd: Sequence[OddImage]
     decoded: int
     copies: int
-    groups: tuple[str, int, int] | None
+    groups: NameGroups | None
     has_groups: bool
     has_parts: bool
 
@@ -81,8 +98,8 @@ def look_at(settings: DatasetSettings) -> Found:
     return replace(found, groups=groups_in_names(names))
 
 
-def groups_in_names(names: Sequence[Sequence[str]]) -> tuple[str, int, int] | None:
-    """Whether names look like groups: an example, its images and the number of groups; None if they do not.
+def groups_in_names(names: Sequence[Sequence[str]]) -> NameGroups | None:
+    """The groups that names look like; None if they look like none.
 
     A group shares its sub-folders and the name in front of its last number: `00007_00012.png` is of 00007.
 
@@ -94,7 +111,8 @@ def groups_in_names(names: Sequence[Sequence[str]]) -> tuple[str, int, int] | No
     if 2 * sum(sum(count.values()) for count in grouped) < sum(map(len, names)):
         return None
     example, images = grouped[0].most_common(1)[0]
-    return example, images, sum(map(len, grouped))
+    fewest = min(len(count) for count in per_class if sum(count.values()) >= FEWEST_IN_GROUP)
+    return NameGroups(example, images, sum(map(len, grouped)), fewest)
 
 
 def _prefix(name: str) -> str:

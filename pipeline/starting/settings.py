@@ -13,6 +13,9 @@ Changes = dict[str, Any]
 FEWEST_IMAGES = 3  # of a class: one to train on, one to validate, one to test
 TINY = 16  # pixels: below, photos are none, and the shipped settings, made for such images, stay
 CLASS_FOLDERS, UNKNOWN_SOURCE = "folder", "own"
+FEWEST_GROUPS = 4  # of a class, so that each part gets one and training more
+# Of a path all but its last number: 00007_00012.jpg and 00007_00013.jpg belong together.
+BEFORE_LAST_NUMBER = r"(?s)^(.*?)[\s_.-]*\d*\.[^./]+$"
 
 
 def root_of(photos: Path, unknown: Path | None) -> Path:
@@ -48,6 +51,13 @@ def unknown_source(path: Path, root: Path, table: Path) -> Changes:
 def is_flat(path: Path) -> bool:
     """Whether images stand in the folder itself, not in class folders."""
     return path.is_dir() and not any(entry.is_dir() and entry.name[0] != "." for entry in path.iterdir())
+
+
+def keeps_groups(found: Found, *, asked: bool) -> bool:
+    """Whether photos whose names look like groups stay together: where they do, and each class has enough."""
+    return (
+        asked and found.groups is not None and not found.has_groups and found.groups.fewest >= FEWEST_GROUPS
+    )
 
 
 def split_of(found: Found) -> tuple[Changes, list[str]]:

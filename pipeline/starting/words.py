@@ -13,8 +13,8 @@ SHOWN = 8
 FEW = 20  # images of a class
 
 
-def found_text(photos: Path, found: Found, small: Sequence[str]) -> str:
-    """Classes, sizes, colours, groups, copies and damaged files."""
+def found_text(photos: Path, found: Found, small: Sequence[str], *, grouped: bool) -> str:
+    """Classes, sizes, colours, groups (and whether they are kept together), copies and damaged files."""
     counts = found.counts
     sides = found.sizes
     low, high = sides.min(axis=0), sides.max(axis=0)
@@ -36,12 +36,19 @@ def found_text(photos: Path, found: Found, small: Sequence[str]) -> str:
         lines.append(f"converted when they are read (palette, CMYK, 16-bit, transparent): {converted}")
     if found.copies:
         lines.append(f"copies, pixel for pixel: {found.copies}; the report names those in two parts")
-    if found.groups is not None and not found.has_groups:
-        example, images, number = found.groups
+    if found.groups is not None and grouped:
+        groups = found.groups
         lines.append(
-            f"NAMES LOOK LIKE GROUPS: {images} images begin with {example!r}, and so on, {number:,} groups. "
+            f"names look like groups: {groups.number:,}, such as {groups.example!r} with {groups.images} "
+            "images; each stays in one part (dataset.group_pattern; --no-groups divides them)"
+        )
+    elif found.groups is not None and not found.has_groups:
+        groups = found.groups
+        lines.append(
+            f"NAMES LOOK LIKE GROUPS: {groups.images} images begin with {groups.example!r}, and so on, "
+            f"{groups.number:,} groups. "
             "If images of a group show one object, they must not be divided between training and test, or "
-            "every number is too good: give a CSV with a column `group` instead of the folder."
+            "every number is too good: set dataset.group_pattern."
         )
     if small:
         lines.append(f"left out, with fewer than {FEWEST_IMAGES} images: {_listed(small)}")
@@ -71,8 +78,7 @@ def laid_down_text(project: Path, params: Params, presets: Sequence[str], made: 
 def readme_text(photos: Path, params: Params) -> str:
     """Ten lines."""
     better = (
-        "frozen features are not enough: let all weights learn, `osr run -S train.regime=tune "
-        "-S train.lr=1e-3 -S train.backbone_lr_factor=0.1 -S train.epochs=15`"
+        "frozen features are not enough: let all weights learn, `osr run --preset photos_tune`"
         if params.train.regime == "probe"
         else "train longer or start from trained weights (`model.backbone`)"
     )
