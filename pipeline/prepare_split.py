@@ -8,6 +8,7 @@ from osr.data.contact_sheet import contact_sheet
 from osr.data.datasets import load_images
 from osr.data.hashes import hashes_of
 from osr.data.images import ImageSet
+from osr.data.near_copies import near_copies
 from osr.data.reading import BadImageError
 from osr.data.unknown_sources import add_sources, load_sources
 from osr.errors import InputError
@@ -18,6 +19,7 @@ from osr.splits.openness import openness
 from osr.splits.split import PARTS, Split
 from pipeline.entry import Metrics, run_stage
 from pipeline.images import odd_images, open_images, save_images, write_odd
+from pipeline.near_copies import write_near_copies
 from pipeline.tracking.stage_run import Row
 from pipeline.workspace.place import workspace_root
 from pipeline.workspace.stages import BAD_IMAGES, CONTACT_SHEET, SPLIT
@@ -28,11 +30,16 @@ def prepare_split(params: Params, _row: Row) -> Metrics:
     """Write the images, the manifest and the split; return counts."""
     data, sources = load(params)
     split = divide(data, params, sources)
+    # What the detectors need is no param of this stage: it stops a run in vain, as stage train does.
+    params.check_training_images(split.training_counts())
     folder = new(SPLIT)
     folder.mkdir(parents=True, exist_ok=True)
     save_images([data, *sources.values()], root=params.dataset.root, max_pixels=params.dataset.max_pixels)
     split.save(folder)
-    contact_sheet(open_images(folder), split).save(new(CONTACT_SHEET))
+    images = open_images(folder)
+    contact_sheet(images, split).save(new(CONTACT_SHEET))
+    pairs = near_copies(images, split.part_codes, split.hashes)
+    write_near_copies(pairs, images, split)
     counts = {part: len(split.rows(part)) for part in PARTS}
     unknown_test = int((split.labels[split.test] < 0).sum())
     return {
@@ -43,6 +50,7 @@ def prepare_split(params: Params, _row: Row) -> Metrics:
         "duplicates": len(split.duplicates),
         "contradictions": len(split.contradictions),
         "label_conflicts": len(split.label_conflicts),
+        "near_copies": len(pairs),
         **odd_images([data, *sources.values()]),
     }
 

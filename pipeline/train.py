@@ -85,8 +85,7 @@ def fit(params: Params, on_epoch: EpochCallback) -> tuple[OpenSetModel, Progress
     labels = split.labels[split.train]
     check_background(params.train.loss, int((labels == BACKGROUND).sum()))
     # What the detectors need is no param of this stage: it stops a training in vain and changes none.
-    counts = np.bincount(labels[labels >= 0], minlength=len(split.known)).tolist()
-    params.check_training_images(dict(zip(split.known_names, counts, strict=True)))
+    params.check_training_images(split.training_counts())
     checkpoint = checkpoint_path(params, split.digest)
     if checkpoint.is_file():
         logger.info("train: going on with an interrupted training")

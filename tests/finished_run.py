@@ -8,6 +8,7 @@ from ruamel.yaml import YAML
 from osr.calibration.calibrators import CalibrationFit, Temperature
 from osr.calibration.files import save_calibration
 from osr.detectors.registry import build_detectors
+from osr.metrics.groups import groups_of
 from osr.metrics.threshold_files import save_thresholds
 from osr.metrics.thresholds import fit_threshold
 from osr.outputs import Outputs
@@ -53,7 +54,7 @@ def outputs_of(split, rows):
     )
 
 
-def split_of(*, duplicates=False, unknowns=True):
+def split_of(*, duplicates=False, unknowns=True, group_size=None):
     """Train, validation and test rows of five classes or three; a test image may stand in training, too."""
     targets = np.arange(5).repeat(3 * PER_CLASS)
     place = np.tile(np.arange(3).repeat(PER_CLASS), 5)
@@ -71,15 +72,16 @@ def split_of(*, duplicates=False, unknowns=True):
         val=np.flatnonzero(known & (place == 1)),
         test=np.flatnonzero((place == 2) & (known | unknowns)),
         hashes=hashes,
+        groups=None if group_size is None else np.arange(len(targets)) // group_size,
     )
 
 
-def make(root, monkeypatch, *, params, duplicates=False, unknowns=True):
+def make(root, monkeypatch, *, params, duplicates=False, unknowns=True, group_size=None):
     """Write the results of every stage before plot into `root`, which becomes the working directory."""
     monkeypatch.chdir(root)
     for folder in (stages.SPLIT, stages.MODEL, stages.CALIBRATION, stages.DETECTORS):
         folder.mkdir(parents=True)
-    split = split_of(duplicates=duplicates, unknowns=unknowns)
+    split = split_of(duplicates=duplicates, unknowns=unknowns, group_size=group_size)
     split.save(stages.SPLIT)
     images = np.random.default_rng(0).integers(0, 256, (len(split.targets), 8, 8, 1), dtype=np.uint8)
     np.save(stages.IMAGES, images)
@@ -96,10 +98,14 @@ def make(root, monkeypatch, *, params, duplicates=False, unknowns=True):
     save_calibration(stages.CALIBRATOR, fit, made_from)
     validation = outputs_of(split, split.val)
     scores = {name: Negative(name).score(validation) for name in params.detectors.enabled}
-    fits = {name: fit_threshold(values, target_acceptance=0.95) for name, values in scores.items()}
+    groups = groups_of(split, validation)
+    fits = {
+        name: fit_threshold(values, target_acceptance=0.95, groups=groups) for name, values in scores.items()
+    }
     digest = save_thresholds(stages.THRESHOLDS, fits, dict.fromkeys(fits, "0" * 16), made_from)
     scored = made_from.model_copy(update={"thresholds": digest})
-    write_arrays(stages.VAL_SCORES, "validation scores", {}, scored, scores)
+    grouped = {} if groups is None else {"group": groups}
+    write_arrays(stages.VAL_SCORES, "validation scores", {}, scored, {**scores, **grouped})
     monkeypatch.setattr(
         evaluate,
         "extract_part",

@@ -21,6 +21,7 @@ from osr.params import check_params, flatten, load_params
 from osr.stored.arrays import write_arrays
 from osr.stored.origin import Origin
 from pipeline import cli
+from pipeline.comparing.compare import _print_missing
 from pipeline.comparing.diagram import write_diagram
 from pipeline.comparing.grouping import ENTRY_POINT, Method, by_task, differing
 from pipeline.comparing.missing import command, gaps
@@ -505,6 +506,23 @@ def test_table_of_the_store(capsys):
     assert "Left out" not in printed
     assert cli.main(["compare", "--missing"]) == 0
     assert capsys.readouterr().out == "dvc exp run --queue -S split.trial=4\n"
+
+
+def test_missing_beside_data_of_ones_own(capsys, monkeypatch, tmp_path):
+    """The shipped sweeps are of published data; with settings that they do not go with each says so."""
+    monkeypatch.chdir(tmp_path)
+    for folder in ("sweeps", "presets"):
+        shutil.copytree(ROOT / folder, tmp_path / folder)
+    yaml = YAML()
+    own = yaml.load((ROOT / "params.yaml").read_text())
+    own["dataset"]["name"] = "folder"
+    own["split"] |= {"protocol": "explicit", "known": ["a", "b"]}
+    yaml.dump(own, tmp_path / "params.yaml")
+    _print_missing([result(dataset__name="folder", split__protocol="explicit", split__known="['a', 'b']")])
+    printed = capsys.readouterr().out.splitlines()
+    assert printed[0] == "# no trial is missing"
+    assert all(line.startswith("# ") for line in printed), "a shell passes over all of it"
+    assert [line for line in printed if line.startswith("# sweep digits_a does not go with these settings: ")]
 
 
 @pytest.mark.usefixtures("workspace")

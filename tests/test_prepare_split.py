@@ -13,7 +13,7 @@ from osr.params import Params, load_params
 from osr.splits.split import Split
 from pipeline.prepare_split import divide, prepare_split
 from pipeline.report import split_report as report_module
-from pipeline.workspace.stages import CONTACT_SHEET, IMAGES, SPLIT
+from pipeline.workspace.stages import CONTACT_SHEET, IMAGES, NEAR_COPIES, NEAR_COPIES_SHEET, SPLIT
 
 ROOT = Path(__file__).parents[1]
 
@@ -22,6 +22,7 @@ def params(**split: object) -> Params:
     shipped = load_params(ROOT / "params.yaml")
     changed = shipped.model_dump()
     changed["split"] |= {"protocol": "first_k", "num_known": 2} | split
+    changed["detectors"]["enabled"] = ["maxlogit"]  # openmax needs more training images
     return Params.model_validate(changed)
 
 
@@ -62,6 +63,36 @@ def test_an_image_tested_as_known_and_as_unknown_is_reported_dropped_or_refused(
         divide(data, params(duplicates="error"))
 
 
+def test_near_copies_are_counted_listed_and_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    images = (
+        np.random.default_rng(0).integers(0, 256, (60, 8, 9, 1), dtype=np.uint8).repeat(6, 1).repeat(6, 2)
+    )
+    images[13] = images[3]
+    images[13, 5, 5] = 255 - images[13, 5, 5]
+    data = ImageSet(images, copied().targets, copied().class_names, copied().parts)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("pipeline.prepare_split.load", lambda _params: (data, {}))
+    metrics = prepare_split(params(), None)
+    assert (metrics["duplicates"], metrics["near_copies"]) == (0, 1)
+    [part] = [part for part in ("train", "val") if 3 in Split.load(SPLIT).rows(part)]
+    assert NEAR_COPIES.read_text().splitlines()[1:] == [f"3,{part},cat,13,test,cat"]
+    with Image.open(NEAR_COPIES_SHEET) as sheet:
+        assert sheet.height == 2 * CELL
+    assert "near-copies in different parts: 1," in report_module.split_report()
+
+
+def test_a_tail_larger_than_a_class_stops_the_stage_before_it_writes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("pipeline.prepare_split.load", lambda _params: (copied(), {}))
+    asked = params()
+    detectors = asked.detectors.model_copy(update={"enabled": ("openmax",)})
+    with pytest.raises(InputError, match=r"detectors.openmax.tail_size is 20, but must be at most 8"):
+        prepare_split(asked.model_copy(update={"detectors": detectors}), None)
+    assert not list(tmp_path.iterdir())
+
+
 def test_the_stage_and_its_report(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     data = copied()
     (tmp_path / "data").mkdir()
@@ -95,6 +126,7 @@ def test_the_stage_and_its_report(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         "identical images in several parts: 1",
         f"  row 3 ({'train' if 3 in split.train else 'val'}, cat), row 13 (test, cat)",
         "identical images tested as known and as unknown: 0",
+        "identical images of several classes: 0",
         "images to look at: artifacts/split/contact_sheet.png",
     ]
 

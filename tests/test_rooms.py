@@ -28,6 +28,7 @@ FLOORS = (
     "pipeline/tracking",
     "pipeline/entry.py",
     "pipeline/images.py",
+    "pipeline/near_copies.py",
     "pipeline/inference.py",
     "pipeline/estimate.py",
     "pipeline/report",

@@ -34,7 +34,7 @@ def begun(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Params:
     content["dataset"]["name"] = "arrays"
     content["split"] |= {"protocol": "explicit", "known": ["cat", "dog"], "unknown": ["frog"]}
     params = Params.model_validate(content)
-    prepare_split(params, None)
+    prepare_split(with_detectors(params, 14), None)
     return params
 
 

@@ -38,6 +38,7 @@ def params(*sources: dict, **split: object) -> Params:
     changed = load_params(ROOT / "params.yaml").model_dump()
     changed["split"] |= {"protocol": "first_k", "num_known": 2} | split
     changed["dataset"] |= {"name": "arrays", "unknown_sources": sources}
+    changed["detectors"]["enabled"] = ["maxlogit"]  # openmax needs more training images
     return Params.model_validate(changed)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -52,16 +53,38 @@ def contact_sheet(images: NDArray[np.uint8] | ImageFiles, split: Split, *, per_p
     return sheet
 
 
+def pair_sheet(
+    images: NDArray[np.uint8] | ImageFiles, pairs: Sequence[tuple[int, int]], texts: Sequence[str]
+) -> Image.Image:
+    """One line per pair: both images, and two lines of text.
+
+    Args:
+        images: (N, H, W, C) uint8, or files.
+        pairs: rows of images, at least one pair.
+        texts: as many.
+    """
+    from PIL import Image, ImageDraw, ImageFont
+
+    cell = 2 * CELL
+    sheet = Image.new("RGB", (2 * cell + 2 * NAMES_WIDTH, len(pairs) * cell), "white")
+    draw, font = ImageDraw.Draw(sheet), ImageFont.load_default(size=13)
+    for line, (pair, text) in enumerate(zip(pairs, texts, strict=True)):
+        for column, row in enumerate(pair):
+            sheet.paste(_thumbnail(images[row], cell), (column * cell, line * cell))
+        draw.text((2 * cell + GAP, line * cell + CELL // 2), text, fill="black", font=font, spacing=4)
+    return sheet
+
+
 def _spread(count: int, most: int) -> NDArray[np.int64]:
     """At most `most` of the places 0..count - 1, evenly spread."""
     return np.linspace(0, count - 1, min(most, count)).round().astype(np.int64)
 
 
-def _thumbnail(image: NDArray[np.uint8]) -> Image.Image:
+def _thumbnail(image: NDArray[np.uint8], cell: int = CELL) -> Image.Image:
     """One image as large as its cell allows; small ones keep their pixels as squares."""
     from PIL import Image
 
     picture = Image.fromarray(image[..., 0] if image.shape[-1] == 1 else image).convert("RGB")
-    factor = (CELL - 2) / max(picture.size)
+    factor = (cell - 2) / max(picture.size)
     size = (max(1, int(picture.width * factor)), max(1, int(picture.height * factor)))
     return picture.resize(size, Image.Resampling.NEAREST if factor >= 2 else Image.Resampling.BICUBIC)

@@ -165,6 +165,12 @@ class Split:
             content.update(np.ascontiguousarray(self.hashes[self.test], dtype="<u8").tobytes())
         return content.hexdigest()[:16]
 
+    def training_counts(self) -> dict[str, int]:
+        """Training images of each known class, by its name."""
+        labels = self.labels[self.train]
+        counts = np.bincount(labels[labels >= 0], minlength=len(self.known)).tolist()
+        return dict(zip(self.known_names, counts, strict=True))
+
     def counts(self) -> dict[str, dict[str, int]]:
         """Images per class name and part, known classes first."""
         sizes = {

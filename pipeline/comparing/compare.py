@@ -160,7 +160,11 @@ def _print_missing(results: Sequence[Result]) -> None:
     current = {key: str(value) for key, value in flatten(load_params(PARAMS)).items()}
     lines = [command(gap, current) for gap in gaps(results)] or ["# no trial is missing"]
     for name in names_in(SWEEPS):
-        sweep = load_sweep(name)
+        try:
+            sweep = load_sweep(name)
+        except InputError as error:  # published sweeps need not go with settings of other data
+            lines.append(f"# sweep {name} does not go with these settings: {str(error).splitlines()[0]}")
+            continue
         if lacking := len(missing(sweep, results)):
             whole = f"{lacking} of {len(sweep.experiments())} experiments not run"
             lines.append(f"# sweep {name}, {whole}: osr sweep {name} --missing --queue")

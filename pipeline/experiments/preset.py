@@ -22,8 +22,9 @@ from pipeline.workspace.stages import PARAMS
 
 FOLDER = Path("presets")
 
-# Printed when something is wrong: `dvc exp run $(…)` must then stop, not run without the preset.
-REFUSED = "--refused-preset"
+# Printed when something is wrong: `dvc exp run $(…)` must then stop, not run without the preset. A setting
+# that DVC cannot read makes it say one line; an option that it does not know would bring its page of usage.
+REFUSED = "-S the-preset-was-refused-as-said-above"
 
 Settings = dict[str, Any]
 
@@ -42,8 +43,13 @@ def load_presets(names: Sequence[str]) -> Settings:
     for name in names:
         merged = merge(merged, read_preset(name))
     ours = read_yaml(PARAMS)
-    check_params(ours, source=str(PARAMS))
-    check_params(merge(ours, merged), source=f"{PARAMS} with preset {' '.join(names)}")
+    if not isinstance(ours, dict):
+        check_params(ours, source=str(PARAMS))
+    try:
+        check_params(merge(ours, merged), source=f"{PARAMS} with preset {' '.join(names)}")
+    except InputError:
+        check_params(ours, source=str(PARAMS))  # where the fault stands there already, it is not the preset's
+        raise
     return merged
 
 

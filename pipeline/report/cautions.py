@@ -8,9 +8,10 @@ from statistics import NormalDist
 
 from osr.metrics.thresholds import Threshold
 from osr.splits.split import Split
+from pipeline.near_copies import num_near_copies
 from pipeline.report.run_files import RunFiles
 from pipeline.report.verdicts import verdicts
-from pipeline.workspace.stages import SPLIT
+from pipeline.workspace.stages import NEAR_COPIES_SHEET, SPLIT
 
 FEW_TEST_IMAGES = 30  # of a class: one image moves its shares by more than 3 points
 FEW_VALIDATION_IMAGES = 100  # behind a threshold
@@ -66,6 +67,11 @@ def _copies(split: Split) -> list[str]:
         found.append(
             f"Identical images tested both as known and as unknown: {len(split.contradictions):,}, which no "
             f"detector can tell apart. {told}"
+        )
+    if count := num_near_copies():
+        found.append(
+            f"Pairs of images in different parts that are nearly the same: {count:,}, so copies of test "
+            f"images may have been trained on. {NEAR_COPIES_SHEET} shows them."
         )
     if split.label_conflicts:
         found.append(

@@ -10,7 +10,8 @@ import numpy as np
 
 from osr.splits.openness import openness
 from osr.splits.split import PARTS, Split
-from pipeline.workspace.stages import CONTACT_SHEET, ODD_IMAGES, SPLIT
+from pipeline.near_copies import num_near_copies
+from pipeline.workspace.stages import CONTACT_SHEET, NEAR_COPIES, NEAR_COPIES_SHEET, ODD_IMAGES, SPLIT
 
 SHOWN = 20  # copies of each kind
 
@@ -39,6 +40,10 @@ def split_report() -> str:
     lines += _copies("identical images in several parts", split.duplicates, split)
     lines += _copies("identical images tested as known and as unknown", split.contradictions, split)
     lines += _copies("identical images of several classes", split.label_conflicts, split)
+    if count := num_near_copies():
+        lines.append(
+            f"pairs of near-copies in different parts: {count}, in {NEAR_COPIES}, {NEAR_COPIES_SHEET}"
+        )
     lines += [f"may be one class: {', '.join(map(repr, names))}" for names in split.similar_names]
     if ODD_IMAGES.is_file():
         lines.append(f"files that were converted, skipped or passed over: {ODD_IMAGES}")

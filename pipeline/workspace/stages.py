@@ -12,6 +12,7 @@ IMAGE_FILES = SPLIT / "files.jsonl"
 ODD_IMAGES = SPLIT / "odd_images.csv"
 BAD_IMAGES = ARTIFACTS / "bad_images.csv"  # of a stage that they stopped, whose own folder does not stay
 CONTACT_SHEET = SPLIT / "contact_sheet.png"
+NEAR_COPIES, NEAR_COPIES_SHEET = SPLIT / "near_copies.csv", SPLIT / "near_copies.png"
 MODEL = ARTIFACTS / "model"
 WEIGHTS = MODEL / "model.safetensors"
 HISTORY = MODEL / "history.csv"
