@@ -56,8 +56,6 @@ def extract_part(part: str, params: Params, *, odin: bool = True) -> Outputs:
         batch_size=params.extraction.batch_size,
         device=pick_device(params.train.accelerator),
         title=f"forward pass, {part}",
-        channels_last=params.extraction.channels_last,
-        in_bfloat16=params.extraction.precision == "bf16-mixed",
         odin=Odin(**params.detectors.odin.model_dump()) if odin and params.extraction.odin else None,
     )
 

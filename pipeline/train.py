@@ -21,6 +21,7 @@ from osr.data.plans import hash_seed
 from osr.devices import check_launched, limited_threads, num_launched, pick_device, set_cpu_threads
 from osr.errors import InputError
 from osr.losses.registry import build_loss, check_background
+from osr.models.computing import Computing
 from osr.models.custom import source_of
 from osr.models.given import give_head, given_model
 from osr.models.open_set_model import OpenSetModel
@@ -139,10 +140,13 @@ def starting_model(
             images it was trained with were normalised.
     """
     settings, regime = params.model, params.train.regime
+    fast = params.extraction
+    computing = Computing(fast.channels_last, in_bfloat16=fast.precision == "bf16-mixed")
     if regime == "none":
         backbone = settings.backbone
         whole = given_model(Path(backbone.weights), class_names, made_from, backbone.name)
         if whole is not None:
+            whole.computing = computing
             return whole
         if needs_statistics(settings):
             raise InputError(
@@ -150,7 +154,7 @@ def starting_model(
                 f"that {backbone.name} was trained with, while train.regime is 'none'; [0.0] and [1.0] "
                 "leave pixels between 0 and 1."
             )
-    model = OpenSetModel(settings, image_format, class_names, made_from=made_from)
+    model = OpenSetModel(settings, image_format, class_names, made_from=made_from, computing=computing)
     if regime == "none":
         give_head(model)
     return model
@@ -165,8 +169,6 @@ def frozen_part(
         data,
         batch_size=params.train.batch_size,
         device=pick_device(params.train.accelerator),
-        channels_last=params.extraction.channels_last,
-        in_bfloat16=params.extraction.precision == "bf16-mixed",
         title=f"forward pass, {name}",
     )
     folder = new(FEATURES / name)

@@ -12,6 +12,8 @@ from torch import nn
 from osr.errors import InputError
 from osr.frame import Frame
 from osr.models.backbones import build_backbone
+from osr.models.computing import Computing
+from osr.models.forward import forward, ready
 from osr.models.open_set_model import OpenSetModel
 from osr.models.preprocess import ImageFormat, format_for, frame_for
 from osr.training.freezing import freeze_backbone
@@ -65,10 +67,10 @@ def test_a_training_starts_from_our_own_model(tmp_path: Path) -> None:
     assert torch.equal(again.backbone(torch.ones(1, 3, 32, 32)), after.backbone(torch.ones(1, 3, 32, 32)))
 
 
-def test_wrong_numbers_of_means_are_one_sentence() -> None:
-    images = pictures(2, 3).permute(0, 2, 3, 1).numpy()
-    with pytest.raises(InputError, match=r"model.image.mean is \[0.5\], but must be \[\] or hold 3 numbers"):
-        format_for(model_settings(image={"mean": (0.5,)}), images)
+@pytest.mark.parametrize("image", [{"mean": (0.5,)}, {"mean": (0.5,) * 2, "std": (0.5,) * 2}])
+def test_wrong_numbers_of_means_are_one_sentence(image: dict) -> None:
+    with pytest.raises(ValueError, match=r"model.image.mean is .* must both be \[\] or hold 1 or 3 numbers"):
+        model_settings(image=image)
 
 
 @pytest.mark.parametrize("interpolation", ["nearest", "bilinear", "bicubic"])
@@ -130,3 +132,28 @@ def test_stages_need_an_order_and_an_end() -> None:
     freeze_backbone(own, "all")
     assert not any(parameter.requires_grad for parameter in own.backbone.parameters())
     assert isinstance(own.backbone, nn.Module)
+
+
+@pytest.mark.parametrize("computing", [Computing(channels_last=True), Computing(True, in_bfloat16=True)])
+def test_who_loads_a_model_computes_as_its_stages_did(tmp_path: Path, computing: Computing) -> None:
+    torch.manual_seed(0)
+    seen = ImageFormat(32, 3, (0.5,) * 3, (0.5,) * 3)
+    plain = OpenSetModel(model_settings(backbone=TINY), seen, NAMES).eval()
+    model = OpenSetModel(model_settings(backbone=TINY), seen, NAMES, computing=computing)
+    model.load_state_dict(plain.state_dict())
+    model.save(tmp_path / "model.safetensors")
+    loaded = ready(OpenSetModel.load(tmp_path / "model.safetensors"), "cpu")
+    assert loaded.computing == computing
+    assert loaded.backbone.conv_stem.weight.is_contiguous(memory_format=torch.channels_last)
+    images = pictures(4, 3, 32)
+    with torch.no_grad():
+        wanted = forward(ready(model, "cpu"), images)
+        found = forward(loaded, images)
+        usual = plain(images)
+    assert all(torch.equal(one, other) for one, other in zip(found, wanted, strict=True))
+    assert all(part.dtype == torch.float32 for part in found)
+    bound = 0.05 if computing.in_bfloat16 else 1e-4
+    distance = float((found[1] - usual[1]).norm() / usual[1].norm())
+    assert distance < bound
+    assert not computing.in_bfloat16 or distance > 1e-4, "bfloat16 was used"
+    torch.testing.assert_close(found[0], loaded.head(found[1]).detach())  # never in bfloat16

@@ -114,7 +114,7 @@ def test_a_preset_trains_and_its_network_is_extracted(
     smoothing, head = params.train.label_smoothing, model.head
     parts = [ArrayImages(images, chosen, torch.from_numpy(labels[chosen])) for chosen in (rows, val)]
     if params.train.is_frozen:
-        options = {"batch_size": 24, "channels_last": True, "in_bfloat16": False, "title": "test"}
+        options = {"batch_size": 24, "title": "test"}
         found = [features_of(model, part, device=torch.device("cpu"), **options) for part in parts]
         progress = probe(model, (found[0], labels[rows]), (found[1], labels[val]), params.train.probe)
     else:
@@ -164,7 +164,7 @@ def test_each_family_of_photos_is_probed(
     assert (image_format.interpolation, image_format.crop_fraction) == ("bicubic", published.crop_pct)
     model = OpenSetModel(params.model, image_format, ("a", "b"))
     data = ArrayImages(images, np.arange(8), torch.from_numpy(labels))
-    options = {"batch_size": 8, "channels_last": True, "in_bfloat16": False, "title": "test"}
+    options = {"batch_size": 8, "title": "test"}
     features = features_of(model, data, device=torch.device("cpu"), **options)
     progress = probe(model, (features, labels), (features, labels), params.train.probe)
     assert progress.history[progress.best_epoch - 1]["val/accuracy"] == 1

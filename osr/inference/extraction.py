@@ -26,8 +26,6 @@ def extract(
     device: torch.device,
     title: str,
     odin: Odin | None = None,
-    channels_last: bool = False,
-    in_bfloat16: bool = False,
 ) -> Outputs:
     """Logits and features of some images, without augmentation, in eval mode.
 
@@ -39,10 +37,8 @@ def extract(
         device: where the network runs.
         title: of the progress bar, which only a terminal sees.
         odin: scores that need two forward passes and one backward pass more; None leaves them out.
-        channels_last: memory layout of the convolutions.
-        in_bfloat16: what backbone and neck compute in, but not for `odin`; see `osr.models.forward`.
     """
-    model = ready(model, device, channels_last=channels_last)
+    model = ready(model, device)
     with torch.no_grad():
         weight, _ = model.head.affine()
     num_classes, (num_logits, width) = model.head.num_classes, weight.shape
@@ -61,7 +57,7 @@ def extract(
         )
         for number, (images, _) in enumerate(batches):
             chunk = slice(number * batch_size, (number + 1) * batch_size)
-            batch_logits, batch_features = forward(model, images.to(device), in_bfloat16=in_bfloat16)
+            batch_logits, batch_features = forward(model, images.to(device))
             both = batch_logits.cpu().numpy()
             logits[chunk], extra_logits[chunk] = both[:, :num_classes], both[:, num_classes:]
             features[chunk] = batch_features.cpu().numpy()

@@ -14,6 +14,7 @@ from osr.detectors.base import Detector
 from osr.detectors.registry import load_detector
 from osr.metrics.threshold_files import StoredThresholds, load_thresholds
 from osr.metrics.thresholds import Threshold
+from osr.models.forward import ready
 from osr.models.open_set_model import OpenSetModel
 from osr.stored.files import damaged
 from osr.stored.origin import check_origin
@@ -64,4 +65,4 @@ def load_parts(
         found.name: (found, limits.check_detector(path, found.name, found.digest))
         for path, found in fitted.items()
     }
-    return Parts(model.to(device), stored.fit.calibration, with_thresholds, limits)
+    return Parts(ready(model, device), stored.fit.calibration, with_thresholds, limits)

@@ -19,6 +19,7 @@ from osr.detectors.base import Detector
 from osr.detectors.registry import odin_of
 from osr.errors import InputError
 from osr.inference.parts import load_parts
+from osr.models.forward import forward
 from osr.models.open_set_model import OpenSetModel
 from osr.outputs import UNKNOWN, Outputs
 
@@ -164,7 +165,7 @@ class Predictor:
         with torch.inference_mode():
             for rows in self._batches(images):
                 batch = as_batch(np.stack([images[row] for row in rows]))
-                found = self.model(batch.to(device))
+                found = forward(self.model, batch.to(device))
                 logits[rows], features[rows] = (part.float().cpu().numpy() for part in found)
                 if odin:
                     odin_scores[rows, 0] = odin.scores_of(self.model, batch.to(device)).cpu().numpy()

@@ -6,6 +6,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
+from osr.models.computing import Computing
 from osr.models.preprocess import ImageFormat
 from osr.models.settings import ModelSettings
 from osr.settings.base import Section
@@ -37,11 +38,19 @@ class FormatDescription(Section):
         return self
 
 
+class ComputingDescription(Section):
+    """A `Computing` in a file."""
+
+    channels_last: bool
+    in_bfloat16: bool
+
+
 class Description(Section):
     """All but the weights."""
 
     settings: ModelSettings
     image_format: FormatDescription
+    computing: ComputingDescription
     class_names: tuple[str, ...]
 
     @field_validator("class_names")
@@ -68,6 +77,11 @@ class Description(Section):
     def format(self) -> ImageFormat:
         """What the network takes."""
         return ImageFormat(**self.image_format.model_dump())
+
+    @property
+    def computed(self) -> Computing:
+        """How it computes."""
+        return Computing(**self.computing.model_dump())
 
     @property
     def bare_settings(self) -> ModelSettings:

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from osr.errors import InputError
 from osr.models.backbones import build_backbone, feature_width
+from osr.models.computing import Computing
 from osr.models.custom import is_custom
 from osr.models.description import Description
 from osr.models.heads import HEADS
@@ -29,6 +30,7 @@ class OpenSetModel(nn.Module):
         image_format: what the backbone sees.
         class_names: names of the K known classes, in label order.
         made_from: digest of the split it is trained on, if there is one.
+        computing: how it computes when it learns nothing.
     """
 
     def __init__(
@@ -38,10 +40,11 @@ class OpenSetModel(nn.Module):
         class_names: tuple[str, ...],
         *,
         made_from: Origin = Origin(),  # noqa: B008 (frozen)
+        computing: Computing = Computing(),  # noqa: B008 (frozen)
     ) -> None:
         super().__init__()
         self.settings, self.image_format, self.class_names = settings, image_format, class_names
-        self.made_from = made_from
+        self.made_from, self.computing = made_from, computing
         self.digest: str | None = None  # of the file that holds these weights
         shape = {"channels": image_format.channels, "image_size": image_format.size}
         self.preprocess = Preprocess(image_format)
@@ -107,6 +110,7 @@ class OpenSetModel(nn.Module):
         description = {
             "settings": settings,
             "image_format": asdict(self.image_format),
+            "computing": asdict(self.computing),
             "class_names": self.class_names,
         }
         self.digest = write_tensors(path, "weights", description, self.made_from, self.state_dict())
@@ -136,6 +140,7 @@ class OpenSetModel(nn.Module):
                 description.format,
                 description.class_names,
                 made_from=stored.made_from,
+                computing=description.computed,
             )
         except (ValueError, RuntimeError, TypeError, ArithmeticError, MemoryError) as error:
             raise damaged(path, f"no network can be built of it: {error}") from error

@@ -93,8 +93,7 @@ def frame_for(settings: ModelSettings, shape: tuple[int, int] | None) -> Frame:
 
 def needs_statistics(settings: ModelSettings) -> bool:
     """Whether mean and standard deviation come from the training images."""
-    given = settings.image.mean and settings.image.std
-    return not given and trained_input(settings.backbone) is None
+    return not settings.image.mean and trained_input(settings.backbone) is None
 
 
 def format_for(settings: ModelSettings, images: NDArray[np.uint8]) -> ImageFormat:
@@ -108,23 +107,16 @@ def format_for(settings: ModelSettings, images: NDArray[np.uint8]) -> ImageForma
         images: (N, H, W, C) uint8, the training images, or one of them where their statistics do not count.
 
     Raises:
-        InputError: see `frame_for`; or means and deviations of another number than the channels.
+        InputError: see `frame_for`.
     """
     frame, trained = frame_for(settings, (images.shape[1], images.shape[2])), trained_input(settings.backbone)
-    mean, std = settings.image.mean, settings.image.std
-    if needs_statistics(settings):
-        measured = _statistics(images)
+    if settings.image.mean:
+        mean, std = settings.image.mean, settings.image.std
+    elif trained is not None:
+        mean, std = trained.mean, trained.std
     else:
-        measured = ((), ()) if trained is None else (trained.mean, trained.std)
-    channels = len(mean or (() if trained is None else trained.mean)) or images.shape[3]
-    mean, std = mean or measured[0], std or measured[1]
-    for key, values in (("mean", mean), ("std", std)):
-        if len(values) != channels:
-            raise InputError(
-                f"model.image.{key} is {list(values)}, but must be [] or hold {channels} numbers, one per "
-                "channel of what the network takes."
-            )
-    return ImageFormat(frame.size, channels, mean, std, frame.interpolation, frame.crop_fraction)
+        mean, std = _statistics(images)
+    return ImageFormat(frame.size, len(mean), mean, std, frame.interpolation, frame.crop_fraction)
 
 
 def _statistics(images: NDArray[np.uint8]) -> tuple[tuple[float, ...], tuple[float, ...]]:

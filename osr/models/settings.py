@@ -28,6 +28,15 @@ class ImageSettings(Section):
     interpolation: Literal["auto", "nearest", "bilinear", "bicubic"]
     crop_fraction: Annotated[float, Field(ge=1e-3, le=1)] | Literal["auto", "none"]
 
+    @model_validator(mode="after")
+    def _channels(self) -> Self:
+        if len(self.mean) != len(self.std) or len(self.mean) not in (0, 1, 3):
+            raise ValueError(
+                f"model.image.mean is {list(self.mean)} and model.image.std is {list(self.std)}, but must "
+                "both be [] or hold 1 or 3 numbers, one per channel of what the network takes"
+            )
+        return self
+
 
 class NeckSettings(Section):
     """What stands between backbone and head.

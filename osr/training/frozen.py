@@ -22,8 +22,6 @@ def features_of(
     *,
     batch_size: int,
     device: torch.device,
-    channels_last: bool,
-    in_bfloat16: bool,
     title: str,
 ) -> FloatArray:
     """(N, D) float32, what the head is linear in, without augmentation.
@@ -33,18 +31,16 @@ def features_of(
         data: N images.
         batch_size: images per forward pass.
         device: where the network runs.
-        channels_last: memory layout of the convolutions.
-        in_bfloat16: what backbone and neck compute in; see `osr.models.forward`.
         title: of the progress bar, which only a terminal sees.
     """
-    model = ready(model, device, channels_last=channels_last)
+    model = ready(model, device)
     features = np.empty((len(data), model.head.affine()[0].shape[1]), dtype=np.float32)
     advice = f"train.batch_size is {batch_size}: try {max(2, batch_size // 2)}"
     total = -(-len(data) // batch_size)
     with torch.inference_mode(), memory_advice(advice):
         batches = tqdm(data.batches(batch_size), desc=title, unit="batch", disable=None, total=total)
         for number, (images, _) in enumerate(batches):
-            _logits, found = forward(model, images.to(device), in_bfloat16=in_bfloat16)
+            _logits, found = forward(model, images.to(device))
             features[number * batch_size : (number + 1) * batch_size] = found.cpu().numpy()
     return features
 
