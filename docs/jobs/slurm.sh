@@ -28,7 +28,7 @@ dvc config --quiet --local cache.dir "$cache"
 if [ -d "$home/data" ]; then ln -s "$home/data" data; fi
 # With a DVC remote, what other jobs have computed is taken from it, and what this one computes is sent there.
 has_remote=$(dvc remote list)
-if [ -n "$has_remote" ]; then dvc pull --run-cache --quiet || true; fi
+if [ -n "$has_remote" ]; then dvc pull --quiet || true; fi
 # A process group of its own: Slurm's warning before the time limit must reach the stage, whose row is then KILLED.
 setsid python -m pipeline.cli run --sync --preset "$preset" --overrides "$overrides" &
 child=$!
@@ -37,6 +37,6 @@ status=0
 wait "$child" || status=$?
 for _ in $(seq 100); do kill -0 -- "-$child" 2>/dev/null && sleep 1 || break; done
 [ "$status" -eq 0 ] || exit "$status"
-if [ -n "$has_remote" ]; then dvc push --run-cache --quiet; fi
+if [ -n "$has_remote" ]; then dvc push --quiet; fi
 # The experiment comes back to the clone, so that `dvc exp list` and `dvc exp apply` find it.
 if [ -n "$preset$overrides" ]; then dvc exp push --quiet --no-cache origin; fi
