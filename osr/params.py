@@ -79,9 +79,13 @@ class Params(Section):
 
     @property
     def learns_features(self) -> bool:
-        """Whether training changes the features: not with a frozen backbone and a neck without weights."""
-        still = self.train.is_frozen or self.model.backbone.frozen_stages == "all"
-        return not still or (self.model.neck.name == "linear" and not self.train.is_frozen)
+        """Whether the features have learned the known classes: here, or where a finished classifier was made.
+
+        Not with a frozen backbone and a neck without weights.
+        """
+        if self.train.is_frozen:
+            return self.train.regime == "none"
+        return self.model.backbone.frozen_stages != "all" or self.model.neck.name == "linear"
 
     def check_training_images(self, counts: Mapping[str, int]) -> None:
         """Refuse a detector that needs more training images of each known class than there are.

@@ -116,6 +116,11 @@ def test_a_frozen_network_has_no_bound(run):
     assert "is an estimate" in told
     assert "upper bound" not in told
     assert "upper bound" in " ".join(verdicts(run))
+    content["train"]["regime"], content["model"]["head"]["bias"] = "none", True
+    told = " ".join(verdicts(RunFiles(check_params(content, source="params.yaml"))))
+    assert "upper bound" in told  # somebody trained it on these classes
+    assert "osr run" not in told
+    assert "dataset.unknown_sources" in told
 
 
 def test_plain_words_where_it_should_not_be_used(run, monkeypatch):

@@ -23,7 +23,7 @@ from pipeline.report.code_state import CodeState, code_state
 from pipeline.report.figure_texts import FigureText, figure_text
 from pipeline.report.galleries import Pick, accepted_unknowns, rejected_knowns, tiles
 from pipeline.report.run_files import RunFiles
-from pipeline.report.verdicts import retrain_command
+from pipeline.report.verdicts import how_to_measure
 from pipeline.workspace.shipped import in_own_project
 from pipeline.workspace.stages import FIGURES
 from pipeline.workspace.swap import new
@@ -73,7 +73,7 @@ def _content(run: RunFiles) -> dict[str, Any]:
         "has_unknowns": run.has_unknowns,
         "bound": "at most " if run.params.learns_features else "",
         "why_no_estimate": run.why_no_estimate,
-        "retrain_command": retrain_command(run),
+        "how_to_measure": how_to_measure(run),
         "estimate": run.estimate,
         "estimated_headline": _estimated_headline(run),
         "estimated_classes": run.estimated_classes,
