@@ -277,7 +277,7 @@ def test_a_wheel_brings_what_init_lays_down(tmp_path, monkeypatch):
 
 def test_the_first_training_rests_on_the_weights_it_is_given(tmp_path):
     weights = str(tmp_path / "w.safetensors")
-    for given, rests in ((weights, True), ("pretrained", False), ("none", False)):
-        write_stages(tmp_path, [tmp_path / "photos"], weights=given, has_unknowns=True)
+    for named, rests in ((weights, True), ("pretrained", False), ("none", False)):
+        write_stages(tmp_path, [tmp_path / "photos"], weights=named, has_unknowns=True)
         found = YAML(typ="safe").load(tmp_path / "dvc.yaml")["stages"]
-        assert [name for name in found if given in found[name]["deps"]] == ["train"] * rests
+        assert [name for name in found if named in found[name]["deps"]] == ["train"] * rests
