@@ -143,8 +143,8 @@ def starting_model(
             images it was trained with were normalised.
     """
     settings, regime = params.model, params.train.regime
-    fast = params.extraction
-    computing = Computing(fast.channels_last, in_bfloat16=fast.precision == "bf16-mixed")
+    in_bfloat16 = params.extraction.precision == "bf16-mixed"
+    computing = Computing(params.extraction.channels_last, in_bfloat16)
     if regime == "none":
         backbone = settings.backbone
         whole = given_model(Path(backbone.weights), class_names, made_from, backbone.name)
