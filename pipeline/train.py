@@ -39,7 +39,7 @@ from pipeline.images import open_part, sample_images
 from pipeline.tracking.stage_run import Row
 from pipeline.tracking.system_metrics import system_metrics
 from pipeline.workspace.place import is_helper, workspace_root
-from pipeline.workspace.stages import FEATURES, HISTORY, MODEL, PARAMS, SPLIT, WEIGHTS
+from pipeline.workspace.stages import FEATURES, HISTORY, INITIAL_WEIGHTS, MODEL, PARAMS, SPLIT, WEIGHTS
 from pipeline.workspace.swap import afterwards, new
 
 CURVES = ("train/loss", "train/accuracy", "val/loss", "val/accuracy")
@@ -51,6 +51,9 @@ def train_stage(params: Params, row: Row) -> Metrics:
     new(MODEL).mkdir(parents=True, exist_ok=True)
     model.save(new(WEIGHTS))
     write_history(progress.history)
+    weights = params.model.backbone.weights
+    if digest := digest_of_file(weights):
+        INITIAL_WEIGHTS.write_text(json.dumps({"path": weights, "sha256": digest}) + "\n", encoding="utf-8")
     afterwards(partial(checkpoint.unlink, missing_ok=True))
     best = progress.history[progress.best_epoch - 1]
     return {
@@ -140,8 +143,8 @@ def starting_model(
             images it was trained with were normalised.
     """
     settings, regime = params.model, params.train.regime
-    fast = params.extraction
-    computing = Computing(fast.channels_last, in_bfloat16=fast.precision == "bf16-mixed")
+    in_bfloat16 = params.extraction.precision == "bf16-mixed"
+    computing = Computing(params.extraction.channels_last, in_bfloat16)
     if regime == "none":
         backbone = settings.backbone
         whole = given_model(Path(backbone.weights), class_names, made_from, backbone.name)
@@ -193,11 +196,16 @@ def checkpoint_path(params: Params, split_digest: str) -> Path:
     for source in sorted(Path(osr.__file__).parent.rglob("*.py")):
         content.update(source.read_bytes())
     content.update(source_of(params.model.backbone.name))
-    weights = Path(params.model.backbone.weights)
-    if weights.is_file():
-        with weights.open("rb") as file:
-            content.update(hashlib.file_digest(file, "sha256").digest())
+    content.update(digest_of_file(params.model.backbone.weights).encode())
     return workspace_root() / ".osr" / "checkpoints" / f"{content.hexdigest()[:16]}.pt"
+
+
+def digest_of_file(weights: str) -> str:
+    """The sha256 of a local weights file; empty where `model.backbone.weights` names none."""
+    if weights in ("none", "pretrained") or not Path(weights).is_file():
+        return ""
+    with Path(weights).open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def write_history(history: History) -> None:

@@ -1,5 +1,6 @@
 """Regime none: a network that somebody trained elsewhere gives the same logits here."""
 
+import hashlib
 from argparse import Namespace
 from pathlib import Path
 
@@ -22,6 +23,7 @@ from pipeline import train
 from pipeline.experiments.overrides import merge
 from pipeline.prepare_split import prepare_split
 from pipeline.starting.fit import settings_of
+from pipeline.tracking.mirror import initial_weights
 from pipeline.tracking.stage_run import Row
 from pipeline.workspace.stages import WEIGHTS
 
@@ -153,6 +155,8 @@ def test_osr_fit_says_what_the_pipeline_does_without_training(
         images = torch.from_numpy(noise[:4].transpose(0, 3, 1, 2).copy())
         torch.testing.assert_close(model(images)[0], given(model.preprocess(images)), rtol=1e-4, atol=1e-5)
     assert metrics["best"]["epoch"] == 1
+    digest = hashlib.sha256(Path("w.pth").read_bytes()).hexdigest()
+    assert initial_weights() == {"osr.initial_weights": f"{tmp_path.resolve() / 'w.pth'} sha256:{digest}"}
     with pytest.raises(InputError, match=r"--weights no\.pth: no such file"):
         settings_of(Namespace(model=TINY, data=Path("photos.npz"), weights="no.pth"))
     with pytest.raises(InputError, match="nowhere does not exist"):

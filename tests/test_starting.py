@@ -22,6 +22,7 @@ from pipeline.experiments import launch
 from pipeline.experiments.preset import load_presets
 from pipeline.prepare_split import prepare_split
 from pipeline.starting import init
+from pipeline.starting.files import write_stages
 from pipeline.starting.look import groups_in_names
 from pipeline.starting.settings import BEFORE_LAST_NUMBER
 from pipeline.tracking.stage_run import Row
@@ -272,3 +273,11 @@ def test_a_wheel_brings_what_init_lays_down(tmp_path, monkeypatch):
     assert [path.name for path in shipped_in("presets")] == own
     with pytest.raises(InputError, match="install it again"):
         shipped("nothing.yaml")
+
+
+def test_the_first_training_rests_on_the_weights_it_is_given(tmp_path):
+    weights = str(tmp_path / "w.safetensors")
+    for named, rests in ((weights, True), ("pretrained", False), ("none", False)):
+        write_stages(tmp_path, [tmp_path / "photos"], weights=named, has_unknowns=True)
+        found = YAML(typ="safe").load(tmp_path / "dvc.yaml")["stages"]
+        assert [name for name in found if named in found[name]["deps"]] == ["train"] * rests

@@ -47,12 +47,13 @@ def write_settings(project: Path, changes: dict[str, Any]) -> None:
     apply(changes, project / PARAMS)
 
 
-def write_stages(project: Path, watched: Sequence[Path], *, has_unknowns: bool) -> None:
+def write_stages(project: Path, watched: Sequence[Path], *, weights: str, has_unknowns: bool) -> None:
     """The shipped dvc.yaml, whose code deps become one file.
 
     Args:
         project: its folder.
         watched: files and folders of images, absolute, which the first stage rests on.
+        weights: `model.backbone.weights`; stage train rests on it where it names a file.
         has_unknowns: whether unknown images are tested; without them there are no curves to plot.
     """
     yaml = YAML()
@@ -62,7 +63,8 @@ def write_stages(project: Path, watched: Sequence[Path], *, has_unknowns: bool) 
     for name, stage in content["stages"].items():
         results = [dep for dep in stage["deps"] if dep.split("/")[0] not in ("osr", "pipeline")]
         images = [str(path) for path in watched] if name == "prepare-split" else []
-        stage["deps"] = [VERSION_FILE.name, *images, *results]
+        begun = [weights] if name == "train" and weights not in ("none", "pretrained") else []
+        stage["deps"] = [VERSION_FILE.name, *images, *begun, *results]
     if not has_unknowns:
         plot = content["stages"]["plot"]
         plot["plots"] = [drawn for drawn in plot["plots"] if not set(drawn) & set(NEEDS_UNKNOWNS)]

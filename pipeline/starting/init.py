@@ -81,7 +81,8 @@ def run(options: argparse.Namespace) -> int:
         if unknown is not None and is_flat(unknown):
             write_table(aside / TABLE, unknown)
         write_settings(aside, changes)
-        write_stages(aside, [photos, *([unknown] if unknown else [])], has_unknowns=unknown is not None)
+        watched, weights = [photos, *([unknown] if unknown else [])], params.model.backbone.weights
+        write_stages(aside, watched, weights=weights, has_unknowns=unknown is not None)
         write_others(aside, readme_text(photos, params))
         for file in sorted(aside.iterdir()):
             shutil.move(file, project / file.name)

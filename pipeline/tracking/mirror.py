@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from pipeline.tracking.store import STAGE
-from pipeline.workspace.stages import SPLIT, Stage
+from pipeline.workspace.stages import INITIAL_WEIGHTS, SPLIT, Stage
 
 logger = logging.getLogger("osr.tracking")
 
@@ -54,6 +54,7 @@ def mirror(client: Any, run_id: str, stage: Stage, *, state: str) -> None:
     tags = {METRICS_DIGEST + stage.name: metrics_digest(stage), STAGE + stage.name: state}
     if stage.checkpoint is not None and stage.checkpoint.exists():
         tags[CHECKPOINT] = _checkpoint(client, run_id, stage.checkpoint)
+        tags |= initial_weights()
     split = SPLIT / "split.json"
     if split in stage.artifacts and split.exists():
         digests = json.loads(split.read_text(encoding="utf-8"))
@@ -152,6 +153,14 @@ def _upload(client: Any, run_id: str, path: Path) -> None:
         client.log_artifact(run_id, str(path), None if folder == "." else folder)
     else:
         logger.warning("%s does not exist, so it is not in MLflow", path)
+
+
+def initial_weights() -> dict[str, str]:
+    """The tag that names the local file a training began with; none where it began without one."""
+    if not INITIAL_WEIGHTS.is_file():
+        return {}
+    held = json.loads(INITIAL_WEIGHTS.read_text(encoding="utf-8"))
+    return {"osr.initial_weights": f"{held['path']} sha256:{held['sha256']}"}
 
 
 def _checkpoint(client: Any, run_id: str, path: Path) -> str:

@@ -16,6 +16,7 @@ NEAR_COPIES, NEAR_COPIES_SHEET = SPLIT / "near_copies.csv", SPLIT / "near_copies
 MODEL = ARTIFACTS / "model"
 WEIGHTS = MODEL / "model.safetensors"
 HISTORY = MODEL / "history.csv"
+INITIAL_WEIGHTS = MODEL / "initial_weights.json"  # of a local file: its path and sha256
 FEATURES = MODEL / "features"  # of a frozen backbone: index.npy and features.npy per part
 CALIBRATION = ARTIFACTS / "calibration"
 CALIBRATOR = CALIBRATION / "calibration.json"
