@@ -21,6 +21,7 @@ QUICK = {
     "train.warmup_epochs": 1,
     "evaluate.bootstrap_replicates": 100,
     "plot.tsne_images": 200,
+    "plot.vector": False,  # half of the time of stage plot; tests/test_report.py draws them
 }
 
 
@@ -108,7 +109,6 @@ def test_first_run_leaves_results_figures_and_one_row(project):
     assert tables == set(project.artifacts(row, "artifacts/leaderboard"))
     assert "artifacts/model/model.safetensors" in project.artifacts(row, "artifacts/model")
     assert "artifacts/report.html" in project.artifacts(row, "artifacts")
-    assert "artifacts/vector/oscr.pdf" in project.artifacts(row, "artifacts/vector")
     metrics = project.metric("evaluate")
     assert metrics["auroc_low"]["maxlogit"] < metrics["auroc"]["maxlogit"] < metrics["auroc_high"]["maxlogit"]
     assert metrics["auroc"]["maxlogit"] > 0.6
@@ -194,7 +194,6 @@ def test_a_registered_model_judges_as_the_command_does_and_names_its_data(projec
 @pytest.mark.parametrize(
     ("key", "value", "ran"),
     [
-        ("evaluate.seed", 1, ["evaluate", "plot"]),
         ("detectors.openmax.tail_size", 15, ["fit-openmax", "evaluate", "plot"]),
         ("plot.dpi", 90, ["plot"]),
     ],
@@ -210,17 +209,13 @@ def test_a_setting_runs_what_it_changes_and_gives_one_complete_row(project, key,
     assert states(row)["train"] == "cached"
 
 
+# By the schema, by stage prepare-split and by stage train; tests/test_config.py and others have the rest.
 BAD = [
     (
         "train.label_smothing",
         0.1,
         "unknown key 'train.label_smothing'; did you mean 'train.label_smoothing'?",
     ),
-    ("train.lr", "fast", "train.lr is 'fast'"),
-    ("evaluate.confidence", 95, "evaluate.confidence is 95"),
-    ("detectors.enabled", ["msp", "enrgy"], "did you mean 'energy'?"),
-    ("model.backbone.name", "resnet81", "model.backbone.name 'resnet81'"),
-    ("dataset.name", "digitz", "dataset.name is 'digitz'"),
     ("detectors.openmax.tail_size", 5000, "tail_size"),
     ("model.backbone.weights", "no/such/file.safetensors", "no such file"),
 ]

@@ -158,10 +158,9 @@ def test_queue_with_two_workers_that_start_on_no_database(project: Project) -> N
     assert all(project.artifacts(row, "figures") == ["figures/one.txt"] for row in rows)
     assert project.client.get_experiment("0").artifact_location == f"{project.root}/mlruns/0"
 
-    for row in rows:
-        project.run("bash", "-euc", row.data.tags["osr.restore"])
-        made = json.loads((project.root / "metrics/plot.json").read_text())
-        assert made["number"]["plot"] == pytest.approx(row.data.metrics["number/plot"])
+    project.run("bash", "-euc", rows[0].data.tags["osr.restore"])
+    made = json.loads((project.root / "metrics/plot.json").read_text())
+    assert made["number"]["plot"] == pytest.approx(rows[0].data.metrics["number/plot"])
 
 
 def test_mlflow_run_fills_its_own_row(project: Project) -> None:

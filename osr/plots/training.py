@@ -20,7 +20,9 @@ SERIES = {"train": (BLUE, (0, (4, 1.5))), "val": (VERMILLION, "-")}
 FEW_EPOCHS = 12  # up to here every epoch gets a dot
 
 
-def training_curves(axes: tuple[Axes, Axes], history: Mapping[str, Array], *, best_epoch: int | None) -> None:
+def training_curves(
+    axes: tuple[Axes, Axes], history: Mapping[str, Array], *, best_epoch: int | None, step: str = "epoch"
+) -> None:
     """Loss on the first axes, accuracy on the second, the best epoch marked with its validation values.
 
     Args:
@@ -28,6 +30,7 @@ def training_curves(axes: tuple[Axes, Axes], history: Mapping[str, Array], *, be
         history: columns epoch, train/loss, train/accuracy, val/loss, val/accuracy, each (epochs,),
             NaN where nothing was measured; other columns are ignored.
         best_epoch: whose weights were kept, as in the column epoch; None marks nothing.
+        step: what a row of the history is called.
 
     Raises:
         InputError: a column is missing or of another length, there is no epoch, or best_epoch is not in it.
@@ -44,12 +47,12 @@ def training_curves(axes: tuple[Axes, Axes], history: Mapping[str, Array], *, be
             handles += plane.plot(columns["epoch"][measured], values[measured], label=label, **style)
         if best_epoch is not None:
             value = float(columns[f"val/{quantity}"][columns["epoch"] == best_epoch][0])
-            label = f"best epoch {best_epoch}: {value:.3f}"
+            label = f"best {step} {best_epoch}: {value:.3f}"
             handles.append(
                 plane.axvline(best_epoch, color=INK, linewidth=0.8, linestyle=":", label=label, zorder=1)
             )
             plane.plot(best_epoch, value, "o", color=SERIES["val"][0], markersize=4, zorder=4)
-        plane.set(xlabel="epoch", ylabel=quantity, xlim=columns["epoch"][[0, -1]] + np.array([-0.5, 0.5]))
+        plane.set(xlabel=step, ylabel=quantity, xlim=columns["epoch"][[0, -1]] + np.array([-0.5, 0.5]))
         plane.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
         legend_below(plane, handles)
     axes[0].set_ylim(0, 1.08 * axes[0].dataLim.ymax)

@@ -98,7 +98,8 @@ TEXTS = {
     ),
     "training": (
         "Training",
-        "Loss and accuracy of training and validation images per epoch, the kept epoch marked.",
+        "Loss and accuracy of training and validation images per epoch, of a probe per penalty with the "
+        "largest first; the kept one is marked.",
     ),
     "tsne": (
         "Features, t-SNE",

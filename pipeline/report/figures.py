@@ -176,14 +176,15 @@ def _reliability(run: RunFiles) -> Figure:
 
 
 def _training(run: RunFiles) -> Figure:
-    """Loss and accuracy per epoch, the kept epoch marked."""
+    """Loss and accuracy per epoch, the kept epoch marked; of a probe per penalty that was tried."""
     with HISTORY.open(newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     history = {column: np.array([float(row[column]) for row in rows]) for column in rows[0]}
     figure = canvas(PAGE_WIDTH, 2.8)
     left, right = figure.subplots(1, 2)
     best = int(run.trained["best"]["epoch"])
-    training_curves((left, right), history, best_epoch=best)
+    step = "penalty" if run.params.train.regime == "probe" else "epoch"
+    training_curves((left, right), history, best_epoch=best, step=step)
     return figure
 
 

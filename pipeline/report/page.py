@@ -124,12 +124,22 @@ def _facts(run: RunFiles, state: CodeState) -> dict[str, str]:
         f"of which {num_unknown:,} unknown",
         "Split": f"digest {split.digest}, test images {split.test_digest}",
         "Network": f"{params.model.backbone.name}, {trained['parameters']:,} parameters",
-        "Training": f"loss {params.train.loss}, seed {params.train.seed}, "
-        f"epoch {trained['best']['epoch']} of at most {params.train.epochs} kept",
+        "Training": _training(run),
         "Calibration": _calibration(run),
         "Judges new images": f"{run.detector}, threshold {run.threshold:.6g}".replace("-", "−"),
         "Code": code,
     }
+
+
+def _training(run: RunFiles) -> str:
+    """What learned, and which of its states was kept."""
+    settings, best = run.params.train, run.trained["best"]["epoch"]
+    if settings.regime == "none":
+        return "none: the network was given"
+    if settings.regime == "probe":
+        tried = len(settings.probe.penalties)
+        return f"probe: logistic regression on frozen features, penalty {best} of {tried} kept"
+    return f"loss {settings.loss}, seed {settings.seed}, epoch {best} of at most {settings.epochs} kept"
 
 
 def _calibration(run: RunFiles) -> str:
