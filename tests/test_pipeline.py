@@ -21,7 +21,7 @@ QUICK = {
     "train.warmup_epochs": 1,
     "evaluate.bootstrap_replicates": 100,
     "plot.tsne_images": 200,
-    "plot.vector": False,  # half of the time of stage plot; tests/test_report.py draws them
+    "plot.vector": "none",  # half of the time of stage plot; tests/test_report.py draws them
 }
 
 
