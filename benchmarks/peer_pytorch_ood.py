@@ -157,4 +157,6 @@ PEERS: dict[str, Peer] = {
     "scale": scale,
     "dice": dice,
     "fdbd": lambda train, _: fitted(peer.fDBD(None, head_of(train)), train),
+    "nci": lambda train, settings: fitted(peer.NCI(None, head_of(train), settings.nci.alpha), train),
+    "pnml": lambda train, _: fitted(peer.PNML(None, head_of(train)), train),
 }

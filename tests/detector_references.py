@@ -1,9 +1,11 @@
 """Every detector in plain float64 numpy, written from the papers; nothing of osr.detectors is used here."""
 
+from dataclasses import replace
+
 import numpy as np
 from scipy.optimize import brentq
 from scipy.spatial.distance import cdist
-from scipy.special import log_softmax, logsumexp, softmax
+from scipy.special import expit, log_softmax, logsumexp, softmax
 
 TINY = float(np.finfo(np.float32).tiny)  # KL matching counts smaller probabilities as this
 
@@ -98,11 +100,47 @@ def openmax(train, test, *, tail_size, alpha):
     return np.array(unknown)
 
 
+def cosines(train, test):
+    _, x, labels, *_ = wide(train)
+    return unit(wide(test)[1]) @ unit(class_means(x, labels, train.num_classes)).T
+
+
+def cosine(train, test):
+    return -cosines(train, test).max(1)
+
+
+def rcos(train, test):
+    return -softmax(cosines(train, test), axis=1).max(1)
+
+
+def nci(train, test, *, alpha):
+    logits, features, _, weight, _ = wide(test)
+    centred = features - wide(train)[1].mean(0)
+    along = (weight[logits.argmax(1)] * centred).sum(1) / np.linalg.norm(centred, axis=1)
+    return -(along + alpha * np.abs(features).sum(1))
+
+
+def pnml(train, test):
+    """Powers of p by logarithms: the sum of t over the other classes minus 1 - t of the predicted one."""
+    x, v, logits = unit(wide(train)[1]), unit(wide(test)[1]), wide(test)[0]
+    leverage = np.square(v @ np.linalg.pinv(x, rcond=1e-8)).sum(1)
+    power = (leverage / (1 + leverage))[:, None]
+    log_p = np.sort(log_softmax(logits, axis=1), axis=1)
+    rest = np.exp(log_p[:, :-1]).sum(1, keepdims=True)
+    others = expit((1 - power) * log_p[:, :-1] - np.log(-np.expm1(log_p[:, :-1])))
+    lost = (
+        rest * np.exp(power * log_p[:, -1:]) / (np.exp(log_p[:, -1:]) + rest * np.exp(power * log_p[:, -1:]))
+    )
+    return np.log1p(others.sum(1) - lost[:, 0]) / np.log(logits.shape[1])
+
+
 def squares(gaps, covariance):
     return (gaps * np.linalg.solve(covariance, gaps.T).T).sum(1)
 
 
-def mahalanobis(train, test, *, ridge):
+def mahalanobis(train, test, *, ridge, normalize=False):
+    if normalize:
+        train, test = of_length_1(train), of_length_1(test)
     _, x, labels, *_ = wide(train)
     means = class_means(x, labels, train.num_classes)
     centred = x - means[labels]
@@ -111,8 +149,10 @@ def mahalanobis(train, test, *, ridge):
     return np.min([squares(wide(test)[1] - mean, covariance) for mean in means], axis=0)
 
 
-def rmds(train, test, *, ridge):
+def rmds(train, test, *, ridge, normalize=False):
     """Both covariances get the same addition; a constant feature a share of each one's mean variance."""
+    if normalize:
+        train, test = of_length_1(train), of_length_1(test)
     _, x, labels, *_ = wide(train)
     centred = x - class_means(x, labels, train.num_classes)[labels]
     common = ridge * np.square(centred).sum() / centred.size
@@ -121,6 +161,10 @@ def rmds(train, test, *, ridge):
     added = np.where(np.ptp(x, axis=0) == 0, ridge * np.trace(total) / len(total), common)
     own = mahalanobis(train, test, ridge=ridge)
     return own - squares(wide(test)[1] - x.mean(0), total + np.diag(added))
+
+
+def of_length_1(images):
+    return replace(images, features=unit(wide(images)[1]))
 
 
 def unit(rows):
@@ -234,6 +278,6 @@ REFERENCES = {
     reference.__name__: reference
     for reference in (
         *(entropy, gen, gradnorm, kplus1, mav, openmax, mahalanobis, rmds, knn, nnguide, vim, klm, she),
-        *(react, ash, scale, dice, fdbd, ensemble),
+        *(react, ash, scale, dice, fdbd, nci, cosine, rcos, pnml, ensemble),
     )
 }

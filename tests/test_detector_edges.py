@@ -10,7 +10,7 @@ from test_detectors import FEATURES, NAMES, assert_close, known, make, settings
 from osr.detectors.ensemble import Ensemble
 from osr.detectors.logit_scores import KPlus1, MaxLogit, Msp
 from osr.detectors.openmax import OpenMax
-from osr.detectors.registry import DETECTORS, build_detectors, load_detector
+from osr.detectors.registry import DETECTORS, _restored, build_detectors, load_detector
 from osr.detectors.vim import default_dimension
 from osr.errors import InputError
 from osr.outputs import Outputs
@@ -40,6 +40,8 @@ REFUSES_ONE_IMAGE = {
     "she": "class 1 has 0",
     "mahalanobis": "class 1 has 0",
     "rmds": "class 1 has 0",
+    "cosine": "class 1 has 0",
+    "rcos": "class 1 has 0",
     "knn": "there are only 1",
     "nnguide": "there are only 1",
     "vim": "no residual",
@@ -215,3 +217,8 @@ def test_openmax_refuses_a_class_with_fewer_correct_images_than_its_tail() -> No
     chosen = settings().openmax.model_dump()
     with pytest.raises(InputError, match=r"openmax needs 20 correctly .*class 4 has 15"):
         OpenMax(**chosen).fit(train)
+
+
+@pytest.mark.parametrize("name", ["mahalanobis", "rmds"])
+def test_a_file_older_than_a_setting_means_what_it_meant(name: str) -> None:
+    assert _restored(name, {"ridge": 0.5}).settings() == {"ridge": 0.5, "normalize": False}

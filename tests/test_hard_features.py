@@ -27,6 +27,7 @@ CHOSEN = {
     "ash": {"pruned_fraction": 0.7},
     "scale": {"pruned_fraction": 0.7},
     "dice": {"masked_fraction": 0.5},
+    "nci": {"alpha": 0.01},
 }
 ONLY_OURS = {"nnguide": {"bank_fraction": 1.0}}
 REFERENCE_ONLY = {"ensemble": {"num_neighbors": 7}}
@@ -126,6 +127,18 @@ def test_scores_are_those_of_float64(case, name):
     found = made_detector(name).fit(train).score(test)
     right = REFERENCES[name](train, test, **{**CHOSEN, **REFERENCE_ONLY}.get(name, {}))
     assert_allclose(found, right, rtol=1e-5, atol=1e-5 * np.ptp(right) + 1e-300)
+
+
+@pytest.mark.parametrize("name", ["mahalanobis", "rmds"])
+@pytest.mark.parametrize("case", CASES)
+def test_normalized_gaussians_are_those_of_float64(case, name):
+    if (case, name) in REFUSED:
+        return
+    train, test = images_of(case)
+    detector = DETECTORS[name](ridge=1e-6, normalize=True).fit(train)
+    found, right = detector.score(test), REFERENCES[name](train, test, ridge=1e-6, normalize=True)
+    assert_allclose(found, right, rtol=1e-5, atol=1e-5 * np.ptp(right))
+    assert_allclose(detector.score(test.select(np.array([41])))[0], found[41], rtol=1e-6)
 
 
 @pytest.mark.parametrize("name", DETECTORS)

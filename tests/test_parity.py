@@ -86,6 +86,7 @@ EQUAL = {
     "scale": (1, 0, {}),
     "dice": (1, 0, {}),
     "fdbd": (1, 0, {}),
+    "nci": (1, 0, {"nci": {"alpha": 0.01}}),
 }
 
 
@@ -111,7 +112,19 @@ def test_equal_with_confident_images(name):
 
 
 def test_every_detector_that_the_peer_has_is_compared():
-    assert set(EQUAL) | {"ash", "openmax"} == set(PEERS) <= set(DETECTORS)
+    assert set(EQUAL) | {"ash", "openmax", "pnml"} == set(PEERS) <= set(DETECTORS)
+
+
+def test_equal_pnml():
+    """On features of length 1, where the head's softmax is the same on both sides."""
+
+    def shortened(images):
+        length = np.linalg.norm(images.features, axis=1, keepdims=True)
+        return made(images.features / length, images.labels, images.weight, images.bias)
+
+    ours, theirs = scores("pnml", settings_with(), shortened(MILD_TRAIN), shortened(MILD_TEST))
+    assert np.ptp(ours) > 0
+    assert_allclose(ours, theirs, rtol=1e-3, atol=1e-3 * np.ptp(ours))
 
 
 def confident(gaps):

@@ -1,4 +1,4 @@
-"""Distance to the decision boundaries of the head. Higher = more unknown."""
+"""Where an image lies beside the rows of the head. Higher = more unknown."""
 
 from __future__ import annotations
 
@@ -45,3 +45,29 @@ class Fdbd(Detector):
         distances = below.mul_(self._state["factors"].index_select(0, batch.predictions)).sum(1)
         sizes = lengths(batch.features.double() - self._state["mean"])
         return -distances.double() / sizes.clamp_min(_MIN_LENGTH)
+
+
+@dataclass(kw_only=True, eq=False)
+class Nci(Detector):
+    """-(<w_y, f - m> / |f - m| + alpha |f|_1), y the predicted class. Liu and Qin 2025.
+
+    m is the mean training feature. Near a collapsed class the centred features point along w_y, and unknown
+    images lie nearer the origin; |f - m| counts as at least 1e-12.
+
+    Args:
+        alpha: weight of the second term, 0 or more. The paper chooses it for each network on unknown images;
+            0 needs none.
+    """
+
+    name: ClassVar[str] = "nci"
+    needs_fit: ClassVar[bool] = True
+    alpha: float
+
+    def _fit(self, images: Images) -> dict[str, Tensor]:
+        return {"mean": feature_mean(images)}
+
+    def _score(self, batch: Batch) -> Tensor:
+        features = batch.features.double()
+        centred = features - self._state["mean"]
+        along = batch.weight.index_select(0, batch.predictions).double().mul_(centred).sum(1)
+        return -(along / lengths(centred).clamp_min(_MIN_LENGTH) + self.alpha * features.abs().sum(1))

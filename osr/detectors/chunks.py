@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.nn.functional import normalize
 
 from osr.detectors.selection import argmax
 from osr.outputs import Outputs
@@ -21,6 +22,7 @@ Space = Literal["features", "logits"]
 # Bytes of features and logits that are worked on at once: about what the caches hold on a CPU, and large
 # enough on an accelerator to keep it busy.
 CHUNK_BYTES = {"cpu": 8 << 20, "cuda": 256 << 20}
+_SMALLEST = float(torch.finfo(torch.float64).tiny)
 
 
 @dataclass(frozen=True)
@@ -32,12 +34,14 @@ class Batch:
         rows: the consecutive rows of this chunk.
         keep: (rows,) bool, which of them count; None means all.
         device: where the tensors are put.
+        unit: whether features are divided by their length; a vector of zeros stays one.
     """
 
     outputs: Outputs
     rows: slice
     keep: NDArray[np.bool_] | None
     device: torch.device
+    unit: bool = False
 
     @cached_property
     def logits(self) -> Tensor:
@@ -46,8 +50,9 @@ class Batch:
 
     @cached_property
     def features(self) -> Tensor:
-        """(n, D) float32."""
-        return self._tensor(self.outputs.features).float()
+        """(n, D) float32; float64 if they are divided by their length, which float32 could not hold."""
+        features = self._tensor(self.outputs.features).float()
+        return normalize(features.double(), eps=_SMALLEST) if self.unit else features
 
     @cached_property
     def extra_logits(self) -> Tensor:
@@ -96,11 +101,13 @@ class Images:
         outputs: all images.
         keep: (N,) bool, which of them count; None means all.
         device: where the chunks are put.
+        unit: whether features are divided by their length.
     """
 
     outputs: Outputs
     keep: NDArray[np.bool_] | None
     device: torch.device
+    unit: bool = False
 
     def __len__(self) -> int:
         return len(self.outputs) if self.keep is None else int(np.count_nonzero(self.keep))
@@ -131,7 +138,8 @@ class Images:
             rows = slice(start, min(start + step, len(self.outputs)))
             keep = None if self.keep is None else self.keep[rows]
             if keep is None or keep.any():
-                yield Batch(self.outputs, rows, None if keep is None or keep.all() else keep, self.device)
+                kept = None if keep is None or keep.all() else keep
+                yield Batch(self.outputs, rows, kept, self.device, self.unit)
 
 
 def as_tensor(array: NDArray[Any], device: torch.device) -> Tensor:

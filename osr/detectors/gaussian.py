@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar, Literal, NamedTuple
 
 import torch
@@ -34,6 +34,8 @@ class Mahalanobis(Detector):
         ridge: share of the mean variance added to each variance, above 0; auto: the one under which training
             images that are left out of the fit are most likely (`held_out_ridge`), small for many images and
             large for few, but at most 1 / N for a feature that is constant in all N of them.
+        normalize: features are divided by their length first, in training and in test: MDS++ (Müller and
+            Hein 2025).
 
     `fit` refuses a class without training images, and features that do not vary within the classes.
     """
@@ -41,12 +43,15 @@ class Mahalanobis(Detector):
     name: ClassVar[str] = "mahalanobis"
     needs_fit: ClassVar[bool] = True
     ridge: Ridge
+    normalize: bool = False
 
     def _fit(self, images: Images) -> dict[str, Tensor]:
+        images = replace(images, unit=self.normalize)
         moments = _moments(images, self.name)
         return _own_gaussians(moments, _Added.of(self.ridge, images, moments), self.name)
 
     def _score(self, batch: Batch) -> Tensor:
+        batch = replace(batch, unit=self.normalize)
         return rounded(_to_nearest(batch.features.double() - self._state["centre"], self._state))
 
 
@@ -61,6 +66,7 @@ class Rmds(Detector):
 
     Args:
         ridge: as in `Mahalanobis`.
+        normalize: as in `Mahalanobis`: RMDS++.
 
     `fit` refuses a class without training images, and features that do not vary within the classes.
     """
@@ -68,14 +74,17 @@ class Rmds(Detector):
     name: ClassVar[str] = "rmds"
     needs_fit: ClassVar[bool] = True
     ridge: Ridge
+    normalize: bool = False
 
     def _fit(self, images: Images) -> dict[str, Tensor]:
+        images = replace(images, unit=self.normalize)
         moments = _moments(images, self.name)
         added = _Added.of(self.ridge, images, moments)
         free = _whitener(moments.within + moments.between, moments.centre, added, self.name)
         return {**_own_gaussians(moments, added, self.name), "class_free_whitener": free}
 
     def _score(self, batch: Batch) -> Tensor:
+        batch = replace(batch, unit=self.normalize)
         centred = batch.features.double() - self._state["centre"]
         free = lengths(times_triangle(centred, self._state["class_free_whitener"])).square_()
         return rounded(_to_nearest(centred, self._state) - free)

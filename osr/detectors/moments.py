@@ -34,7 +34,7 @@ def scatter(images: Images, origins: Tensor) -> Tensor:
     rows = 2 * images.num_features
     for batch in images.batches(min_rows=rows):
         origin = origins if origins.dim() == 1 else origins.index_select(0, batch.labels)
-        values = batch.features.double().sub_(origin)
+        values = batch.features.double() - origin
         for start, stop in _blocks(images.num_features):
             total[start:stop, start:].addmm_(values[:, start:stop].T, values[:, start:])
     return total.triu_().add_(total.triu(1).T)

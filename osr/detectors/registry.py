@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import MISSING, fields
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -11,16 +12,17 @@ from pydantic import BaseModel, Field, ValidationError
 
 from osr.detectors.activations import Ash, Dice, React, Scale
 from osr.detectors.base import FORMAT, Detector
-from osr.detectors.boundaries import Fdbd
+from osr.detectors.boundaries import Fdbd, Nci
 from osr.detectors.distances import Mav
 from osr.detectors.ensemble import Ensemble
 from osr.detectors.gaussian import Mahalanobis, Rmds
+from osr.detectors.leverage import Pnml
 from osr.detectors.logit_scores import Energy, Entropy, Gen, GradNorm, KPlus1, MaxLogit, Msp
 from osr.detectors.neighbors import Knn, NNGuide
 from osr.detectors.odin import Odin
 from osr.detectors.openmax import OpenMax
 from osr.detectors.settings import DetectorName, DetectorsSettings
-from osr.detectors.templates import Klm, She
+from osr.detectors.templates import Cosine, Klm, RCos, She
 from osr.detectors.vim import Vim
 from osr.errors import InputError
 from osr.outputs import Outputs
@@ -141,9 +143,19 @@ def _restored(name: str, stored: dict[str, Any]) -> Detector:
     if name == Ensemble.name:
         return Ensemble(members=tuple(_restored(*member) for member in stored["members"].items()))
     field = DetectorsSettings.model_fields.get(name)
+    stored = {**_defaults(name), **stored}
     if field is None or not (isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel)):
         return DETECTORS[name](**stored)
     return DETECTORS[name](**field.annotation.model_validate(stored).model_dump())
+
+
+def _defaults(name: str) -> dict[str, Any]:
+    """Settings that files have lacked that were written before these were: what held then."""
+    return {
+        entry.name: entry.default
+        for entry in fields(DETECTORS[name])
+        if entry.init and entry.default is not MISSING
+    }
 
 
 DETECTORS: dict[str, type[Detector]] = {
@@ -168,6 +180,10 @@ DETECTORS: dict[str, type[Detector]] = {
     "scale": Scale,
     "dice": Dice,
     "fdbd": Fdbd,
+    "nci": Nci,
+    "cosine": Cosine,
+    "rcos": RCos,
+    "pnml": Pnml,
     "odin": Odin,
     "ensemble": Ensemble,
 }

@@ -30,6 +30,10 @@ DetectorName = Literal[
     "scale",
     "dice",
     "fdbd",
+    "nci",
+    "cosine",
+    "rcos",
+    "pnml",
     "odin",
     "ensemble",
 ]
@@ -70,6 +74,7 @@ class GaussianSettings(Section):
     """Mahalanobis distances (Lee et al. 2018) and their relative form (Ren et al. 2021)."""
 
     ridge: Annotated[float, Field(ge=1e-12, le=1e6)] | Literal["auto"]
+    normalize: bool
 
 
 class KnnSettings(Section):
@@ -117,6 +122,12 @@ class DiceSettings(Section):
     masked_fraction: Share
 
 
+class NciSettings(Section):
+    """Neural-collapse score (Liu and Qin 2025)."""
+
+    alpha: Weight
+
+
 class OdinSettings(Section):
     """ODIN (Liang et al. 2018), which needs the network again."""
 
@@ -160,6 +171,7 @@ class DetectorsSettings(Section):
     ash: AshSettings
     scale: ScaleSettings
     dice: DiceSettings
+    nci: NciSettings
     odin: OdinSettings
     ensemble: EnsembleSettings
 

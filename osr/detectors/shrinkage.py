@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -51,7 +53,7 @@ def held_out_ridge(images: Images, means: Tensor, counts: Tensor, within: Tensor
     for batch in chosen.batches():
         share = counts.index_select(0, batch.labels).double()[:, None]
         factor = share / (share - 1)
-        centred = batch.features.double().sub_(means.index_select(0, batch.labels))
+        centred = batch.features.double() - means.index_select(0, batch.labels)
         squares = (centred @ directions).square_() @ spectrum.reciprocal()
         remainder = (1 - factor * squares / (total - 1)).clamp_min_(_MIN_REMAINDER)
         loss += (remainder.log() + factor.square() * squares / remainder).sum(0) / len(chosen)
@@ -67,4 +69,4 @@ def _left_out(images: Images, counts: Tensor) -> Images:
         rows = np.random.default_rng(0).choice(rows, _NUM_LEFT_OUT, replace=False)
     keep = np.zeros(len(labels), dtype=np.bool_)
     keep[rows] = True
-    return Images(images.outputs, keep, images.device)
+    return replace(images, keep=keep)

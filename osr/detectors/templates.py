@@ -11,6 +11,7 @@ from torch import Tensor
 from osr.detectors.base import Detector
 from osr.detectors.chunks import Batch, Images
 from osr.detectors.classes import class_means, class_sums
+from osr.detectors.distances import rounded, unit
 from osr.detectors.selection import argmax
 from osr.detectors.softmax import shifted, split_exponentials
 
@@ -74,3 +75,36 @@ class She(Detector):
 
     def _score(self, batch: Batch) -> Tensor:
         return -self._state["means"].index_select(0, batch.predictions).mul_(batch.features).sum(1)
+
+
+@dataclass(kw_only=True, eq=False)
+class Cosine(Detector):
+    """-max over classes of cos(f, m_c), m_c the mean training feature of class c. Bitterwolf et al. 2023.
+
+    The means are those of the features as they are, not of features of length 1, as in the published code.
+    The cosine of a vector of zeros is 0. `fit` refuses a class without training images.
+    """
+
+    name: ClassVar[str] = "cosine"
+    needs_fit: ClassVar[bool] = True
+
+    def _fit(self, images: Images) -> dict[str, Tensor]:
+        means, _ = class_means(images, "features", correct_only=False, detector=self.name)
+        return {"directions": unit(means)}
+
+    def _score(self, batch: Batch) -> Tensor:
+        return -rounded(self._cosines(batch).amax(1))
+
+    def _cosines(self, batch: Batch) -> Tensor:
+        """(n, K) float64."""
+        return unit(batch.features.double()) @ self._state["directions"].T
+
+
+@dataclass(kw_only=True, eq=False)
+class RCos(Cosine):
+    """Relative cosine: -max of the softmax of `Cosine`'s cosines, temperature 1. Bitterwolf et al. 2023."""
+
+    name: ClassVar[str] = "rcos"
+
+    def _score(self, batch: Batch) -> Tensor:
+        return -rounded(self._cosines(batch).softmax(1).amax(1))
