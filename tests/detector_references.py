@@ -134,6 +134,13 @@ def pnml(train, test):
     return np.log1p(others.sum(1) - lost[:, 0]) / np.log(logits.shape[1])
 
 
+def relation(train, test, *, power, threshold):
+    """All training images are the bank."""
+    near = np.maximum(unit(wide(test)[1]) @ unit(wide(train)[1]).T, 0)
+    related = near * (softmax(wide(test)[0], axis=1) @ softmax(wide(train)[0], axis=1).T)
+    return -(np.where(related > threshold, related, 0) ** power).sum(1)
+
+
 def squares(gaps, covariance):
     return (gaps * np.linalg.solve(covariance, gaps.T).T).sum(1)
 
@@ -278,6 +285,6 @@ REFERENCES = {
     reference.__name__: reference
     for reference in (
         *(entropy, gen, gradnorm, kplus1, mav, openmax, mahalanobis, rmds, knn, nnguide, vim, klm, she),
-        *(react, ash, scale, dice, fdbd, nci, cosine, rcos, pnml, ensemble),
+        *(react, ash, scale, dice, fdbd, nci, cosine, rcos, pnml, relation, ensemble),
     )
 }

@@ -13,7 +13,7 @@ from osr.detectors.openmax import OpenMax
 from osr.detectors.registry import DETECTORS, _restored, build_detectors, load_detector
 from osr.detectors.vim import default_dimension
 from osr.errors import InputError
-from osr.outputs import Outputs
+from osr.outputs import BACKGROUND, Outputs
 
 
 def one_class(outputs: Outputs) -> Outputs:
@@ -222,3 +222,18 @@ def test_openmax_refuses_a_class_with_fewer_correct_images_than_its_tail() -> No
 @pytest.mark.parametrize("name", ["mahalanobis", "rmds"])
 def test_a_file_older_than_a_setting_means_what_it_meant(name: str) -> None:
     assert _restored(name, {"ridge": 0.5}).settings() == {"ridge": 0.5, "normalize": False}
+
+
+@pytest.mark.parametrize("name", ["knn", "relation", "nnguide"])
+def test_a_bank_is_that_share_of_the_known_images(name: str) -> None:
+    train = known(0)
+    train.labels[::2] = BACKGROUND
+    detector = make(name)
+    detector.bank_fraction = 0.25
+    bank = detector.fit(train)._state["bank"].numpy()
+    assert len(bank) == 75
+    whole = make(name)
+    whole.bank_fraction = 1.0
+    rows = {row.tobytes() for row in whole.fit(train)._state["bank"].numpy()}
+    assert {row.tobytes() for row in bank} < rows
+    assert np.isfinite(detector.score(known(1))).all()

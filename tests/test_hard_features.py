@@ -28,6 +28,7 @@ CHOSEN = {
     "scale": {"pruned_fraction": 0.7},
     "dice": {"masked_fraction": 0.5},
     "nci": {"alpha": 0.01},
+    "relation": {"power": 2.0, "threshold": 0.03},
 }
 ONLY_OURS = {"nnguide": {"bank_fraction": 1.0}}
 REFERENCE_ONLY = {"ensemble": {"num_neighbors": 7}}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import numpy as np
@@ -10,12 +10,15 @@ import torch
 from torch import Tensor
 
 from osr.detectors.base import Detector
-from osr.detectors.chunks import Batch, Images, as_tensor
-from osr.detectors.distances import lengths, unit
+from osr.detectors.chunks import Batch, Images
+from osr.detectors.distances import lengths, rounded, unit
 from osr.detectors.kth_neighbor import kth_distances
 from osr.detectors.selection import top_products
 from osr.detectors.softmax import log_sum_exp
 from osr.errors import InputError
+
+# Images, and rows of the bank, whose relations are in memory at once.
+_ROWS = 2048
 
 
 @dataclass(kw_only=True, eq=False)
@@ -27,16 +30,19 @@ class Knn(Detector):
 
     Args:
         num_neighbors: k. Published: 50 on CIFAR-10.
+        bank_fraction: random share of the training images that are kept and compared with, at least k.
 
-    `fit` refuses fewer training images than k. It keeps all training features, 4 N D bytes.
+    `fit` refuses fewer training images than k. It keeps the features of the bank, 4 D bytes an image.
     """
 
     name: ClassVar[str] = "knn"
     needs_fit: ClassVar[bool] = True
     num_neighbors: int
+    bank_fraction: float = 1.0
 
     def _fit(self, images: Images) -> dict[str, Tensor]:
         _check_number(images, self.num_neighbors, self.name)
+        images = _drawn(images, self.bank_fraction, self.num_neighbors, 0)
         bank = torch.empty((len(images), images.num_features), device=images.device)
         sizes = torch.empty(len(images), dtype=torch.float64, device=images.device)
         start = 0
@@ -74,18 +80,73 @@ class NNGuide(Detector):
 
     def _fit(self, images: Images) -> dict[str, Tensor]:
         _check_number(images, self.num_neighbors, self.name)
-        size = max(self.num_neighbors, round(self.bank_fraction * len(images)))
-        drawn = np.sort(np.random.default_rng(self.seed).choice(len(images), size, replace=False))
-        rows = drawn if images.keep is None else np.flatnonzero(images.keep)[drawn]
-        features = as_tensor(images.outputs.features[rows], images.device).float()
-        logits = as_tensor(images.outputs.logits[rows], images.device).float()
-        bank = unit(features.double()) * log_sum_exp(logits)[:, None]
-        return {"bank": bank.float()}
+        chosen = _drawn(images, self.bank_fraction, self.num_neighbors, self.seed).batches()
+        bank = [unit(part.features.double()) * log_sum_exp(part.logits)[:, None] for part in chosen]
+        return {"bank": torch.cat(bank).float()}
 
     def _score(self, batch: Batch) -> Tensor:
         directions = unit(batch.features.double()).float()
         products = top_products(directions, self._state["bank"], self.num_neighbors)
         return -products.double().mean(1) * log_sum_exp(batch.logits)
+
+
+@dataclass(kw_only=True, eq=False)
+class Relation(Detector):
+    """-sum over the bank of r^power where r > threshold, the relation of images. Kim et al. 2023.
+
+    r = max(cos(f, f_i), 0) <p, p_i>, p = softmax(z): how alike image i is in features and in classes.
+
+    Args:
+        power: above 0. Published: chosen on unknown images; 1 needs none.
+        threshold: relations up to this count as none. Published: 0.03.
+        bank_fraction: random share of the training images that are kept and compared with, at least one.
+
+    The products are float64: one that lies on the threshold counts the same alone as in a batch.
+    """
+
+    name: ClassVar[str] = "relation"
+    needs_fit: ClassVar[bool] = True
+    power: float
+    threshold: float
+    bank_fraction: float
+
+    def _fit(self, images: Images) -> dict[str, Tensor]:
+        parts = [
+            (unit(part.features.double()).float(), part.logits.double().softmax(1).float())
+            for part in _drawn(images, self.bank_fraction, 1, 0).batches()
+        ]
+        features, classes = zip(*parts, strict=True)
+        return {"bank": torch.cat(features), "classes": torch.cat(classes)}
+
+    def _score(self, batch: Batch) -> Tensor:
+        parts = zip(
+            torch.split(unit(batch.features.double()), _ROWS),
+            torch.split(batch.logits.double().softmax(1), _ROWS),
+            strict=True,
+        )
+        return -rounded(torch.cat([self._sums(features, classes) for features, classes in parts]))
+
+    def _sums(self, features: Tensor, classes: Tensor) -> Tensor:
+        """(n,) float64, for features of length 1 (n, D) and probabilities (n, K), float64."""
+        total = features.new_zeros(len(features))
+        tiles = zip(*(torch.split(self._state[key], _ROWS) for key in ("bank", "classes")), strict=True)
+        for near, alike in tiles:
+            relations = (features @ near.double().T).clamp_min_(0).mul_(classes @ alike.double().T)
+            relations.masked_fill_(relations <= self.threshold, 0.0)
+            total += (relations if self.power == 1 else relations.pow_(self.power)).sum(1)
+        return total
+
+
+def _drawn(images: Images, fraction: float, at_least: int, seed: int) -> Images:
+    """A random share of the images, in their order; all of them for a share of 1."""
+    size = max(at_least, round(fraction * len(images)))
+    if size == len(images):
+        return images
+    drawn = np.random.default_rng(seed).choice(len(images), size, replace=False)
+    rows = drawn if images.keep is None else np.flatnonzero(images.keep)[drawn]
+    keep = np.zeros(len(images.outputs), dtype=np.bool_)
+    keep[rows] = True
+    return replace(images, keep=keep)
 
 
 def _check_number(images: Images, count: int, detector: str) -> None:

@@ -18,7 +18,7 @@ from osr.detectors.ensemble import Ensemble
 from osr.detectors.gaussian import Mahalanobis, Rmds
 from osr.detectors.leverage import Pnml
 from osr.detectors.logit_scores import Energy, Entropy, Gen, GradNorm, KPlus1, MaxLogit, Msp
-from osr.detectors.neighbors import Knn, NNGuide
+from osr.detectors.neighbors import Knn, NNGuide, Relation
 from osr.detectors.odin import Odin
 from osr.detectors.openmax import OpenMax
 from osr.detectors.settings import DetectorName, DetectorsSettings
@@ -184,6 +184,7 @@ DETECTORS: dict[str, type[Detector]] = {
     "cosine": Cosine,
     "rcos": RCos,
     "pnml": Pnml,
+    "relation": Relation,
     "odin": Odin,
     "ensemble": Ensemble,
 }

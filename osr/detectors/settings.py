@@ -8,6 +8,8 @@ from pydantic import Field, field_validator
 
 from osr.settings.base import MANY, Count, Positive, Section, Seed, Share, Space, ThresholdRule, Weight
 
+BankFraction = Annotated[float, Field(ge=1e-9, le=1)]
+
 DetectorName = Literal[
     "msp",
     "maxlogit",
@@ -34,6 +36,7 @@ DetectorName = Literal[
     "cosine",
     "rcos",
     "pnml",
+    "relation",
     "odin",
     "ensemble",
 ]
@@ -81,13 +84,14 @@ class KnnSettings(Section):
     """Distance to the k-th nearest training feature (Sun et al. 2022)."""
 
     num_neighbors: Count
+    bank_fraction: BankFraction
 
 
 class NNGuideSettings(Section):
     """Nearest neighbour guidance (Park et al. 2023)."""
 
     num_neighbors: Count
-    bank_fraction: Annotated[float, Field(ge=1e-9, le=1)]
+    bank_fraction: BankFraction
     seed: Seed
 
 
@@ -126,6 +130,14 @@ class NciSettings(Section):
     """Neural-collapse score (Liu and Qin 2025)."""
 
     alpha: Weight
+
+
+class RelationSettings(Section):
+    """Relations with training images (Kim et al. 2023)."""
+
+    power: Positive
+    threshold: Share
+    bank_fraction: BankFraction
 
 
 class OdinSettings(Section):
@@ -172,6 +184,7 @@ class DetectorsSettings(Section):
     scale: ScaleSettings
     dice: DiceSettings
     nci: NciSettings
+    relation: RelationSettings
     odin: OdinSettings
     ensemble: EnsembleSettings
 
