@@ -565,7 +565,7 @@ def test_unreachable_store_is_one_sentence(capsys, monkeypatch):
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     assert cli.main(["compare"]) == 1
     said = capsys.readouterr().err
-    assert "MLflow cannot be read (MlflowException" in said
+    assert "MLflow cannot be read (ConnectionError: http://127.0.0.1 does not answer" in said
     assert "--files compares" in said
 
 

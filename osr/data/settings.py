@@ -111,13 +111,13 @@ class SourceCsvSettings(Section):
 
 
 class UnknownSourceSettings(Section):
-    """A data set whose images are all unknown; what is left out is as in `dataset`."""
+    """A data set whose images are all unknown; what is left out is as in `dataset`, but there are no groups."""
 
     source: str
     name: DatasetName | OwnFunction
     root: str | None = None
     folder: str | None = None
-    group_pattern: GroupPattern = "none"
+    group_pattern: GroupPattern | None = None
     arrays: SourceArraysSettings = SourceArraysSettings()
     csv: SourceCsvSettings = SourceCsvSettings()
 
@@ -151,7 +151,8 @@ class DatasetSettings(Section):
 
     def of_source(self, section: UnknownSourceSettings) -> DatasetSettings:
         """The settings that read an unknown source."""
-        own = section.model_dump(include={"name", "root", "folder", "group_pattern"}, exclude_none=True)
+        own = section.model_dump(include={"name", "root", "folder"}, exclude_none=True)
+        own["group_pattern"] = section.group_pattern or "none"
         arrays = self.arrays.model_copy(update=section.arrays.model_dump(exclude_none=True))
         csv = self.csv.model_copy(update=section.csv.model_dump(exclude_none=True))
         return self.model_copy(update={**own, "arrays": arrays, "csv": csv, "unknown_sources": ()})
