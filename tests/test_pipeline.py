@@ -145,7 +145,7 @@ print("FOUND" + json.dumps(found))
         ("osr/params.py", {"plot"}),
         ("pipeline/report/page.py", {"plot"}),
         ("osr/detectors/base.py", {"calibrate", "fit-openmax", "evaluate", "plot"}),
-        ("osr/losses/base.py", {"train", "plot"}),
+        ("osr/losses/base.py", {"train", "evaluate", "plot"}),
     ],
 )
 def test_an_edit_makes_stale_what_it_can_change(project, edited, stale):

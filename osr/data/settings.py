@@ -111,7 +111,7 @@ class SourceCsvSettings(Section):
 
 
 class UnknownSourceSettings(Section):
-    """A data set whose images are all unknown; what is left out is as in `dataset`, but there are no groups."""
+    """A data set whose images are all unknown; what is left out is as in `dataset`, but for groups: none."""
 
     source: str
     name: DatasetName | OwnFunction
