@@ -193,7 +193,7 @@ def test_ensemble_members_keep_their_settings_in_the_file(tmp_path) -> None:
     detector.save(tmp_path / "ensemble")
     loaded = load_detector(tmp_path / "ensemble")
     assert loaded.settings() == detector.settings()
-    assert loaded.settings()["members"]["knn"] == {"num_neighbors": 7}
+    assert loaded.settings()["members"]["knn"] == {"num_neighbors": 7, "bank_fraction": 1.0}
     assert_array_equal(loaded.score(known(1)), detector.score(known(1)))
 
 

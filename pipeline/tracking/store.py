@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 from pipeline.tracking.answering import SQLITE, check_answers
 from pipeline.tracking.provenance import user
@@ -179,15 +180,20 @@ def _mlflow_run_is_at_work() -> bool:
 
 
 def _tracking_uri(root: Path) -> str:
-    """MLFLOW_TRACKING_URI or the workspace's sqlite file; relative sqlite paths start at the workspace."""
-    uri = os.environ.get("MLFLOW_TRACKING_URI", f"{SQLITE}mlflow.db")
-    return f"{SQLITE}{root / uri.removeprefix(SQLITE)}" if uri.startswith(SQLITE) else uri
+    """MLFLOW_TRACKING_URI or the workspace's sqlite file; relative sqlite paths start at the workspace.
+
+    The path of a sqlite file is as on disk: `mlflow run` hands it over quoted, and SQLAlchemy unquotes it.
+    """
+    uri = os.environ.get("MLFLOW_TRACKING_URI")
+    if uri is None:
+        return f"{SQLITE}{root / 'mlflow.db'}"
+    return f"{SQLITE}{root / unquote(uri.removeprefix(SQLITE))}" if uri.startswith(SQLITE) else uri
 
 
 def _from_folder(uri: str) -> str:
     """The address as MLflow takes it when it is connected to from the store's own folder.
 
-    An address cannot hold all that a path can, and nothing unquotes it.
+    An address cannot hold all that a path can.
     """
     return f"{SQLITE}{Path(uri).name}" if uri.startswith(SQLITE) and _NO_PART_OF_A_URI & set(uri) else uri
 
