@@ -145,6 +145,7 @@ def test_experiment_is_a_row_with_its_name_and_sync_adds_none(project: Project) 
         assert "dpi: 99" in (project.root / "params.yaml").read_text()
 
 
+@pytest.mark.slow  # tests/test_sweep.py starts a queue with two workers, beside a database
 def test_queue_with_two_workers_that_start_on_no_database(project: Project) -> None:
     (project.root / "mlflow.db").unlink()
     project.dvc("exp", "run", "--queue", "-S", "plot.dpi=97,98,99")
