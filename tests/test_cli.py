@@ -11,7 +11,8 @@ import pytest
 from osr.errors import InputError
 from osr.version import VERSION
 from pipeline import cli
-from pipeline.cli import COMMANDS, SHELLS, main
+from pipeline.cli import SHELLS, main
+from pipeline.commands import COMMANDS
 
 ROOT = Path(__file__).parents[1]
 HEAVY = (

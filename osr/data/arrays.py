@@ -28,7 +28,7 @@ from osr.outputs import IntArray
 NONE, AUTO = "none", "auto"
 KEY = "dataset.arrays"
 _DAMAGES = (  # zipfile, zlib and the parser of numpy's headers raise any of these
-    ValueError, TypeError, OSError, EOFError, KeyError, AttributeError, NotImplementedError, RuntimeError,
+    ValueError, TypeError, OSError, EOFError, KeyError, AttributeError, RuntimeError,
     MemoryError, zipfile.BadZipFile, zlib.error, struct.error, tokenize.TokenError, SyntaxError,
 )  # fmt: skip
 

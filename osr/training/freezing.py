@@ -9,6 +9,7 @@ from torch import nn
 
 from osr.errors import InputError
 from osr.models.open_set_model import OpenSetModel
+from osr.training.layer_order import order_of
 
 
 def freeze_backbone(model: OpenSetModel, num_stages: int | Literal["auto", "all"]) -> None:
@@ -41,16 +42,13 @@ def freeze_backbone(model: OpenSetModel, num_stages: int | Literal["auto", "all"
 
 
 def _stages(backbone: Any, name: str) -> dict[str, int]:
-    """The stage of each parameter, 0 the stem, as timm orders them."""
-    from timm.models import group_parameters
-
-    if not hasattr(backbone, "group_matcher"):
-        raise InputError(
-            f"train.regime is 'tune_last', but the stages of model.backbone.name {name!r} have no order, "
-            "which timm's networks have; set model.backbone.frozen_stages to all, or train.regime to tune."
-        )
-    stages: dict[str, int] = group_parameters(backbone, backbone.group_matcher(coarse=True), reverse=True)
-    return stages
+    """The stage of each parameter, 0 the stem."""
+    return order_of(
+        backbone,
+        coarse=True,
+        refusal=f"train.regime is 'tune_last', but the stages of model.backbone.name {name!r} have no order, "
+        "which timm's networks have; set model.backbone.frozen_stages to all, or train.regime to tune.",
+    )
 
 
 def _largest_within(network: nn.Module, names: set[str], prefix: str = "") -> Iterator[nn.Module]:

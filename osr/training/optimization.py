@@ -9,7 +9,7 @@ import torch
 from torch import nn
 from torch.optim.lr_scheduler import LambdaLR
 
-from osr.errors import InputError
+from osr.training.layer_order import order_of
 from osr.training.schedules import lr_factor
 from osr.training.settings import TrainSettings
 
@@ -94,16 +94,14 @@ def _backbone_groups(
 
 
 def _depths(backbone: Any) -> dict[str, int]:
-    """The layer of each parameter, 0 nearest the image, as timm orders them."""
-    from timm.models import group_parameters
-
-    if not hasattr(backbone, "group_matcher"):
-        raise InputError(
-            f"train.layer_decay needs to know the order of the layers, but {type(backbone).__name__} has no "
-            "group_matcher, which timm's networks have; set train.layer_decay to 1."
-        )
-    depths: dict[str, int] = group_parameters(backbone, backbone.group_matcher(coarse=False), reverse=True)
-    return depths
+    """The layer of each parameter, 0 nearest the image."""
+    return order_of(
+        backbone,
+        coarse=False,
+        refusal="train.layer_decay needs to know the order of the layers, but "
+        f"{type(backbone).__name__} has no group_matcher, which timm's networks have; "
+        "set train.layer_decay to 1.",
+    )
 
 
 def make_schedule(

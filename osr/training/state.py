@@ -35,7 +35,6 @@ _DAMAGE = (
     EOFError,
     KeyError,
     OSError,
-    NotImplementedError,
     RuntimeError,
     TypeError,
     ValueError,

@@ -1,0 +1,264 @@
+"""The commands of `osr`: what each takes, examples of it, and the module that does it."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+from collections.abc import Callable
+from pathlib import Path
+
+from pipeline.workspace.stages import PARAMS, STAGES
+
+Parser = argparse.ArgumentParser
+
+SETTING = "a setting other than in params.yaml; may be given several times"
+
+
+def full(name: str, told: str) -> str:
+    """What a command's own help says: its line as a sentence, and examples."""
+    examples = EXAMPLES.get(name, "")
+    return f"{told[0].upper()}{told[1:]}.{examples and chr(10) + examples}"
+
+
+def _run(command: Parser) -> None:
+    add = command.add_argument
+    add(
+        "stage",
+        nargs="?",
+        choices=tuple(STAGES),
+        metavar="STAGE",
+        help=f"run no further than {', '.join(STAGES)}",
+    )
+    add("--preset", action="append", default=[], metavar="NAME", help="a file in presets/; a later one wins")
+    add("-S", dest="settings", action="append", default=[], metavar="KEY=VALUE", help=SETTING)
+    add("--overrides", default="", metavar="TEXT", help='settings in one text: "train.lr=1e-3 split.trial=1"')
+    add("--force", action="store_true", help="run stages again that nothing changed for")
+    add("--sync", action="store_true", help="afterwards send MLflow what it does not hold yet")
+
+
+def _init(command: Parser) -> None:
+    add = command.add_argument
+    add("photos", type=Path, metavar="PHOTOS", help="a folder of class folders, a .csv or a .npz")
+    add("project", nargs="?", type=Path, default=Path(), metavar="FOLDER", help="a new or empty one (here)")
+    add("--unknown", type=Path, metavar="PHOTOS", help="images of no known class, to test with")
+    told = "divide photos between training and test whose names look like frames of one track"
+    add("--no-groups", dest="groups", action="store_false", help=told)
+    add("--preset", action="append", default=[], metavar="NAME", help="instead of the one that is chosen")
+    add("--backbone", metavar="NAME", help="the network, as model.backbone.name")
+    add("--weights", metavar="FILE", help="its trained weights, where timm cannot fetch them")
+
+
+def _fit(command: Parser) -> None:
+    add = command.add_argument
+    told = "of timm, torchvision.models:NAME, or module:Class of your own"
+    add("model", metavar="MODEL", help=told)
+    add("data", type=Path, metavar="DATA", help="a folder of class folders, a .csv or a .npz")
+    told = "a state dict, an earlier artifacts/model/model.safetensors, pretrained, or none (%(default)s)"
+    add("--weights", default="pretrained", metavar="FILE", help=told)
+    add("-S", dest="settings", action="append", default=[], metavar="KEY=VALUE", help=SETTING)
+
+
+def _predict(command: Parser) -> None:
+    add = command.add_argument
+    add("paths", nargs="+", type=Path, metavar="PATH", help="an image, or a folder of images")
+    add("--detector", metavar="NAME", help="one of detectors.enabled; otherwise plot.detector")
+    add(
+        "--threshold",
+        type=_number,
+        metavar="SCORE",
+        help="scores above are unknown; otherwise the fitted one",
+    )
+    told = "import this class for a network of somebody's own; otherwise that of params.yaml alone"
+    add("--allow-code", metavar="MODULE:CLASS", help=told)
+    add("--format", choices=("csv", "json"), default="csv", help="of the verdicts (%(default)s)")
+    add("--output", type=Path, metavar="FILE", help="write there instead of standard output")
+
+
+def _number(text: str) -> float:
+    with contextlib.suppress(ValueError):
+        if (value := float(text)) == value:
+            return value
+    raise argparse.ArgumentTypeError(f"must be a number, not {text}")
+
+
+def _export(command: Parser) -> None:
+    add = command.add_argument
+    told = "the folder of a project with a finished run; otherwise the present one"
+    add("run", nargs="?", default="present", metavar="RUN", help=told)
+    add("out", type=Path, metavar="OUT", help="the folder to make")
+    add("--detector", metavar="NAME", help="judges unless another is asked for; otherwise plot.detector")
+
+
+def _compare(command: Parser) -> None:
+    add = command.add_argument
+    told_metrics = "columns (auroc auoscr closed_set/accuracy; estimates where no run tested unknown images)"
+    forms = ("terminal", "markdown", "csv", "latex")
+    add("--files", action="store_true", help="the present run's files instead of MLflow's rows")
+    add("--metrics", nargs="+", metavar="NAME", help=told_metrics)
+    add("--where", action="append", default=[], metavar="KEY=VALUE", help="only runs with this parameter")
+    add("--missing", action="store_true", help="print the commands that queue missing trials, and no table")
+    add("--format", choices=forms, default="terminal", help="of the table (%(default)s)")
+    add("--out", type=Path, metavar="FILE", help="write the table there instead of standard output")
+    add("--diagram", type=Path, metavar="FILE", help="also draw mean ranks over runs: a png, pdf or svg")
+    add(
+        "--confidence",
+        type=float,
+        default=0.95,
+        metavar="SHARE",
+        help="of intervals over repeats (%(default)s)",
+    )
+    told = "p-value below which methods differ (%(default)s)"
+    add("--significance", type=float, default=0.05, metavar="SHARE", help=told)
+
+
+def _sweep(command: Parser) -> None:
+    which = command.add_mutually_exclusive_group(required=True)
+    which.add_argument("name", nargs="?", metavar="NAME", help="a file in sweeps/")
+    which.add_argument("--list", action="store_true", help="print the sweeps there are")
+    add = command.add_argument
+    add("--queue", action="store_true", help="queue the experiments instead of printing the commands")
+    add("--missing", action="store_true", help="only those without a finished run in MLflow")
+    add("-S", dest="overrides", action="append", default=[], metavar="KEY=VALUE", help=SETTING)
+
+
+def _preset(command: Parser) -> None:
+    add = command.add_argument
+    add("names", nargs="*", metavar="NAME", help="a file in presets/; a later one wins")
+    add("--apply", action="store_true", help=f"write them into {PARAMS} instead")
+    add("--list", action="store_true", help="print the presets there are")
+
+
+def _register(command: Parser) -> None:
+    add = command.add_argument
+    add("name", metavar="NAME", help="of the registered model")
+    add("--alias", metavar="NAME", help="points to this version from now on")
+    add("--detector", metavar="NAME", help="one of detectors.enabled; otherwise plot.detector")
+
+
+def _leaderboard(command: Parser) -> None:
+    add, metrics = command.add_argument, STAGES["evaluate"].metrics
+    add("metrics", nargs="?", type=Path, default=metrics, metavar="FILE", help="of evaluate (%(default)s)")
+    add("--out", type=Path, metavar="STEM", help="write STEM.csv, STEM.md and STEM.png")
+
+
+def _tracking(command: Parser) -> None:
+    actions = command.add_subparsers(title="actions", metavar="ACTION", required=True)
+    told = "send MLflow what it does not hold yet of the present run"
+    actions.add_parser("sync", help=told, description=full("sync", told))
+
+
+def _split(command: Parser) -> None:
+    command.add_argument(
+        "--report", action="store_true", help="print it as a table, which is what happens anyway"
+    )
+
+
+EXAMPLES = {
+    "run": """
+osr run                                        all six stages; only what changed runs again
+osr run train                                  no further than stage train
+osr run --preset digits_quick                  an experiment: `dvc exp run` with these settings; also -S
+""",
+    "init": """
+osr init ~/photos my_project                   one folder per class in ~/photos; then cd my_project && osr run
+osr init ~/photos my_project --unknown ~/others
+osr init labels.csv my_project                 columns path and label, and part and group if there are any
+""",
+    "fit": """
+osr fit resnet18 ~/photos --weights resnet18_6_classes.pth
+osr fit torchvision.models:resnet18 ~/photos --weights net.pth -S model.backbone.options.num_classes=6
+osr fit my_net:Net ~/photos --weights net.pth -S 'model.image.mean=[0.5]' -S 'model.image.std=[0.5]' \\
+  -S 'split.known=[cat,dog,owl]'
+
+The network's outputs are the known classes in their order: that of their names, or of split.known.
+""",
+    "predict": """
+osr predict photo.png folder/ --output verdicts.csv
+
+The status is 1 when an image could not be read; the others are judged all the same.
+""",
+    "compare": """
+osr compare                                        all finished runs in MLflow
+osr compare --files                                the present run, from its files
+osr compare --metrics auroc fpr_at_95tpr_known --format latex --out table.tex
+osr compare --diagram ranks.pdf                    also draw the methods' mean ranks over runs
+osr compare --missing | sh && dvc queue start      run the trials that are missing
+
+Runs that differ in split.trial, split.seed and train.seed alone are repeats: their mean comes with half its
+t-interval. A single run comes with an interval whose width a bootstrap over its images gives. Marked are the
+best method and those that do not differ from it significantly (paired t-test over the repeats that both have;
+for one run of --files a paired bootstrap over its images; Holm's correction). Where nothing differs, nothing
+is marked.
+The diagram shows the first metric: bars join methods whose mean ranks differ by less than the critical
+difference (Friedman, Nemenyi; Demšar 2006). It takes runs as independent, while trials of one data set share
+images.
+""",
+    "sweep": """
+osr sweep NAME                                 print the `dvc exp run --queue` lines
+osr sweep NAME --queue && dvc queue start --jobs 2
+osr sweep NAME --missing --queue               only what MLflow holds no finished run of
+osr sweep NAME --queue -S train.epochs=2       with other settings
+osr sweep NAME --queue -S split.trial=1        one value instead of those in the grid
+""",
+    "preset": """
+dvc exp run $(osr preset NAME) -S split.trial=1     an experiment, or with --queue a sweep
+osr preset NAME --apply                             write it into params.yaml
+osr preset --list
+""",
+    "register": """
+osr register digits --alias champion
+""",
+    "export": """
+osr export classifier                               the present run, into the new folder classifier
+osr export ../other-clone classifier                the run of another clone of this project
+
+The folder holds weights, calibration, every enabled detector, thresholds, the validation scores behind them
+and a model card. In Python `osr.load("classifier").predict("photo.png")` judges with it.
+""",
+    "leaderboard": """
+osr leaderboard                                     the present run, into artifacts/leaderboard and figures
+osr leaderboard RUN/metrics/evaluate.json --out docs/leaderboard/mnist
+""",
+}
+COMMANDS: dict[str, tuple[str, str, Callable[[Parser], None]]] = {
+    "init": ("pipeline.starting.init", "look at a folder of photos and lay down a project", _init),
+    "run": ("pipeline.experiments.launch", "run the pipeline, or what changed of it (`dvc repro`)", _run),
+    "fit": (
+        "pipeline.starting.fit",
+        "detectors, thresholds and a report for a classifier you have, without training",
+        _fit,
+    ),
+    "predict": (
+        "pipeline.serving.predict",
+        "judge new images with the present run: a class, or unknown",
+        _predict,
+    ),
+    "compare": (
+        "pipeline.comparing.compare",
+        "a table over runs, the best marked where it is significant",
+        _compare,
+    ),
+    "leaderboard": (
+        "pipeline.report.leaderboard",
+        "a table and a figure of one run's detectors",
+        _leaderboard,
+    ),
+    "preset": ("pipeline.experiments.preset", "named settings as flags for `dvc exp run`", _preset),
+    "sweep": ("pipeline.experiments.sweep", "print or queue the experiments of a published table", _sweep),
+    "split": (
+        "pipeline.report.split_report",
+        "what is in the split: classes, images, groups, duplicates",
+        _split,
+    ),
+    "register": (
+        "pipeline.serving.register",
+        "put the present run's classifier into MLflow's registry",
+        _register,
+    ),
+    "export": (
+        "pipeline.serving.export",
+        "the classifier of a run as one folder that `osr.load` reads anywhere",
+        _export,
+    ),
+    "tracking": ("pipeline.tracking.sync", "bring MLflow up to date", _tracking),
+}
