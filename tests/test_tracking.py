@@ -99,18 +99,16 @@ def test_a_row_says_how_its_files_come_back_and_that_works(project: Project) -> 
     _, row = project.rows()
     commit = project.run("git", "rev-parse", "HEAD").strip()
     way = row.data.tags["osr.restore"]
-    fetch = f"mlflow artifacts download --run-id {row.info.run_id} --dst-path . --artifact-path"
     assert way.split(" && ") == [
         "git stash --include-untracked",
         f"git checkout {commit}",
-        f"{fetch} dvc.lock",
-        f"{fetch} metrics",
-        f"{fetch} changes.patch",
-        "git apply changes.patch",
-        "rm changes.patch",
+        f"mlflow artifacts download --run-id {row.info.run_id} --dst-path . --artifact-path metrics",
+        "mv metrics/dvc.lock .",
+        "git apply metrics/changes.patch",
+        "rm metrics/changes.patch",
         "dvc checkout",
     ]
-    lock = project.client.download_artifacts(row.info.run_id, "dvc.lock", str(project.root.parent))
+    lock = project.client.download_artifacts(row.info.run_id, "metrics/dvc.lock", str(project.root.parent))
     assert recorded_outputs(Path(lock)) == recorded_outputs(project.root / "dvc.lock"), "as DVC writes it"
 
     project.run("git", "checkout", "-q", "-f", commit)

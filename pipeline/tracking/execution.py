@@ -14,7 +14,7 @@ from pipeline.tracking.mirror import Point, agrees, log_points, logged, mirror, 
 from pipeline.tracking.rows import FINISHED_STATES, LIVE, create, enter, find_for_stage
 from pipeline.tracking.store import KILLED, LATER, STAGE, Store, connect, store_may_fail
 from pipeline.workspace.place import workspace_root
-from pipeline.workspace.stages import LOCK, STAGES
+from pipeline.workspace.stages import LOCK, METRICS, STAGES
 
 _SEND_EVERY_S = 1.0
 _VARYING = ("speed/", "system/")
@@ -169,4 +169,4 @@ def log_lock(store: Store, run_id: str, running: str | None = None) -> None:
     """Keep in the row what dvc.lock says of the stages that the row holds."""
     row = store.client.get_run(run_id)
     text = lock_text(set(STAGES).difference(missing(row, STAGES)), running)
-    store.client.log_text(run_id, text, LOCK.name)
+    store.client.log_text(run_id, text, (METRICS / LOCK).as_posix())

@@ -67,23 +67,19 @@ def provenance(hardware: str) -> Provenance:
 
 
 def _way_back(commit: str, *, changed: bool, kept: bool) -> str:
-    # The artifacts hold dvc.lock, the metrics, which DVC does not cache, and what differs from the commit.
+    # What DVC does not cache is one folder of artifacts: metrics, dvc.lock, and what differs from the commit.
     # `dvc exp apply` would be shorter, but DVC knows no experiment whose queue worker was killed.
     steps = [
         "git stash --include-untracked",
         f"git checkout {commit}",
-        _fetch(LOCK.name),
-        _fetch(METRICS.name),
+        f"mlflow artifacts download --run-id RUN_ID --dst-path . --artifact-path {METRICS}",
+        f"mv {METRICS / LOCK} .",
     ]
     if changed and kept:
-        steps += [_fetch(CHANGES), f"git apply {CHANGES}", f"rm {CHANGES}"]
+        steps += [f"git apply {METRICS / CHANGES}", f"rm {METRICS / CHANGES}"]
     elif changed:
         steps.append("echo 'What differed from the commit was too large and is not kept.'")
     return " && ".join([*steps, "dvc checkout"])
-
-
-def _fetch(artifact: str) -> str:
-    return f"mlflow artifacts download --run-id RUN_ID --dst-path . --artifact-path {artifact}"
 
 
 def changes_patch() -> bytes:

@@ -13,7 +13,7 @@ from typing import Any
 from pipeline.tracking.mirror import METRICS_DIGEST, agrees, metrics_digest, set_tags
 from pipeline.tracking.provenance import CHANGES, provenance, user
 from pipeline.tracking.store import OWNER, STAGE, Store
-from pipeline.workspace.stages import STAGES
+from pipeline.workspace.stages import METRICS, STAGES
 
 KEY = "osr.key"
 LIVE = "osr.live."
@@ -157,7 +157,7 @@ def _log_changes(client: Any, run_id: str, patch: bytes, *, known: str | None) -
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / CHANGES
         path.write_bytes(patch)
-        client.log_artifact(run_id, str(path))
+        client.log_artifact(run_id, str(path), METRICS.as_posix())
     set_tags(client, run_id, {_CHANGES_DIGEST: digest})
 
 
