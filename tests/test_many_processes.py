@@ -59,7 +59,9 @@ def alone(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("launcher", [(), TORCHRUN], ids=["fabric", "torchrun"])
+@pytest.mark.parametrize(
+    "launcher", [(), pytest.param(TORCHRUN, marks=pytest.mark.slow)], ids=["fabric", "torchrun"]
+)
 def test_two_processes_train_as_one(tmp_path: Path, alone: Path, launcher: tuple[str, ...]) -> None:
     first, second = finish(tmp_path, launcher=launcher, devices=2, strategy="ddp", **SHARED)
     (one,) = (json.loads(path.read_text()) for path in alone.glob("process_*.json"))
@@ -84,13 +86,6 @@ def test_a_process_that_dies_ends_the_training(tmp_path: Path) -> None:
     assert "InputError: Another process of this training ended; its own message stands above." in printed
     assert (tmp_path / "state" / "c.pt").is_file()
     assert (tmp_path / "epoch").read_text() == "2"
-
-
-def test_another_number_of_processes_than_the_settings_say_is_refused(tmp_path: Path) -> None:
-    process = start(tmp_path, launcher=TORCHRUN, devices=3, strategy="ddp", epochs=2)
-    printed, _ = process.communicate(timeout=TIMEOUT_S)
-    assert process.returncode != 0
-    assert "InputError: train.devices and train.num_nodes do not fit what was launched" in printed
 
 
 @pytest.mark.parametrize(
@@ -167,8 +162,8 @@ def assert_kills_change_nothing(root: Path, kills: int) -> None:
         assert [path.name for path in (folder / "state").iterdir()] == ["c.pt"]
 
 
-def test_killed_trainings_end_the_same(tmp_path: Path) -> None:
-    assert_kills_change_nothing(tmp_path, 2)
+def test_a_killed_training_ends_the_same(tmp_path: Path) -> None:
+    assert_kills_change_nothing(tmp_path, 1)
 
 
 @pytest.mark.slow
