@@ -11,6 +11,7 @@ from pipeline.workspace.stages import PARAMS, STAGES
 
 Parser = argparse.ArgumentParser
 
+_MOST_WORKERS = 256
 SETTING = "a setting other than in params.yaml; may be given several times"
 
 
@@ -60,18 +61,27 @@ def _fit(command: Parser) -> None:
 
 def _predict(command: Parser) -> None:
     add = command.add_argument
-    add("paths", nargs="+", type=Path, metavar="PATH", help="an image, or a folder of images")
-    add("--detector", metavar="NAME", help="one of detectors.enabled; otherwise plot.detector")
-    add(
-        "--threshold",
-        type=_number,
-        metavar="SCORE",
-        help="scores above are unknown; otherwise the fitted one",
-    )
+    told = "an image, a folder, a pattern in quotes, a Parquet file, or - for paths on standard input"
+    add("paths", nargs="+", metavar="PATH", help=told)
+    told = "a folder that `osr export` made; otherwise the present run judges"
+    add("--model", type=Path, metavar="FOLDER", help=told)
+    add("--detector", metavar="NAME", help="one of those enabled; otherwise plot.detector, or the folder's")
+    decision = command.add_mutually_exclusive_group()
+    for name, metavar, told in (
+        ("--threshold", "SCORE", "scores above are unknown; otherwise the fitted one"),
+        ("--accept", "SHARE", "the threshold that accepts this share of known images, such as 0.99"),
+        ("--p-value", "SHARE", "images whose p-value is at most this are unknown, such as 0.01"),
+    ):
+        decision.add_argument(name, type=_number, metavar=metavar, help=told)
     told = "import this class for a network of somebody's own; otherwise that of params.yaml alone"
     add("--allow-code", metavar="MODULE:CLASS", help=told)
-    add("--format", choices=("csv", "json"), default="csv", help="of the verdicts (%(default)s)")
+    forms = ("csv", "json", "jsonl", "parquet")
+    add("--format", choices=forms, default="csv", help="of the verdicts (%(default)s)")
     add("--output", type=Path, metavar="FILE", help="write there instead of standard output")
+    told = "also an HTML page: those most unknown and those nearest to the threshold, by score"
+    add("--gallery", type=Path, metavar="FILE", help=told)
+    add("--column", metavar="NAME", help="of Parquet files: image, bytes, path or file, unless named here")
+    add("--workers", type=_count, metavar="N", help="processes that read ahead (half of the cores)")
 
 
 def _number(text: str) -> float:
@@ -79,6 +89,12 @@ def _number(text: str) -> float:
         if (value := float(text)) == value:
             return value
     raise argparse.ArgumentTypeError(f"must be a number, not {text}")
+
+
+def _count(text: str) -> int:
+    if text.isdecimal() and int(text) <= _MOST_WORKERS:
+        return int(text)
+    raise argparse.ArgumentTypeError(f"must be a whole number in 0..{_MOST_WORKERS}, not {text}")
 
 
 def _export(command: Parser) -> None:
@@ -174,8 +190,11 @@ The network's outputs are the known classes in their order: that of their names,
 """,
     "predict": """
 osr predict photo.png folder/ --output verdicts.csv
+osr predict 'photos/**/*.jpg' --format parquet --output verdicts.parquet --gallery page.html
+find / -name '*.png' | osr predict - --model classifier --accept 0.99 --format jsonl
 
-The status is 1 when an image could not be read; the others are judged all the same.
+Rows come as the images are judged, in their order, in little memory however many there are. An image that
+cannot be read is a row with the reason, and makes the status 1; the others are judged all the same.
 """,
     "compare": """
 osr compare                                        all finished runs in MLflow

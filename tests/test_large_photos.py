@@ -15,14 +15,18 @@ LIMIT_GB = 1.5
 PROGRAM = """
 import resource, sys
 from pathlib import Path
+import numpy as np
 import torch
 from osr.calibration.calibrators import Temperature
 from osr.detectors.registry import build_detectors
-from osr.inference.predictor import Predictor
+from osr.inference.classifier import OpenSetClassifier
+from osr.inference.parts import Parts
+from osr.metrics.thresholds import Threshold
 from osr.models.open_set_model import OpenSetModel
 from osr.models.preprocess import ImageFormat
 from osr.params import load_params
-from pipeline.serving.predict import Judged
+from pipeline.serving.predict import Decision, Stream
+from pipeline.serving.sources import open_sources
 
 torch.set_num_threads(1)
 params = load_params(Path("params.yaml"))
@@ -30,11 +34,17 @@ backbone = params.model.backbone.model_copy(update={"name": "resnet18", "weights
 settings = params.model.model_copy(update={"backbone": backbone, "image_size": 224})
 model = OpenSetModel(settings, ImageFormat(224, 3, (0.5,) * 3, (0.5,) * 3), ("a", "b"))
 enabled = params.detectors.model_copy(update={"enabled": ("maxlogit",)})
-predictor = Predictor(
-    model, build_detectors(enabled)["maxlogit"], threshold=0.0, calibration=Temperature(1.0), batch_size=512
+parts = Parts(
+    model.eval(),
+    Temperature(1.0),
+    {"maxlogit": (build_detectors(enabled)["maxlogit"], Threshold(0.0, "acceptance", 0.95, 0.95, 2))},
+    None,
 )
-judged = Judged(predictor, max_pixels=params.dataset.max_pixels, threshold=None)
-print(len(list(judged.records(sorted(Path(sys.argv[1]).iterdir())))))
+classifier = OpenSetClassifier(parts, {"maxlogit": np.zeros(2)}, None, detector="maxlogit", batch_size=512)
+stream = Stream(
+    classifier, Decision(threshold=None, accept=None, p_value=None), max_pixels=params.dataset.max_pixels
+)
+print(sum(len(batch) for batch, _ in stream.batches(open_sources([sys.argv[1]]))))
 print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6)
 """
 

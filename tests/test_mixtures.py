@@ -84,7 +84,7 @@ def test_mixtures_are_refused_everywhere(others: dict[str, Path], capsys: pytest
     lines.append(f"| a detector under the name of another | {shown(said)} |")
     introduction = (
         "`pytest -n 0 tests/test_mixtures.py` mixes runs. `osr predict`, `osr export`, `osr register`\n"
-        "and `Predictor.load` say the same, and the stages refuse the same. D stands for a digest.\n\n"
+        "and `osr.load` say the same, and the stages refuse the same. D stands for a digest.\n\n"
         "| what was mixed | what is said |\n|---|---|\n"
     )
     check_section("reliability.md", HEADING, introduction + "\n".join(lines))

@@ -26,8 +26,8 @@ from osr.data.image_files import read_image
 from osr.data.walking import find_images
 from osr.detectors.registry import build_detectors
 from osr.errors import InputError
+from osr.inference.classifier import OpenSetClassifier
 from osr.inference.extraction import extract
-from osr.inference.predictor import Predictor
 from osr.metrics.threshold_files import save_thresholds
 from osr.metrics.thresholds import Threshold
 from osr.params import load_params
@@ -100,12 +100,13 @@ def write_run(root, model, **settings):
 
 
 def load(name="maxlogit", batch_size=7):
-    detector = DETECTORS / f"{name}.safetensors"
-    return Predictor.load(
+    return OpenSetClassifier.from_files(
         weights=WEIGHTS,
         calibration=CALIBRATOR,
-        detector=detector,
+        detectors={name: DETECTORS / f"{name}.safetensors"},
         thresholds=THRESHOLDS,
+        scores=VAL_SCORES,
+        detector=name,
         batch_size=batch_size,
     )
 
@@ -115,7 +116,7 @@ def load(name="maxlogit", batch_size=7):
 def test_the_verdict_is_what_the_stages_compute(model, name):
     outputs = known_outputs(model)
     scores = fitted(outputs)[name].score(outputs)
-    verdict = load(name, batch_size=8).predict(IMAGES)
+    verdict = load(name, batch_size=8).judge(IMAGES)
     assert_array_equal(verdict.scores, scores)  # to the last bit, in the same batches
     assert_array_equal(verdict.predictions, outputs.predictions)
     assert sum(label == "unknown" for label in verdict.labels) == 10
@@ -129,9 +130,9 @@ def test_the_verdict_is_what_the_stages_compute(model, name):
 def test_images_of_many_sizes_are_judged_one_by_one_alike():
     predictor = load(batch_size=2)
     images = [IMAGES[0], IMAGES[1, :4], IMAGES[2].repeat(3, axis=0), IMAGES[3], IMAGES[4, :4], IMAGES[5]]
-    together = predictor.predict(images)
+    together = predictor.judge(images)
     for row, image in enumerate(images):
-        alone = predictor.predict([image])
+        alone = predictor.judge([image])
         assert_allclose(alone.scores, together.scores[row : row + 1], rtol=1e-5)
         assert alone.labels == together.labels[row : row + 1]
 
@@ -139,8 +140,8 @@ def test_images_of_many_sizes_are_judged_one_by_one_alike():
 @pytest.mark.usefixtures("run")
 def test_threshold_can_be_another_one():
     predictor = load()
-    assert set(predictor.predict(IMAGES, threshold=-np.inf).labels) == {"unknown"}
-    assert "unknown" not in predictor.predict(IMAGES, threshold=np.inf).labels
+    assert set(predictor.judge(IMAGES, threshold=-np.inf).labels) == {"unknown"}
+    assert "unknown" not in predictor.judge(IMAGES, threshold=np.inf).labels
 
 
 @pytest.mark.usefixtures("run")
@@ -150,7 +151,7 @@ def test_threshold_can_be_another_one():
 )
 def test_arrays_of_another_kind_are_refused(image):
     with pytest.raises(InputError, match=r"image 1 must be \(H, W, 1\) uint8, not "):
-        load().predict([IMAGES[0], image])
+        load().judge([IMAGES[0], image])
 
 
 @pytest.mark.usefixtures("run")
@@ -158,6 +159,9 @@ def test_a_detector_without_threshold_is_refused():
     rewrite(THRESHOLDS, lambda content: content.pop("maxlogit"))
     with pytest.raises(InputError, match="no threshold for maxlogit; there are: mahalanobis"):
         load()
+
+
+NAMES = ("a.png", "b.jpg", "c.png")
 
 
 def test_command_judges_files_and_names_the_bad_ones(run, caplog, capsys):
@@ -169,9 +173,12 @@ def test_command_judges_files_and_names_the_bad_ones(run, caplog, capsys):
     (folder / "notes.txt").write_text("passed over")
     assert cli.main(["predict", "new", "--output", "verdicts.csv"]) == 1
     assert "new/deep/c.png is no image that can be read" in caplog.text
-    first, second = csv.DictReader(Path("verdicts.csv").read_text().splitlines())
-    assert [first["file"], second["file"]] == ["new/deep/a.png", "new/deep/b.jpg"]
-    expected = load().predict([IMAGES[0]])
+    first, second, bad = csv.DictReader(Path("verdicts.csv").read_text().splitlines())
+    assert [row["file"] for row in (first, second, bad)] == [f"new/deep/{name}" for name in NAMES]
+    assert (bad["label"], bad["score"], bad["p/a"]) == ("", "", "")
+    assert bad["reason"].startswith("new/deep/c.png is no image that can be read")
+    assert first["reason"] == ""
+    expected = load().judge([IMAGES[0]])
     assert first["label"] == expected.labels[0]
     assert float(first["score"]) == pytest.approx(expected.scores[0])
     assert sum(float(first[f"p/{name}"]) for name in "abc") == pytest.approx(1)
@@ -191,14 +198,14 @@ def test_command_judges_files_and_names_the_bad_ones(run, caplog, capsys):
     [
         (["missing"], "missing does not exist."),
         (["empty"], "empty holds no image: names must end in one of .png"),
-        (["params.yaml"], "None of the images can be read."),
+        (["params.yaml"], "params.yaml is no image that can be read"),
         (["params.yaml", "--detector", "vim"], "--detector vim: must be one of detectors.enabled: msp"),
     ],
 )
-def test_mistakes_are_one_sentence(run, capsys, arguments, sentence):
+def test_mistakes_are_one_sentence(run, capsys, caplog, arguments, sentence):
     (run / "empty").mkdir()
     assert cli.main(["predict", *arguments]) == 1
-    assert sentence in capsys.readouterr().err
+    assert sentence in capsys.readouterr().err + caplog.text
     assert load_params(PARAMS)
 
 
@@ -298,17 +305,17 @@ def test_a_name_that_is_no_utf_8_goes_to_any_terminal(run, monkeypatch):
 @pytest.mark.parametrize(
     ("output", "sentence"),
     [
-        ("gone/v.csv", "--output gone/v.csv cannot be written: No such file or directory."),
-        ("new", "--output new is a folder or a device, but must be a file."),
-        ("/dev/full", "--output /dev/full is a folder or a device, but must be a file."),
-        ("a.png/v.csv", "--output a.png/v.csv cannot be written: Not a directory."),
+        ("gone/v.csv", "gone/v.csv cannot be written: No such file or directory."),
+        ("new", "new is a folder or a device, but must be a file to write."),
+        ("/dev/full", "/dev/full is a folder or a device, but must be a file to write."),
+        ("a.png/v.csv", "a.png/v.csv cannot be written: Not a directory."),
         ("x" * 300, "cannot be written: File name too long."),
     ],
 )
 def test_where_nobody_can_write_is_said_before_the_work(run, capsys, monkeypatch, output, sentence):
     png(run / "a.png")
     (run / "new").mkdir()
-    monkeypatch.setattr("pipeline.serving.predict.load_predictor", None)
+    monkeypatch.setattr("pipeline.serving.predict.load_classifier", None)
     assert cli.main(["predict", "a.png", "--output", output]) == 1
     assert sentence in capsys.readouterr().err
 
@@ -320,9 +327,9 @@ def test_a_disk_that_fills_up_leaves_the_earlier_file(run, capsys, monkeypatch):
     def full(*_arguments, **_options):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(Path, "write_text", full)
+    monkeypatch.setattr(csv.DictWriter, "writerows", full)
     assert cli.main(["predict", "a.png", "--output", "v.csv"]) == 1
-    assert "--output v.csv could not be written: No space left on device." in capsys.readouterr().err
+    assert "v.csv could not be written: No space left on device." in capsys.readouterr().err
     assert Path("v.csv").read_text() == "earlier"
     assert not Path("v.csv.part").exists()
 
@@ -337,9 +344,9 @@ def test_predict_keeps_the_limit_of_pixels(run, caplog):
 @pytest.mark.usefixtures("run")
 def test_large_images_are_as_small_as_the_network_takes_them():
     predictor = load()
-    frame, large = predictor.model.image_format.frame, np.kron(IMAGES[3], np.ones((40, 40, 1), np.uint8))
+    frame, large = predictor.image_format.frame, np.kron(IMAGES[3], np.ones((40, 40, 1), np.uint8))
     for pixels, shape in [(large, (frame.size, frame.size, 1)), (IMAGES[3], IMAGES[3].shape)]:
         Image.fromarray(pixels[..., 0]).save("x.png")
         fitted = read_fitted(Path("x.png"), frame, channels=1).pixels
         assert fitted.shape == shape
-        assert_allclose(predictor.predict([pixels]).scores, predictor.predict([fitted]).scores, atol=0.02)
+        assert_allclose(predictor.judge([pixels]).scores, predictor.judge([fitted]).scores, atol=0.02)

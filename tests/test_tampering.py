@@ -15,7 +15,7 @@ from osr.calibration.calibrators import CalibrationFit, Isotonic, Vector
 from osr.calibration.files import load_calibration, save_calibration
 from osr.detectors.registry import load_detector
 from osr.errors import InputError
-from osr.inference.predictor import Predictor
+from osr.inference.classifier import OpenSetClassifier
 from osr.metrics.threshold_files import load_thresholds
 from osr.models.open_set_model import OpenSetModel
 from pipeline.workspace.stages import CALIBRATOR, DETECTORS, THRESHOLDS, WEIGHTS
@@ -58,8 +58,8 @@ def blank(content: bytes, rng: np.random.Generator) -> bytes:
 DAMAGE = {"a bit flipped": flip, "cut short": cut, "lengthened": lengthen, "a stretch of zeros": blank}
 
 
-def verdict_of(predictor: Predictor) -> tuple:
-    verdict = predictor.predict(IMAGES[:3])
+def verdict_of(predictor: OpenSetClassifier) -> tuple:
+    verdict = predictor.judge(IMAGES[:3])
     return verdict.labels, verdict.scores.tobytes(), verdict.probabilities.tobytes()
 
 

@@ -83,20 +83,23 @@ def find_images(paths: Sequence[Path]) -> tuple[list[Path], PassedOver]:
     Raises:
         InputError: a path does not exist, or a folder holds no image.
     """
-    found: list[Path] = []
     passed = PassedOver()
-    for path in paths:
-        if not path.is_dir():
-            if not os.path.lexists(path):
-                raise InputError(f"{path} does not exist.")
-            found.append(path)
-            continue
-        inside = list(images_below(path, passed))
-        if not inside:
-            told = f" ({passed.sentence})" if passed.counts else ""
-            raise InputError(f"{path} holds no image: names must end in one of {', '.join(SUFFIXES)}{told}.")
-        found += inside
-    return found, passed
+    return [file for path in paths for file in images_of(path, passed)], passed
+
+
+def images_of(path: Path, passed: PassedOver) -> Iterator[Path]:
+    """A file, whatever its name, or the images below a folder; see `find_images`."""
+    if not path.is_dir():
+        if not os.path.lexists(path):
+            raise InputError(f"{path} does not exist.")
+        yield path
+        return
+    number = 0
+    for number, image in enumerate(images_below(path, passed), 1):  # noqa: B007
+        yield image
+    if not number:
+        told = f" ({passed.sentence})" if passed.counts else ""
+        raise InputError(f"{path} holds no image: names must end in one of {', '.join(SUFFIXES)}{told}.")
 
 
 def is_utf8(name: str) -> bool:

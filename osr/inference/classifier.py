@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
@@ -15,8 +15,9 @@ from osr.errors import InputError
 from osr.inference import folder as stored
 from osr.inference.inputs import Inputs, read_inputs
 from osr.inference.parts import Parts, load_parts
-from osr.inference.predictor import UNKNOWN_NAME, Predictor, Verdict
+from osr.inference.predictor import UNKNOWN_NAME, Images, Predictor, Verdict
 from osr.metrics.thresholds import conformal_p_values, fit_threshold
+from osr.models.preprocess import ImageFormat
 from osr.stored.arrays import read_arrays
 from osr.stored.files import damaged
 from osr.stored.origin import check_origin
@@ -87,22 +88,69 @@ class OpenSetClassifier:
         """
         folder = Path(folder)
         manifest = stored.read_manifest(folder)
-        parts = load_parts(
+        return cls.from_files(
             weights=folder / stored.WEIGHTS,
             calibration=folder / stored.CALIBRATION,
-            detectors=[folder / stored.detector_file(name) for name in manifest.detectors],
+            detectors={name: folder / stored.detector_file(name) for name in manifest.detectors},
             thresholds=folder / stored.THRESHOLDS,
+            scores=folder / stored.SCORES,
+            detector=manifest.detector,
+            batch_size=manifest.batch_size,
             device=device,
             allow_code=allow_code,
         )
-        path = folder / stored.SCORES
-        header, scores = read_arrays(path, "validation scores")
+
+    @classmethod
+    def from_files(
+        cls,
+        *,
+        weights: Path,
+        calibration: Path,
+        detectors: Mapping[str, Path],
+        thresholds: Path,
+        scores: Path,
+        detector: str,
+        batch_size: int,
+        device: torch.device | str = "cpu",
+        allow_code: str | None = None,
+    ) -> Self:
+        """Read the files of a run, all of them before any is used; never runs stored code.
+
+        Args:
+            weights: what `OpenSetModel.save` wrote.
+            calibration: what `save_calibration` wrote.
+            detectors: name -> what `Detector.save` wrote.
+            thresholds: what `save_thresholds` wrote.
+            scores: of the validation knowns, as stage fit-openmax writes them.
+            detector: that judges unless another is asked for.
+            batch_size: images per forward pass, at most.
+            device: where network and detectors compute.
+            allow_code: the one `module:Class` that may be imported for the network; see `OpenSetModel.load`.
+
+        Raises:
+            InputError: a file is missing, damaged, was changed, or was made from other weights, another split
+                or another fit of a detector than the rest; or there is no threshold for a detector.
+        """
+        parts = load_parts(
+            weights=weights,
+            calibration=calibration,
+            detectors=list(detectors.values()),
+            thresholds=thresholds,
+            device=device,
+            allow_code=allow_code,
+        )
+        header, arrays = read_arrays(scores, "validation scores")
         at_hand = parts.model.origin.model_copy(update={"thresholds": parts.thresholds.digest})
-        check_origin(path, header.made_from, at_hand, beside=folder)
-        groups = scores.pop("group", None)
-        if missing := set(manifest.detectors) - scores.keys():
-            raise damaged(path, f"it holds no scores of {', '.join(sorted(missing))}")
-        return cls(parts, scores, groups, detector=manifest.detector, batch_size=manifest.batch_size)
+        check_origin(scores, header.made_from, at_hand, beside=weights)
+        groups = arrays.pop("group", None)
+        if missing := set(detectors) - arrays.keys():
+            raise damaged(scores, f"it holds no scores of {', '.join(sorted(missing))}")
+        return cls(parts, arrays, groups, detector=detector, batch_size=batch_size)
+
+    @property
+    def image_format(self) -> ImageFormat:
+        """How images must be before the network takes them."""
+        return self.parts.model.image_format
 
     @property
     def class_names(self) -> tuple[str, ...]:
@@ -123,11 +171,40 @@ class OpenSetClassifier:
         accept: float | None = None,
         p_value: float | None = None,
     ) -> Judgement:
-        """Judge images: an image is accepted as known when its score is at most the threshold.
+        """Read images and `judge` them.
 
         Args:
             inputs: see `osr.inference.inputs.read_inputs`.
-            detector: one of `detectors`; None means the one that was exported as default.
+            detector: see `judge`; so are threshold, accept and p_value.
+            threshold: a score.
+            accept: a share.
+            p_value: a share.
+
+        Raises:
+            InputError: see `judge`; or an image cannot be read.
+        """
+        image_format = self.image_format
+        names, images = read_inputs(inputs, channels=image_format.channels, frame=image_format.frame)
+        return self.judge(
+            images, names=names, detector=detector, threshold=threshold, accept=accept, p_value=p_value
+        )
+
+    def judge(
+        self,
+        images: Images,
+        *,
+        names: Sequence[str] = (),
+        detector: str | None = None,
+        threshold: float | None = None,
+        accept: float | None = None,
+        p_value: float | None = None,
+    ) -> Judgement:
+        """Judge pixels: an image is accepted as known when its score is at most the threshold.
+
+        Args:
+            images: N arrays (H, W, C) uint8 of any sizes, or one array (N, H, W, C).
+            names: what they are called; otherwise their numbers.
+            detector: one of `detectors`; None means the default one.
             threshold: instead of the fitted one.
             accept: the threshold is made anew from the stored scores so that it accepts this share (0..1) of
                 known images, by the rule of the fitted one.
@@ -136,11 +213,9 @@ class OpenSetClassifier:
 
         Raises:
             InputError: no such detector, more than one of threshold, accept and p_value, one of them that is
-                out of range, or an image that cannot be read.
+                out of range, or an image of another type or shape.
         """
-        name = detector or self.detector
-        if name not in self.parts.detectors:
-            raise InputError(f"detector is {name!r}, but must be one of {', '.join(self.detectors)}.")
+        name = self._checked(detector or self.detector)
         asked = {"threshold": threshold, "accept": accept, "p_value": p_value}
         if len(given := [key for key, value in asked.items() if value is not None]) > 1:
             raise InputError(
@@ -148,8 +223,8 @@ class OpenSetClassifier:
             )
         if p_value is not None and not 0 <= p_value <= 1:
             raise InputError(f"p_value is {p_value}, but must lie in 0..1.")
-        image_format = self.parts.model.image_format
-        names, images = read_inputs(inputs, channels=image_format.channels, frame=image_format.frame)
+        if accept is not None and not 0 < accept <= 1:
+            raise InputError(f"accept is {accept}, but must be above 0 and at most 1.")
         verdict = self._predictor(name, accept).predict(images, threshold=threshold)
         p_values = conformal_p_values(self.scores[name], verdict.scores, groups=self.groups)
         labels = verdict.labels
@@ -162,10 +237,45 @@ class OpenSetClassifier:
             predictions=verdict.predictions,
             scores=verdict.scores,
             probabilities=verdict.probabilities,
-            names=names,
+            names=tuple(names) or tuple(map(str, range(len(labels)))),
             p_values=p_values,
             class_names=self.class_names,
         )
+
+    def choose(self, detector: str) -> None:
+        """Make another detector the default.
+
+        Raises:
+            InputError: there is no such detector.
+        """
+        self.detector = self._checked(detector)
+
+    def expected_rejection(
+        self,
+        *,
+        detector: str | None = None,
+        threshold: float | None = None,
+        accept: float | None = None,
+        p_value: float | None = None,
+    ) -> float:
+        """The share (0..1) of known images that a decision is to call unknown; arguments as in `judge`.
+
+        For a threshold of one's own it is the share of the stored validation knowns; the others promise it.
+        """
+        name = detector or self.detector
+        if p_value is not None:
+            return p_value
+        if accept is not None:
+            return 1 - accept
+        if threshold is not None:
+            return float(np.mean(self.scores[name] > threshold))
+        fitted = self.parts.detectors[name][1]
+        return 1 - (fitted.acceptance if fitted.rule == "background" else fitted.target)
+
+    def _checked(self, name: str) -> str:
+        if name not in self.parts.detectors:
+            raise InputError(f"detector is {name!r}, but must be one of {', '.join(self.detectors)}.")
+        return name
 
     def _predictor(self, name: str, accept: float | None) -> Predictor:
         detector, fitted = self.parts.detectors[name]

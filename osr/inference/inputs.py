@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,7 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from osr.data.file_images import read_fitted
-from osr.data.image_files import quiet_decoders
+from osr.data.image_files import MAX_PIXELS, Picture, quiet_decoders
 from osr.data.walking import find_images
 from osr.errors import InputError
 from osr.frame import Frame
@@ -60,19 +61,29 @@ def read_inputs(
 def _pixels(given: object, number: int, channels: int, frame: Frame) -> NDArray[np.uint8]:
     if isinstance(given, np.ndarray):
         return given[..., None] if given.ndim == 2 else given
-    if not isinstance(given, bytes | Image.Image):
+    if isinstance(given, Image.Image):
+        file = io.BytesIO()
+        given.save(file, "PNG" if given.mode in _PNG_MODES else "TIFF", exif=given.getexif())
+        given = file.getvalue()
+    if not isinstance(given, bytes):
         raise InputError(
             f"image {number} must be a path, bytes, a Pillow image or an array, not {type(given)}."
         )
-    # As files, so that the rules of the one reader hold for them, too.
+    return read_bytes(given, f"image {number}", frame, channels=channels).pixels
+
+
+def read_bytes(
+    content: bytes, name: str, frame: Frame, *, channels: int, max_pixels: int = MAX_PIXELS
+) -> Picture:
+    """The picture in the bytes of a file; by way of a file, so that the rules of the one reader hold.
+
+    Raises:
+        InputError: see `osr.data.image_files.read_picture`; the sentence says `name`.
+    """
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "image"
-        if isinstance(given, bytes):
-            file.write_bytes(given)
-        else:
-            form = "PNG" if given.mode in _PNG_MODES else "TIFF"
-            given.save(file, form, exif=given.getexif())
+        file.write_bytes(content)
         try:
-            return read_fitted(file, frame, channels=channels).pixels
+            return read_fitted(file, frame, channels=channels, max_pixels=max_pixels)
         except InputError as error:
-            raise InputError(str(error).replace(str(file), f"image {number}")) from None
+            raise InputError(str(error).replace(str(file), name)) from None

@@ -5,8 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Self
+from typing import TypeAlias
 
 import numpy as np
 import torch
@@ -18,12 +17,12 @@ from osr.data.batches import as_batch
 from osr.detectors.base import Detector
 from osr.detectors.registry import odin_of
 from osr.errors import InputError
-from osr.inference.parts import load_parts
 from osr.models.forward import forward
 from osr.models.open_set_model import OpenSetModel
 from osr.outputs import UNKNOWN, Outputs
 
 UNKNOWN_NAME = "unknown"
+Images: TypeAlias = Sequence[NDArray[np.uint8]] | NDArray[np.uint8]
 
 
 @dataclass(frozen=True)
@@ -69,50 +68,6 @@ class Predictor:
         self.calibration = calibration
         self.batch_size = batch_size
 
-    @classmethod
-    def load(
-        cls,
-        *,
-        weights: Path,
-        calibration: Path,
-        detector: Path,
-        thresholds: Path,
-        batch_size: int,
-        device: torch.device | str = "cpu",
-        allow_code: str | None = None,
-    ) -> Self:
-        """Read the files of a run, all of them before any is used; never runs stored code.
-
-        Args:
-            weights: what `OpenSetModel.save` wrote.
-            calibration: what `save_calibration` wrote.
-            detector: what `Detector.save` wrote.
-            thresholds: what `save_thresholds` wrote.
-            batch_size: images per forward pass, at most.
-            device: where the network runs.
-            allow_code: the one `module:Class` that may be imported for the network; see `OpenSetModel.load`.
-
-        Raises:
-            InputError: a file is missing, damaged, was changed, or was made from other weights, another split
-                or another fit of the detector than the rest; or there is no threshold for this detector.
-        """
-        parts = load_parts(
-            weights=weights,
-            calibration=calibration,
-            detectors=[detector],
-            thresholds=thresholds,
-            device=device,
-            allow_code=allow_code,
-        )
-        ((fitted, threshold),) = parts.detectors.values()
-        return cls(
-            parts.model,
-            fitted,
-            threshold=threshold.value,
-            calibration=parts.calibration,
-            batch_size=batch_size,
-        )
-
     @property
     def class_names(self) -> tuple[str, ...]:
         """Names of the K known classes, in label order."""
@@ -123,9 +78,7 @@ class Predictor:
         """1 or 3: what images should have; a colour network takes grey images, too."""
         return self.model.image_format.channels
 
-    def predict(
-        self, images: Sequence[NDArray[np.uint8]] | NDArray[np.uint8], *, threshold: float | None = None
-    ) -> Verdict:
+    def predict(self, images: Images, *, threshold: float | None = None) -> Verdict:
         """Judge images.
 
         Args:
@@ -151,7 +104,7 @@ class Predictor:
             probabilities=softmax(self.calibration.apply(outputs.logits), axis=1).astype(np.float32),
         )
 
-    def _outputs(self, images: Sequence[NDArray[np.uint8]] | NDArray[np.uint8]) -> Outputs:
+    def _outputs(self, images: Images) -> Outputs:
         """One forward pass; images of one size share a batch, and each is resized as in training."""
         head = self.model.head
         with torch.no_grad():
@@ -183,7 +136,7 @@ class Predictor:
             odin=odin_scores,
         )
 
-    def _batches(self, images: Sequence[NDArray[np.uint8]] | NDArray[np.uint8]) -> list[list[int]]:
+    def _batches(self, images: Images) -> list[list[int]]:
         """Rows of images of one shape, at most `batch_size` each."""
         of_shape: dict[tuple[int, ...], list[int]] = {}
         for row, image in enumerate(images):

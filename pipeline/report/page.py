@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-import base64
-import io
-import math
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from osr.calibration.calibrators import Temperature
 from osr.params import flatten
-from osr.plots.gallery import Tile
 from osr.plots.style import COLUMN_WIDTH
+from osr.plots.thumbnails import inline, thumbnail
 from osr.splits.openness import openness
 from osr.version import VERSION
 from pipeline.report import leaderboard
@@ -40,7 +35,6 @@ ESTIMATED = {"unknown_rejection": "Unknowns rejected", "auroc": "AUROC", "auoscr
 OWN_DATA = ("folder", "csv", "arrays")
 TITLE_CLASSES = 6  # named in the title
 HARDEST = 20  # unknown classes in plain sight; the others are one click away
-THUMBNAIL = 96  # pixels, the least side of an image shown in the page
 
 
 def write_report(run: RunFiles, path: Path) -> None:
@@ -235,7 +229,7 @@ def _sources(run: RunFiles) -> list[dict[str, Any]]:
 
 
 def _gallery(picks: list[Pick]) -> list[tuple[Pick, str]]:
-    return [(pick, _thumbnail(tile)) for pick, tile in zip(picks, tiles(picks), strict=True)]
+    return [(pick, thumbnail(tile.image)) for pick, tile in zip(picks, tiles(picks), strict=True)]
 
 
 def _figures(dpi: int) -> list[tuple[FigureText, str, bool]]:
@@ -248,25 +242,8 @@ def _figures(dpi: int) -> list[tuple[FigureText, str, bool]]:
             continue
         with Image.open(path) as image:
             is_wide = image.width > 1.5 * COLUMN_WIDTH * dpi
-        found.append((figure_text(path.stem), _inline(path.read_bytes()), is_wide))
+        found.append((figure_text(path.stem), inline(path.read_bytes()), is_wide))
     return sorted(found, key=lambda entry: (entry[0].place, entry[0].title))
-
-
-def _thumbnail(tile: Tile) -> str:
-    """The image, whole pixels enlarged where it is small."""
-    from PIL import Image
-
-    pixels = tile.image[..., 0] if tile.image.shape[-1] == 1 else tile.image
-    factor = max(1, math.ceil(THUMBNAIL / max(pixels.shape[:2])))
-    image = Image.fromarray(np.ascontiguousarray(pixels.repeat(factor, axis=0).repeat(factor, axis=1)))
-    image.thumbnail((2 * THUMBNAIL, 2 * THUMBNAIL))
-    buffer = io.BytesIO()
-    image.save(buffer, format="PNG")
-    return _inline(buffer.getvalue())
-
-
-def _inline(png: bytes) -> str:
-    return "data:image/png;base64," + base64.b64encode(png).decode("ascii")
 
 
 def _share(value: float | None) -> str:

@@ -1,39 +1,42 @@
-"""Command predict: judge new images with the files of the present run, a known class or unknown."""
+"""Command predict: judge any number of images, a known class or unknown, in little memory."""
 
 from __future__ import annotations
 
 import argparse
-import csv
-import io
-import json
 import logging
+import os
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from pathlib import Path
-from typing import Any
+from typing import TypedDict
 
-import numpy as np
-from numpy.typing import NDArray
 from tqdm import tqdm
 
-from osr.data.file_images import read_fitted
-from osr.data.image_files import quiet_decoders
-from osr.data.walking import find_images
+from osr.data.image_files import MAX_PIXELS
 from osr.devices import pick_device, set_cpu_threads
 from osr.errors import InputError
-from osr.inference.predictor import Predictor
+from osr.inference.classifier import Judgement, OpenSetClassifier
+from osr.inference.predictor import UNKNOWN_NAME
+from osr.inference.streams import Read, Reader, read_ahead
 from osr.params import Params, load_params
-from pipeline.serving.verdict_file import writing
-from pipeline.workspace.stages import CALIBRATOR, DETECTORS, PARAMS, THRESHOLDS, WEIGHTS
+from pipeline.serving.gallery import gallery_at
+from pipeline.serving.sources import Sources, open_sources
+from pipeline.serving.verdict_file import Record, check_output, writing
+from pipeline.workspace.stages import CALIBRATOR, DETECTORS, PARAMS, THRESHOLDS, VAL_SCORES, WEIGHTS
 
 logger = logging.getLogger("osr.predict")
 
-Record = dict[str, Any]
+
+class Decision(TypedDict):
+    """Arguments of `OpenSetClassifier.judge`: at most one is given."""
+
+    threshold: float | None
+    accept: float | None
+    p_value: float | None
 
 
-def load_predictor(
+def load_classifier(
     params: Params, detector: str | None = None, *, allow_code: str | None = None
-) -> Predictor:
+) -> OpenSetClassifier:
     """The classifier of the files in the working directory.
 
     Args:
@@ -49,83 +52,120 @@ def load_predictor(
         raise InputError(
             f"--detector {name}: must be one of detectors.enabled: {', '.join(params.detectors.enabled)}."
         )
-    return Predictor.load(
-        **run_files(name),
+    return OpenSetClassifier.from_files(
+        weights=WEIGHTS,
+        calibration=CALIBRATOR,
+        detectors={name: DETECTORS / f"{name}.safetensors"},
+        thresholds=THRESHOLDS,
+        scores=VAL_SCORES,
+        detector=name,
         batch_size=params.extraction.batch_size,
         device=pick_device(params.train.accelerator),
         allow_code=allow_code or params.model.backbone.name,
     )
 
 
-def run_files(detector: str) -> dict[str, Path]:
-    """The files of the present run that make its predictor, by the names of `Predictor.load`."""
-    fitted = DETECTORS / f"{detector}.safetensors"
-    return {"weights": WEIGHTS, "calibration": CALIBRATOR, "detector": fitted, "thresholds": THRESHOLDS}
-
-
-class Judged:
-    """Verdicts of files, and what was noticed on the way.
+class Stream:
+    """Verdicts of images as they come, and what was noticed on the way.
 
     Args:
-        predictor: judges.
+        classifier: judges.
+        decision: arguments of `OpenSetClassifier.judge`.
         max_pixels: of one image, the setting `dataset.max_pixels`.
-        threshold: instead of the fitted one.
+        num_workers: processes that read ahead; None chooses.
     """
 
-    def __init__(self, predictor: Predictor, *, max_pixels: int, threshold: float | None) -> None:
-        self.predictor, self.max_pixels, self.threshold = predictor, max_pixels, threshold
-        self.converted: Counter[str] = Counter()
+    def __init__(
+        self,
+        classifier: OpenSetClassifier,
+        decision: Decision,
+        *,
+        max_pixels: int,
+        num_workers: int | None = None,
+    ) -> None:
+        self.classifier, self.decision, self.num_workers = classifier, decision, num_workers
+        image_format = classifier.image_format
+        self.reader = Reader(image_format.frame, image_format.channels, max_pixels)
+        self.labels, self.converted = Counter[str](), Counter[str]()
+        self.num_unreadable = 0
 
-    def records(self, paths: Sequence[Path]) -> Iterator[Record]:
-        """One per readable image; the others are named in a warning.
+    def batches(self, sources: Sources) -> Iterator[tuple[list[Read], Judgement | None]]:
+        """What was read, in order, and the verdicts on the readable ones; None where there are none."""
+        size = self.classifier.batch_size
+        workers = self.num_workers
+        if workers is None:
+            is_small = sources.total is not None and sources.total <= size
+            workers = 0 if is_small else max(1, (os.cpu_count() or 1) // 2)
+        with tqdm(total=sources.total, desc="predict", unit="image", disable=None) as bar:
+            for batch in read_ahead(sources.items, self.reader, batch_size=size, num_workers=workers):
+                images = [read.pixels for read in batch if read.pixels is not None]
+                names = [read.name for read in batch if read.pixels is not None]
+                found = self.classifier.judge(images, names=names, **self.decision) if images else None
+                self._note(batch, found)
+                yield batch, found
+                bar.update(len(batch))
 
-        However large the files are, a batch in memory is as large as the network takes it.
-        """
-        size = self.predictor.batch_size
-        with tqdm(total=len(paths), desc="predict", unit="image", disable=None) as bar:
-            for start in range(0, len(paths), size):
-                names, images = [], []
-                for path in paths[start : start + size]:
-                    bar.update()
-                    try:
-                        images.append(self._read(path))
-                        names.append(path)
-                    except InputError as error:
-                        logger.warning("%s", error)
-                if images:
-                    verdict = self.predictor.predict(images, threshold=self.threshold)
-                    yield from _records(self.predictor, names, verdict)
+    def _note(self, batch: Sequence[Read], found: Judgement | None) -> None:
+        self.labels.update(found.labels if found else ())
+        self.num_unreadable += sum(read.pixels is None for read in batch)
+        self.converted.update(read.converted for read in batch if read.converted)
+        for read in batch:
+            if read.reason:
+                logger.warning("%s", read.reason)
 
-    @quiet_decoders()
-    def _read(self, path: Path) -> NDArray[np.uint8]:
-        frame, channels = self.predictor.model.image_format.frame, self.predictor.channels
-        picture = read_fitted(path, frame, channels=channels, max_pixels=self.max_pixels)
-        if picture.converted:
-            self.converted[picture.converted] += 1
-        return picture.pixels
+    @property
+    def summary(self) -> str:
+        """How many of each class, unknown and unreadable; and how many rejections were promised."""
+        judged = self.labels.total()
+        counts = [f"{count:,} {name}" for name, count in sorted(self.labels.items()) if name != UNKNOWN_NAME]
+        unread = f", {self.num_unreadable:,} unreadable" if self.num_unreadable else ""
+        if not judged:
+            return f"no image judged{unread}"
+        rejected = self.labels[UNKNOWN_NAME]
+        promised = self.classifier.expected_rejection(**self.decision)
+        return (
+            f"{judged:,} images: {', '.join([*counts, f'{rejected:,} unknown'])}{unread};"
+            f" {rejected / judged:.1%} rejected, of known images {promised:.1%} would be"
+        )
 
 
-def _records(predictor: Predictor, names: Sequence[Path], verdict: Any) -> Iterator[Record]:
-    for row, path in enumerate(names):
-        probabilities = verdict.probabilities[row]
-        yield {
-            "file": str(path),
-            "label": verdict.labels[row],
-            "score": float(verdict.scores[row]),
-            "nearest": predictor.class_names[verdict.predictions[row]],
-            **{f"p/{name}": float(p) for name, p in zip(predictor.class_names, probabilities, strict=True)},
+def _classifier(options: argparse.Namespace, params: Params | None) -> tuple[OpenSetClassifier, int]:
+    """That of the present run, or of the folder --model; and the most pixels that an image may have."""
+    if params is None:
+        classifier = OpenSetClassifier.load(options.model, allow_code=options.allow_code)
+        if options.detector is not None:
+            classifier.choose(options.detector)
+        return classifier, MAX_PIXELS
+    set_cpu_threads(params.train.cpu_threads)
+    return load_classifier(params, options.detector, allow_code=options.allow_code), params.dataset.max_pixels
+
+
+def columns(class_names: Sequence[str]) -> list[str]:
+    """Of a record: the probability of class NAME is `p/NAME`, and `reason` says why there is no verdict."""
+    shares = [f"p/{name}" for name in class_names]
+    return ["file", "label", "score", "p_value", "nearest", *shares, "reason"]
+
+
+def records(batch: Sequence[Read], found: Judgement | None, class_names: Sequence[str]) -> Iterator[Record]:
+    """One per image, in order; those that cannot be read hold their name and the reason."""
+    row = 0
+    for read in batch:
+        record: Record = dict.fromkeys(columns(class_names)) | {
+            "file": read.name,
+            "reason": read.reason or None,
         }
-
-
-def formatted(records: Sequence[Record], form: str) -> str:
-    """The records as csv or json."""
-    if form == "json":
-        return json.dumps(records, indent=2) + "\n"
-    text = io.StringIO()
-    writer = csv.DictWriter(text, list(records[0]), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(records)
-    return text.getvalue()
+        if found is not None and read.pixels is not None:
+            record |= {
+                "label": found.labels[row],
+                "score": float(found.scores[row]),
+                "p_value": float(found.p_values[row]),
+                "nearest": class_names[found.predictions[row]],
+            }
+            record |= {
+                f"p/{name}": float(p) for name, p in zip(class_names, found.probabilities[row], strict=True)
+            }
+            row += 1
+        yield record
 
 
 def run(options: argparse.Namespace) -> int:
@@ -135,17 +175,25 @@ def run(options: argparse.Namespace) -> int:
         InputError: a path or a file of the run is missing, no image can be read, or the verdicts cannot be
             written.
     """
-    params, (paths, passed) = load_params(PARAMS), find_images(options.paths)
-    set_cpu_threads(params.train.cpu_threads)
-    with writing(options.output) as write:
-        predictor = load_predictor(params, options.detector, allow_code=options.allow_code)
-        judged = Judged(predictor, max_pixels=params.dataset.max_pixels, threshold=options.threshold)
-        records = list(judged.records(paths))
-        if not records:
-            raise InputError("None of the images can be read.")
-        write(formatted(records, options.format))
-    for kind, count in judged.converted.most_common():
+    for path, form in ((options.output, options.format), (options.gallery, "html")):
+        check_output(path, form)
+    params = load_params(PARAMS) if options.model is None else None
+    sources = open_sources(options.paths, column=options.column)
+    classifier, max_pixels = _classifier(options, params)
+    names = classifier.class_names
+    decision = Decision(threshold=options.threshold, accept=options.accept, p_value=options.p_value)
+    stream = Stream(classifier, decision, max_pixels=max_pixels, num_workers=options.workers)
+    with (
+        writing(options.output, options.format, columns(names)) as write,
+        gallery_at(options.gallery) as gallery,
+    ):
+        for batch, found in stream.batches(sources):
+            write(list(records(batch, found, names)))
+            gallery.add(batch, found)
+        gallery.summary = stream.summary
+    for kind, count in stream.converted.most_common():
         logger.warning("%d images converted: %s", count, kind)
-    if passed.counts:
-        logger.warning("%s.", passed.sentence)
-    return 0 if len(records) == len(paths) else 1
+    if sources.passed.counts:
+        logger.warning("%s.", sources.passed.sentence)
+    logger.info("%s", stream.summary)
+    return 0 if stream.labels and not stream.num_unreadable else 1
