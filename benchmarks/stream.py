@@ -2,9 +2,9 @@
 
     python -m benchmarks.stream 100000
 
-The network is the digits' default one at 32 x 32 in colour with random weights, or any of timm's by
---backbone. The peer is the same network on random pixels in the same batches with the same threads: nothing is
-read, scored or written. Images are PNG files of noise over a gradient, made once in a temporary folder.
+The network is ResNet-18 at 32 x 32 in colour with random weights, or another of timm by --backbone. The peer
+is the same network on random pixels in the same batches with the same threads: nothing is read, scored or
+written. Images are PNG files of noise over a gradient, made in a temporary folder.
 """
 
 from __future__ import annotations
