@@ -21,14 +21,14 @@ from PIL import Image
 
 from osr.calibration.calibrators import Temperature
 from osr.detectors.registry import build_detectors
-from osr.inference.classifier import OpenSetClassifier
+from osr.inference.classifier import Decision, OpenSetClassifier
 from osr.inference.parts import Parts
 from osr.metrics.thresholds import Threshold
 from osr.models.forward import forward, ready
 from osr.models.open_set_model import OpenSetModel
 from osr.models.preprocess import ImageFormat
 from osr.params import load_params
-from pipeline.serving.predict import Decision, Stream, columns, records
+from pipeline.serving.predict import Stream, columns, records
 from pipeline.serving.sources import open_sources
 from pipeline.serving.verdict_file import writing
 
@@ -71,7 +71,7 @@ def bare_rate(classifier: OpenSetClassifier, count: int) -> float:
 
 def stream_rate(classifier: OpenSetClassifier, folder: Path, out: Path, workers: int | None) -> float:
     """Images a second of the command's own loop; prints the memory of all its processes."""
-    decision, process = Decision(threshold=None, accept=None, p_value=None), psutil.Process()
+    decision, process = Decision(), psutil.Process()
     stream = Stream(classifier, decision, max_pixels=SIDE * SIDE, num_workers=workers)
     names, done, told, start = classifier.class_names, 0, 0, time.perf_counter()
     with writing(out, "csv", columns(names)) as write:

@@ -11,7 +11,6 @@ from pipeline.workspace.stages import PARAMS, STAGES
 
 Parser = argparse.ArgumentParser
 
-_MOST_WORKERS = 256
 SETTING = "a setting other than in params.yaml; may be given several times"
 
 
@@ -81,7 +80,7 @@ def _predict(command: Parser) -> None:
     told = "also an HTML page: those most unknown and those nearest to the threshold, by score"
     add("--gallery", type=Path, metavar="FILE", help=told)
     add("--column", metavar="NAME", help="of Parquet files: image, bytes, path or file, unless named here")
-    add("--workers", type=_count, metavar="N", help="processes that read ahead (half of the cores)")
+    add("--workers", type=_whole(0, 256), metavar="N", help="processes that read ahead (half of the cores)")
 
 
 def _number(text: str) -> float:
@@ -91,10 +90,15 @@ def _number(text: str) -> float:
     raise argparse.ArgumentTypeError(f"must be a number, not {text}")
 
 
-def _count(text: str) -> int:
-    if text.isdecimal() and int(text) <= _MOST_WORKERS:
-        return int(text)
-    raise argparse.ArgumentTypeError(f"must be a whole number in 0..{_MOST_WORKERS}, not {text}")
+def _whole(least: int, most: int) -> Callable[[str], int]:
+    """Reads a whole number within bounds."""
+
+    def read(text: str) -> int:
+        if text.isdecimal() and least <= int(text[:20]) <= most:
+            return int(text)
+        raise argparse.ArgumentTypeError(f"must be a whole number in {least}..{most}, not {text}")
+
+    return read
 
 
 def _export(command: Parser) -> None:
@@ -103,6 +107,19 @@ def _export(command: Parser) -> None:
     add("run", nargs="?", default="present", metavar="RUN", help=told)
     add("out", type=Path, metavar="OUT", help="the folder to make")
     add("--detector", metavar="NAME", help="judges unless another is asked for; otherwise plot.detector")
+
+
+def _serve(command: Parser) -> None:
+    add = command.add_argument
+    add("folder", metavar="FOLDER", type=Path, help="what `osr export` made")
+    add("--host", default="127.0.0.1", help="address to listen on; this machine alone reaches %(default)s")
+    add("--port", type=_whole(0, 65_535), default=8000, help="(%(default)s)")
+    add("--threads", type=_whole(1, 256), metavar="N", help="of the network (the cores of the machine)")
+    add("--max-megabytes", type=_whole(1, 256), default=16, metavar="N", help="of a request (%(default)s)")
+    add("--seconds", type=_whole(1, 3600), default=30, metavar="N", help="to send, and to wait (%(default)s)")
+    told = "import this class for a network of somebody's own"
+    add("--allow-code", metavar="MODULE:CLASS", help=told)
+    add("--quiet", action="store_true", help="no line per request")
 
 
 def _compare(command: Parser) -> None:
@@ -234,6 +251,15 @@ osr export ../other-clone classifier                the run of another clone of 
 The folder holds weights, calibration, every enabled detector, thresholds, the validation scores behind them
 and a model card. In Python `osr.load("classifier").predict("photo.png")` judges with it.
 """,
+    "serve": """
+osr serve classifier
+curl --data-binary @photo.jpg -H 'Content-Type: image/jpeg' 'http://127.0.0.1:8000/predict?accept=0.99'
+curl -F a=@one.png -F b=@two.png http://127.0.0.1:8000/predict
+curl --json '{"images": ["..."]}' http://127.0.0.1:8000/predict          base64 of files
+
+/health says that it answers, /metrics is for Prometheus, /openapi.json for programs that write clients.
+Requests that wait together are judged together.
+""",
     "leaderboard": """
 osr leaderboard                                     the present run, into artifacts/leaderboard and figures
 osr leaderboard RUN/metrics/evaluate.json --out docs/leaderboard/mnist
@@ -279,5 +305,6 @@ COMMANDS: dict[str, tuple[str, str, Callable[[Parser], None]]] = {
         "the classifier of a run as one folder that `osr.load` reads anywhere",
         _export,
     ),
+    "serve": ("pipeline.serving.serve", "answer over HTTP with an exported classifier", _serve),
     "tracking": ("pipeline.tracking.sync", "bring MLflow up to date", _tracking),
 }

@@ -19,13 +19,13 @@ import numpy as np
 import torch
 from osr.calibration.calibrators import Temperature
 from osr.detectors.registry import build_detectors
-from osr.inference.classifier import OpenSetClassifier
+from osr.inference.classifier import Decision, OpenSetClassifier
 from osr.inference.parts import Parts
 from osr.metrics.thresholds import Threshold
 from osr.models.open_set_model import OpenSetModel
 from osr.models.preprocess import ImageFormat
 from osr.params import load_params
-from pipeline.serving.predict import Decision, Stream
+from pipeline.serving.predict import Stream
 from pipeline.serving.sources import open_sources
 
 torch.set_num_threads(1)
@@ -42,7 +42,7 @@ parts = Parts(
 )
 classifier = OpenSetClassifier(parts, {"maxlogit": np.zeros(2)}, None, detector="maxlogit", batch_size=512)
 stream = Stream(
-    classifier, Decision(threshold=None, accept=None, p_value=None), max_pixels=params.dataset.max_pixels
+    classifier, Decision(), max_pixels=params.dataset.max_pixels
 )
 print(sum(len(batch) for batch, _ in stream.batches(open_sources([sys.argv[1]]))))
 print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6)

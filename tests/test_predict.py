@@ -116,7 +116,7 @@ def load(name="maxlogit", batch_size=7):
 def test_the_verdict_is_what_the_stages_compute(model, name):
     outputs = known_outputs(model)
     scores = fitted(outputs)[name].score(outputs)
-    verdict = load(name, batch_size=8).judge(IMAGES)
+    verdict = load(name, batch_size=8).predict(IMAGES)
     assert_array_equal(verdict.scores, scores)  # to the last bit, in the same batches
     assert_array_equal(verdict.predictions, outputs.predictions)
     assert sum(label == "unknown" for label in verdict.labels) == 10
@@ -130,9 +130,9 @@ def test_the_verdict_is_what_the_stages_compute(model, name):
 def test_images_of_many_sizes_are_judged_one_by_one_alike():
     predictor = load(batch_size=2)
     images = [IMAGES[0], IMAGES[1, :4], IMAGES[2].repeat(3, axis=0), IMAGES[3], IMAGES[4, :4], IMAGES[5]]
-    together = predictor.judge(images)
+    together = predictor.predict(images)
     for row, image in enumerate(images):
-        alone = predictor.judge([image])
+        alone = predictor.predict([image])
         assert_allclose(alone.scores, together.scores[row : row + 1], rtol=1e-5)
         assert alone.labels == together.labels[row : row + 1]
 
@@ -140,8 +140,8 @@ def test_images_of_many_sizes_are_judged_one_by_one_alike():
 @pytest.mark.usefixtures("run")
 def test_threshold_can_be_another_one():
     predictor = load()
-    assert set(predictor.judge(IMAGES, threshold=-np.inf).labels) == {"unknown"}
-    assert "unknown" not in predictor.judge(IMAGES, threshold=np.inf).labels
+    assert set(predictor.predict(IMAGES, threshold=-np.inf).labels) == {"unknown"}
+    assert "unknown" not in predictor.predict(IMAGES, threshold=np.inf).labels
 
 
 @pytest.mark.usefixtures("run")
@@ -178,7 +178,7 @@ def test_command_judges_files_and_names_the_bad_ones(run, caplog, capsys):
     assert (bad["label"], bad["score"], bad["p/a"]) == ("", "", "")
     assert bad["reason"].startswith("new/deep/c.png is no image that can be read")
     assert first["reason"] == ""
-    expected = load().judge([IMAGES[0]])
+    expected = load().predict([IMAGES[0]])
     assert first["label"] == expected.labels[0]
     assert float(first["score"]) == pytest.approx(expected.scores[0])
     assert sum(float(first[f"p/{name}"]) for name in "abc") == pytest.approx(1)
@@ -349,4 +349,4 @@ def test_large_images_are_as_small_as_the_network_takes_them():
         Image.fromarray(pixels[..., 0]).save("x.png")
         fitted = read_fitted(Path("x.png"), frame, channels=1).pixels
         assert fitted.shape == shape
-        assert_allclose(predictor.judge([pixels]).scores, predictor.judge([fitted]).scores, atol=0.02)
+        assert_allclose(predictor.predict([pixels]).scores, predictor.predict([fitted]).scores, atol=0.02)

@@ -21,6 +21,7 @@ import osr
 from osr.data.image_files import MAX_PIXELS
 from osr.errors import InputError
 from osr.frame import Frame
+from osr.inference.classifier import Decision
 from osr.inference.streams import Reader, Source, read_ahead
 from pipeline import cli
 from pipeline.serving import gallery
@@ -160,7 +161,7 @@ def test_every_format_holds_the_same(run, capsys):  # noqa: F811
     texts = [{key: "" if value is None else str(value) for key, value in row.items()} for row in listed]
     assert rows() == texts
     assert list(listed[0]) == ["file", "label", "score", "p_value", "nearest", "p/a", "p/b", "p/c", "reason"]
-    expected = load().judge(IMAGES[[0, 1, 3]])
+    expected = load().predict(IMAGES[[0, 1, 3]])
     readable = [row for row in listed if row["reason"] is None]
     assert [row["score"] for row in readable] == expected.scores.tolist()
     assert [row["p_value"] for row in readable] == expected.p_values.tolist()
@@ -196,10 +197,10 @@ def test_the_decision_is_the_classifiers_and_the_summary_says_what_it_promises(
     asked = [] if option is None else [option, value]
     assert predict("new", *asked, "--output", "v.csv") == 0
     key = {} if option is None else {option[2:].replace("-", "_"): float(value)}
-    expected = load().judge(IMAGES[:8], **key)
+    expected = load().predict(IMAGES[:8], **key)
     assert [row["label"] for row in rows()] == list(expected.labels)
     rejected = expected.labels.count("unknown")
-    promised = load().expected_rejection(**key)
+    promised = load().expected_rejection(Decision(**key))
     assert promised == pytest.approx(
         {None: 1 / 3, "--threshold": 0, "--accept": 0.5, "--p-value": 0.5}[option]
     )
@@ -221,7 +222,7 @@ def test_an_exported_folder_judges_far_from_the_project(folder, capsys):  # noqa
     for number in range(5):
         png(Path(f"new/{number}.png"), number)
     assert predict("new", "--model", str(folder), "--output", "v.csv", "--detector", "mahalanobis") == 0
-    expected = osr.load(folder).judge(IMAGES[:5], detector="mahalanobis")
+    expected = osr.load(folder).predict(IMAGES[:5], detector="mahalanobis")
     assert [float(row["score"]) for row in rows()] == expected.scores.tolist()
     assert predict("new", "--model", str(folder), "--detector", "vim") == 1
     assert "detector is 'vim', but must be one of maxlogit, mahalanobis." in capsys.readouterr().err

@@ -59,7 +59,7 @@ DAMAGE = {"a bit flipped": flip, "cut short": cut, "lengthened": lengthen, "a st
 
 
 def verdict_of(predictor: OpenSetClassifier) -> tuple:
-    verdict = predictor.judge(IMAGES[:3])
+    verdict = predictor.predict(IMAGES[:3])
     return verdict.labels, verdict.scores.tobytes(), verdict.probabilities.tobytes()
 
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Self
+from typing import NamedTuple, Self
 
 import numpy as np
 import torch
@@ -23,6 +24,27 @@ from osr.stored.files import damaged
 from osr.stored.origin import check_origin
 
 Scores = NDArray[np.float64]
+
+
+class Decision(NamedTuple):
+    """How to judge; of the last three at most one is given.
+
+    Args:
+        detector: one of the classifier's; None means its default one.
+        threshold: scores above are unknown; instead of the fitted one.
+        accept: the threshold is made anew from the stored scores so that it accepts this share (0..1) of
+            known images, by the rule of the fitted one.
+        p_value: images whose p-value is at most this (0..1) are unknown; so are at most this share of known
+            images.
+    """
+
+    detector: str | None = None
+    threshold: float | None = None
+    accept: float | None = None
+    p_value: float | None = None
+
+
+DEFAULT = Decision()  # the fitted threshold of the default detector
 
 
 @dataclass(frozen=True)
@@ -47,6 +69,18 @@ class Judgement(Verdict):
             [(self.class_names[index], float(row[index])) for index in best]
             for row, best in zip(self.probabilities, order, strict=True)
         ]
+
+    def part(self, rows: slice) -> Judgement:
+        """That of some of the images."""
+        return Judgement(
+            labels=self.labels[rows],
+            predictions=self.predictions[rows],
+            scores=self.scores[rows],
+            probabilities=self.probabilities[rows],
+            names=self.names[rows],
+            p_values=self.p_values[rows],
+            class_names=self.class_names,
+        )
 
 
 class OpenSetClassifier:
@@ -171,11 +205,11 @@ class OpenSetClassifier:
         accept: float | None = None,
         p_value: float | None = None,
     ) -> Judgement:
-        """Read images and `judge` them.
+        """Read images and judge them: one is accepted as known when its score is at most the threshold.
 
         Args:
             inputs: see `osr.inference.inputs.read_inputs`.
-            detector: see `judge`; so are threshold, accept and p_value.
+            detector: see `Decision`; so are the others.
             threshold: a score.
             accept: a share.
             p_value: a share.
@@ -183,55 +217,33 @@ class OpenSetClassifier:
         Raises:
             InputError: see `judge`; or an image cannot be read.
         """
+        decision = Decision(detector, threshold, accept, p_value)
+        self.check(decision)
         image_format = self.image_format
         names, images = read_inputs(inputs, channels=image_format.channels, frame=image_format.frame)
-        return self.judge(
-            images, names=names, detector=detector, threshold=threshold, accept=accept, p_value=p_value
-        )
+        return self.judge(images, decision, names=names)
 
-    def judge(
-        self,
-        images: Images,
-        *,
-        names: Sequence[str] = (),
-        detector: str | None = None,
-        threshold: float | None = None,
-        accept: float | None = None,
-        p_value: float | None = None,
-    ) -> Judgement:
-        """Judge pixels: an image is accepted as known when its score is at most the threshold.
+    def judge(self, images: Images, decision: Decision = DEFAULT, *, names: Sequence[str] = ()) -> Judgement:
+        """Judge pixels.
 
         Args:
             images: N arrays (H, W, C) uint8 of any sizes, or one array (N, H, W, C).
+            decision: how.
             names: what they are called; otherwise their numbers.
-            detector: one of `detectors`; None means the default one.
-            threshold: instead of the fitted one.
-            accept: the threshold is made anew from the stored scores so that it accepts this share (0..1) of
-                known images, by the rule of the fitted one.
-            p_value: images whose p-value is at most this (0..1) are unknown; so are at most this share of
-                known images.
 
         Raises:
-            InputError: no such detector, more than one of threshold, accept and p_value, one of them that is
-                out of range, or an image of another type or shape.
+            InputError: no such detector, a decision of two kinds or out of range, or an image of another type
+                or shape.
         """
-        name = self._checked(detector or self.detector)
-        asked = {"threshold": threshold, "accept": accept, "p_value": p_value}
-        if len(given := [key for key, value in asked.items() if value is not None]) > 1:
-            raise InputError(
-                f"Only one of threshold, accept and p_value may be given, not {', '.join(given)}."
-            )
-        if p_value is not None and not 0 <= p_value <= 1:
-            raise InputError(f"p_value is {p_value}, but must lie in 0..1.")
-        if accept is not None and not 0 < accept <= 1:
-            raise InputError(f"accept is {accept}, but must be above 0 and at most 1.")
-        verdict = self._predictor(name, accept).predict(images, threshold=threshold)
+        self.check(decision)
+        name = decision.detector or self.detector
+        verdict = self._predictor(name, decision.accept).predict(images, threshold=decision.threshold)
         p_values = conformal_p_values(self.scores[name], verdict.scores, groups=self.groups)
         labels = verdict.labels
-        if p_value is not None:
+        if decision.p_value is not None:
             known = (self.class_names[index] for index in verdict.predictions)
             pairs = zip(known, p_values, strict=True)
-            labels = tuple(UNKNOWN_NAME if found <= p_value else label for label, found in pairs)
+            labels = tuple(UNKNOWN_NAME if found <= decision.p_value else label for label, found in pairs)
         return Judgement(
             labels=labels,
             predictions=verdict.predictions,
@@ -242,33 +254,34 @@ class OpenSetClassifier:
             class_names=self.class_names,
         )
 
-    def choose(self, detector: str) -> None:
-        """Make another detector the default.
+    def check(self, decision: Decision) -> None:
+        """Raise what `judge` raises of a decision."""
+        self._checked(decision.detector or self.detector)
+        kinds = ("threshold", "accept", "p_value")
+        if len(given := [kind for kind in kinds if getattr(decision, kind) is not None]) > 1:
+            raise InputError(
+                f"Only one of threshold, accept and p_value may be given, not {', '.join(given)}."
+            )
+        _, threshold, accept, p_value = decision
+        if p_value is not None and not 0 <= p_value <= 1:
+            raise InputError(f"p_value is {p_value}, but must lie in 0..1.")
+        if accept is not None and not 0 < accept <= 1:
+            raise InputError(f"accept is {accept}, but must be above 0 and at most 1.")
+        if threshold is not None and math.isnan(threshold):
+            raise InputError(f"threshold is {threshold}, but must be a number.")
 
-        Raises:
-            InputError: there is no such detector.
-        """
-        self.detector = self._checked(detector)
-
-    def expected_rejection(
-        self,
-        *,
-        detector: str | None = None,
-        threshold: float | None = None,
-        accept: float | None = None,
-        p_value: float | None = None,
-    ) -> float:
-        """The share (0..1) of known images that a decision is to call unknown; arguments as in `judge`.
+    def expected_rejection(self, decision: Decision = DEFAULT) -> float:
+        """The share (0..1) of known images that a decision is to call unknown.
 
         For a threshold of one's own it is the share of the stored validation knowns; the others promise it.
         """
-        name = detector or self.detector
-        if p_value is not None:
-            return p_value
-        if accept is not None:
-            return 1 - accept
-        if threshold is not None:
-            return float(np.mean(self.scores[name] > threshold))
+        name = decision.detector or self.detector
+        if decision.p_value is not None:
+            return decision.p_value
+        if decision.accept is not None:
+            return 1 - decision.accept
+        if decision.threshold is not None:
+            return float(np.mean(self.scores[name] > decision.threshold))
         fitted = self.parts.detectors[name][1]
         return 1 - (fitted.acceptance if fitted.rule == "background" else fitted.target)
 

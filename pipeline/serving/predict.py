@@ -7,14 +7,13 @@ import logging
 import os
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from typing import TypedDict
 
 from tqdm import tqdm
 
 from osr.data.image_files import MAX_PIXELS
 from osr.devices import pick_device, set_cpu_threads
 from osr.errors import InputError
-from osr.inference.classifier import Judgement, OpenSetClassifier
+from osr.inference.classifier import Decision, Judgement, OpenSetClassifier
 from osr.inference.predictor import UNKNOWN_NAME
 from osr.inference.streams import Read, Reader, read_ahead
 from osr.params import Params, load_params
@@ -24,14 +23,6 @@ from pipeline.serving.verdict_file import Record, check_output, writing
 from pipeline.workspace.stages import CALIBRATOR, DETECTORS, PARAMS, THRESHOLDS, VAL_SCORES, WEIGHTS
 
 logger = logging.getLogger("osr.predict")
-
-
-class Decision(TypedDict):
-    """Arguments of `OpenSetClassifier.judge`: at most one is given."""
-
-    threshold: float | None
-    accept: float | None
-    p_value: float | None
 
 
 def load_classifier(
@@ -70,7 +61,7 @@ class Stream:
 
     Args:
         classifier: judges.
-        decision: arguments of `OpenSetClassifier.judge`.
+        decision: how.
         max_pixels: of one image, the setting `dataset.max_pixels`.
         num_workers: processes that read ahead; None chooses.
     """
@@ -100,7 +91,7 @@ class Stream:
             for batch in read_ahead(sources.items, self.reader, batch_size=size, num_workers=workers):
                 images = [read.pixels for read in batch if read.pixels is not None]
                 names = [read.name for read in batch if read.pixels is not None]
-                found = self.classifier.judge(images, names=names, **self.decision) if images else None
+                found = self.classifier.judge(images, self.decision, names=names) if images else None
                 self._note(batch, found)
                 yield batch, found
                 bar.update(len(batch))
@@ -122,7 +113,7 @@ class Stream:
         if not judged:
             return f"no image judged{unread}"
         rejected = self.labels[UNKNOWN_NAME]
-        promised = self.classifier.expected_rejection(**self.decision)
+        promised = self.classifier.expected_rejection(self.decision)
         return (
             f"{judged:,} images: {', '.join([*counts, f'{rejected:,} unknown'])}{unread};"
             f" {rejected / judged:.1%} rejected, of known images {promised:.1%} would be"
@@ -133,8 +124,6 @@ def _classifier(options: argparse.Namespace, params: Params | None) -> tuple[Ope
     """That of the present run, or of the folder --model; and the most pixels that an image may have."""
     if params is None:
         classifier = OpenSetClassifier.load(options.model, allow_code=options.allow_code)
-        if options.detector is not None:
-            classifier.choose(options.detector)
         return classifier, MAX_PIXELS
     set_cpu_threads(params.train.cpu_threads)
     return load_classifier(params, options.detector, allow_code=options.allow_code), params.dataset.max_pixels
@@ -181,7 +170,8 @@ def run(options: argparse.Namespace) -> int:
     sources = open_sources(options.paths, column=options.column)
     classifier, max_pixels = _classifier(options, params)
     names = classifier.class_names
-    decision = Decision(threshold=options.threshold, accept=options.accept, p_value=options.p_value)
+    decision = Decision(options.detector, options.threshold, options.accept, options.p_value)
+    classifier.check(decision)
     stream = Stream(classifier, decision, max_pixels=max_pixels, num_workers=options.workers)
     with (
         writing(options.output, options.format, columns(names)) as write,

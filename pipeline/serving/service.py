@@ -1,0 +1,198 @@
+"""The HTTP service of `osr serve`: images in, a class or "unknown" out, limits on everything."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import time
+from collections.abc import AsyncIterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager, suppress
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.responses import JSONResponse, Response
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+
+from osr.errors import InputError
+from osr.inference.classifier import Decision, Judgement, OpenSetClassifier
+from osr.inference.predictor import UNKNOWN_NAME
+from osr.inference.streams import Reader, Source
+from osr.version import VERSION
+from pipeline.serving.batcher import Batcher, Pixels
+from pipeline.serving.bodies import Budget, Limits, RefusedError, read_sources
+
+logger = logging.getLogger("osr.serve")
+
+TOP = 3  # classes named in an answer, unless `top` asks for more
+_NUMBERS = ("threshold", "accept", "p_value")
+_QUERY = ("detector", *_NUMBERS, "top")
+_BODY = {
+    "image/*": {"schema": {"type": "string", "format": "binary"}},
+    "multipart/form-data": {
+        "schema": {"type": "object", "additionalProperties": {"type": "string", "format": "binary"}}
+    },
+    "application/json": {
+        "schema": {
+            "type": "object",
+            "properties": {"images": {"type": "array", "items": {"type": "string", "format": "byte"}}},
+            "required": ["images"],
+        }
+    },
+}
+_TOLD = {
+    "detector": ("string", "scores the images; otherwise the one that was exported as default"),
+    "threshold": ("number", "scores above are unknown; otherwise the fitted one"),
+    "accept": ("number", "decide by the threshold that accepts this share of known images, such as 0.99"),
+    "p_value": ("number", "images whose p-value is at most this are unknown"),
+    "top": ("integer", f"how many of the most probable known classes to name; otherwise {TOP}"),
+}
+_REFUSALS = {
+    408: "the body did not arrive in time",
+    413: "the body is too large",
+    415: "a Content-Type that is no image, form or JSON",
+    422: "no image that can be read, or a wrong argument",
+    503: "the server is busy, or the verdict took too long",
+}
+
+
+class Gauges:
+    """What /metrics shows."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        self.requests = Counter(
+            "osr_requests", "Requests to /predict by status", ["status"], registry=self.registry
+        )
+        self.images = Counter("osr_images", "Judged images by verdict", ["verdict"], registry=self.registry)
+        self.seconds = Histogram(
+            "osr_request_seconds", "Time of a request to /predict", registry=self.registry
+        )
+        self.waiting = Gauge("osr_waiting_images", "Images that wait to be judged", registry=self.registry)
+
+
+def create_app(classifier: OpenSetClassifier, limits: Limits | None = None) -> FastAPI:
+    """The service as an ASGI application.
+
+    Args:
+        classifier: judges.
+        limits: of a request.
+    """
+    service = _Service(classifier, limits or Limits())
+    app = FastAPI(title="osr", version=VERSION, lifespan=service.lifespan, docs_url=None, redoc_url=None)
+    parameters = [
+        {"name": name, "in": "query", "description": told, "schema": {"type": kind}}
+        for name, (kind, told) in _TOLD.items()
+    ]
+    app.post(
+        "/predict",
+        summary='Judge images: a known class, or "unknown"',
+        responses={status: {"description": told} for status, told in _REFUSALS.items()},
+        openapi_extra={"requestBody": {"required": True, "content": _BODY}, "parameters": parameters},
+    )(service.predict)
+    app.get("/health", summary="Whether the service answers, and what it judges")(service.health)
+    app.get("/metrics", summary="Counts and times, as Prometheus reads them")(service.metrics)
+    return app
+
+
+class _Service:
+    def __init__(self, classifier: OpenSetClassifier, limits: Limits) -> None:
+        self.classifier, self.limits, self.gauges = classifier, limits, Gauges()
+        image_format = classifier.image_format
+        self.reader = Reader(image_format.frame, image_format.channels, limits.pixels)
+        self.budget, self.decoders = Budget(limits.total_bytes), ThreadPoolExecutor(os.cpu_count(), "decode")
+
+    @asynccontextmanager
+    async def lifespan(self, _app: FastAPI) -> AsyncIterator[None]:
+        self.batcher = Batcher(self.classifier)
+        self.gauges.waiting.set_function(lambda: self.batcher.num_waiting)
+        work = asyncio.create_task(self.batcher.run())
+        yield
+        work.cancel()
+        with suppress(asyncio.CancelledError):
+            await work
+
+    async def predict(self, request: Request) -> Response:
+        start, status, content = time.perf_counter(), 200, dict[str, Any]()
+        try:
+            with self.budget.held() as held:
+                content = await self._verdicts(request, held)
+        except (RefusedError, InputError) as refused:
+            status = refused.status if isinstance(refused, RefusedError) else 422
+            content = {"error": str(refused)}
+        except Exception:
+            status, content = 500, {"error": "The server made a mistake; its log says more."}
+            logger.exception("a request was not answered")
+        self.gauges.requests.labels(status).inc()
+        self.gauges.seconds.observe(time.perf_counter() - start)
+        return JSONResponse(content, status, headers={"Retry-After": "1"} if status == 503 else None)
+
+    async def health(self) -> dict[str, Any]:
+        return {
+            "status": "ok",
+            "osr": VERSION,
+            "detector": self.classifier.detector,
+            "detectors": self.classifier.detectors,
+            "classes": self.classifier.class_names,
+        }
+
+    async def metrics(self) -> Response:
+        return Response(generate_latest(self.gauges.registry), media_type="text/plain; version=0.0.4")
+
+    async def _verdicts(self, request: Request, held: Any) -> dict[str, Any]:
+        decision, top = _asked(request.query_params, self.classifier)
+        sources = await read_sources(request, self.limits, held)
+        try:
+            async with asyncio.timeout(self.limits.seconds):
+                images = await self._decoded(sources)
+                found = await self.batcher.judge(images, decision)
+        except TimeoutError:
+            raise RefusedError(503, f"There was no verdict within {self.limits.seconds:g} seconds.") from None
+        for label in found.labels:
+            self.gauges.images.labels("unknown" if label == UNKNOWN_NAME else "known").inc()
+        return {"verdicts": _records(found, top)}
+
+    async def _decoded(self, sources: list[Source]) -> list[Pixels]:
+        loop, images = asyncio.get_running_loop(), list[Pixels]()
+        for read in await loop.run_in_executor(self.decoders, self.reader.__getitem__, sources):
+            if read.pixels is None:
+                raise RefusedError(422, read.reason)
+            images.append(read.pixels)
+        return images
+
+
+def _asked(query: Mapping[str, str], classifier: OpenSetClassifier) -> tuple[Decision, int]:
+    """How to decide, and how many classes to name."""
+    if unknown := sorted(set(query) - set(_QUERY)):
+        raise RefusedError(422, f"Arguments may be {', '.join(_QUERY)}, not {', '.join(unknown)[:100]}.")
+    numbers = {name: _number(name, query[name]) for name in _NUMBERS if name in query}
+    decision = Decision(detector=query.get("detector"), **numbers)
+    classifier.check(decision)
+    num_classes = len(classifier.class_names)
+    top = query.get("top", str(min(TOP, num_classes)))
+    if not (top.isdecimal() and len(top) < 10 and 1 <= int(top) <= num_classes):
+        raise RefusedError(422, f"top must be a whole number in 1..{num_classes}.")
+    return decision, int(top)
+
+
+def _number(name: str, text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        raise RefusedError(422, f"{name} must be a number.") from None
+
+
+def _records(found: Judgement, top: int) -> list[dict[str, Any]]:
+    return [
+        {
+            "label": label,
+            "score": float(score),
+            "p_value": float(p_value),
+            "nearest": found.class_names[prediction],
+            "top": [{"label": name, "probability": share} for name, share in best],
+        }
+        for label, score, p_value, prediction, best in zip(
+            found.labels, found.scores, found.p_values, found.predictions, found.top(top), strict=True
+        )
+    ]
