@@ -78,9 +78,13 @@ def test_one_network_of_each_family(tmp_path: Path, family: str) -> None:
     name = families()[family]
     published = timm.get_pretrained_cfg(name)
     size = published.input_size[-1] if published else 224
-    refused = ""
-    try:
-        train_save_and_read(name, size, tmp_path / "model.safetensors")
-    except InputError as error:
-        refused = str(error)
-    assert (tmp_path / "model.safetensors").exists() != (repr(name) in refused)
+    refused = []
+    for tried in (224, size) if size > 256 else (size,):  # attention over more pixels takes gigabytes
+        try:
+            train_save_and_read(name, tried, tmp_path / "model.safetensors")
+        except InputError as error:
+            assert not (tmp_path / "model.safetensors").exists()
+            refused.append(str(error))
+        else:
+            return
+    assert all(repr(name) in said for said in refused), refused
