@@ -33,7 +33,11 @@ def awkward(*, count, classes, width, change=lambda features: features, half=Fal
         )
 
     own, tested, fifth = np.arange(count) % classes, np.arange(100) % classes, np.arange(100) % 5
-    return outputs(centres[own], own), outputs(centres[tested], tested), outputs(others[fifth], tested * 0 - 1)
+    return (
+        outputs(centres[own], own),
+        outputs(centres[tested], tested),
+        outputs(others[fifth], tested * 0 - 1),
+    )
 
 
 def dead(features):
@@ -96,4 +100,3 @@ def test_each_detector_scores_every_image_or_says_why_not(case):
             continue
         assert all(np.isfinite(part).all() for part in scores), name
         assert open_set_metrics(scores[0], right, scores[1])["auoscr"] <= right.mean() + 1e-12, name
-
