@@ -1,13 +1,14 @@
 """Detector knn beside one search of faiss's flat index over all test images.
 
-Run: OMP_NUM_THREADS=N python -m benchmarks.neighbors [--threads N] [--rounds R]. Fit and score, in turn: processor
-time of one thread, wall time of several.
+Run: OMP_NUM_THREADS=N python -m benchmarks.neighbors [--threads N] [--rounds R].
+Fit and score, in turn: processor time of one thread, wall time of several.
 """
 
 from __future__ import annotations
 
 import argparse
 import statistics
+from functools import partial
 
 import faiss
 import numpy as np
@@ -46,7 +47,7 @@ def main() -> None:
         train, test = make_outputs(num_train, shape, seed=1), make_outputs(num_test, shape, seed=2)
         ratios = []
         for _ in range(options.rounds):
-            seconds = [timed(lambda call=call: call(train, test), clock)[0] for call in (ours, theirs)]
+            seconds = [timed(partial(call, train, test), clock)[0] for call in (ours, theirs)]
             ratios.append(seconds[0] / seconds[1])
             print(f"{num_train} x {width}: {seconds[0]:.2f} s, faiss {seconds[1]:.2f} s", flush=True)
         print(f"ratio {statistics.median(ratios):.2f} ({min(ratios):.2f}-{max(ratios):.2f})", flush=True)

@@ -17,7 +17,15 @@ from osr.params import load_params
 
 ROOT = Path(__file__).parents[1]
 SMALL = ("test_", "atto", "femto", "pico", "nano", "xx", "tiny", "micro", "mini", "small", "18", "050", "_b0")
-FEW = ("test_resnet", "test_vit", "test_convnext", "test_efficientnet", "test_byobnet", "test_mambaout")
+FEW = (
+    "test_resnet",
+    "test_vit",
+    "test_convnext",
+    "test_efficientnet",
+    "test_byobnet",
+    "test_mambaout",
+    "efficientvit_m0",
+)
 
 
 def families() -> dict[str, str]:
@@ -53,7 +61,7 @@ def test_a_few_networks(tmp_path: Path, name: str) -> None:
 
 
 class Tied(nn.Module):
-    """Two layers of the same weights, and a buffer that is a part of another."""
+    """Two layers of the same weights, a buffer that is a part of another, and a bound that does not bind."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -62,12 +70,14 @@ class Tied(nn.Module):
         self.second.weight = self.first.weight
         self.register_buffer("scale", torch.arange(1.0, 9.0))
         self.register_buffer("part", self.scale[2:4])
+        self.register_buffer("bound", torch.tensor([-torch.inf, torch.inf]))
 
     def forward(self, images: Tensor) -> Tensor:
-        return self.second(self.first(images)).mean(dim=(2, 3)) * self.part.sum() * self.scale.sum()
+        features = self.second(self.first(images).clamp(*self.bound)).mean(dim=(2, 3))
+        return features * self.part.sum() * self.scale.sum()
 
 
-def test_tied_weights_are_saved(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_tied_weights_and_endless_bounds_are_saved(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(backbones.BACKBONES, "tied", Tied)
     train_save_and_read("tied", 8, tmp_path / "model.safetensors")
 
