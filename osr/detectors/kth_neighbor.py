@@ -12,9 +12,9 @@ from osr.detectors.selection import most_similar
 
 # How many neighbours around the k-th by products are compared exactly: few at first, more where that is not
 # enough.
-_MARGINS = (1, 16)
-# Numbers of a bank that are float64 at once.
-_AT_ONCE = 1 << 16
+_MARGINS = (1, 4, 16)
+# Numbers of a bank that are float64 at once: in the cache, and too few for threads to be worth it.
+_AT_ONCE = 1 << 15
 
 
 def kth_distances(features: Tensor, bank: Tensor, lengths: Tensor, count: int) -> Tensor:

@@ -8,8 +8,8 @@ from torch import Tensor
 
 # Rows of the bank per tile, similarities at once, and how many of them share a maximum at first.
 _TILE = 12288
-_AT_ONCE = 1 << 22
-_GROUP = 16
+_AT_ONCE = 1 << 23
+_GROUP = 8
 _SORTED = 512
 
 
@@ -49,10 +49,10 @@ def most_similar(features: Tensor, bank: Tensor, count: int, lengths: Tensor) ->
     Returns:
         The products, falling, and the rows, each (n, count).
     """
-    rows_at_once = _AT_ONCE // min(_TILE, len(bank))
+    num_parts = max(1, round(len(features) * min(_TILE, len(bank)) / _AT_ONCE))
     scale = torch.where(lengths == 0, 0.0, 1 / lengths).to(features.dtype)
     zero = torch.where(lengths == 0, 0.5, 0.0).to(features.dtype) if bool((lengths == 0).any()) else None
-    parts = [_most_similar(part, bank, count, scale, zero) for part in torch.split(features, rows_at_once)]
+    parts = [_most_similar(part, bank, count, scale, zero) for part in features.tensor_split(num_parts)]
     values, rows = zip(*parts, strict=True)
     return torch.cat(values), torch.cat(rows)
 
@@ -89,12 +89,29 @@ def _largest(similarities: Tensor, count: int) -> tuple[Tensor, Tensor]:
     width = similarities.shape[1]
     groups = width // _GROUP
     if groups <= 4 * count:
-        top = similarities.topk(min(count, width), dim=1, sorted=False)
-        return top.values, top.indices
+        columns = _columns_of_largest(similarities, min(count, width))
+        return similarities.gather(1, columns), columns
     maxima = similarities[:, : groups * _GROUP].reshape(-1, _GROUP, groups).amax(1)
-    best = maxima.topk(count, dim=1, sorted=False).indices
+    best = _columns_of_largest(maxima, count)
     members = torch.arange(0, groups * _GROUP, groups, device=best.device)
     left_over = torch.arange(groups * _GROUP, width, device=best.device).expand(len(best), -1)
     columns = torch.cat([(best[:, :, None] + members).flatten(1), left_over], 1)
-    top = similarities.gather(1, columns).topk(count, dim=1, sorted=False)
-    return top.values, columns.gather(1, top.indices)
+    looked_at = similarities.gather(1, columns)
+    top = _columns_of_largest(looked_at, count)
+    return looked_at.gather(1, top), columns.gather(1, top)
+
+
+def _columns_of_largest(values: Tensor, count: int) -> Tensor:
+    """(n, count) int64, the columns of the largest values of each row of (n, M), in no order.
+
+    Numpy partitions values several times faster than columns, so columns are looked for by the smallest value
+    that counts, unless others are equal to it.
+    """
+    if values.is_cuda:
+        return values.topk(count, dim=1, sorted=False).indices
+    array = values.numpy()
+    place = array.shape[1] - count
+    large = array >= np.partition(array, place, axis=1)[:, place, None]
+    if np.count_nonzero(large) == len(array) * count:
+        return torch.from_numpy(np.nonzero(large)[1].reshape(len(array), count))
+    return torch.from_numpy(np.argpartition(array, place, axis=1)[:, place:])

@@ -155,7 +155,10 @@ def _set_stem(backbone: nn.Module, name: str, wanted: bool | Literal["auto"], *,
 
 def _check_classifier(model: Any, name: str) -> None:
     """Refuse networks that end in several classifiers: no single vector stands before one linear layer."""
-    classifier = model.get_classifier()
+    try:
+        classifier = model.get_classifier()
+    except AttributeError:  # that of efficientvit_msra looks inside the one that was left out
+        return
     if isinstance(classifier, tuple | list | nn.ModuleList) or hasattr(classifier, "head_dist"):
         raise InputError(
             f"model.backbone.name {name!r} has several classifiers (of branches or for distillation), not "

@@ -17,6 +17,7 @@ from osr.models.description import Description
 from osr.models.heads import HEADS
 from osr.models.preprocess import ImageFormat, Preprocess
 from osr.models.settings import ModelSettings
+from osr.models.weight_files import first_not_finite
 from osr.stored.arrays import read_tensors, write_tensors
 from osr.stored.files import checked, damaged
 from osr.stored.origin import Origin
@@ -144,11 +145,14 @@ class OpenSetModel(nn.Module):
             )
         except (ValueError, RuntimeError, TypeError, ArithmeticError, MemoryError) as error:
             raise damaged(path, f"no network can be built of it: {error}") from error
+        endless = {name: held.clone() for name, held in model.state_dict().items() if held.isinf().any()}
         try:
             model.load_state_dict(state)
         except RuntimeError as error:  # it names each weight in a line
             raise _from_another_version(path, str(error).splitlines()[-1].strip(" \t.")) from error
-        _check_values(path, state, model.state_dict())
+        _check_kinds(path, state, model.state_dict())
+        if bad := first_not_finite(state, endless):
+            raise damaged(path, f"{bad} holds values that are not finite")
         model.digest = stored.digest
         return model.eval()
 
@@ -173,10 +177,8 @@ def _check_code(path: Path, name: str, allowed: str | None) -> None:
         )
 
 
-def _check_values(path: Path, state: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> None:
-    """Refuse weights of another kind of number, which torch would convert, and such that are no numbers."""
+def _check_kinds(path: Path, state: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> None:
+    """Refuse weights of another kind of number, which torch would convert."""
     for name, tensor in state.items():
         if tensor.is_floating_point() != own[name].is_floating_point():
             raise damaged(path, f"{name} holds {tensor.dtype}, but must hold {own[name].dtype}")
-        if tensor.is_floating_point() and not bool(tensor.isfinite().all()):
-            raise damaged(path, f"{name} holds values that are not finite")

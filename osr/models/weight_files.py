@@ -42,6 +42,23 @@ class _Found(NamedTuple):
     left_over: tuple[str, ...]
 
 
+def first_not_finite(tensors: Mapping[str, Tensor], built: Mapping[str, Tensor]) -> str | None:
+    """The first tensor with a NaN or an infinity that the network was not built with; None if there is none.
+
+    Bounds of a network that do not bind are infinite by design (timm's gemma4_vit).
+
+    Args:
+        tensors: from a file.
+        built: those of the network before these are loaded; names may lack.
+    """
+    for name, tensor in tensors.items():
+        if tensor.is_floating_point() and not bool(tensor.isfinite().all()):
+            same = name in built and tensor.shape == built[name].shape
+            if not same or bool((~tensor.isfinite() & (tensor != built[name])).any()):
+                return name
+    return None
+
+
 def load_weights(backbone: nn.Module, path: Path, name: str) -> None:
     """Give a backbone the weights of a file.
 
@@ -67,7 +84,8 @@ def load_weights(backbone: nn.Module, path: Path, name: str) -> None:
     chosen = min(found, key=_rank)
     if chosen.left_over:
         raise _too_many(path, name, chosen.left_over)
-    _check_finite(chosen.tensors, path)
+    if bad := first_not_finite(chosen.tensors, own):
+        raise InputError(f"model.backbone.weights {str(path)!r}: {bad!r} holds values that are not finite.")
     others = {fit.wrapper for fit in found} - {chosen.wrapper}
     if chosen.prefix or others:
         stripped = f", without the prefix {chosen.prefix!r} of its names" if chosen.prefix else ""
@@ -166,14 +184,6 @@ def _misfit(
         f"{told} does not fit {name}: {len(missing)} tensors missing, {len(wrong)} of another shape, first "
         f"{(missing + wrong)[0]!r}."
     )
-
-
-def _check_finite(tensors: Mapping[str, Tensor], path: Path) -> None:
-    for key, tensor in tensors.items():
-        if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
-            raise InputError(
-                f"model.backbone.weights {str(path)!r}: {key!r} holds values that are not finite."
-            )
 
 
 def _first_line(error: Exception) -> str:
