@@ -4,9 +4,11 @@ import json
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
 from killed_stages import FULL, MIDDLE, ROOT, SIGNALS
 from pages import write_section
@@ -104,6 +106,34 @@ def test_a_swap_that_ends_after_any_rename_is_finished(tmp_path, monkeypatch, re
     finish_swaps()
     assert texts() == ({"new"} if renames else {"earlier"})
     assert not [*ASIDE.rglob("*.txt")]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="stage plot draws in one process elsewhere")
+def test_processes_that_draw_do_not_outlive_a_killed_stage(tmp_path):
+    """Else they wait for ever, and draw among the figures of the next run."""
+    program = f"""
+import multiprocessing, os, time
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+from pipeline.report.figures import end_with_parent
+def draw(number):
+    Path({str(tmp_path)!r}, str(os.getpid())).touch()
+    time.sleep(600)
+with ProcessPoolExecutor(2, multiprocessing.get_context("fork"), initializer=end_with_parent) as pool:
+    list(pool.map(draw, range(4)))
+"""
+    with subprocess.Popen([sys.executable, "-c", program], cwd=ROOT) as stage:
+        wait_for(lambda: len(list(tmp_path.iterdir())) == 2)
+        stage.kill()
+    for drawing in tmp_path.iterdir():
+        wait_for(lambda: not psutil.pid_exists(int(drawing.name)))  # noqa: B023
+
+
+def wait_for(condition):
+    deadline = time.monotonic() + 100
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
 
 
 def test_what_a_stage_does_not_write_it_must_not_leave(tmp_path, monkeypatch):
