@@ -53,7 +53,8 @@ def train_stage(params: Params, row: Row) -> Metrics:
     write_history(progress.history)
     weights = params.model.backbone.weights
     if digest := digest_of_file(weights):
-        INITIAL_WEIGHTS.write_text(json.dumps({"path": weights, "sha256": digest}) + "\n", encoding="utf-8")
+        text = json.dumps({"path": weights, "sha256": digest})
+        new(INITIAL_WEIGHTS).write_text(f"{text}\n", encoding="utf-8")
     afterwards(partial(checkpoint.unlink, missing_ok=True))
     best = progress.history[progress.best_epoch - 1]
     return {

@@ -6,6 +6,7 @@ Prints what was found as one line of JSON.
 """
 
 import collections
+import contextlib
 import errno
 import json
 import os
@@ -71,21 +72,26 @@ def run(name, generation):
     assert not [*ASIDE.rglob("*.txt")]
 
 
+@contextlib.contextmanager
+def fill(leave):
+    """Leave so many bytes of the disk of the working directory free."""
+    filler, held = Path("filler"), os.statvfs(".")
+    try:
+        with filler.open("wb") as file:
+            for _ in range(max(0, int(held.f_bavail * held.f_frsize - leave) // 4096)):
+                file.write(bytes(4096))
+    except OSError as error:
+        if error.errno != errno.ENOSPC:
+            raise
+    yield
+    filler.unlink()
+
+
 def ended(name, generation, how, draws, lasts):
     """Run the stage and end it; whether it could end well all the same."""
     if how == FULL:
-        filler, held = Path("filler"), os.statvfs(".")
-        leave = draws.uniform(0, 0.9) * 8000 * 2 * len(STAGES[name].results)
-        try:
-            with filler.open("wb") as file:
-                for _ in range(max(0, int(held.f_bavail * held.f_frsize - leave) // 4096)):
-                    file.write(bytes(4096))
-        except OSError as error:
-            if error.errno != errno.ENOSPC:
-                raise
-        status = os.waitpid(fork(name, generation), 0)[1]
-        filler.unlink()
-        return status == 0
+        with fill(draws.uniform(0, 0.9) * 8000 * 2 * len(STAGES[name].results)):
+            return os.waitpid(fork(name, generation), 0)[1] == 0
     pid = fork(name, generation)
     time.sleep(draws.uniform(0, 1.2 * lasts))
     os.kill(pid, SIGNALS[how])

@@ -4,21 +4,36 @@ import json
 import os
 import subprocess
 import sys
+import time
+from itertools import product
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
 from killed_stages import FULL, MIDDLE, ROOT, SIGNALS
 from pages import write_section
+from test_pipeline import clone
 
 from pipeline.workspace import swap
 from pipeline.workspace.stages import FIGURES, STAGES
 from pipeline.workspace.swap import ASIDE, afterwards, finish_swaps, new, written_aside
 
+SMALL = {
+    "detectors.enabled": ["maxlogit", "mav", "openmax"],
+    "plot.tsne_images": 50,
+    "plot.tsne_perplexity": 5.0,
+    "plot.umap": False,
+    "plot.dpi": 40,
+    "plot.gallery_images": 2,
+}
 INTRO = """\
-`pytest -m slow -n 0 tests/test_killed_stages.py` ends stages at random moments (seeded), each of the six ten
-times in each way, looks at every file, and runs the stage again: it then ends with the new results. The
-bodies of the stages compute nothing; all around them is that of the real ones. The disk is a tmpfs of 1 MB.
+`pytest -m slow -n 0 tests/test_killed_stages.py` ends the real stages of a small run of digits at random
+moments (seeded), each of the six ten times in each way: the first time a process that still loads modules, the
+last time `dvc repro` with all its processes. After each the digest of every result file is that of the
+earlier results or of the new ones, whole. What else is left lies there when the next one begins, and after the
+ten `osr run` (`dvc repro`) ends with the weights, metrics and other files of an undisturbed run, digest by
+digest. The disk is a tmpfs, of which a random part of what the stage writes is free.
 
 | what ended it | earlier results whole | new results whole | of these, moved by the next stage |
 |---|---|---|---|
@@ -45,27 +60,38 @@ def test_a_few(tmp_path):
 
 
 @pytest.mark.slow
-def test_ten_of_each_in_each_stage(tmp_path):
+def test_ten_of_each_in_each_real_stage(tmp_path):
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=100m", "small", disk], check=False).returncode:
+        pytest.skip("a small disk can be mounted by root only")
+    try:
+        found = dict(ended_often(disk / "project", tmp_path))
+    finally:
+        subprocess.run(["umount", disk], check=True)
     counts = {how: np.zeros(3, int) for how in (*SIGNALS, FULL)}
-    for name in STAGES:
-        for how in (*SIGNALS, FULL):
-            folder = tmp_path / f"{name} {how}"
-            folder.mkdir()
-            small = ["mount", "-t", "tmpfs", "-o", "size=1m", "small", str(folder)]
-            if how == FULL and subprocess.run(small, check=False).returncode:
-                pytest.skip("a small disk can be mounted by root only")
-            try:
-                seen = tried(folder, 10, how, name)
-            finally:
-                if how == FULL:
-                    subprocess.run(["umount", str(folder)], check=True)
-            earlier, late = seen.get("earlier", 0), seen.get("new", 0)
-            assert earlier + late == 10
-            counts[how] += (earlier, late, seen.get(MIDDLE, 0))
+    for name, how in product(STAGES, counts):
+        seen = found[name][how]
+        earlier, late = seen.get("earlier", 0), seen.get("new", 0)
+        assert earlier + late == 10
+        counts[how] += (earlier, late, seen.get(MIDDLE, 0))
     rows = [f"| {how} | {' | '.join(map(str, counts[how]))} |" for how in counts]
     assert all(earlier for earlier, _, _ in counts.values()), "the moments must lie within the stages"
-    told = INTRO + "\n".join(rows)
-    write_section("reliability.md", "A stage that is ended at a random moment", told)
+    write_section("reliability.md", "A stage that is ended at a random moment", INTRO + "\n".join(rows))
+
+
+def ended_often(root, logs):
+    """What tests/killed_real_stages.py finds for each stage of a small finished project."""
+    root.mkdir()
+    project = clone(root)
+    for key, value in SMALL.items():
+        project.set(key, value)
+    project.dvc("repro", OSR_TRACKING="off")
+    program = Path(__file__).with_name("killed_real_stages.py")
+    for name in STAGES:
+        command = [sys.executable, str(program), str(root), str(logs / f"{name}.log"), "10", name]
+        path = os.pathsep.join((str(root), str(program.parent)))
+        yield name, json.loads(project.run(*command, PYTHONPATH=path).splitlines()[-1])
 
 
 def write(name, text):
@@ -104,6 +130,41 @@ def test_a_swap_that_ends_after_any_rename_is_finished(tmp_path, monkeypatch, re
     finish_swaps()
     assert texts() == ({"new"} if renames else {"earlier"})
     assert not [*ASIDE.rglob("*.txt")]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="stage plot draws in one process elsewhere")
+def test_processes_that_draw_do_not_outlive_a_killed_stage(tmp_path):
+    """Else they wait for ever, and draw among the figures of the next run."""
+    program = f"""
+import multiprocessing, os, time
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+from pipeline.report.figures import end_with_parent
+def draw(number):
+    Path({str(tmp_path)!r}, str(os.getpid())).touch()
+    time.sleep(600)
+with ProcessPoolExecutor(2, multiprocessing.get_context("fork"), initializer=end_with_parent) as pool:
+    list(pool.map(draw, range(4)))
+"""
+    with subprocess.Popen([sys.executable, "-c", program], cwd=ROOT) as stage:
+        wait_for(lambda: len(list(tmp_path.iterdir())) == 2)
+        stage.kill()
+    for drawing in tmp_path.iterdir():
+        wait_for(lambda: has_ended(int(drawing.name)))  # noqa: B023
+
+
+def has_ended(pid):
+    try:
+        return psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return True
+
+
+def wait_for(condition):
+    deadline = time.monotonic() + 100
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
 
 
 def test_what_a_stage_does_not_write_it_must_not_leave(tmp_path, monkeypatch):

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import csv
+import ctypes
 import logging
 import multiprocessing
 import os
+import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping
@@ -41,6 +43,7 @@ Points = Mapping[str, Mapping[str, Pair]]
 NamedFigure = tuple[str, Figure]
 Group = Callable[["RunFiles", Points], Iterator[NamedFigure]]
 
+PR_SET_PDEATHSIG = 1  # of Linux's prctl
 BAND_POINTS = 200
 MAX_CURVES = 6  # in one plane, besides that of the detector that judges new images
 CURVE_HEIGHT, LEGEND_LINE = 2.6, 0.13  # inches of the plane with its labels, and of a line of its legend
@@ -59,7 +62,8 @@ def draw_figures(run: RunFiles, points: Points) -> None:
         for group in GROUPS:
             _draw(group, run, points)
         return
-    with ProcessPoolExecutor(_num_cores(), multiprocessing.get_context("fork")) as pool:
+    context = multiprocessing.get_context("fork")
+    with ProcessPoolExecutor(_num_cores(), context, initializer=end_with_parent) as pool:
         # Each reads the files for itself: of many images that takes less than to hand them over.
         for drawn in [pool.submit(_draw, group, RunFiles(run.params), points) for group in GROUPS]:
             drawn.result()
@@ -73,6 +77,16 @@ def _draw(group: Group, run: RunFiles, points: Points) -> None:
             save(figure, new(FIGURES / f"{name}.png"), settings.dpi)
             if settings.vector != "none":
                 save(figure, new(VECTOR / f"{name}.{settings.vector}"), settings.dpi)
+
+
+def end_with_parent() -> None:
+    """Have Linux end this process as soon as the one that forked it is gone, and signals at once.
+
+    Else it waits for ever, and what it still draws lands among the figures of the next run.
+    """
+    for number in (signal.SIGINT, signal.SIGTERM):  # what they do in the parent is said there
+        signal.signal(number, signal.SIG_DFL)
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def _may_fork() -> bool:
