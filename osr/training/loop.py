@@ -19,6 +19,7 @@ from osr.data.batches import Batch, Images
 from osr.data.plans import hash_seed, num_batches
 from osr.devices import compile_advice, make_fabric, memory_advice, processes_of
 from osr.errors import InputError
+from osr.training.depthwise import QuickDepthwise
 from osr.training.optimization import make_optimizer, make_schedule
 from osr.training.progress import ProgressBar
 from osr.training.settings import TrainSettings
@@ -173,7 +174,7 @@ class _Run:
             num_images = sum(islice(sizes, len(group)))
             self.optimizer.zero_grad()
             for position, (images, labels) in enumerate(group):
-                with self._alone(position < len(group) - 1):
+                with self._alone(position < len(group) - 1), self._quick():
                     value, logits = self.step(images, labels)
                     # Processes take the mean of their gradients, whatever the share of images they had.
                     fabric.backward(value * (len(labels) * fabric.world_size / num_images))
@@ -214,6 +215,10 @@ class _Run:
             return nullcontext()
         quiet: AbstractContextManager[None] = self.fabric.no_backward_sync(self.step, enabled=alone)
         return quiet
+
+    def _quick(self) -> AbstractContextManager[object]:
+        """What makes CPUs faster, but would stop torch.compile."""
+        return nullcontext() if self.settings.compile else QuickDepthwise()
 
     def _sum(self, values: Tensor) -> Tensor:
         """Over all processes."""
