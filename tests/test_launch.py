@@ -15,7 +15,7 @@ from osr.errors import InputError
 from pipeline import cli
 from pipeline.experiments import launch
 from pipeline.experiments.launch import dvc_command
-from pipeline.experiments.overrides import check_overrides, split_overrides
+from pipeline.experiments.overrides import overridden, split_overrides
 from pipeline.tracking.store import connect
 from pipeline.workspace.stages import PARAMS, STAGES
 
@@ -44,10 +44,10 @@ def test_text_that_is_no_override_is_refused() -> None:
 
 
 def test_nothing_to_override_is_a_plain_repro() -> None:
-    assert dvc_command([]) == ["dvc", "repro"]
-    assert shlex.join(dvc_command(["a=1", "b=2"])) == "dvc exp run -S a=1 -S b=2"
-    assert shlex.join(dvc_command([], "train", force=True)) == "dvc repro --force train"
-    assert shlex.join(dvc_command(["a=1"], "train")) == "dvc exp run -S a=1 train"
+    assert dvc_command() == ["dvc", "repro"]
+    assert shlex.join(dvc_command(is_experiment=True)) == "dvc exp run"
+    assert shlex.join(dvc_command("train", force=True)) == "dvc repro --force train"
+    assert shlex.join(dvc_command("train", is_experiment=True)) == "dvc exp run train"
 
 
 def test_mlproject_has_the_pipeline_and_each_stage() -> None:
@@ -70,6 +70,35 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
+def commit(project: Path) -> None:
+    """Make the folder a git repository with one commit."""
+    who = ("-c", "user.name=Tester", "-c", "user.email=tester@example.org")
+    for words in (("init", "-q"), ("add", "params.yaml"), (*who, "commit", "-q", "-m", "start")):
+        subprocess.run(["git", *words], cwd=project, check=True)
+
+
+NAMED = """split.unknown=["Überholverbot für Lkw",'größe 28',plain]"""
+
+
+def test_an_experiment_of_osr_touches_no_other_line_of_the_settings(project: Path) -> None:
+    """Names with blanks and umlauts in them, too; `dvc exp run -S` rewrites every list of the file."""
+    before = (project / PARAMS).read_text(encoding="utf-8").splitlines()
+    flags = [part for text in (NAMED, "split.protocol=explicit", "train.lr=1e-2") for part in ("-S", text)]
+    assert cli.main(["run", *flags]) == 1, "neither git nor a commit"
+    assert (project / PARAMS).read_text(encoding="utf-8").splitlines() == before
+
+    commit(project)
+    assert cli.main(["run", *flags]) == 255, "DVC fails here"
+    after = (project / PARAMS).read_text(encoding="utf-8").splitlines()
+    changed = [(old, new) for old, new in zip(before, after, strict=True) if old != new]
+    assert [new.partition("#")[0].strip() for _, new in changed] == [
+        "protocol: explicit",
+        "unknown: [Überholverbot für Lkw, größe 28, plain]",
+        "lr: 0.01",
+    ]
+    assert all(old.partition("#")[2] == new.partition("#")[2] for old, new in changed), "with their comments"
+
+
 UNKNOWN_KEY = "params.yaml with overrides: unknown key 'train.epochz'; did you mean 'train.epochs'?"
 
 
@@ -86,30 +115,36 @@ UNKNOWN_KEY = "params.yaml with overrides: unknown key 'train.epochz'; did you m
             "params.yaml with overrides: the key 'train.lr' is missing; every setting must be given.",
         ),
         ("train.lr=[", "The override 'train.lr=[' must have a value in YAML: "),
+        (
+            "split.background=[Überholverbot]",
+            "overrides: DVC cannot read 'split.trial=1 split.background=[Überholverbot]': "
+            "LexerNoViableAltException: split.background=[Überholverbot]; names with other letters than a to "
+            """z stand in quotes: -S 'split.unknown=["größe 28"]'.""",
+        ),
         ("dataset.root=a=b", "overrides: DVC cannot read 'split.trial=1 dataset.root=a=b': "),
     ],
 )
 def test_a_bad_override_is_one_sentence_before_dvc_starts(override: str, sentence: str) -> None:
     before = PARAMS.read_text()
     with pytest.raises(InputError) as caught:
-        check_overrides(["split.trial=1", override])
+        overridden(["split.trial=1", override])
     assert str(caught.value).startswith(sentence)
     assert PARAMS.read_text() == before
 
 
 def test_good_overrides_pass_as_dvc_reads_them(project: Path) -> None:
-    check_overrides([])
-    check_overrides(["train.lr=1e-3", "+model.backbone.options={depth: 2}", "split.trial=1"])
+    overridden([])
+    overridden(["train.lr=1e-3", "+model.backbone.options={depth: 2}", "split.trial=1"])
     (project / PARAMS).write_text((project / PARAMS).read_text().replace("epochs: 80", "epochs: 0"))
-    check_overrides(["train.epochs=80"])
+    overridden(["train.epochs=80"])
     with pytest.raises(InputError, match=r"^params.yaml: train.epochs is 0, but must be at least 1"):
-        check_overrides([])
+        overridden([])
 
 
 def test_the_row_of_mlflow_run_says_why_it_failed(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in filter(lambda name: name.startswith(FOREIGN), [*os.environ]):
         monkeypatch.delenv(name, raising=False)
-    subprocess.run(["git", "init", "-q"], cwd=project, check=True)
+    commit(project)
     store = connect(project)
     for arguments, reason in {
         ("--preset", "digits_quik"): "InputError: There is no preset 'digits_quik' in presets/; did you mean",

@@ -118,6 +118,80 @@ def test_params_of_any_number_and_length_are_logged(store: Store) -> None:
     assert held["long"] == "x" * 5999 + "…"
 
 
+PHOTOS = {
+    "dataset.name": "folder",
+    "dataset.root": "/data",
+    "dataset.folder": "straße und feld",
+    "split.protocol": "explicit",
+    "split.trial": 0,
+    "model.backbone.name": "resnet18",
+    "model.backbone.weights": "/weights/resnet18.pth",
+    "train.regime": "probe",
+    "train.seed": 0,
+    "plot.detector": "knn",
+}
+
+
+def mirrored_photos(store: Store, run_id: str) -> None:
+    """Stages prepare-split and plot of a run without unknown images."""
+    counts = {"classes": {"known": 3, "unknown": 0}, "images": {"train": 1200, "val": 30, "test": 40}}
+    headline = {"accuracy": 0.875, "known_acceptance": 0.95, "estimate_unknown_rejection": 0.12}
+    for name, content in {"prepare-split": counts, "plot": {"headline": headline}}.items():
+        STAGES[name].metrics.write_text(json.dumps(content))
+    split = STAGES["prepare-split"].artifacts[0]
+    split.parent.mkdir(parents=True, exist_ok=True)
+    split.write_text('{"digest": "0123456789abcdef", "test_digest": "f"}')
+    for name in ("prepare-split", "plot"):
+        mirror(store.client, run_id, STAGES[name], state="done")
+
+
+def test_a_row_says_in_words_what_ran_and_what_came_out(store: Store) -> None:
+    run_id = new_row(store, **PHOTOS)
+    row = store.client.get_run(run_id)
+    assert row.info.run_name == "straße und feld, resnet18, probe"
+    began = "resnet18, weights resnet18.pth; frozen, a logistic regression on its features"
+    assert row.data.tags["mlflow.note.content"] == f"**straße und feld**\n\n{began}"
+
+    for _ in range(2):  # a second time, as `osr tracking sync` may
+        mirrored_photos(store, run_id)
+        row = store.client.get_run(run_id)
+        images = "1,200 images to train, 30 to validate, 40 to test"
+        assert row.data.tags["mlflow.note.content"].split("\n\n") == [
+            f"**straße und feld**: 3 known and 0 unknown classes; {images}",
+            began,
+            "knn accepts 95.0% of the knowns, rejects 12.0% of the unknowns by an estimate, accuracy 0.875",
+            "Warnings first, then everything else: artifacts/report.html",
+        ]
+        (found,) = row.inputs.dataset_inputs
+        assert (found.dataset.name, found.dataset.digest) == ("straße und feld", "0123456789abcdef")
+        assert json.loads(found.dataset.source) == {"uri": "/data/straße und feld"}
+    first = sorted(row.data.metrics)[:3]
+    assert {name: row.data.metrics[name] for name in first} == {
+        "Accepted": 0.95,
+        "Accuracy": 0.875,
+        "Rejected_estimate": 0.12,
+    }
+
+
+def test_what_a_reader_wrote_into_the_description_stays(store: Store) -> None:
+    run_id = new_row(store, **PHOTOS)
+    store.client.set_tag(run_id, "mlflow.note.content", "mine")
+    mirrored_photos(store, run_id)
+    assert store.client.get_run(run_id).data.tags["mlflow.note.content"] == "mine"
+
+
+@pytest.mark.parametrize(
+    ("called", "afterwards"),
+    [("brave-shark-42", "straße und feld, resnet18, probe"), ("the one for Tuesday", "the one for Tuesday")],
+)
+def test_the_row_of_mlflow_run_gets_a_name_unless_it_has_one(
+    store: Store, called: str, afterwards: str
+) -> None:
+    run_id = store.client.create_run(store.experiment, run_name=called).info.run_id
+    enter(store, PHOTOS, run_id, owner=owner(), hardware="a machine")
+    assert store.client.get_run(run_id).info.run_name == afterwards
+
+
 def test_a_row_is_joined_only_while_its_ancestors_are_those_of_the_workspace(store: Store) -> None:
     run_id = new_row(store, lr=1)
     mirror(store.client, run_id, TRAIN, state="done")

@@ -17,7 +17,8 @@ from osr.settings.reading import read_yaml
 from pipeline import cli
 from pipeline.experiments.named import names_in
 from pipeline.experiments.overrides import merge
-from pipeline.experiments.preset import FOLDER, apply, assignments, load_presets
+from pipeline.experiments.params_file import apply
+from pipeline.experiments.preset import FOLDER, assignments, load_presets
 from pipeline.workspace.stages import PARAMS
 
 ROOT = Path(__file__).parents[1]

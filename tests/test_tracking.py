@@ -129,7 +129,8 @@ def test_experiment_is_a_row_with_its_name_and_sync_adds_none(project: Project) 
     assert "already holds" in project.python("pipeline.cli", "tracking", "sync")
     _, second = project.rows()
     assert is_complete(second)
-    assert second.info.run_name == second.data.tags["osr.experiment"] == "sharp"
+    assert second.data.tags["osr.experiment"] == "sharp"
+    assert second.info.run_name == "digits A 0, small_convnet, ce (sharp)"
     assert second.data.params["plot.dpi"] == "99"
 
     wanted = results(project)
@@ -150,7 +151,7 @@ def test_queue_with_two_workers_that_start_on_no_database(project: Project) -> N
     rows = project.rows()
     assert sorted(row.data.params["plot.dpi"] for row in rows) == ["97", "98", "99"]
     assert all(is_complete(row) and project.curve(row) == [0, 1, 2] for row in rows)
-    assert all(row.data.tags["osr.experiment"] == row.info.run_name for row in rows)
+    assert all(row.info.run_name.endswith(f"({row.data.tags['osr.experiment']})") for row in rows)
     # The rows came from temporary copies that are gone by now; their artifacts, and those to come, are not.
     assert all(project.artifacts(row, "figures") == ["figures/one.txt"] for row in rows)
     assert project.client.get_experiment("0").artifact_location == f"{project.root}/mlruns/0"

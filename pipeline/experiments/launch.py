@@ -8,20 +8,23 @@ import os
 import shlex
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from osr.errors import InputError
-from pipeline.experiments.overrides import check_overrides, split_overrides
-from pipeline.experiments.preset import assignments, load_presets
+from pipeline.experiments.overrides import overridden, split_overrides
+from pipeline.experiments.params_file import rewrite
+from pipeline.experiments.preset import load_presets
 from pipeline.report.outcome import outcome
 from pipeline.tracking.stage_run import failure, is_off
 from pipeline.tracking.store import connect, store_may_fail
 from pipeline.tracking.sync import sync
+from pipeline.workspace.git import git
 from pipeline.workspace.place import workspace_root
 from pipeline.workspace.repository import check_repository
 from pipeline.workspace.shipped import in_own_project, version_text
-from pipeline.workspace.stages import STAGES, VERSION_FILE
+from pipeline.workspace.stages import PARAMS, STAGES, VERSION_FILE
 
 LAUNCH = "osr.launch"
 
@@ -36,16 +39,19 @@ def run(options: argparse.Namespace) -> int:
     """
     try:
         names = [name for text in options.preset for name in text.split()]
-        preset = assignments(load_presets(names)) if names else []
-        overrides = [*preset, *split_overrides(options.overrides), *options.settings]
-        check_overrides(overrides)
+        changes = load_presets(names) if names else {}
+        settings = overridden([*split_overrides(options.overrides), *options.settings], changes)
         check_repository()
+        is_experiment = bool(names or options.overrides.strip() or options.settings)
+        if is_experiment:
+            write_experiment(settings)
     except InputError as error:
         _mark_failed(failure(error))
         raise
     renew_version()
     drawn = _time_of(STAGES["plot"].metrics)
-    status = launch(dvc_command(overrides, options.stage, force=options.force), completes_row=options.sync)
+    command = dvc_command(options.stage, force=options.force, is_experiment=is_experiment)
+    status = launch(command, completes_row=options.sync)
     told = _time_of(STAGES["plot"].metrics) != drawn  # by stage plot
     if status == 0 and options.stage in (None, "plot") and not (told or options.sync):
         sys.stdout.write(outcome())
@@ -63,12 +69,27 @@ def _time_of(path: Path) -> int | None:
     return path.stat().st_mtime_ns if path.is_file() else None
 
 
-def dvc_command(overrides: Sequence[str], stage: str | None = None, *, force: bool = False) -> list[str]:
-    """`dvc repro`, or `dvc exp run` when something is overridden; only up to `stage` if there is one."""
+def write_experiment(settings: Mapping[str, Any]) -> None:
+    """Put the settings of an experiment into params.yaml, as `dvc exp run -S` does, and tell what changes.
+
+    DVC would write lists anew, an entry per line, and move the comments beside them.
+
+    Raises:
+        InputError: no commit, on which DVC could found an experiment.
+    """
+    if git("rev-parse", "HEAD") is None:
+        raise InputError(
+            "An experiment (-S, --preset) needs git and a commit: type `git init && git add --all && git "
+            f"commit --message start`, or write the settings into {PARAMS} and type `osr run` alone."
+        )
+    for line in rewrite(settings):
+        logger.info("%s: %s", PARAMS, line)
+
+
+def dvc_command(stage: str | None = None, *, force: bool = False, is_experiment: bool = False) -> list[str]:
+    """`dvc repro`, or `dvc exp run` for an experiment; only up to `stage` if there is one."""
     rest = ["--force"] * force + ([] if stage is None else [stage])
-    if not overrides:
-        return ["dvc", "repro", *rest]
-    return ["dvc", "exp", "run", *(part for override in overrides for part in ("-S", override)), *rest]
+    return ["dvc", *(["exp", "run"] if is_experiment else ["repro"]), *rest]
 
 
 def launch(command: Sequence[str], *, completes_row: bool) -> int:

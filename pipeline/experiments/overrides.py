@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -20,6 +19,7 @@ from pipeline.workspace.stages import PARAMS
 _KEY = r"[\w.\-]+"
 _ASSIGNMENT = re.compile(rf"\+{{0,2}}(?P<key>{_KEY})=(?P<value>.*)", re.DOTALL)
 _DELETION = re.compile(rf"~{_KEY}")
+NAMES_IN_QUOTES = """names with other letters than a to z stand in quotes: -S 'split.unknown=["größe 28"]'."""
 # Blanks separate overrides only where the next one starts, so that `[0, 1]` and quoted text stay whole.
 _BETWEEN_OVERRIDES = re.compile(rf"\s+(?=\+{{0,2}}{_KEY}=|~{_KEY})")
 
@@ -82,31 +82,39 @@ def merge(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]
     return merged
 
 
-def check_overrides(texts: Sequence[str]) -> None:
-    """Refuse what DVC or the first stage would refuse, before either of them has touched a file.
+def overridden(texts: Sequence[str], changes: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """All settings with something else in them, after a look for what DVC or the first stage would refuse.
 
     Args:
         texts: what differs from params.yaml, as `dvc exp run -S` takes it; read by DVC's own parser.
+        changes: settings, nested, that go into it before these.
 
     Raises:
         InputError: one sentence per broken rule of the settings, or DVC's words on a text it cannot read.
     """
     ours = read_yaml(PARAMS)
-    if not texts or not isinstance(ours, dict):
+    if not isinstance(ours, dict):
         check_params(ours, source=str(PARAMS))
-        return
+    begun = merge(ours, changes or {})
+    if not texts:
+        check_params(begun, source=f"{PARAMS} with other settings" if changes else str(PARAMS))
+        return begun
     from dvc.exceptions import InvalidArgumentError  # with the next, a second that others need not wait
     from dvc.utils.hydra import apply_overrides
 
     source = f"{PARAMS} with overrides"
     with tempfile.TemporaryDirectory() as folder:
         copy = Path(folder) / PARAMS.name
-        shutil.copyfile(PARAMS, copy)
+        with copy.open("w", encoding="utf-8") as file:
+            YAML(typ="safe", pure=True).dump(begun, file)
         try:
             apply_overrides(str(copy), list(texts))
         except InvalidArgumentError as error:
             assigned = [text for text in texts if not text.startswith("~")]
-            check_params(merge(ours, parse_overrides(assigned)), source=source)  # it names the right keys
+            check_params(merge(begun, parse_overrides(assigned)), source=source)  # it names the right keys
             reason = str(error.__cause__ or error).partition("\n")[0]
-            raise InputError(f"overrides: DVC cannot read {' '.join(texts)!r}: {reason}") from error
-        check_params(read_yaml(copy), source=source)
+            hint = "" if all(map(str.isascii, texts)) else f"; {NAMES_IN_QUOTES}"
+            raise InputError(f"overrides: DVC cannot read {' '.join(texts)!r}: {reason}{hint}") from error
+        settings: dict[str, Any] = read_yaml(copy)
+    check_params(settings, source=source)
+    return settings

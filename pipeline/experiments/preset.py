@@ -6,18 +6,16 @@ import argparse
 import json
 import re
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
-
-from ruamel.yaml import YAML
-from ruamel.yaml.comments import CommentedSeq
 
 from osr.errors import InputError
 from osr.params import check_params, flatten
 from osr.settings.reading import read_yaml
 from pipeline.experiments.named import list_of, read_named
 from pipeline.experiments.overrides import merge
+from pipeline.experiments.params_file import apply
 from pipeline.workspace.stages import PARAMS
 
 FOLDER = Path("presets")
@@ -67,29 +65,6 @@ def assignments(changes: Settings) -> list[str]:
             raise InputError(f"{key} is {value!r}: a flag cannot hold a blank; use --apply instead.")
         found.append(f"{'' if key in known else '++'}{key}={text}")
     return found
-
-
-def apply(changes: Settings, path: Path = PARAMS) -> list[str]:
-    """Write settings into params.yaml, whose comments stay; return one line per key whose value changed."""
-    yaml = YAML()
-    yaml.preserve_quotes = True
-    yaml.width = 4096
-    content = yaml.load(path.read_text(encoding="utf-8"))
-    before = flatten(read_yaml(path))
-    lines = []
-    for key, value in flatten(changes).items():
-        *sections, last = key.split(".")
-        section = content
-        for name in sections:
-            section = section.setdefault(name, {})
-        if key not in before or before[key] != value:
-            lines.append(f"{key}: {_shown(before, key)} -> {json.dumps(value)}")
-            section[last] = _flow(value) if isinstance(value, list) else value
-    aside = path.with_suffix(".part")
-    with aside.open("w", encoding="utf-8") as file:
-        yaml.dump(content, file)
-    aside.replace(path)
-    return lines
 
 
 def run(options: argparse.Namespace) -> int:
@@ -146,14 +121,3 @@ def override_text(value: Any) -> str:
             plain = _PLAIN_TEXT.fullmatch(value) and value.lower() not in _WORDS_OF_YAML
             return value if plain else json.dumps(value, ensure_ascii=False)
     return str(value)
-
-
-def _shown(settings: Mapping[str, Any], key: str) -> str:
-    return json.dumps(settings[key]) if key in settings else "not there"
-
-
-def _flow(values: list[Any]) -> CommentedSeq:
-    """A list that is written in one line."""
-    sequence = CommentedSeq(values)
-    sequence.fa.set_flow_style()
-    return sequence

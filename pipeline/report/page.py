@@ -19,6 +19,7 @@ from pipeline.report.figure_texts import FigureText, figure_text
 from pipeline.report.galleries import Pick, accepted_unknowns, rejected_knowns, tiles
 from pipeline.report.run_files import RunFiles
 from pipeline.report.verdicts import how_to_measure
+from pipeline.workspace.naming import OWN_DATA, data_set_name
 from pipeline.workspace.shipped import in_own_project
 from pipeline.workspace.stages import FIGURES
 from pipeline.workspace.swap import new
@@ -32,7 +33,6 @@ AT_THRESHOLD = {
 }
 KNOWN_INTERVALS = {"known_acceptance": "Knowns accepted", "selective_accuracy": "Right among accepted"}
 ESTIMATED = {"unknown_rejection": "Unknowns rejected", "auroc": "AUROC", "auoscr": "AUOSCR"}
-OWN_DATA = ("folder", "csv", "arrays")
 TITLE_CLASSES = 6  # named in the title
 HARDEST = 20  # unknown classes in plain sight; the others are one click away
 
@@ -107,7 +107,7 @@ def _facts(run: RunFiles, state: CodeState) -> dict[str, str]:
     if state.changed:
         code += f", with changes in {', '.join(state.changed)}"
     return {
-        "Data set": _data_set(run),
+        "Data set": data_set_name(flatten(run.params)),
         "Protocol": f"{params.split.protocol}, trial {params.split.trial}",
         "Known classes": f"{len(split.known)}: {', '.join(split.known_names)}",
         "Unknown classes": f"{len(run.unknown_classes)} tested (openness "
@@ -147,21 +147,11 @@ def _calibration(run: RunFiles) -> str:
 
 def _title(run: RunFiles) -> str:
     """The data set with its protocol; the user's own images with their classes."""
-    split, names = run.params.split, run.split.known_names
+    split, names, data = run.params.split, run.split.known_names, data_set_name(flatten(run.params))
     if run.params.dataset.name not in OWN_DATA:
-        return f"{_data_set(run)}, protocol {split.protocol}, trial {split.trial}"
+        return f"{data}, protocol {split.protocol}, trial {split.trial}"
     more = f" and {len(names) - TITLE_CLASSES} more" if len(names) > TITLE_CLASSES else ""
-    return f"{_data_set(run)}: {', '.join(names[:TITLE_CLASSES])}{more}"
-
-
-def _data_set(run: RunFiles) -> str:
-    """Its name; of the user's own images, which file or folder they stand in."""
-    settings = run.params.dataset
-    places = {"arrays": settings.arrays.file, "csv": settings.csv.file, "folder": settings.folder}
-    if settings.name not in places:
-        return settings.name
-    place = (Path(settings.root) / places[settings.name]).resolve().name
-    return place if settings.name == "folder" else f"{settings.name} of {place}"
+    return f"{data}: {', '.join(names[:TITLE_CLASSES])}{more}"
 
 
 def _changed(run: RunFiles, state: CodeState) -> dict[str, tuple[Any, Any]] | None:

@@ -24,9 +24,9 @@ from osr.params import Params, flatten, load_params
 from pipeline.serving.export import export
 from pipeline.tracking.mirror import CHECKPOINT
 from pipeline.tracking.results import COMMIT, DIGEST, SPLIT_DIGEST
-from pipeline.tracking.rows import FINISHED_STATES, find_for_sync
+from pipeline.tracking.rows import find_for_sync
 from pipeline.tracking.stage_run import is_off
-from pipeline.tracking.store import STAGE, Store, connect
+from pipeline.tracking.store import FINISHED_STATES, STAGE, Store, connect
 from pipeline.tracking.sync import sync
 from pipeline.workspace.place import workspace_root
 from pipeline.workspace.shipped import shipped

@@ -14,7 +14,7 @@ from ruamel.yaml import YAML
 
 from osr.data.walking import find_images, is_utf8
 from osr.errors import InputError
-from pipeline.experiments.preset import apply
+from pipeline.experiments.params_file import apply
 from pipeline.workspace.git import git
 from pipeline.workspace.shipped import shipped, version_text
 from pipeline.workspace.stages import DVC_FILE, PARAMS, VERSION_FILE

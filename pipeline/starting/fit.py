@@ -8,10 +8,10 @@ from typing import Any
 
 from osr.errors import InputError
 from osr.models.custom import is_custom
-from pipeline.experiments.launch import dvc_command, launch
-from pipeline.experiments.overrides import check_overrides
-from pipeline.experiments.preset import assignments
+from pipeline.experiments.launch import dvc_command, launch, write_experiment
+from pipeline.experiments.overrides import overridden
 from pipeline.starting.settings import dataset_of
+from pipeline.workspace.repository import check_repository
 
 DETECTORS = ("msp", "maxlogit", "energy", "mahalanobis")  # for features of any sign and classes of any size
 
@@ -22,9 +22,10 @@ def run(options: argparse.Namespace) -> int:
     Raises:
         InputError: no such data or weights, or settings that do not go together.
     """
-    overrides = [*assignments(settings_of(options)), *options.settings]
-    check_overrides(overrides)
-    return launch(dvc_command(overrides), completes_row=False)
+    settings = overridden(options.settings, settings_of(options))
+    check_repository()
+    write_experiment(settings)
+    return launch(dvc_command(is_experiment=True), completes_row=False)
 
 
 def settings_of(options: argparse.Namespace) -> dict[str, Any]:

@@ -11,8 +11,8 @@ from pipeline.tracking.answering import check_answers
 from pipeline.tracking.graph import ancestors
 from pipeline.tracking.lockfile import lock_text
 from pipeline.tracking.mirror import Point, agrees, log_points, logged, mirror, set_tags
-from pipeline.tracking.rows import FINISHED_STATES, LIVE, create, enter, find_for_stage
-from pipeline.tracking.store import KILLED, LATER, STAGE, Store, connect, store_may_fail
+from pipeline.tracking.rows import LIVE, create, enter, find_for_stage
+from pipeline.tracking.store import FINISHED_STATES, KILLED, LATER, STAGE, Store, connect, store_may_fail
 from pipeline.workspace.place import workspace_root
 from pipeline.workspace.stages import LOCK, METRICS, STAGES
 

@@ -12,13 +12,15 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from pipeline.tracking.store import STAGE
-from pipeline.workspace.stages import INITIAL_WEIGHTS, SPLIT, Stage
+from pipeline.tracking.described import NOTE, SHORT_NAMES, data_set, description
+from pipeline.tracking.store import FINISHED_STATES, STAGE
+from pipeline.workspace.stages import INITIAL_WEIGHTS, SPLIT, STAGES, Stage
 
 logger = logging.getLogger("osr.tracking")
 
 METRICS_DIGEST = "osr.metrics."
 CHECKPOINT = "osr.checkpoint"
+DESCRIBED = "osr.described"  # digest of the description that was written for the reader
 _METRICS_PER_CALL = 1000
 
 
@@ -60,7 +62,31 @@ def mirror(client: Any, run_id: str, stage: Stage, *, state: str) -> None:
         digests = json.loads(split.read_text(encoding="utf-8"))
         tags["osr.split.digest"] = str(digests.get("digest", ""))
         tags["osr.test.digest"] = str(digests.get("test_digest", ""))
+        _log_data_set(client, run_id, tags["osr.split.digest"])
     set_tags(client, run_id, tags)
+    describe(client, run_id)
+
+
+def describe(client: Any, run_id: str) -> None:
+    """Say in the row's description what ran and what came out, unless a reader wrote something there."""
+    row = client.get_run(run_id)
+    held = [name for name in STAGES if row.data.tags.get(STAGE + name) in FINISHED_STATES]
+    text, present = description(row.data.params, held), row.data.tags.get(NOTE)
+    if text and (present is None or _digest(present) == row.data.tags.get(DESCRIBED)) and text != present:
+        set_tags(client, run_id, {NOTE: text, DESCRIBED: _digest(text)})
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def _log_data_set(client: Any, run_id: str, digest: str) -> None:
+    """The row's entry in MLflow's column of data sets."""
+    from mlflow.entities import Dataset, DatasetInput, InputTag
+
+    if fields := data_set(client.get_run(run_id).data.params, digest):
+        context = InputTag("mlflow.data.context", "classes, parts and pixels")
+        client.log_inputs(run_id, datasets=[DatasetInput(Dataset(**fields), tags=[context])])
 
 
 def metrics_digest(stage: Stage) -> str:
@@ -69,12 +95,16 @@ def metrics_digest(stage: Stage) -> str:
 
 
 def final_metrics(stage: Stage) -> list[Point]:
-    """The numbers of metrics/<stage>.json, nested names joined by `/`; null stands for NaN."""
+    """The numbers of metrics/<stage>.json, nested names joined by `/`; null stands for NaN.
+
+    The headline stands under its short names.
+    """
     content = json.loads(stage.metrics.read_text(encoding="utf-8"))
     points, others = [], []
     for name, value in _leaves(content):
         if isinstance(value, int | float | None):
-            points.append(Point(name, 0, math.nan if value is None else float(value)))
+            called = SHORT_NAMES.get(name, name)
+            points.append(Point(called, 0, math.nan if value is None else float(value)))
         else:
             others.append(name)
     if others:

@@ -13,8 +13,7 @@ from osr.params import flatten, load_params
 from osr.stored.arrays import read_arrays
 from pipeline.tracking.finished_rows import finished_rows
 from pipeline.tracking.mirror import final_metrics
-from pipeline.tracking.rows import FINISHED_STATES
-from pipeline.tracking.store import STAGE, Store
+from pipeline.tracking.store import FINISHED_STATES, STAGE, Store
 from pipeline.workspace.files import read_json
 from pipeline.workspace.stages import PARAMS, SCORES, SPLIT, STAGES
 

@@ -10,15 +10,15 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from pipeline.tracking.mirror import METRICS_DIGEST, agrees, metrics_digest, set_tags
+from pipeline.tracking.described import is_made_up, row_name
+from pipeline.tracking.mirror import METRICS_DIGEST, agrees, describe, metrics_digest, set_tags
 from pipeline.tracking.provenance import CHANGES, provenance, user
-from pipeline.tracking.store import OWNER, STAGE, Store
+from pipeline.tracking.store import FINISHED_STATES, OWNER, STAGE, Store
 from pipeline.workspace.stages import METRICS, STAGES
 
 KEY = "osr.key"
 LIVE = "osr.live."
 RESTORE = "osr.restore"
-FINISHED_STATES = ("done", "cached")
 _MAX_PARAM_LENGTH = 6000
 _PARAMS_PER_CALL = 100
 _SYNC_CANDIDATES = 50
@@ -75,19 +75,22 @@ def create(store: Store, params: Mapping[str, Any], *, owner: str) -> str:
         tags["osr.experiment"] = name
     if parent := os.environ.get("MLFLOW_RUN_ID"):
         tags["mlflow.parentRunId"] = parent
-    return str(store.client.create_run(store.experiment, tags=tags, run_name=name or None).info.run_id)
+    called = row_name(params, name) or None
+    return str(store.client.create_run(store.experiment, tags=tags, run_name=called).info.run_id)
 
 
 def enter(store: Store, params: Mapping[str, Any], run_id: str, *, owner: str, hardware: str) -> None:
     """Make a row RUNNING, owned by a process, with where it comes from and all params."""
     key, origin = row_key(store, params, _experiment_name()), provenance(hardware)
-    tags = store.client.get_run(run_id).data.tags
+    row = store.client.get_run(run_id)
+    tags, called = row.data.tags, row_name(params) if is_made_up(row.info.run_name) else None
     # The owner comes first: a RUNNING row without a living owner is how dead ones are recognised.
     set_tags(store.client, run_id, {OWNER: owner, KEY: tags.get(KEY, key), **origin.tags})
-    store.client.update_run(run_id, status="RUNNING")
+    store.client.update_run(run_id, status="RUNNING", name=called or None)
     if origin.way_back:
         set_tags(store.client, run_id, {RESTORE: origin.way_back.replace("RUN_ID", run_id)})
     _log_params(store.client, run_id, params)
+    describe(store.client, run_id)
     if origin.patch:
         _log_changes(store.client, run_id, origin.patch, known=tags.get(_CHANGES_DIGEST))
 

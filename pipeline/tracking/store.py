@@ -25,6 +25,7 @@ logger = logging.getLogger("osr.tracking")
 OWNER = "osr.owner"
 STAGE = "osr.stage."
 KILLED = "KILLED"
+FINISHED_STATES = ("done", "cached")  # of a stage, in its tag
 LATER = "the results are safe as files; the next stage or `osr tracking sync` sends them."
 _ENTRY_POINT = "mlflow.project.entryPoint"
 _NO_PART_OF_A_URI = frozenset("?#%")
