@@ -122,6 +122,26 @@ def _serve(command: Parser) -> None:
     add("--quiet", action="store_true", help="no line per request")
 
 
+def _monitor(command: Parser) -> None:
+    add = command.add_argument
+    add("verdicts", nargs="+", type=Path, metavar="VERDICTS", help="files of `osr predict`, in order of time")
+    add("--model", type=Path, required=True, metavar="FOLDER", help="the exported folder that judged")
+    add("--detector", metavar="NAME", help="that judged; otherwise the folder's default")
+    add("--state", type=Path, metavar="FILE", help="goes on where the last call ended, and keeps the result")
+    add("--false-alarm", type=_share, default=0.01, metavar="SHARE", help="probability of one (%(default)s)")
+    add("--plot", type=Path, metavar="FILE", help="draw the evidence: a png, pdf or svg")
+    add("--format", choices=("text", "json"), default="text", help="of the answer (%(default)s)")
+    told = "import this class for a network of somebody's own"
+    add("--allow-code", metavar="MODULE:CLASS", help=told)
+
+
+def _share(text: str) -> float:
+    with contextlib.suppress(ValueError):
+        if 0 < (value := float(text)) < 1:
+            return value
+    raise argparse.ArgumentTypeError(f"must be above 0 and below 1, not {text}")
+
+
 def _compare(command: Parser) -> None:
     add = command.add_argument
     told_metrics = "columns (auroc auoscr closed_set/accuracy; estimates where no run tested unknown images)"
@@ -260,6 +280,14 @@ curl --json '{"images": ["..."]}' http://127.0.0.1:8000/predict          base64 
 /health says that it answers, /metrics is for Prometheus, /openapi.json for programs that write clients.
 Requests that wait together are judged together.
 """,
+    "monitor": """
+osr predict monday/ --model classifier --output monday.csv
+osr monitor monday.csv --model classifier --state monitor.json --plot evidence.png
+
+Says when the images that are judged can no longer be images of the known classes as they were when the
+threshold was made, and ends with status 3 then. One may look after every image, for ever: while they are, the
+probability that there is ever an alarm is --false-alarm at most.
+""",
     "leaderboard": """
 osr leaderboard                                     the present run, into artifacts/leaderboard and figures
 osr leaderboard RUN/metrics/evaluate.json --out docs/leaderboard/mnist
@@ -306,5 +334,6 @@ COMMANDS: dict[str, tuple[str, str, Callable[[Parser], None]]] = {
         _export,
     ),
     "serve": ("pipeline.serving.serve", "answer over HTTP with an exported classifier", _serve),
+    "monitor": ("pipeline.serving.monitor", "whether new images can still be of known classes", _monitor),
     "tracking": ("pipeline.tracking.sync", "bring MLflow up to date", _tracking),
 }

@@ -24,6 +24,7 @@ Kind = Literal[
     "estimate",
     "stage",
     "classifier",
+    "monitor",
 ]
 APART = "files of different runs do not go together; `dvc repro` makes them anew."
 

@@ -1,0 +1,93 @@
+"""Whether a stream of images can still be of known classes, however often one looks: an anytime-valid test.
+
+The evidence is a test martingale (Ville 1939; Shafer and Vovk 2019; Ramdas et al. 2023): while the images are
+exchangeable with the validation knowns, the probability that it ever reaches `limit` is at most
+`false_alarm`, over the drawing of the validation images and of a stream without end.
+
+P-values from one set of n validation scores share its chance: given that set, a known image has a p-value of
+at most k / (n + 1) with a probability that is Beta(k, n + 1 - k) distributed, not k / (n + 1). Half of
+`false_alarm` pays for upper bounds of these probabilities at a few levels k, which hold together. The other
+half pays for bets that p-values reach the levels more often than their bounds.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy.special import logsumexp
+from scipy.stats import beta
+
+from osr.errors import InputError
+
+LEVELS = (0.0, 0.001, 0.005, 0.02, 0.1)  # p-values that are bet on; 0 stands for the smallest there is
+_ODDS = np.geomspace(1.3, 300.0, 10)  # alternatives: so many times the odds that a known image has
+_TOLERANCE = 1e-9
+
+
+@dataclass
+class Monitor:
+    """Evidence against "these are images of known classes", image by image.
+
+    Args:
+        num_calibration: n >= 1 validation knowns behind the p-values.
+        false_alarm: probability in 0..1 of an alarm, ever, while all images are known ones.
+        num_images: how many were seen.
+        log_wealth: (levels, alternatives), natural logarithms of the bets' wealth.
+        log_evidence: logarithm of their mean.
+        alarm: number of the image (1, 2, ...) at which the evidence first reached the limit; None so far.
+    """
+
+    num_calibration: int
+    false_alarm: float = 0.01
+    num_images: int = 0
+    log_wealth: NDArray[np.float64] = field(default_factory=lambda: np.zeros((0, 0)))
+    log_evidence: float = 0.0
+    alarm: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.num_calibration < 1 or not 0 < self.false_alarm < 1:
+            raise InputError("A monitor needs at least one validation image, and false_alarm in 0..1.")
+        ranks = sorted({max(1, int(level * (self.num_calibration + 1))) for level in LEVELS})
+        self.levels = np.array(ranks) / (self.num_calibration + 1)
+        share = self.false_alarm / 2 / len(ranks)
+        self.bounds = beta.ppf(1 - share, ranks, self.num_calibration + 1 - np.array(ranks))
+        if not self.log_wealth.size:
+            self.log_wealth = np.zeros((len(ranks), len(_ODDS)))
+
+    @property
+    def limit(self) -> float:
+        """The evidence that raises the alarm."""
+        return 2 / self.false_alarm
+
+    @property
+    def evidence(self) -> float:
+        """1 at the begin; small is no evidence for anything."""
+        return float(np.exp(self.log_evidence))
+
+    def update(self, p_values: ArrayLike) -> NDArray[np.float64]:
+        """Go on with N images; return (N,) the logarithm of the evidence after each.
+
+        Args:
+            p_values: (N,) in 0..1 in the order of the stream, of `conformal_p_values` without groups.
+        """
+        p = np.asarray(p_values, dtype=np.float64)
+        if p.ndim != 1 or not ((p > 0) & (p <= 1)).all():
+            raise InputError("p-values must be one row of numbers above 0 and at most 1.")
+        if not len(p):
+            return p
+        reached = p[:, None] <= self.levels + _TOLERANCE
+        bound = self.bounds[:, None]
+        odds = bound / (1 - bound) * _ODDS
+        rate = odds / (1 + odds)
+        won, lost = np.log(rate / bound), np.log((1 - rate) / (1 - bound))
+        steps = np.where(reached[:, :, None], won, lost)
+        wealth = self.log_wealth + np.cumsum(steps, axis=0)
+        path = logsumexp(wealth, axis=(1, 2)) - np.log(self.log_wealth.size)
+        over = np.flatnonzero(path >= np.log(self.limit))
+        if self.alarm is None and over.size:
+            self.alarm = self.num_images + int(over[0]) + 1
+        self.num_images += len(p)
+        self.log_wealth, self.log_evidence = wealth[-1], float(path[-1])
+        return np.asarray(path)

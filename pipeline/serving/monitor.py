@@ -1,0 +1,205 @@
+"""Command monitor: whether rejections can still be those of known images, however often one looks."""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import FiniteFloat
+
+from osr.errors import InputError
+from osr.inference.classifier import OpenSetClassifier
+from osr.inference.predictor import UNKNOWN_NAME
+from osr.metrics.monitoring import Monitor
+from osr.metrics.thresholds import conformal_p_values
+from osr.settings.base import Count, Section
+from osr.stored.files import checked, damaged, file_digest, read_json, write_json
+from osr.stored.origin import Origin, check_origin
+from pipeline.serving.verdict_file import check_output
+
+ALARM_STATUS = 3
+
+
+class State(Section):
+    """What stands in the file --state between calls; see `osr.metrics.monitoring.Monitor`."""
+
+    detector: str
+    num_calibration: Count
+    false_alarm: FiniteFloat
+    num_images: int
+    num_rejected: int
+    log_wealth: tuple[FiniteFloat, ...]  # level by level
+    log_evidence: FiniteFloat
+    alarm: int | None
+    files: dict[str, str]  # digest -> name, of the verdicts that were seen
+
+
+def run(options: argparse.Namespace) -> int:
+    """Go on with new verdicts; the status is 3 when there is, or was, an alarm.
+
+    Raises:
+        InputError: verdicts that cannot be read, were seen before or are of another classifier or detector; a
+            classifier whose images stand in groups.
+    """
+    for path in filter(None, (options.state, options.plot)):
+        check_output(path, path.suffix)
+    classifier = OpenSetClassifier.load(options.model, allow_code=options.allow_code)
+    detector = options.detector or classifier.detector
+    if detector not in classifier.detectors:
+        raise InputError(f"--detector {detector}: must be one of {', '.join(classifier.detectors)}.")
+    if classifier.groups is not None:
+        raise InputError(
+            f"{options.model} counts images of a group as one; the images of a stream say no groups, so their"
+            " p-values cannot be monitored."
+        )
+    known, made_from = classifier.scores[detector], _origin(classifier)
+    state = _read_state(options.state, made_from, detector, len(known), options.false_alarm)
+    monitor = Monitor(
+        len(known),
+        state.false_alarm,
+        state.num_images,
+        np.reshape(state.log_wealth, Monitor(len(known)).log_wealth.shape),
+        state.log_evidence,
+        state.alarm,
+    )
+    files, paths, num_rejected = dict(state.files), list[NDArray[np.float64]](), state.num_rejected
+    for file in options.verdicts:
+        digest = _new_digest(file, files)
+        p_values, rejected = _p_values(file, known, detector)
+        paths.append(monitor.update(p_values))
+        num_rejected += rejected
+        files[digest] = str(file)
+    new = State(
+        detector=detector,
+        num_calibration=len(known),
+        false_alarm=monitor.false_alarm,
+        num_images=monitor.num_images,
+        num_rejected=num_rejected,
+        log_wealth=tuple(monitor.log_wealth.ravel().tolist()),
+        log_evidence=monitor.log_evidence,
+        alarm=monitor.alarm,
+        files=files,
+    )
+    if options.state is not None:
+        write_json(options.state, "monitor", new.model_dump(mode="json"), made_from)
+    if options.plot is not None:
+        from osr.plots.evidence import evidence
+
+        evidence(np.concatenate(paths), monitor.limit, options.plot, first=state.num_images + 1)
+    promised = classifier.expected_rejection()
+    sys.stdout.write(_as_json(monitor, new) if options.format == "json" else _as_text(monitor, new, promised))
+    return 0 if monitor.alarm is None else ALARM_STATUS
+
+
+def _origin(classifier: OpenSetClassifier) -> Origin:
+    parts = classifier.parts
+    return parts.model.origin.model_copy(update={"thresholds": parts.thresholds.digest})
+
+
+def _read_state(
+    path: Path | None, made_from: Origin, detector: str, num_calibration: int, false_alarm: float
+) -> State:
+    """What earlier calls left; a new one where there is none."""
+    if path is None or not path.exists():
+        fresh = Monitor(num_calibration, false_alarm)
+        return State(
+            detector=detector,
+            num_calibration=num_calibration,
+            false_alarm=false_alarm,
+            num_images=0,
+            num_rejected=0,
+            log_wealth=tuple(fresh.log_wealth.ravel().tolist()),
+            log_evidence=0.0,
+            alarm=None,
+            files={},
+        )
+    stored = read_json(path, "monitor")
+    check_origin(path, stored.made_from, made_from, beside=Path("--model"))
+    state = checked(path, State, stored.content)
+    for name, asked in (
+        ("detector", detector),
+        ("false_alarm", false_alarm),
+        ("num_calibration", num_calibration),
+    ):
+        if (found := getattr(state, name)) != asked:
+            raise InputError(f"{path} goes on with {name} {found}, not {asked}: begin another file for that.")
+    fresh = Monitor(num_calibration, false_alarm)
+    if len(state.log_wealth) != fresh.log_wealth.size:
+        raise damaged(path, "log_wealth has another length")
+    return state
+
+
+def _new_digest(file: Path, seen: dict[str, str]) -> str:
+    if not file.is_file():
+        raise InputError(f"{file} is missing: `osr predict --output {file}` makes such a file.")
+    if (digest := file_digest(file)) in seen:
+        raise InputError(f"{file} was counted before, as {seen[digest]}.")
+    return digest
+
+
+def _p_values(file: Path, known: NDArray[np.float64], detector: str) -> tuple[NDArray[np.float64], int]:
+    """The p-values of the judged images, made anew from their scores, and how many were rejected."""
+    scores, told, rejected = list[float](), list[float](), 0
+    try:
+        for row in _records(file):
+            if row["score"] in ("", None):
+                continue
+            scores.append(float(row["score"]))
+            told.append(float(row["p_value"]))
+            rejected += row["label"] == UNKNOWN_NAME
+    except (KeyError, ValueError, TypeError, csv.Error, RecursionError) as error:
+        raise InputError(f"{file} holds no verdicts of `osr predict`: {error!r:.100}.") from None
+    found = conformal_p_values(known, scores)
+    if not np.allclose(found, told, rtol=1e-9, atol=0):
+        raise InputError(f"{file} was judged by another classifier or detector than {detector} of --model.")
+    return found, rejected
+
+
+def _records(file: Path) -> Iterator[dict[str, Any]]:
+    if file.suffix == ".parquet":
+        from pyarrow import ArrowException
+        from pyarrow.parquet import read_table
+
+        try:
+            yield from read_table(file, columns=["label", "score", "p_value"]).to_pylist()
+        except ArrowException as error:
+            raise ValueError(str(error)) from None
+        return
+    with file.open(encoding="utf-8", newline="") as lines:
+        if file.suffix == ".json":
+            yield from json.load(lines)
+        elif file.suffix == ".jsonl":
+            yield from map(json.loads, lines)
+        else:
+            yield from csv.DictReader(lines)
+
+
+def _as_json(monitor: Monitor, state: State) -> str:
+    content = {
+        "images": state.num_images,
+        "rejected": state.num_rejected,
+        "evidence": monitor.evidence,
+        "limit": monitor.limit,
+        "alarm": state.alarm,
+    }
+    return json.dumps(content) + "\n"
+
+
+def _as_text(monitor: Monitor, state: State, promised: float) -> str:
+    share = state.num_rejected / state.num_images if state.num_images else 0.0
+    seen = f"{state.num_images:,} images, {share:.1%} rejected where known images would be {promised:.1%}."
+    if state.alarm is not None:
+        verdict = (
+            f"ALARM since image {state.alarm:,}: these are not only images of the known classes as they were"
+            f" when the threshold was made (evidence {monitor.evidence:.3g} now, limit {monitor.limit:g})."
+        )
+    else:
+        verdict = f"No alarm: evidence {monitor.evidence:.3g} of {monitor.limit:g}."
+    return f"{seen}\n{verdict}\n"

@@ -1,0 +1,156 @@
+"""The evidence against known images: alarms are rare without unknown ones, whenever one looks."""
+
+import csv
+import json
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.testing import assert_allclose
+from scipy.stats import beta
+from test_export import folder  # noqa: F401 (fixture)
+from test_extraction import IMAGES
+from test_predict import exportable, model, png, run  # noqa: F401 (fixtures)
+
+import osr
+from osr.errors import InputError
+from osr.metrics.monitoring import _ODDS, LEVELS, Monitor
+from osr.metrics.thresholds import conformal_p_values
+from pipeline import cli
+
+
+def stream(
+    rng: np.random.Generator, n: int, count: int, shift: float = 0.0, share: float = 0.0
+) -> np.ndarray:
+    scores = rng.normal(size=count) + shift * (rng.random(count) < share)
+    return conformal_p_values(rng.normal(size=n), scores)
+
+
+def test_alarms_are_rare_while_all_images_are_known() -> None:
+    """At 20 % rather than 1 %, so that few streams tell; the share of alarms must not be above it."""
+    rng = np.random.default_rng(0)
+    for n in (20, 200):
+        alarms = 0
+        for _ in range(60):
+            monitor = Monitor(n, false_alarm=0.2)
+            monitor.update(stream(rng, n, 2000))
+            alarms += monitor.alarm is not None
+        assert alarms <= 12, n
+
+
+def test_five_per_cent_of_clearly_unknown_images_are_found_within_500() -> None:
+    rng = np.random.default_rng(1)
+    alarms = []
+    for _ in range(20):
+        monitor = Monitor(2000)
+        monitor.update(stream(rng, 2000, 500, shift=5.0, share=0.05))
+        alarms.append(monitor.alarm)
+    assert all(alarm is not None for alarm in alarms)
+
+
+def test_the_evidence_is_the_mean_of_bets_written_out() -> None:
+    p_values, n = stream(np.random.default_rng(2), 50, 40, 3.0, 0.3), 50
+    monitor = Monitor(n)
+    path = monitor.update(p_values)
+    ranks = sorted({max(1, int(level * (n + 1))) for level in LEVELS})
+    wealth = []
+    for rank in ranks:
+        q = beta.ppf(1 - 0.01 / 2 / len(ranks), rank, n + 1 - rank)
+        for times in _ODDS:
+            rate = q / (1 - q) * times / (1 + q / (1 - q) * times)
+            product = 1.0
+            for p in p_values:
+                product *= rate / q if round(p * (n + 1)) <= rank else (1 - rate) / (1 - q)
+            wealth.append(product)
+    assert_allclose(path[-1], math.log(np.mean(wealth)), rtol=1e-9)
+    assert monitor.evidence == pytest.approx(np.mean(wealth))
+
+
+def test_how_a_stream_is_cut_changes_nothing() -> None:
+    p_values = stream(np.random.default_rng(3), 500, 900, 4.0, 0.1)
+    whole, parts = Monitor(500), Monitor(500)
+    path = whole.update(p_values)
+    pieces = np.concatenate([parts.update(piece) for piece in np.split(p_values, [0, 1, 7, 7, 400])])
+    assert_allclose(pieces, path, rtol=1e-9, atol=1e-9)
+    assert whole.alarm == parts.alarm == int(np.argmax(path >= np.log(200))) + 1
+    assert (whole.num_images, parts.num_images) == (900, 900)
+
+
+@pytest.mark.parametrize("p_values", [[0.0], [1.1], [math.nan], [[0.5]]])
+def test_what_is_no_p_value_is_refused(p_values: list) -> None:
+    with pytest.raises(InputError, match="p-values must be"):
+        Monitor(10).update(p_values)
+
+
+@pytest.fixture
+def verdicts(folder) -> Path:  # noqa: F811
+    """Verdicts on 30 images, in all formats."""
+    for number in range(30):
+        png(Path(f"new/{number:02}.png"), number)
+    Path("new/99.png").write_text("no image")
+    for form in ("csv", "jsonl", "json", "parquet"):
+        cli.main(["predict", "new", "--model", str(folder), "--format", form, "--output", f"v.{form}"])
+    return folder
+
+
+def monitor(*arguments: str) -> int:
+    return cli.main(["monitor", "--model", "classifier", *arguments])
+
+
+@pytest.mark.usefixtures("verdicts")
+def test_calls_go_on_where_the_last_one_ended(capsys) -> None:
+    known = osr.load("classifier").scores["maxlogit"]
+    expected = Monitor(len(known))
+    p_values = osr.load("classifier").predict(IMAGES).p_values
+    for file in ("v.csv", "v.jsonl", "v.json", "v.parquet"):
+        capsys.readouterr()
+        status = monitor(file, "--state", "s.json", "--format", "json", "--plot", "evidence.png")
+        expected.update(p_values)
+        told = json.loads(capsys.readouterr().out)
+        assert told["evidence"] == pytest.approx(expected.evidence)
+        assert (told["images"], told["alarm"]) == (expected.num_images, expected.alarm)
+        assert status == (0 if expected.alarm is None else 3)
+    assert Path("evidence.png").stat().st_size > 1000
+    assert monitor("v.csv", "--state", "s.json") == 1
+    assert "v.csv was counted before, as v.csv." in capsys.readouterr().err
+    assert monitor("v.csv") in (0, 3)
+    assert "30 images, " in capsys.readouterr().out
+
+
+@pytest.mark.usefixtures("verdicts")
+def test_what_is_not_of_this_classifier_is_refused(capsys) -> None:
+    rows = list(csv.reader(Path("v.csv").read_text().splitlines()))
+    rows[1][2] = "1.5"
+    Path("other.csv").write_text("\n".join(",".join(row) for row in rows))
+    Path("bad.csv").write_text("a,b\n1,2\n")
+    Path("bad.json").write_text("[[")
+    Path("bad.parquet").write_text("no table")
+    monitor("v.csv", "--state", "s.json")
+    state = Path("s.json").read_text()
+    for arguments, sentence in (
+        (["other.csv"], "other.csv was judged by another classifier or detector than maxlogit"),
+        (
+            ["v.csv", "--detector", "mahalanobis"],
+            "v.csv was judged by another classifier or detector than maha",
+        ),
+        (["gone.csv"], "gone.csv is missing"),
+        (["bad.csv"], "bad.csv holds no verdicts"),
+        (["bad.json"], "bad.json holds no verdicts"),
+        (["bad.parquet"], "bad.parquet holds no verdicts"),
+        (
+            ["v.jsonl", "--state", "s.json", "--false-alarm", "0.1"],
+            "s.json goes on with false_alarm 0.01, not 0.1",
+        ),
+        (
+            ["v.jsonl", "--state", "s.json", "--detector", "mahalanobis"],
+            "s.json goes on with detector maxlogit",
+        ),
+    ):
+        capsys.readouterr()
+        assert monitor(*arguments) == 1, arguments
+        assert sentence in capsys.readouterr().err
+    assert Path("s.json").read_text() == state
+    Path("s.json").write_text(state.replace('"num_images": 30', '"num_images": 3'))
+    assert monitor("v.jsonl", "--state", "s.json") == 1
+    assert "s.json was changed" in capsys.readouterr().err
