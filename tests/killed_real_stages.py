@@ -156,6 +156,7 @@ def main(project: str, log: str, count: str, name: str) -> None:
     stage, found = RealStage(name, Path(log)), {}
     for how in (*SIGNALS, FULL):
         found[how] = end_often(stage, how, int(count), loads_s)
+        sys.stderr.write(f"{name}: {how}: {dict(found[how])}\n")
         assert os.waitpid(stage.start(0, "pipeline.cli", "run"), 0)[1] == 0, (name, how)
         assert tree() == stage.trees[0], (name, how)
     assert "Traceback" not in Path(log).read_text(), log
