@@ -13,6 +13,7 @@ import json
 import os
 import random
 import runpy
+import signal
 import subprocess
 import sys
 import time
@@ -131,7 +132,7 @@ def end_often(stage: RealStage, how: str, count: int, loads_s: float) -> dict[st
         elif attempt == count - 1:
             start = partial(stage.start, target, "dvc", "repro", stage.name)
             lasts_s = 2 * loads_s + stage.lasts_s
-        well = end(start, how, draws.uniform(0, 1.1 * lasts_s), draws.uniform(0, 0.9) * stage.num_bytes)
+        well = end(start, how, draws.uniform(0, 1.3 * lasts_s), draws.uniform(0, 0.9) * stage.num_bytes)
         left = tree()
         if left not in stage.trees:  # SIGKILL between two renames: the next stage moves the rest
             assert how == "SIGKILL", (stage.name, attempt)
@@ -146,6 +147,9 @@ def end_often(stage: RealStage, how: str, count: int, loads_s: float) -> dict[st
 
 
 def main(project: str, log: str, count: str, name: str) -> None:
+    signal.signal(
+        signal.SIGINT, signal.default_int_handler
+    )  # also where a shell started this in the background
     began = time.monotonic()
     import_module(MODULES[name])
     for module in LATE[name]:
@@ -156,6 +160,7 @@ def main(project: str, log: str, count: str, name: str) -> None:
     stage, found = RealStage(name, Path(log)), {}
     for how in (*SIGNALS, FULL):
         found[how] = end_often(stage, how, int(count), loads_s)
+        sys.stderr.write(f"{name}: {how}: {dict(found[how])}\n")
         assert os.waitpid(stage.start(0, "pipeline.cli", "run"), 0)[1] == 0, (name, how)
         assert tree() == stage.trees[0], (name, how)
     assert "Traceback" not in Path(log).read_text(), log

@@ -1,7 +1,9 @@
 """A store that is dead, hangs or is no database is found out in seconds, once; odd folders hold a store."""
 
+import re
 import socket
 import sqlite3
+import sys
 import threading
 import time
 
@@ -34,10 +36,42 @@ def test_a_dead_server(scheme):
     assert time.monotonic() - before < answering.ANSWER_S + 1
 
 
-def test_a_server_that_hangs(port, monkeypatch):
+@pytest.mark.parametrize("scheme", ["http", "postgresql", "mysql+pymysql"])
+def test_a_server_that_hangs(port, monkeypatch, scheme):
     monkeypatch.setattr(answering, "ANSWER_S", 0.3)
     with pytest.raises(ConnectionError, match=r"does not answer: (timed out|no answer within 0.3 s)"):
-        check_answers(f"http://127.0.0.1:{port}")
+        check_answers(f"{scheme}://127.0.0.1:{port}/rows")
+
+
+@pytest.mark.parametrize(
+    ("uri", "sentence"),
+    [
+        ("http://[::1", "the address of the store is none: Invalid IPv6 URL"),
+        ("http://127.0.0.1:99999", "the address of the store is none: Port out of range"),
+        ("postgresql://127.0.0.1:a/rows", "the address of the store is none: Port could not be cast"),
+        ("http://", "does not answer: <urlopen error no host given>"),
+        ("mssql+nothing:///rows", "Can't load plugin"),
+        ("cockroach://127.0.0.1/rows", "Invalid tracking URI|Model registry functionality|Can't load plugin"),
+    ],
+)
+def test_an_address_of_no_store(tmp_path, monkeypatch, caplog, uri, sentence):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+    with store.store_may_fail("the stage runs all the same."):
+        store.connect(tmp_path)
+    assert re.search(sentence, caplog.text)
+    assert caplog.text.count("MLflow was not updated") == 1
+
+
+def test_a_store_whose_driver_is_not_installed(tmp_path, monkeypatch):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "mysql:///rows")
+    monkeypatch.setitem(sys.modules, "MySQLdb", None)
+    with pytest.raises(ConnectionError, match=r"kind mysql needs a package that is missing \(.*MySQLdb"):
+        store.connect(tmp_path)
+
+
+def test_an_empty_address_is_none(tmp_path, monkeypatch):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "")
+    assert store._tracking_uri(tmp_path) == f"{answering.SQLITE}{tmp_path}/mlflow.db"
 
 
 @pytest.mark.parametrize("status", ["200 OK", "401 Unauthorized", "404 Not Found"])

@@ -29,11 +29,11 @@ SMALL = {
 }
 INTRO = """\
 `pytest -m slow -n 0 tests/test_killed_stages.py` ends the real stages of a small run of digits at random
-moments (seeded), each of the six ten times in each way: the first time a process that still loads modules, the
-last time `dvc repro` with all its processes. After each the digest of every result file is that of the
-earlier results or of the new ones, whole. What else is left lies there when the next one begins, and after the
-ten `osr run` (`dvc repro`) ends with the weights, metrics and other files of an undisturbed run, digest by
-digest. The disk is a tmpfs, of which a random part of what the stage writes is free.
+moments (seeded), each of the six ten times in each way: the first time a process that still loads its
+modules, the last time `dvc repro` with all its processes. After each the digest of every result file is that
+of the earlier results or of the new ones, whole. What else is left lies there when the next one begins, and
+after the ten `osr run` (`dvc repro`) ends with the weights, metrics and other files of an undisturbed run,
+digest by digest. The disk is a tmpfs, of which a random part of what the stage writes is free.
 
 | what ended it | earlier results whole | new results whole | of these, moved by the next stage |
 |---|---|---|---|

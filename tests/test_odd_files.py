@@ -119,6 +119,8 @@ def test_the_pixels_of_odd_photos(photos: Path) -> None:
         assert pixels[:9, :, 0].mean() > 170, name
         assert pixels[:9, :, 1:].mean() < 60, name
         assert pixels[11:].mean() < 60, name
+        grey = read_image(cat / name, channels=1)[2:, :, 0].astype(int)
+        assert grey[:9].mean() > grey[11:].mean() + 20, name
     for name in ("g16.png", "g16.tif", "g12bit.tif", "i32.tif"):
         pixels = read_image(cat / name, channels=1)
         assert pixels.max() > 120, name

@@ -104,6 +104,8 @@ def read_picture(
         if pixels.has_transparency_data:
             pixels = pixels.convert("RGBA")
             pixels = Image.alpha_composite(Image.new("RGBA", pixels.size, "white"), pixels)
+        if pixels.mode == "LAB":  # from which Pillow has no way to grey
+            pixels = pixels.convert("RGB")
         array = np.asarray(pixels.convert(_MODES[channels]))
     array = array[..., None] if channels == 1 else array
     return Picture(array, ", ".join([*([scaled] if scaled else []), *converted]))

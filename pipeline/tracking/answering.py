@@ -8,12 +8,17 @@ import threading
 import urllib.error
 import urllib.request
 from pathlib import Path
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 SQLITE = "sqlite:///"
 ANSWER_S = 2.0  # a stage asks when it begins and when it ends, while nothing else waits for a dead store
 _SQLITE_HEAD = b"SQLite format 3\0"
-_PORTS = {"postgresql": 5432, "mysql": 3306, "mssql": 1433}
+# Port, and what is said to a server so that it says something; None: it is only connected to.
+_SERVERS: dict[str, tuple[int, bytes | None]] = {
+    "postgresql": (5432, bytes.fromhex("00000008 04d2162f")),  # whether it speaks TLS
+    "mysql": (3306, b""),  # it greets first
+    "mssql": (1433, None),
+}
 
 
 def check_answers(uri: str) -> None:
@@ -23,32 +28,42 @@ def check_answers(uri: str) -> None:
         uri: of the store; a kind that is neither is not asked.
 
     Raises:
-        ConnectionError: it does not answer within `ANSWER_S`, or the file is no SQLite database.
+        ConnectionError: it does not answer within `ANSWER_S`, the file is no SQLite database, or this is no
+            address.
     """
     if uri.startswith(SQLITE):
         _check_file(Path(uri.removeprefix(SQLITE)))
         return
+    try:
+        address = urlsplit(uri)
+        address.port  # noqa: B018 - read when it is asked for
+    except ValueError as error:
+        raise ConnectionError(f"the address of the store is none: {error}") from None
     found: list[str] = []
-    asking = threading.Thread(target=lambda: found.append(_problem(uri)), daemon=True)  # names resolve slowly
+    asking = threading.Thread(
+        target=lambda: found.append(_problem(address)), daemon=True
+    )  # names resolve slowly
     asking.start()
     asking.join(ANSWER_S)
     problem = found[0] if found else f"no answer within {ANSWER_S:g} s"
     if problem:
-        address = urlsplit(uri)
         raise ConnectionError(f"{address.scheme}://{address.hostname} does not answer: {problem}")
 
 
-def _problem(uri: str) -> str:
+def _problem(address: SplitResult) -> str:
     """Why a server gives no answer; empty where it gives one, whatever it says."""
-    address = urlsplit(uri)
     try:
         if address.scheme in ("http", "https"):
             place = address.netloc.rpartition("@")[2] + address.path.rstrip("/")
             with urllib.request.urlopen(f"{address.scheme}://{place}/health", timeout=ANSWER_S):
                 return ""
         kind = address.scheme.partition("+")[0]
-        if address.hostname and kind in _PORTS:
-            socket.create_connection((address.hostname, address.port or _PORTS[kind]), ANSWER_S).close()
+        if address.hostname and kind in _SERVERS:
+            port, asked = _SERVERS[kind]
+            with socket.create_connection((address.hostname, address.port or port), ANSWER_S) as connection:
+                if asked is not None:
+                    connection.sendall(asked)
+                    return "" if connection.recv(1) else "it hangs up"
     except urllib.error.HTTPError:
         return ""
     except (OSError, ValueError, http.client.HTTPException) as error:

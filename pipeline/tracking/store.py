@@ -63,7 +63,6 @@ def connect(root: Path) -> Store:
     check_answers(uri)
     with _importing_mlflow():
         from filelock import FileLock
-        from mlflow.tracking import MlflowClient
 
     for chatty in ("alembic", "mlflow.store.db.utils"):  # a new database is no news
         logging.getLogger(chatty).setLevel(logging.WARNING)
@@ -74,11 +73,28 @@ def connect(root: Path) -> Store:
     # The lock: processes that create the tables of one sqlite file at the same time fail. The folder: MLflow
     # puts the artifacts of its Default experiment below the working directory of whoever creates the tables.
     with FileLock(private / "mlflow.lock", timeout=_LOCK_TIMEOUT_S), contextlib.chdir(folder):
-        with _importing_mlflow():  # the kind of the store is imported here
-            client = MlflowClient(tracking_uri=_from_folder(uri))
+        client = _client(uri)
         store = Store(client, _experiment(client, uri, folder), root, _workspace_id(private), uri)
         _reap(store)
     return store
+
+
+def _client(uri: str) -> Any:
+    """MLflow's client of a store.
+
+    Raises:
+        ConnectionError: this kind of store needs a package that is not installed.
+    """
+    with _importing_mlflow():  # the kind of the store is imported here, too
+        from mlflow.tracking import MlflowClient
+
+        try:
+            return MlflowClient(tracking_uri=_from_folder(uri))
+        except ImportError as error:
+            kind = uri.partition(":")[0]
+            raise ConnectionError(
+                f"a store of kind {kind} needs a package that is missing ({error})"
+            ) from None
 
 
 @contextlib.contextmanager
@@ -186,7 +202,7 @@ def _tracking_uri(root: Path) -> str:
     The path of a sqlite file is as on disk: `mlflow run` hands it over quoted, and SQLAlchemy unquotes it.
     """
     uri = os.environ.get("MLFLOW_TRACKING_URI")
-    if uri is None:
+    if not uri:
         return f"{SQLITE}{root / 'mlflow.db'}"
     return f"{SQLITE}{root / unquote(uri.removeprefix(SQLITE))}" if uri.startswith(SQLITE) else uri
 
