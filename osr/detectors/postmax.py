@@ -23,9 +23,9 @@ class PostMax(Detector):
     F is fitted by maximum likelihood to the correctly classified training images. Its authors published no
     code, and we read no more of the paper than its abstract; decided here: the location is the smallest value
     in training, which takes no part in the fit, as its density would grow without end for heavy tails; the
-    shape is at least -1 (`fit_pareto`); max z / |f| of features of zeros counts as 0. Where F is 0 or 1, which
-    would make ties, the score goes on linearly above 1 and below 0: the order of the images is always that of
-    max z / |f|.
+    shape is at least -1 (`fit_pareto`); max z / |f| of features of zeros counts as 0. Where F is 0 or 1,
+    which would make ties, the score goes on linearly above 1 and below 0: the order of the images is always
+    that of max z / |f|.
 
     `fit` refuses training images of which fewer than two values are different.
     """
