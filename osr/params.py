@@ -40,9 +40,14 @@ class Params(Section):
 
     @model_validator(mode="after")
     def _relations(self) -> Self:
-        if self.plot.detector not in self.detectors.enabled:
+        if self.plot.detector == "auto":
+            if self.evaluate.estimate_folds == 0:
+                raise ValueError(
+                    "evaluate.estimate_folds is 0, but must be at least 2 when plot.detector is 'auto'"
+                )
+        elif self.plot.detector not in self.detectors.enabled:
             raise ValueError(
-                f"plot.detector is {self.plot.detector!r}, but must be one of detectors.enabled: "
+                f"plot.detector is {self.plot.detector!r}, but must be auto or one of detectors.enabled: "
                 f"{', '.join(self.detectors.enabled)}"
             )
         self._check_regime()

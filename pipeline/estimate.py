@@ -51,7 +51,7 @@ def estimate(
     """
     stored = _stored(test, background=fit.rule == "background")
     try:
-        found = _left_out(stored, detectors, fit, split, params)
+        found = left_out(stored, detectors, fit, split, params)
     except InputError as error:  # the run stands without an estimate; the reason is shown in its place
         logger.warning("evaluate: no estimate of rejection: %s", error)
         write_json(new(ESTIMATE), "estimate", {"reason": str(error).rstrip(".")}, made_from)
@@ -87,7 +87,7 @@ def _stored(test: Outputs, *, background: bool) -> Stored:
     return Stored(read(TRAIN_OUTPUTS), read(VAL_OUTPUTS), test, others)
 
 
-def _left_out(
+def left_out(
     stored: Stored, detectors: Mapping[str, Detector], fit: Threshold, split: Split, params: Params
 ) -> Estimate:
     """Each known class left out once.

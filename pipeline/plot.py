@@ -6,7 +6,7 @@ import csv
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from numpy.typing import NDArray
 
@@ -15,14 +15,18 @@ from osr.metrics.thresholds import count_accepted
 from osr.params import Params
 from osr.plots.curves import thin
 from pipeline.entry import Metrics, run_stage
+from pipeline.judge import choose_judge, regret
 from pipeline.report import leaderboard
 from pipeline.report.figures import draw_figures
 from pipeline.report.outcome import outcome
 from pipeline.report.page import write_report
 from pipeline.report.run_files import RunFiles
 from pipeline.tracking.stage_run import Row
-from pipeline.workspace.stages import CURVES, FIGURES, LEADERBOARD, REPORT, VECTOR
+from pipeline.workspace.stages import CURVES, FIGURES, JUDGE_TEXT, LEADERBOARD, REPORT, VECTOR
 from pipeline.workspace.swap import new
+
+if TYPE_CHECKING:
+    from osr.estimation.choice import Choice
 
 Array = NDArray[Any]
 Pair = tuple[Array, Array]
@@ -36,6 +40,7 @@ HEADLINE = ("auroc", "auoscr", "fpr_at_95tpr_known", "known_acceptance", "unknow
 
 def plot(params: Params, _row: Row) -> Metrics:
     """Draw every figure, write the curves and the report; return their number and the headline."""
+    choice = choose_judge(params)
     run = RunFiles(params)
     names = params.detectors.enabled if run.has_unknowns else ()
     points: dict[str, dict[str, Pair]] = {name: detector_curves(run.scores, name) for name in names}
@@ -44,8 +49,11 @@ def plot(params: Params, _row: Row) -> Metrics:
     draw_figures(run, points)
     write_curves(points)
     write_tables(run)
+    if choice is not None:
+        write_choice(run, choice)
     write_report(run, new(REPORT))
-    return {"figures": len(list(new(FIGURES).glob("*.png"))), "headline": headline(run)}
+    drawn = {"figures": len(list(new(FIGURES).glob("*.png"))), "headline": headline(run)}
+    return drawn | ({} if choice is None else {"judge": numbers_of(choice)})
 
 
 def headline(run: RunFiles) -> dict[str, float]:
@@ -67,6 +75,27 @@ def write_tables(run: RunFiles) -> None:
         leaderboard.write_tables(leaderboard.columns(run.estimate), folder / "estimate")
     else:
         (folder / "none.txt").write_text(f"{NO_UNKNOWNS} {run.why_no_estimate}\n", encoding="utf-8")
+
+
+def write_choice(run: RunFiles, choice: Choice) -> None:
+    """The choice in words, and against what the unknown test images show, where there are some."""
+    lines = [run.choice]
+    if run.has_unknowns:
+        lines.append(f"Against the unknown test images: {regret(choice.detector, run.metrics['auroc'])}.")
+    new(JUDGE_TEXT).write_text("\n\n".join(lines) + "\n", encoding="utf-8")
+
+
+def numbers_of(choice: Choice) -> Metrics:
+    """What the MLflow row keeps of a choice: the ranking, by detector, and how sure it is."""
+    return {
+        "chosen": {choice.detector: 1.0},
+        "sure": choice.sure,
+        "alike": len(choice.alike),
+        **{
+            key: {entry.detector: getattr(entry, key) for entry in choice.ranking}
+            for key in ("auroc", "low", "high")
+        },
+    }
 
 
 def detector_curves(scores: Mapping[str, Array], name: str) -> dict[str, Pair]:

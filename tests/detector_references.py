@@ -3,9 +3,10 @@
 from dataclasses import replace
 
 import numpy as np
-from scipy.optimize import brentq
+from scipy.optimize import brentq, minimize_scalar
 from scipy.spatial.distance import cdist
 from scipy.special import expit, log_softmax, logsumexp, softmax
+from scipy.stats import genpareto
 
 TINY = float(np.finfo(np.float32).tiny)  # KL matching counts smaller probabilities as this
 
@@ -201,6 +202,50 @@ def vim(train, test, *, dimension):
     return alpha * residual - logsumexp(wide(test)[0], axis=1)
 
 
+def residual(train, test, *, dimension):
+    _, x, _, weight, bias = wide(train)
+    origin = -np.linalg.pinv(weight, rcond=1e-4) @ bias
+    minor = np.linalg.svd(x - origin)[2][dimension:]
+    return np.linalg.norm((wide(test)[1] - origin) @ minor.T, axis=1)
+
+
+def neco(train, test, *, dimension, by_maxlogit):
+    x = wide(train)[1]
+    spread = np.where(np.ptp(x, axis=0) == 0, 1, x.std(0))
+    standard, judged = (x - x.mean(0)) / spread, (wide(test)[1] - x.mean(0)) / spread
+    major = np.linalg.svd(standard, full_matrices=False)[2][:dimension]
+    share = np.linalg.norm(judged @ major.T, axis=1) / np.linalg.norm(judged, axis=1)
+    return -share * (wide(test)[0].max(1) if by_maxlogit else 1)
+
+
+def pareto(y):
+    """Scale and shape by maximum likelihood, shapes of -1 and more."""
+    top = y.max()
+
+    def at(place):
+        shape = np.log1p(place * y / top).mean()
+        return shape / place, shape, np.log(shape / place) + shape if shape > -1 else 9.0
+
+    places = np.concatenate([-1 + np.geomspace(1e-8, 1 - 1e-3, 400), np.geomspace(1e-3, 1e4, 400)])
+    best = int(np.argmin([at(place)[2] for place in places]))
+    ends = places[max(best - 1, 0)], places[min(best + 1, len(places) - 1)]
+    place = minimize_scalar(
+        lambda place: at(place)[2], bounds=ends, method="bounded", options={"xatol": 1e-12}
+    ).x
+    scale, shape, cost = at(place)
+    return (scale * top, shape) if cost < -1 else (top, -1.0)
+
+
+def postmax(train, test):
+    """Linear where the distribution is 0 or 1."""
+    logits, features, *_ = right_ones(train)
+    values = logits.max(1) / np.linalg.norm(features, axis=1)
+    scale, shape = pareto(np.setdiff1d(values, values.min(), assume_unique=True) - values.min())
+    excess = (wide(test)[0].max(1) / np.linalg.norm(wide(test)[1], axis=1) - values.min()) / scale
+    tail = genpareto.sf(excess, shape) - np.minimum(excess, 0)
+    return tail - (np.maximum(excess + 1 / shape, 0) if shape < 0 else 0)
+
+
 def klm(train, test):
     p, predicted = softmax(wide(train)[0], axis=1), wide(train)[0].argmax(1)
     templates = np.stack([p[predicted == label].mean(0) for label in np.unique(predicted)])
@@ -221,8 +266,9 @@ def energy_of(features, test):
     return -logsumexp(features @ weight.T + bias, axis=1)
 
 
-def react(train, test, *, quantile):
-    return energy_of(np.minimum(wide(test)[1], np.quantile(wide(train)[1], quantile)), test)
+def react(train, test, *, quantile, lower_quantile):
+    ends = np.quantile(wide(train)[1], [lower_quantile, quantile])
+    return energy_of(np.clip(wide(test)[1], ends[0] if lower_quantile else None, ends[1]), test)
 
 
 def largest(features, pruned_fraction):
@@ -285,6 +331,7 @@ REFERENCES = {
     reference.__name__: reference
     for reference in (
         *(entropy, gen, gradnorm, kplus1, mav, openmax, mahalanobis, rmds, knn, nnguide, vim, klm, she),
-        *(react, ash, scale, dice, fdbd, nci, cosine, rcos, pnml, relation, ensemble),
+        *(react, ash, scale, dice, fdbd, nci, cosine, rcos, pnml, relation, neco, residual),
+        *(postmax, ensemble),
     )
 }

@@ -406,7 +406,7 @@ def test_files_that_no_program_can_walk_through(tmp_path: Path, text: str, end: 
         ),
         (
             {"plot.detector": "knn"},
-            "plot.detector is 'knn', but must be one of detectors.enabled: msp, maxlogit, energy, "
+            "plot.detector is 'knn', but must be auto or one of detectors.enabled: msp, maxlogit, energy, "
             "mav, openmax.",
         ),
     ],

@@ -45,6 +45,9 @@ REFUSES_ONE_IMAGE = {
     "knn": "there are only 1",
     "nnguide": "there are only 1",
     "vim": "no residual",
+    "residual": "no residual",
+    "neco": "these are constant",
+    "postmax": "these do not",
     "ensemble": "there are only 1",
 }
 

@@ -1,17 +1,23 @@
 """Each detector against numbers worked out by hand or by a slow, plain version of its formula."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from numpy.testing import assert_allclose
 from scipy.spatial.distance import cdist
 from scipy.special import entr, logsumexp, rel_entr, softmax
+from scipy.stats import genpareto
 
 from osr.detectors.activations import Ash, Dice, React, Scale
 from osr.detectors.boundaries import Fdbd
 from osr.detectors.distances import Mav
 from osr.detectors.gaussian import Mahalanobis, Rmds
 from osr.detectors.logit_scores import Energy, Entropy, Gen, GradNorm, MaxLogit, Msp
+from osr.detectors.neco import Neco
 from osr.detectors.neighbors import Knn, NNGuide
+from osr.detectors.pareto import fit_pareto
+from osr.detectors.postmax import PostMax
 from osr.detectors.templates import Klm, She
 from osr.detectors.vim import Vim
 from osr.errors import InputError
@@ -284,6 +290,42 @@ def test_react_by_hand() -> None:
     assert_allclose(
         React(quantile=0.9).fit(train).score(test), [-np.logaddexp(9, 0), -np.logaddexp(1, 0)], rtol=1e-6
     )
+    both = React(quantile=0.9, lower_quantile=0.2).fit(train).score(test)
+    assert_allclose(both, [-np.logaddexp(9, 0), -np.logaddexp(2, 0)], rtol=1e-6)
+
+
+@pytest.mark.parametrize("shape", [-0.7, -0.2, 0.0, 0.4])
+def test_pareto_has_the_likelihood_of_scipys_fit(shape: float) -> None:
+    """In float64, and no less likely than what scipy finds."""
+    drawn = genpareto.rvs(shape, scale=3e-3, size=400, random_state=0)
+    found = fit_pareto(drawn)
+    theirs, _, scale = genpareto.fit(drawn, floc=0)
+    costs = [genpareto.nnlf(fit, drawn) for fit in ((found.shape, 0, found.scale), (theirs, 0, scale))]
+    assert costs[0] <= costs[1] + 1e-6
+    assert abs(found.shape - shape) < 0.15
+
+
+def test_postmax_keeps_the_order_where_its_distribution_ends() -> None:
+    """Beyond the largest and below the smallest training value, and for values that are nearly equal."""
+    train = outputs([[1, 0], [0.9, 0.1], [0.5, 0.4], [0.8, 0.3]], [0, 0, 0, 0])
+    detector = PostMax().fit(train)
+    test = outputs(np.zeros((7, 2)))
+    ratios = np.array([-5.0, -1e-3, 0.3, 0.9, 0.99, 5.0, 5.000001])
+    test = replace(test, features=np.eye(2, dtype=np.float32)[[0] * 7], logits=ratios[:, None].repeat(2, 1))
+    scores = detector.score(test)
+    assert (np.diff(scores) < 0).all()
+    assert scores[0] > 1 > scores[3] >= 0 > scores[-1]
+
+
+def test_neco_by_hand() -> None:
+    """Two features that go together, and a third that does not: two thirds of the variance are in one."""
+    train = outputs([[1, 1, 1], [1, 1, -1], [-1, -1, 1], [-1, -1, -1]], np.zeros(4), weight=np.eye(2, 3))
+    test = outputs([[2, 2, 0], [0, 0, 3], [1, 1, 1], [1, -1, 0], [0, 0, 0]], weight=np.eye(2, 3))
+    scores = Neco(dimension=1, by_maxlogit=False).fit(train).score(test)
+    assert_allclose(scores, [-1, 0, -np.sqrt(2 / 3), 0, 0], atol=1e-7)
+    times = Neco(dimension=1, by_maxlogit=True).fit(train).score(test)
+    assert_allclose(times, [-2, 0, -np.sqrt(2 / 3), 0, 0], atol=1e-7)
+    assert Neco(dimension="auto", by_maxlogit=False).fit(train)._state["major"].shape == (3, 2)
 
 
 @pytest.mark.parametrize("kind", ["normal", "relu", "constant", "few values"])

@@ -23,12 +23,14 @@ CHOSEN = {
     "knn": {"num_neighbors": 7},
     "nnguide": {"num_neighbors": 5},
     "vim": {"dimension": 6},
-    "react": {"quantile": 0.9},
+    "react": {"quantile": 0.9, "lower_quantile": 0.0},
     "ash": {"pruned_fraction": 0.7},
     "scale": {"pruned_fraction": 0.7},
     "dice": {"masked_fraction": 0.5},
     "nci": {"alpha": 0.01},
     "relation": {"power": 2.0, "threshold": 0.03},
+    "neco": {"dimension": 6, "by_maxlogit": False},
+    "residual": {"dimension": 6},
 }
 ONLY_OURS = {"nnguide": {"bank_fraction": 1.0}}
 REFERENCE_ONLY = {"ensemble": {"num_neighbors": 7}}

@@ -9,9 +9,11 @@ import pytest
 from ruamel.yaml import YAML
 
 from osr.errors import InputError
+from osr.outputs import Outputs
 from osr.params import check_params
 from pipeline.cli import make_parser
 from pipeline.comparing import compare
+from pipeline.judge import choose_judge, judge_of
 from pipeline.plot import headline, plot, write_tables
 from pipeline.report import outcome
 from pipeline.report.leaderboard import columns
@@ -66,6 +68,35 @@ def test_what_needs_unknown_images_is_an_estimate_by_its_name_or_missing(run):
     numbers = headline(run)
     assert not {"auroc", "unknown_rejection"} & set(numbers)
     assert numbers["estimate_auroc"] == metrics["estimate"]["auroc"]["maxlogit"]
+
+
+def test_a_judge_is_chosen_from_known_images_alone(drawn, monkeypatch):
+    """No test image is opened, and a name that the settings give is left alone."""
+    monkeypatch.chdir(drawn)
+    assert choose_judge(PARAMS) is None
+    assert judge_of(PARAMS) == "maxlogit"
+    auto = PARAMS.model_copy(update={"plot": PARAMS.plot.model_copy(update={"detector": "auto"})})
+    with pytest.raises(InputError, match=r"judge\.json"):
+        judge_of(auto)
+    load = Outputs.load
+    opened = []
+    monkeypatch.setattr(Outputs, "load", lambda folder: opened.append(folder) or load(folder))
+    choice = choose_judge(auto)
+    assert set(opened) == {stages.TRAIN_OUTPUTS, stages.VAL_OUTPUTS}
+    assert judge_of(auto) == RunFiles(auto).detector == choice.detector
+    assert {entry.detector for entry in choice.ranking} == {"maxlogit", "energy"}
+    assert choice.classes == 3
+    assert RunFiles(auto).choice.startswith(f"{choice.detector}, chosen from known images alone: 3 known")
+    assert f"judge      {choice.detector}" in outcome_of(auto, monkeypatch)
+    stages.JUDGE.unlink()
+    few = auto.model_copy(update={"evaluate": auto.evaluate.model_copy(update={"estimate_folds": 0})})
+    with pytest.raises(InputError, match=r"can be chosen: evaluate\.estimate_folds is 0\. Name one of"):
+        choose_judge(few)
+
+
+def outcome_of(params, monkeypatch):
+    monkeypatch.setattr(outcome, "load_params", lambda _path: params)
+    return outcome.outcome()
 
 
 def test_known_numbers_are_counted(run):

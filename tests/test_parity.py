@@ -17,7 +17,7 @@ from scipy.special import logsumexp, softmax
 pytest.importorskip("pytorch_ood", reason="pytorch-ood is not installed: pip install -r requirements-dev.txt")
 
 from benchmarks.openmax_programs import activations, preset
-from benchmarks.peer_pytorch_ood import PEERS
+from benchmarks.peer_pytorch_ood import PEERS, flat_head
 from osr.detectors.odin import Odin
 from osr.detectors.registry import DETECTORS, build_detectors
 from osr.errors import InputError
@@ -96,6 +96,24 @@ def test_equal(name):
     ours, theirs = scores(name, settings_with(**changes), MILD_TRAIN, MILD_TEST)
     assert theirs.shape == ours.shape
     assert_allclose(ours, factor * theirs + offset, rtol=2e-5, atol=2e-5 * np.abs(ours).max())
+
+
+def test_equal_vra():
+    """Where every feature has the quantiles of all: theirs takes those of each."""
+    from pytorch_ood.detector import VRA
+
+    rng = np.random.default_rng(0)
+    columns = np.stack([rng.permutation(np.repeat(np.arange(1, 11), COUNT // 10)) for _ in range(WIDTH)], 1)
+    train = made(columns, MILD_TRAIN.labels, MILD_TRAIN.weight, MILD_TRAIN.bias)
+    test = made(3 * MILD_TEST.features, MILD_TEST.labels, MILD_TEST.weight, MILD_TEST.bias)
+    chosen = settings_with(react={"quantile": 0.85, "lower_quantile": 0.25})
+    ours = build_detectors(chosen.model_copy(update={"enabled": ("react",)}))["react"].fit(train).score(test)
+    peer = VRA(None, flat_head(train), lower_percentile=0.25, upper_percentile=0.85)
+    maps = [torch.from_numpy(images.features)[:, :, None, None] for images in (train, test)]
+    theirs = peer.fit_feature_maps(maps[0], torch.from_numpy(train.labels)).predict_feature_maps(maps[1])
+    clipped = np.clip(test.features, 3, 9)
+    assert 0.05 < np.mean(clipped != test.features) < 0.95
+    assert_allclose(ours, theirs.numpy(), rtol=2e-5, atol=2e-5 * np.abs(ours).max())
 
 
 @pytest.mark.parametrize("variant", ["S", "B", "P"])

@@ -22,21 +22,32 @@ from osr.errors import InputError
 class React(Detector):
     """Energy of the logits of min(f, c). Sun et al. 2021.
 
+    With a lower quantile it is the two-sided form, max(min(f, c), l), of VRA (Xu et al. 2023). pytorch-ood
+    takes quantiles of each feature for that; here all features together have one, as ReAct's.
+
     Args:
         quantile: c is this quantile of all activations of the training images, all features together.
             Published: 0.9.
+        lower_quantile: l is this quantile of them, below `quantile`; 0: features are not clipped from below.
     """
 
     name: ClassVar[str] = "react"
     needs_fit: ClassVar[bool] = True
     quantile: float
+    lower_quantile: float = 0.0
 
     def _fit(self, images: Images) -> dict[str, Tensor]:
-        bound = feature_quantile(images, self.quantile)
-        return {"clip": torch.tensor([bound], dtype=torch.float32, device=images.device)}
+        quantiles = {"clip": self.quantile} | ({"floor": self.lower_quantile} if self.lower_quantile else {})
+        return {
+            key: torch.tensor([feature_quantile(images, quantile)], dtype=torch.float32, device=images.device)
+            for key, quantile in quantiles.items()
+        }
 
     def _score(self, batch: Batch) -> Tensor:
-        return _energy(batch.features.minimum(self._state["clip"]), batch.weight, batch.bias)
+        features = batch.features.minimum(self._state["clip"])
+        if self.lower_quantile:
+            features = features.maximum(self._state["floor"])
+        return _energy(features, batch.weight, batch.bias)
 
 
 @dataclass(kw_only=True, eq=False)

@@ -18,12 +18,14 @@ from osr.detectors.ensemble import Ensemble
 from osr.detectors.gaussian import Mahalanobis, Rmds
 from osr.detectors.leverage import Pnml
 from osr.detectors.logit_scores import Energy, Entropy, Gen, GradNorm, KPlus1, MaxLogit, Msp
+from osr.detectors.neco import Neco
 from osr.detectors.neighbors import Knn, NNGuide, Relation
 from osr.detectors.odin import Odin
 from osr.detectors.openmax import OpenMax
+from osr.detectors.postmax import PostMax
 from osr.detectors.settings import DetectorName, DetectorsSettings
 from osr.detectors.templates import Cosine, Klm, RCos, She
-from osr.detectors.vim import Vim
+from osr.detectors.vim import Residual, Vim
 from osr.errors import InputError
 from osr.outputs import Outputs
 from osr.settings.base import Section
@@ -185,6 +187,9 @@ DETECTORS: dict[str, type[Detector]] = {
     "rcos": RCos,
     "pnml": Pnml,
     "relation": Relation,
+    "neco": Neco,
+    "residual": Residual,
+    "postmax": PostMax,
     "odin": Odin,
     "ensemble": Ensemble,
 }

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from osr.settings.base import MANY, Count, Positive, Section, Seed, Share, Space, ThresholdRule, Weight
 
@@ -37,6 +37,9 @@ DetectorName = Literal[
     "rcos",
     "pnml",
     "relation",
+    "neco",
+    "residual",
+    "postmax",
     "odin",
     "ensemble",
 ]
@@ -96,15 +99,25 @@ class NNGuideSettings(Section):
 
 
 class VimSettings(Section):
-    """Virtual-logit matching (Wang et al. 2022)."""
+    """Virtual-logit matching and its residual alone (Wang et al. 2022)."""
 
     dimension: Count | Literal["auto"]
 
 
 class ReactSettings(Section):
-    """Rectified activations (Sun et al. 2021)."""
+    """Rectified activations (Sun et al. 2021), from below, too, in VRA (Xu et al. 2023)."""
 
     quantile: Share
+    lower_quantile: Annotated[float, Field(ge=0, lt=1)]
+
+    @model_validator(mode="after")
+    def _in_order(self) -> Self:
+        if self.lower_quantile >= self.quantile:
+            raise ValueError(
+                f"detectors.react.lower_quantile is {self.lower_quantile:g}, but must be below "
+                f"detectors.react.quantile ({self.quantile:g})"
+            )
+        return self
 
 
 class AshSettings(Section):
@@ -138,6 +151,13 @@ class RelationSettings(Section):
     power: Positive
     threshold: Share
     bank_fraction: BankFraction
+
+
+class NecoSettings(Section):
+    """Share of the principal directions (Ammar et al. 2024)."""
+
+    dimension: Count | Literal["auto"]
+    by_maxlogit: bool
 
 
 class OdinSettings(Section):
@@ -185,6 +205,8 @@ class DetectorsSettings(Section):
     dice: DiceSettings
     nci: NciSettings
     relation: RelationSettings
+    neco: NecoSettings
+    residual: VimSettings
     odin: OdinSettings
     ensemble: EnsembleSettings
 

@@ -42,41 +42,83 @@ class Vim(Detector):
     dimension: int | Literal["auto"]
 
     def _fit(self, images: Images) -> dict[str, Tensor]:
-        dimension = self._dimension(images.num_features)
-        weight, bias = images.head
         largest, offset = _largest_logit(images)
-        # Rows of W that sum to 0 leave a singular value that is 0 but for float32 rounding: cut it off.
-        cut_off = max(weight.shape) * torch.finfo(torch.float32).eps
-        origin = -torch.linalg.pinv(weight, rtol=cut_off) @ (bias - offset)
-        _, directions = torch.linalg.eigh(scatter(images, origin))
-        minor = directions[:, : images.num_features - dimension].contiguous()
-        residual = extent = 0.0
-        for batch in images.batches():
-            centred = batch.features.double() - origin
-            residual += float(lengths(centred @ minor).sum())
-            extent += float(lengths(centred).sum())
-        if residual <= _MIN_RESIDUAL * extent:
-            raise InputError(
-                f"vim finds no residual: the training features lie in {dimension} directions. Set "
-                "detectors.vim.dimension lower, or give more training images."
-            )
-        alpha = origin.new_tensor([largest * len(images) / residual])
-        return {"origin": origin, "minor": minor, "alpha": alpha}
+        space, residual = _null_space(images, self.dimension, offset, self.name)
+        return {**space, "alpha": residual.new_tensor([largest]) / residual}
 
     def _score(self, batch: Batch) -> Tensor:
-        residual = lengths((batch.features.double() - self._state["origin"]) @ self._state["minor"])
-        return self._state["alpha"] * rounded(residual) - log_sum_exp(batch.logits)
+        return self._state["alpha"] * rounded(_residual(batch, self._state)) - log_sum_exp(batch.logits)
 
-    def _dimension(self, num_features: int) -> int:
-        if self.dimension == "auto":
-            return default_dimension(num_features)
-        if num_features <= self.dimension:
-            raise InputError(
-                f"vim keeps {self.dimension} principal directions (detectors.vim.dimension), but the "
-                f"network has only {num_features} features: nothing would be left. Set it below "
-                f"{num_features}, or to auto."
-            )
-        return self.dimension
+
+@dataclass(kw_only=True, eq=False)
+class Residual(Detector):
+    """|residual of f - u|, `Vim` without the logits. Wang et al. 2022.
+
+    u and the residual are those of `Vim`, for logits as they are.
+
+    Args:
+        dimension: as in `Vim`.
+
+    `fit` refuses as many or fewer features than `dimension`, and training features without residual.
+    """
+
+    name: ClassVar[str] = "residual"
+    needs_fit: ClassVar[bool] = True
+    dimension: int | Literal["auto"]
+
+    def _fit(self, images: Images) -> dict[str, Tensor]:
+        return _null_space(images, self.dimension, 0.0, self.name)[0]
+
+    def _score(self, batch: Batch) -> Tensor:
+        return rounded(_residual(batch, self._state))
+
+
+def _null_space(
+    images: Images, dimension: int | Literal["auto"], offset: float, detector: str
+) -> tuple[dict[str, Tensor], Tensor]:
+    """Origin (D,) and minor directions (D, D - dimension), float64, and the mean training residual, ().
+
+    Args:
+        images: known training images.
+        dimension: principal directions that are left out.
+        offset: that is first taken off all biases.
+        detector: who asks, for the error.
+    """
+    kept = _dimension(dimension, images.num_features, detector)
+    weight, bias = images.head
+    # Rows of W that sum to 0 leave a singular value that is 0 but for float32 rounding: cut it off.
+    cut_off = max(weight.shape) * torch.finfo(torch.float32).eps
+    origin = -torch.linalg.pinv(weight, rtol=cut_off) @ (bias - offset)
+    _, directions = torch.linalg.eigh(scatter(images, origin))
+    minor = directions[:, : images.num_features - kept].contiguous()
+    space = {"origin": origin, "minor": minor}
+    residual = extent = origin.new_zeros(())
+    for batch in images.batches():
+        residual = residual + _residual(batch, space).sum()
+        extent = extent + lengths(batch.features.double() - origin).sum()
+    if residual <= _MIN_RESIDUAL * extent:
+        raise InputError(
+            f"{detector} finds no residual: the training features lie in {kept} directions. Set "
+            f"detectors.{detector}.dimension lower, or give more training images."
+        )
+    return space, residual / len(images)
+
+
+def _residual(batch: Batch, space: dict[str, Tensor]) -> Tensor:
+    """(n,) float64, the length of what the principal directions leave of f - u."""
+    return lengths((batch.features.double() - space["origin"]) @ space["minor"])
+
+
+def _dimension(dimension: int | Literal["auto"], num_features: int, detector: str) -> int:
+    if dimension == "auto":
+        return default_dimension(num_features)
+    if num_features <= dimension:
+        raise InputError(
+            f"{detector} keeps {dimension} principal directions (detectors.{detector}.dimension), but the "
+            f"network has only {num_features} features: nothing would be left. Set it below "
+            f"{num_features}, or to auto."
+        )
+    return dimension
 
 
 def _largest_logit(images: Images) -> tuple[float, float]:

@@ -74,6 +74,7 @@ class Estimate:
         accuracy_of_head: of the network's own head on the same images among the same classes; mean.
         left_out: detector that has no estimate -> why.
         num_folds: how many.
+        sizes: detector -> numbers that it holds, the largest of the folds.
     """
 
     classes: Mapping[str, Sequence[LeftOut]]
@@ -82,6 +83,7 @@ class Estimate:
     accuracy_of_head: float
     left_out: Mapping[str, str]
     num_folds: int
+    sizes: Mapping[str, int]
 
     def metrics(self, confidence: float) -> dict[str, dict[str, float]]:
         """Metric -> detector -> mean over the classes, with _low and _high: the interval over classes.
@@ -131,6 +133,7 @@ def estimate_rejection(
     folds = class_folds(len(names), num_folds, seed=seed)
     classes: dict[str, list[LeftOut]] = {}
     accepted: dict[str, list[float]] = {}
+    sizes: dict[str, int] = {}
     accuracies = []
     for number, left_out in enumerate(folds):
         fold = _Fold.of(stored, left_out, tuple(names), probe)
@@ -139,12 +142,14 @@ def estimate_rejection(
             if name in reasons:
                 continue
             try:
-                found, share = fold.judge(anew(detector), threshold_of)
+                fresh = anew(detector)
+                found, share = fold.judge(fresh, threshold_of)
             except InputError as error:  # fewer images or classes than the detector or its threshold needs
                 reasons[name] = str(error)
                 continue
             classes.setdefault(name, []).extend(LeftOut(number, row, values) for row, values in found)
             accepted.setdefault(name, []).append(share)
+            sizes[name] = max(fresh.size, sizes.get(name, 0))
     own, heads = np.mean(accuracies, axis=0).tolist()
     whole = [name for name in detectors if name not in reasons]
     return Estimate(
@@ -154,6 +159,7 @@ def estimate_rejection(
         accuracy_of_head=own,
         left_out=reasons,
         num_folds=len(folds),
+        sizes={name: sizes[name] for name in whole},
     )
 
 

@@ -13,7 +13,7 @@ from osr.settings.base import MANY, Section, Seed
 class PlotSettings(Section):
     """How the figures look."""
 
-    detector: DetectorName
+    detector: Literal[DetectorName, "auto"]
     dpi: Annotated[int, Field(ge=30, le=600)]
     tsne_images: Annotated[int, Field(ge=10, le=MANY)]
     tsne_perplexity: Annotated[float, Field(gt=1, le=1e6)]

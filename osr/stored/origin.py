@@ -22,6 +22,7 @@ Kind = Literal[
     "confusion",
     "class tables",
     "estimate",
+    "judge",
     "stage",
     "classifier",
     "monitor",

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import csv
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,8 +17,9 @@ from matplotlib.figure import Figure
 from osr.errors import InputError
 from osr.plots.leaderboard import FRAME, ROW, Interval, leaderboard
 from osr.plots.style import PAGE_WIDTH, canvas, save, styled
+from pipeline.judge import regret, stored_choice
 from pipeline.workspace.files import read_json
-from pipeline.workspace.stages import FIGURES, LEADERBOARD
+from pipeline.workspace.stages import FIGURES, JUDGE, LEADERBOARD
 
 HEADLINES = ("auroc", "auoscr", "fpr_at_95tpr_known")
 LOWER_IS_BETTER = ("fpr_at_95tpr_known",)
@@ -31,9 +33,12 @@ def run(options: argparse.Namespace) -> int:
     Raises:
         InputError: the metrics are missing, or lack a headline metric.
     """
-    board = columns(read_json(options.metrics))
+    metrics = read_json(options.metrics)
+    board = columns(metrics)
     stem = options.out or LEADERBOARD / "leaderboard"
     write_tables(board, stem)
+    if options.out is None and JUDGE.is_file():
+        sys.stdout.write(f"{regret(str(stored_choice()['detector']), metrics['auroc'])}\n")
     picture = stem.with_suffix(".png") if options.out else FIGURES / "leaderboard.png"
     picture.parent.mkdir(parents=True, exist_ok=True)
     with styled():

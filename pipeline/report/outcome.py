@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from osr.params import load_params
+from pipeline.judge import regret
 from pipeline.report.run_files import RunFiles
 from pipeline.workspace.stages import PARAMS, REPORT
 
@@ -23,6 +24,11 @@ def outcome() -> str:
     known = int((run.outputs.labels >= 0).sum())
     rows = [("accuracy", _with_ends(run.metrics["closed_set"], "accuracy"), f"{known:,} known test images")]
     rows += _tested(run, known) if run.has_unknowns else _estimated(run)
+    if run.choice:
+        told = "chosen from known images alone"
+        if run.has_unknowns:
+            told += f"; {regret(run.detector, run.metrics['auroc'])}"
+        rows.append(("judge", run.detector, told))
     lines = [f"  {label:<9}  {value:<20}  {told}" for label, value, told in rows]
     return "\n".join(["", *lines, f"  report     {REPORT}", ""])
 

@@ -121,6 +121,7 @@ def _facts(run: RunFiles, state: CodeState) -> dict[str, str]:
         "Training": _training(run),
         "Calibration": _calibration(run),
         "Judges new images": f"{run.detector}, threshold {run.threshold:.6g}".replace("-", "−"),
+        **({"Chosen": run.choice} if run.choice else {}),
         "Code": code,
     }
 

@@ -22,6 +22,7 @@ from osr.splits.split import Split
 from osr.stored.arrays import read_arrays
 from osr.stored.files import read_json
 from osr.stored.origin import Kind, Origin
+from pipeline.judge import AUTO, judge_of, stored_choice
 from pipeline.workspace.stages import (
     CALIBRATOR,
     CONFUSION,
@@ -49,10 +50,15 @@ class RunFiles:
 
     params: Params
 
-    @property
+    @cached_property
     def detector(self) -> str:
         """The detector that judges new images."""
-        return self.params.plot.detector
+        return judge_of(self.params)
+
+    @cached_property
+    def choice(self) -> str:
+        """How that detector was chosen, in words; empty where the settings name it."""
+        return str(stored_choice()["in_words"]) if self.params.plot.detector == AUTO else ""
 
     @cached_property
     def split(self) -> Split:

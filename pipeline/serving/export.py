@@ -14,6 +14,7 @@ from osr.inference.parts import Parts, load_parts
 from osr.params import Params, load_params
 from osr.stored.files import read_header
 from osr.version import VERSION
+from pipeline.judge import judge_of
 from pipeline.serving.card import card
 from pipeline.workspace.stages import CALIBRATOR, DETECTORS, PARAMS, THRESHOLDS, VAL_SCORES, WEIGHTS
 from pipeline.workspace.stamps import check, check_stamps, present
@@ -34,7 +35,7 @@ def export(folder: Path, params: Params, *, detector: str | None = None) -> Part
         InputError: the folder exists, no such detector, or a file of the run is missing, damaged, or of
             another run than the others.
     """
-    enabled, used = params.detectors.enabled, detector or params.plot.detector
+    enabled, used = params.detectors.enabled, detector or judge_of(params)
     if used not in enabled:
         raise InputError(f"--detector {used}: must be one of detectors.enabled: {', '.join(enabled)}.")
     check_stamps("plot")

@@ -17,6 +17,7 @@ from osr.inference.classifier import Decision, Judgement, OpenSetClassifier
 from osr.inference.predictor import UNKNOWN_NAME
 from osr.inference.streams import Read, Reader, read_ahead
 from osr.params import Params, load_params
+from pipeline.judge import judge_of
 from pipeline.serving.gallery import gallery_at
 from pipeline.serving.sources import Sources, open_sources
 from pipeline.serving.verdict_file import Record, check_output, writing
@@ -38,7 +39,7 @@ def load_classifier(
     Raises:
         InputError: no such detector, or a file is missing, damaged, or of another run than the others.
     """
-    name = detector or params.plot.detector
+    name = detector or judge_of(params)
     if name not in params.detectors.enabled:
         raise InputError(
             f"--detector {name}: must be one of detectors.enabled: {', '.join(params.detectors.enabled)}."

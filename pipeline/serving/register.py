@@ -21,6 +21,7 @@ import osr
 from osr.errors import InputError
 from osr.models.custom import is_custom
 from osr.params import Params, flatten, load_params
+from pipeline.judge import judge_of
 from pipeline.serving.export import export
 from pipeline.tracking.mirror import CHECKPOINT
 from pipeline.tracking.results import COMMIT, DIGEST, SPLIT_DIGEST
@@ -62,7 +63,7 @@ def register(name: str, params: Params, *, alias: str | None = None, detector: s
     """
     if alias is not None:
         check_alias(alias)
-    used = detector or params.plot.detector
+    used = detector or judge_of(params)
     with tempfile.TemporaryDirectory() as folder:
         path, classifier = Path(folder) / "model", Path(folder) / "classifier"
         parts = export(classifier, params, detector=used)

@@ -68,7 +68,11 @@ def description(params: Mapping[str, Any], held: Container[str]) -> str:
         f"{params['model.backbone.name']}{begun}; {_long_training(params)}",
     ]
     if "plot" in held and (headline := _metrics("plot").get("headline")):
-        lines.append(f"{params['plot.detector']} {_numbers(headline)}")
+        chosen = _metrics("plot").get("judge", {}).get("chosen")
+        judge = (
+            f"{next(iter(chosen))}, chosen from known images alone," if chosen else params["plot.detector"]
+        )
+        lines.append(f"{judge} {_numbers(headline)}")
         lines.append(f"Warnings first, then everything else: {REPORT}")
     return "\n\n".join(lines)
 

@@ -35,6 +35,7 @@ ESTIMATE = EVALUATION / "estimate.json"
 SCORES = EVALUATION / "scores.safetensors"
 CURVES = ARTIFACTS / "curves"
 LEADERBOARD = ARTIFACTS / "leaderboard"
+JUDGE, JUDGE_TEXT = LEADERBOARD / "judge.json", LEADERBOARD / "judge.md"  # with plot.detector: auto
 FIGURES = Path("figures")
 VECTOR = ARTIFACTS / "vector"
 REPORT = ARTIFACTS / "report.html"

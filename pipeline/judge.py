@@ -1,0 +1,143 @@
+"""Which detector judges new images: the one that the settings name, or one chosen from known images alone."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from osr.errors import InputError
+from osr.metrics.threshold_files import load_thresholds
+from osr.outputs import Outputs
+from osr.params import Params
+from osr.splits.split import Split
+from osr.stored.files import damaged, read_json, write_json
+from pipeline.estimate import left_out
+from pipeline.workspace.stages import (
+    BACKGROUND_OUTPUTS,
+    JUDGE,
+    SPLIT,
+    THRESHOLDS,
+    TRAIN_OUTPUTS,
+    VAL_OUTPUTS,
+)
+from pipeline.workspace.stamps import check, present
+from pipeline.workspace.swap import new
+
+if TYPE_CHECKING:
+    from osr.estimation.choice import Choice
+
+AUTO = "auto"
+_MADE_FROM = ("split", "weights", "thresholds")
+_SHOWN = 5
+
+
+def judge_of(params: Params) -> str:
+    """The detector that judges new images in the present run.
+
+    Raises:
+        InputError: it is to be chosen, and stage plot has not done so for this run.
+    """
+    if params.plot.detector != AUTO:
+        return params.plot.detector
+    name = str(stored_choice()["detector"])
+    if name not in params.detectors.enabled:
+        raise damaged(JUDGE, f"{name} is none of detectors.enabled")
+    return name
+
+
+def stored_choice() -> dict[str, Any]:
+    """What stage plot has chosen, as `choose_judge` wrote it.
+
+    Raises:
+        InputError: it is missing, damaged, or of another run.
+    """
+    stored = read_json(new(JUDGE), "judge")
+    check(JUDGE, stored.made_from, present(*_MADE_FROM))
+    return stored.content
+
+
+def choose_judge(params: Params) -> Choice | None:
+    """Choose a detector, and write the choice; None where the settings name one.
+
+    Known classes are left out in turn, and the validation images of these play the unknown ones. No test
+    image is opened, known or unknown.
+
+    Raises:
+        InputError: classes cannot be left out, and why.
+    """
+    from osr.detectors.registry import build_detectors
+    from osr.estimation.choice import choose
+    from osr.estimation.rejection import Stored
+
+    if params.plot.detector != AUTO:
+        return None
+    limits = load_thresholds(THRESHOLDS)
+    fit = next(iter(limits.of.values()))
+
+    def read(path: Path) -> Outputs:
+        found = Outputs.load(path)
+        check(path, found.made_from, present("split", "weights"))
+        return found
+
+    val = read(VAL_OUTPUTS)
+    background = read(BACKGROUND_OUTPUTS) if fit.rule == "background" else None
+    stored = Stored(read(TRAIN_OUTPUTS), val, val, background)
+    try:
+        found = left_out(stored, build_detectors(params.detectors), fit, Split.load(SPLIT), params)
+        choice = choose(found, confidence=params.evaluate.confidence, seed=params.evaluate.seed)
+    except InputError as error:
+        raise InputError(
+            f"plot.detector is auto, but no detector can be chosen: {str(error).rstrip('.')}. Name one of "
+            f"detectors.enabled: {', '.join(params.detectors.enabled)}."
+        ) from None
+    content = {
+        **asdict(choice),
+        "left_out": dict(found.left_out),
+        "folds": found.num_folds,
+        "in_words": in_words(choice, seen=params.learns_features),
+    }
+    new(JUDGE).parent.mkdir(parents=True, exist_ok=True)
+    write_json(new(JUDGE), "judge", content, present(*_MADE_FROM))
+    return choice
+
+
+def in_words(choice: Choice, *, seen: bool) -> str:
+    """The choice as one paragraph: from what, how sure, and what came next.
+
+    Args:
+        choice: what was chosen.
+        seen: whether the network was trained on the classes that were left out.
+    """
+    rest = [
+        f"{entry.detector} {entry.auroc:.3f} [{entry.low:.3f}, {entry.high:.3f}]" for entry in choice.ranking
+    ]
+    shown = ", ".join(rest[:_SHOWN]) + (f" and {len(rest) - _SHOWN} more" if len(rest) > _SHOWN else "")
+    text = (
+        f"{choice.detector}, chosen from known images alone: {choice.classes} known classes were left out in "
+        f"turn (mean AUROC over them, with its interval: {shown})."
+    )
+    others = [name for name in choice.alike if name != choice.detector]
+    if others:
+        text += f" It does not differ from {', '.join(others)}, and holds least of them."
+    text += (
+        f" In {choice.sure:.0%} of draws of these classes {'one of these' if others else 'it'} comes first."
+    )
+    if seen:
+        text += " The network was trained on the classes that were left out, so that the ranking may mislead."
+    return text
+
+
+def regret(chosen: str, auroc: Mapping[str, float]) -> str:
+    """The chosen detector beside the best in hindsight.
+
+    Args:
+        chosen: its name.
+        auroc: of each detector against the unknown test images.
+    """
+    best = max(auroc, key=lambda name: auroc[name])
+    return (
+        f"chosen {chosen} {auroc[chosen]:.3f}, best in hindsight {best} {auroc[best]:.3f}, regret "
+        f"{auroc[best] - auroc[chosen]:.3f}"
+    )
