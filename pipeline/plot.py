@@ -15,9 +15,9 @@ from osr.metrics.thresholds import count_accepted
 from osr.params import Params
 from osr.plots.curves import thin
 from pipeline.entry import Metrics, run_stage
-from pipeline.judge import choose_judge, regret
 from pipeline.report import leaderboard
 from pipeline.report.figures import draw_figures
+from pipeline.report.judge import choose_judge, regret
 from pipeline.report.outcome import outcome
 from pipeline.report.page import write_report
 from pipeline.report.run_files import RunFiles

@@ -13,9 +13,9 @@ from osr.outputs import Outputs
 from osr.params import check_params
 from pipeline.cli import make_parser
 from pipeline.comparing import compare
-from pipeline.judge import choose_judge, judge_of
 from pipeline.plot import headline, plot, write_tables
 from pipeline.report import outcome
+from pipeline.report.judge import choose_judge, judge_of
 from pipeline.report.leaderboard import columns
 from pipeline.report.page import write_report
 from pipeline.report.run_files import RunFiles

@@ -31,7 +31,6 @@ FLOORS = (
     "pipeline/near_copies.py",
     "pipeline/inference.py",
     "pipeline/estimate.py",
-    "pipeline/judge.py",
     "pipeline/report",
     "pipeline/prepare_split.py",
     "pipeline/train.py",

@@ -17,7 +17,7 @@ from matplotlib.figure import Figure
 from osr.errors import InputError
 from osr.plots.leaderboard import FRAME, ROW, Interval, leaderboard
 from osr.plots.style import PAGE_WIDTH, canvas, save, styled
-from pipeline.judge import regret, stored_choice
+from pipeline.report.judge import regret, stored_choice
 from pipeline.workspace.files import read_json
 from pipeline.workspace.stages import FIGURES, JUDGE, LEADERBOARD
 

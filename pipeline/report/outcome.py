@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from osr.params import load_params
-from pipeline.judge import regret
+from pipeline.report.judge import regret
 from pipeline.report.run_files import RunFiles
 from pipeline.workspace.stages import PARAMS, REPORT
 

@@ -22,7 +22,7 @@ from osr.splits.split import Split
 from osr.stored.arrays import read_arrays
 from osr.stored.files import read_json
 from osr.stored.origin import Kind, Origin
-from pipeline.judge import AUTO, judge_of, stored_choice
+from pipeline.report.judge import AUTO, judge_of, stored_choice
 from pipeline.workspace.stages import (
     CALIBRATOR,
     CONFUSION,

@@ -14,7 +14,7 @@ from osr.inference.parts import Parts, load_parts
 from osr.params import Params, load_params
 from osr.stored.files import read_header
 from osr.version import VERSION
-from pipeline.judge import judge_of
+from pipeline.report.judge import judge_of
 from pipeline.serving.card import card
 from pipeline.workspace.stages import CALIBRATOR, DETECTORS, PARAMS, THRESHOLDS, VAL_SCORES, WEIGHTS
 from pipeline.workspace.stamps import check, check_stamps, present

@@ -17,7 +17,7 @@ from osr.inference.classifier import Decision, Judgement, OpenSetClassifier
 from osr.inference.predictor import UNKNOWN_NAME
 from osr.inference.streams import Read, Reader, read_ahead
 from osr.params import Params, load_params
-from pipeline.judge import judge_of
+from pipeline.report.judge import judge_of
 from pipeline.serving.gallery import gallery_at
 from pipeline.serving.sources import Sources, open_sources
 from pipeline.serving.verdict_file import Record, check_output, writing

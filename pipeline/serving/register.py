@@ -21,7 +21,7 @@ import osr
 from osr.errors import InputError
 from osr.models.custom import is_custom
 from osr.params import Params, flatten, load_params
-from pipeline.judge import judge_of
+from pipeline.report.judge import judge_of
 from pipeline.serving.export import export
 from pipeline.tracking.mirror import CHECKPOINT
 from pipeline.tracking.results import COMMIT, DIGEST, SPLIT_DIGEST
