@@ -212,7 +212,11 @@ def _embeddings(run: RunFiles, _points: Points) -> Iterator[NamedFigure]:
         rows = np.sort(generator.choice(rows, settings.tsne_images, replace=False))
         title = f"{len(rows)} of {title}"
     shown = outputs.select(rows)
-    points = {"t-SNE": embed(shown.features, perplexity=settings.tsne_perplexity, seed=settings.tsne_seed)}
+    most = (len(rows) - 1) / 3  # t-SNE looks at three times as many neighbours
+    perplexity = min(settings.tsne_perplexity, most)
+    if perplexity < settings.tsne_perplexity:
+        title = f"{title}, perplexity {perplexity:.3g}"
+    points = {"t-SNE": embed(shown.features, perplexity=perplexity, seed=settings.tsne_seed)}
     if settings.umap is True or (settings.umap == "auto" and has_umap()):
         points["UMAP"] = embed_umap(shown.features, seed=settings.tsne_seed)
     for method, places in points.items():
