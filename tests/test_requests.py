@@ -95,5 +95,5 @@ def test_pixels_are_those_that_were_sent():
 @pytest.mark.parametrize("threshold", [math.nan, True])
 @pytest.mark.usefixtures("run")
 def test_a_threshold_that_is_no_number_is_refused_in_python_too(threshold):
-    with pytest.raises(InputError, match="The threshold must be a number"):
+    with pytest.raises(InputError, match="must be a number"):
         load().predict(ONE, threshold=threshold)

@@ -135,7 +135,8 @@ def test_experiment_is_a_row_with_its_name_and_sync_adds_none(project: Project) 
 
     wanted = results(project)
     project.run("git", "checkout", "-q", "-f", "HEAD")
-    project.dvc("repro", "-q", "--force", "--single-item", "plot")
+    project.dvc("checkout", "-q")
+    project.dvc("repro", "-q")
     assert results(project) != wanted
     project.dvc("exp", "apply", "sharp")
     assert results(project) == wanted

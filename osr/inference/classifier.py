@@ -267,7 +267,7 @@ class OpenSetClassifier:
             raise InputError(f"p_value is {p_value}, but must lie in 0..1.")
         if accept is not None and not 0 < accept <= 1:
             raise InputError(f"accept is {accept}, but must be above 0 and at most 1.")
-        if threshold is not None and math.isnan(threshold):
+        if isinstance(threshold, bool) or (threshold is not None and math.isnan(threshold)):
             raise InputError(f"threshold is {threshold}, but must be a number.")
 
     def expected_rejection(self, decision: Decision = DEFAULT) -> float:
