@@ -21,7 +21,8 @@ from PIL import Image
 
 from osr.calibration.calibrators import Temperature
 from osr.detectors.registry import build_detectors
-from osr.inference.classifier import Decision, OpenSetClassifier
+from osr.inference.classifier import OpenSetClassifier
+from osr.inference.judgement import Decision
 from osr.inference.parts import Parts
 from osr.metrics.thresholds import Threshold
 from osr.models.forward import forward, ready

@@ -42,6 +42,7 @@ FLOORS = (
     "pipeline/starting",
     "pipeline/comparing",
     "pipeline/serving",
+    "pipeline/examples.py",
     "pipeline/commands.py",
     "pipeline/cli.py",
 )

@@ -20,7 +20,7 @@ from test_extraction import IMAGES
 from test_predict import exportable, model, run  # noqa: F401 (fixtures)
 
 import osr
-from osr.inference.classifier import Decision
+from osr.inference.judgement import Decision
 from pipeline.serving.batcher import Batcher
 from pipeline.serving.bodies import Limits
 from pipeline.serving.service import create_app

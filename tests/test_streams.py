@@ -21,7 +21,7 @@ import osr
 from osr.data.image_files import MAX_PIXELS
 from osr.errors import InputError
 from osr.frame import Frame
-from osr.inference.classifier import Decision
+from osr.inference.judgement import Decision
 from osr.inference.streams import Reader, Source, read_ahead
 from pipeline import cli
 from pipeline.serving import gallery

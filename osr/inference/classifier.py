@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple, Self
+from typing import Self
 
 import numpy as np
 import torch
@@ -15,72 +14,14 @@ from numpy.typing import NDArray
 from osr.errors import InputError
 from osr.inference import folder as stored
 from osr.inference.inputs import Inputs, read_inputs
+from osr.inference.judgement import DEFAULT, Decision, Judgement, Scores
 from osr.inference.parts import Parts, load_parts
-from osr.inference.predictor import UNKNOWN_NAME, Images, Predictor, Verdict
+from osr.inference.predictor import UNKNOWN_NAME, Images, Predictor
 from osr.metrics.thresholds import conformal_p_values, fit_threshold
 from osr.models.preprocess import ImageFormat
 from osr.stored.arrays import read_arrays
 from osr.stored.files import damaged
 from osr.stored.origin import check_origin
-
-Scores = NDArray[np.float64]
-
-
-class Decision(NamedTuple):
-    """How to judge; of the last three at most one is given.
-
-    Args:
-        detector: one of the classifier's; None means its default one.
-        threshold: scores above are unknown; instead of the fitted one.
-        accept: the threshold is made anew from the stored scores so that it accepts this share (0..1) of
-            known images, by the rule of the fitted one.
-        p_value: images whose p-value is at most this (0..1) are unknown; so are at most this share of known
-            images.
-    """
-
-    detector: str | None = None
-    threshold: float | None = None
-    accept: float | None = None
-    p_value: float | None = None
-
-
-DEFAULT = Decision()  # the fitted threshold of the default detector
-
-
-@dataclass(frozen=True)
-class Judgement(Verdict):
-    """A `Verdict` on N images, with what they are called and how unusual a known image would be.
-
-    Args:
-        names: N paths, or numbers among the inputs.
-        p_values: (N,) float64 in 1 / (n + 1) .. 1, conformal among the n stored scores of validation knowns;
-            small = unknown. See `osr.metrics.thresholds.conformal_p_values`.
-        class_names: K names.
-    """
-
-    names: tuple[str, ...]
-    p_values: Scores
-    class_names: tuple[str, ...]
-
-    def top(self, count: int) -> list[list[tuple[str, float]]]:
-        """Of each image the `count` most probable known classes with their calibrated probabilities."""
-        order = np.argsort(-self.probabilities, axis=1, kind="stable")[:, :count]
-        return [
-            [(self.class_names[index], float(row[index])) for index in best]
-            for row, best in zip(self.probabilities, order, strict=True)
-        ]
-
-    def part(self, rows: slice) -> Judgement:
-        """That of some of the images."""
-        return Judgement(
-            labels=self.labels[rows],
-            predictions=self.predictions[rows],
-            scores=self.scores[rows],
-            probabilities=self.probabilities[rows],
-            names=self.names[rows],
-            p_values=self.p_values[rows],
-            class_names=self.class_names,
-        )
 
 
 class OpenSetClassifier:

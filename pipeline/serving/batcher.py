@@ -11,7 +11,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from osr.inference.classifier import Decision, Judgement, OpenSetClassifier
+from osr.inference.classifier import OpenSetClassifier
+from osr.inference.judgement import Decision, Judgement
 
 Pixels = NDArray[np.uint8]
 

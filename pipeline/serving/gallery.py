@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
-from osr.inference.classifier import Judgement
+from osr.inference.judgement import Judgement
 from osr.inference.predictor import UNKNOWN_NAME
 from osr.inference.streams import Read
 from osr.plots.thumbnails import thumbnail

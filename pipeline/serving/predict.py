@@ -13,7 +13,8 @@ from tqdm import tqdm
 from osr.data.image_files import MAX_PIXELS
 from osr.devices import pick_device, set_cpu_threads
 from osr.errors import InputError
-from osr.inference.classifier import Decision, Judgement, OpenSetClassifier
+from osr.inference.classifier import OpenSetClassifier
+from osr.inference.judgement import Decision, Judgement
 from osr.inference.predictor import UNKNOWN_NAME
 from osr.inference.streams import Read, Reader, read_ahead
 from osr.params import Params, load_params

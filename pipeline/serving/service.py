@@ -16,7 +16,8 @@ from fastapi.responses import JSONResponse, Response
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
 from osr.errors import InputError
-from osr.inference.classifier import Decision, Judgement, OpenSetClassifier
+from osr.inference.classifier import OpenSetClassifier
+from osr.inference.judgement import Decision, Judgement
 from osr.inference.predictor import UNKNOWN_NAME
 from osr.inference.streams import Reader, Source
 from osr.version import VERSION

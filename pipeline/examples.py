@@ -1,0 +1,89 @@
+"""What `osr COMMAND --help` shows besides the options."""
+
+EXAMPLES = {
+    "run": """
+osr run                                        all six stages; only what changed runs again
+osr run train                                  no further than stage train
+osr run --preset digits_quick                  an experiment: `dvc exp run` with these settings; also -S
+""",
+    "init": """
+osr init ~/photos my_project                   one folder per class in ~/photos; then cd my_project && osr run
+osr init ~/photos my_project --unknown ~/others
+osr init labels.csv my_project                 columns path and label, and part and group if there are any
+""",
+    "fit": """
+osr fit resnet18 ~/photos --weights resnet18_6_classes.pth
+osr fit torchvision.models:resnet18 ~/photos --weights net.pth -S model.backbone.options.num_classes=6
+osr fit my_net:Net ~/photos --weights net.pth -S 'model.image.mean=[0.5]' -S 'model.image.std=[0.5]' \\
+  -S 'split.known=[cat,dog,owl]'
+
+The network's outputs are the known classes in their order: that of their names, or of split.known.
+""",
+    "predict": """
+osr predict photo.png folder/ --output verdicts.csv
+osr predict 'photos/**/*.jpg' --format parquet --output verdicts.parquet --gallery page.html
+find / -name '*.png' | osr predict - --model classifier --accept 0.99 --format jsonl
+
+Rows come as the images are judged, in their order, in little memory however many there are. An image that
+cannot be read is a row with the reason, and makes the status 1; the others are judged all the same.
+""",
+    "compare": """
+osr compare                                        all finished runs in MLflow
+osr compare --files                                the present run, from its files
+osr compare --metrics auroc fpr_at_95tpr_known --format latex --out table.tex
+osr compare --diagram ranks.pdf                    also draw the methods' mean ranks over runs
+osr compare --missing | sh && dvc queue start      run the trials that are missing
+
+Runs that differ in split.trial, split.seed and train.seed alone are repeats: their mean comes with half its
+t-interval. A single run comes with an interval whose width a bootstrap over its images gives. Marked are the
+best method and those that do not differ from it significantly (paired t-test over the repeats that both have;
+for one run of --files a paired bootstrap over its images; Holm's correction). Where nothing differs, nothing
+is marked.
+The diagram shows the first metric: bars join methods whose mean ranks differ by less than the critical
+difference (Friedman, Nemenyi; Demšar 2006). It takes runs as independent, while trials of one data set share
+images.
+""",
+    "sweep": """
+osr sweep NAME                                 print the `dvc exp run --queue` lines
+osr sweep NAME --queue && dvc queue start --jobs 2
+osr sweep NAME --missing --queue               only what MLflow holds no finished run of
+osr sweep NAME --queue -S train.epochs=2       with other settings
+osr sweep NAME --queue -S split.trial=1        one value instead of those in the grid
+""",
+    "preset": """
+dvc exp run $(osr preset NAME) -S split.trial=1     an experiment, or with --queue a sweep
+osr preset NAME --apply                             write it into params.yaml
+osr preset --list
+""",
+    "register": """
+osr register digits --alias champion
+""",
+    "export": """
+osr export classifier                               the present run, into the new folder classifier
+osr export ../other-clone classifier                the run of another clone of this project
+
+The folder holds weights, calibration, every enabled detector, thresholds, the validation scores behind them
+and a model card. In Python `osr.load("classifier").predict("photo.png")` judges with it.
+""",
+    "serve": """
+osr serve classifier
+curl --data-binary @photo.jpg -H 'Content-Type: image/jpeg' 'http://127.0.0.1:8000/predict?accept=0.99'
+curl -F a=@one.png -F b=@two.png http://127.0.0.1:8000/predict
+curl --json '{"images": ["..."]}' http://127.0.0.1:8000/predict          base64 of files
+
+/health says that it answers, /metrics is for Prometheus, /openapi.json for programs that write clients.
+Requests that wait together are judged together.
+""",
+    "monitor": """
+osr predict monday/ --model classifier --output monday.csv
+osr monitor monday.csv --model classifier --state monitor.json --plot evidence.png
+
+Says when the images that are judged can no longer be images of the known classes as they were when the
+threshold was made, and ends with status 3 then. One may look after every image, for ever: while they are, the
+probability that there is ever an alarm is --false-alarm at most.
+""",
+    "leaderboard": """
+osr leaderboard                                     the present run, into artifacts/leaderboard and figures
+osr leaderboard RUN/metrics/evaluate.json --out docs/leaderboard/mnist
+""",
+}
