@@ -17,7 +17,7 @@ from osr.plots import style
 from osr.plots.classes import class_bars, class_scores
 from osr.plots.confusion import confusion
 from osr.plots.curves import MAX_POINTS, oscr, precision_recall, roc, thin
-from osr.plots.embedding import embed, embed_umap, embedding
+from osr.plots.embedding import embed, embed_umap, embedding, fitting_perplexity
 from osr.plots.gallery import Tile, gallery
 from osr.plots.reliability import reliability
 from osr.plots.scores import score_histogram
@@ -458,6 +458,16 @@ def test_confusion_refuses_what_is_no_open_set_matrix(matrix, sentence):
 
 
 # ---- embedding
+
+
+@pytest.mark.parametrize("num_images", [4, 5, 30, 91, 200])
+def test_few_images_take_the_perplexity_that_they_allow(num_images):
+    perplexity = fitting_perplexity(30.0, num_images)
+    assert perplexity == (30.0 if num_images > 90 else pytest.approx((num_images - 1) / 3))
+    features = np.random.default_rng(0).normal(size=(num_images, 8))
+    points = embed(features, perplexity=perplexity, seed=0)
+    assert points.shape == (num_images, 2)
+    assert np.isfinite(points).all()
 
 
 def test_embed_is_deterministic_and_separates_blobs():

@@ -52,6 +52,11 @@ def embed(features: Array, *, perplexity: float, seed: int) -> NDArray[np.float3
         return np.asarray(model.fit_transform(features), dtype=np.float32)
 
 
+def fitting_perplexity(wanted: float, num_images: int) -> float:
+    """The perplexity, or the largest for so many images: t-SNE looks at three times as many neighbours."""
+    return min(wanted, (num_images - 1) / 3)
+
+
 def has_umap() -> bool:
     """Whether the package umap-learn, which osr does not ask for, is installed."""
     return find_spec("umap") is not None

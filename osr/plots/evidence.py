@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from osr.plots.style import canvas, save, styled
+from osr.plots.style import PALETTE, canvas, legend_below, save, styled
 
 
 def evidence(path: NDArray[np.float64], limit: float, file: Path, *, first: int, dpi: int = 150) -> None:
@@ -24,9 +24,9 @@ def evidence(path: NDArray[np.float64], limit: float, file: Path, *, first: int,
         figure = canvas(6.0, 3.2)
         axes = figure.subplots()
         numbers = np.arange(first, first + len(path))
-        axes.plot(numbers, path / np.log(10), color="#0072b2", label="evidence")
-        axes.axhline(np.log10(limit), color="#b34700", linestyle="--", label=f"alarm at {limit:g}")
+        (line,) = axes.plot(numbers, path / np.log(10), color=PALETTE[0], label="evidence")
+        alarm = axes.axhline(np.log10(limit), color="#b34700", linestyle="--", label=f"alarm at {limit:g}")
         axes.set_xlabel("images judged")
         axes.set_ylabel("evidence against known images\n(powers of ten)")
-        axes.legend(loc="upper left")
+        legend_below(axes, [line, alarm])
         save(figure, file, dpi)

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from osr.calibration.reliability import reliability as reliability_table
 from osr.metrics.bootstrap import oscr_band
 from osr.plots.curves import oscr, precision_recall, roc
-from osr.plots.embedding import embed, embed_umap, embedding, has_umap
+from osr.plots.embedding import embed, embed_umap, embedding, fitting_perplexity, has_umap
 from osr.plots.gallery import gallery
 from osr.plots.reliability import reliability
 from osr.plots.scores import score_histogram
@@ -212,8 +212,7 @@ def _embeddings(run: RunFiles, _points: Points) -> Iterator[NamedFigure]:
         rows = np.sort(generator.choice(rows, settings.tsne_images, replace=False))
         title = f"{len(rows)} of {title}"
     shown = outputs.select(rows)
-    most = (len(rows) - 1) / 3  # t-SNE looks at three times as many neighbours
-    perplexity = min(settings.tsne_perplexity, most)
+    perplexity = fitting_perplexity(settings.tsne_perplexity, len(rows))
     if perplexity < settings.tsne_perplexity:
         title = f"{title}, perplexity {perplexity:.3g}"
     points = {"t-SNE": embed(shown.features, perplexity=perplexity, seed=settings.tsne_seed)}
