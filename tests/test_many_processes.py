@@ -111,6 +111,7 @@ def test_without_torchrun_nothing_was_launched(monkeypatch: pytest.MonkeyPatch) 
     assert num_launched() is None
 
 
+@pytest.mark.slow  # what it says is tested above, without processes
 def test_the_stage_refuses_another_number_of_processes_before_it_writes(tmp_path: Path) -> None:
     shutil.copy(ROOT / "params.yaml", tmp_path)
     done = subprocess.run(

@@ -162,6 +162,7 @@ def test_osr_run_says_what_came_out(project):
         assert f"\n  {line}" in told
 
 
+@pytest.mark.slow  # tests/test_register.py and test_requests.py do it in one process
 def test_a_registered_model_judges_as_the_command_does_and_names_its_data(project, tmp_path):
     before = len(project.rows())
     said = project.python("pipeline.cli", "register", "judge", "--alias", "best")

@@ -172,6 +172,7 @@ def test_mlflow_run_fills_its_own_row(project: Project) -> None:
     assert states(changed) == dict.fromkeys(STAGES, "cached") | {"plot": "done"}
 
 
+@pytest.mark.slow  # `mlflow run` takes ten seconds to start
 def test_mlflow_run_of_a_stage_goes_no_further_and_lands_in_the_named_experiment(project: Project) -> None:
     overrides = ("-P", "overrides=calibrate.ece_bins=9")
     project.python(*MLFLOW_RUN, "-e", "calibrate", "--experiment-name", "osr", *overrides)

@@ -36,6 +36,9 @@ SIZES = {
     "vit_small_patch16_224": 32,
     "convnext_tiny": 32,
 }
+BEHIND = {"small_photos": ("photos_tune",)}  # presets that need another before them
+# Large networks of families that a smaller one stands for.
+SLOW = ("cifar10_resnet50_energy", "openood_resnet18", "cifar10_8_2_resnet18")
 IMAGES, EPOCHS = 48, 2
 CIFAR10 = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 
@@ -88,12 +91,15 @@ def small(params: Params, tmp_path: Path) -> Params:
     )
 
 
-@pytest.mark.parametrize("name", presets_of_trainings())
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(name, marks=[pytest.mark.slow] * (name in SLOW)) for name in presets_of_trainings()],
+)
 def test_a_preset_trains_and_its_network_is_extracted(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
 ) -> None:
     monkeypatch.chdir(ROOT)
-    content = merge(read_yaml(Path("params.yaml")), load_presets([name]))
+    content = merge(read_yaml(Path("params.yaml")), load_presets([*BEHIND.get(name, ()), name]))
     params = small(check_params(content, source=name), tmp_path)
     grey = params.dataset.name in ("digits", "mnist")
     images, targets = request.getfixturevalue("mnist" if grey else "cifar")
@@ -173,7 +179,7 @@ def test_each_family_of_photos_is_probed(
 def test_every_backbone_family_and_loss_has_a_preset(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(ROOT)
     shipped = read_yaml(Path("params.yaml"))
-    chosen = [merge(shipped, load_presets([name])) for name in presets_of_trainings()]
+    chosen = [merge(shipped, load_presets([*BEHIND.get(name, ()), name])) for name in presets_of_trainings()]
     assert {content["train"]["loss"] for content in chosen} == set(LOSSES)
     backbones = {content["model"]["backbone"]["name"] for content in chosen}
     for family in ("resnet18", "resnet50", "efficientnet", "vit", "dinov2", "classifier32", "small_convnet"):
