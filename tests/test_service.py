@@ -5,6 +5,7 @@ import base64
 import http.client
 import io
 import json
+import logging
 import socket
 import threading
 import time
@@ -216,6 +217,22 @@ def test_many_clients_at_once_get_their_own_answers_and_are_counted(server: Serv
     assert {entry["name"] for entry in operation["parameters"]} >= {"accept", "threshold", "p_value", "top"}
     assert set(operation["requestBody"]["content"]) == {"image/*", "multipart/form-data", "application/json"}
     assert server.ask(method="GET")[0] == 405
+
+
+def test_a_mistake_of_ours_is_told_and_logged_and_the_server_lives(
+    server: Server, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def broken(*_arguments: object) -> None:
+        raise ZeroDivisionError("secret")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(server.classifier, "judge", broken)
+        patch.setattr(logging.getLogger("uvicorn.error"), "handlers", [caplog.handler])
+        status, content = server.ask(FILES[0])
+    assert (status, content) == (500, {"error": "The server made a mistake; its log says more."})
+    assert "ZeroDivisionError: secret" in caplog.text
+    assert 'osr_requests_total{status="500"} 1.0' in server.ask(method="GET", path="/metrics")[1]["text"]
+    assert server.ask(FILES[0])[0] == 200
 
 
 class Slow:

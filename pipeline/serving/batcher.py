@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections import deque
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -13,6 +14,8 @@ from numpy.typing import NDArray
 
 from osr.inference.classifier import OpenSetClassifier
 from osr.inference.judgement import Decision, Judgement
+
+logger = logging.getLogger("osr.serve")
 
 Pixels = NDArray[np.uint8]
 
@@ -61,10 +64,12 @@ class Batcher:
                 found = await loop.run_in_executor(
                     self._thread, self._classifier.judge, images, together[0].decision
                 )
-            except Exception as error:  # noqa: BLE001, whoever asked gets it
-                for entry in together:
-                    if not entry.answer.done():
-                        entry.answer.set_exception(error)
+            except Exception as error:
+                asking = [entry.answer for entry in together if not entry.answer.done()]
+                for answer in asking:
+                    answer.set_exception(error)
+                if not asking:
+                    logger.exception("nobody waits any more for an answer that failed")
                 continue
             start = 0
             for entry in together:

@@ -16,6 +16,7 @@ from pydantic import FiniteFloat
 
 from osr.errors import InputError
 from osr.inference.classifier import OpenSetClassifier
+from osr.inference.judgement import Decision
 from osr.inference.predictor import UNKNOWN_NAME
 from osr.metrics.monitoring import Monitor
 from osr.metrics.thresholds import conformal_p_values
@@ -52,8 +53,7 @@ def run(options: argparse.Namespace) -> int:
         check_output(path, path.suffix)
     classifier = OpenSetClassifier.load(options.model, allow_code=options.allow_code)
     detector = options.detector or classifier.detector
-    if detector not in classifier.detectors:
-        raise InputError(f"--detector {detector}: must be one of {', '.join(classifier.detectors)}.")
+    classifier.check(Decision(detector))
     if classifier.groups is not None:
         raise InputError(
             f"{options.model} counts images of a group as one; the images of a stream say no groups, so their"
@@ -93,7 +93,7 @@ def run(options: argparse.Namespace) -> int:
         from osr.plots.evidence import evidence
 
         evidence(np.concatenate(paths), monitor.limit, options.plot, first=state.num_images + 1)
-    promised = classifier.expected_rejection()
+    promised = classifier.expected_rejection(Decision(detector))
     sys.stdout.write(_as_json(monitor, new) if options.format == "json" else _as_text(monitor, new, promised))
     return 0 if monitor.alarm is None else ALARM_STATUS
 

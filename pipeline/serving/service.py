@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import os
 import time
 from collections.abc import AsyncIterator, Mapping
@@ -23,8 +22,6 @@ from osr.inference.streams import Reader, Source
 from osr.version import VERSION
 from pipeline.serving.batcher import Batcher, Pixels
 from pipeline.serving.bodies import Budget, Limits, RefusedError, read_sources
-
-logger = logging.getLogger("osr.serve")
 
 TOP = 3  # classes named in an answer, unless `top` asks for more
 _NUMBERS = ("threshold", "accept", "p_value")
@@ -94,7 +91,13 @@ def create_app(classifier: OpenSetClassifier, limits: Limits | None = None) -> F
     )(service.predict)
     app.get("/health", summary="Whether the service answers, and what it judges")(service.health)
     app.get("/metrics", summary="Counts and times, as Prometheus reads them")(service.metrics)
+    app.add_exception_handler(Exception, _failed)
     return app
+
+
+async def _failed(_request: Request, _error: Exception) -> Response:
+    """What the client hears of a mistake of ours; the error itself goes on, and the server logs it."""
+    return JSONResponse({"error": "The server made a mistake; its log says more."}, 500)
 
 
 class _Service:
@@ -115,18 +118,17 @@ class _Service:
             await work
 
     async def predict(self, request: Request) -> Response:
-        start, status, content = time.perf_counter(), 200, dict[str, Any]()
+        start, status = time.perf_counter(), 500
         try:
             with self.budget.held() as held:
                 content = await self._verdicts(request, held)
+            status = 200
         except (RefusedError, InputError) as refused:
             status = refused.status if isinstance(refused, RefusedError) else 422
             content = {"error": str(refused)}
-        except Exception:
-            status, content = 500, {"error": "The server made a mistake; its log says more."}
-            logger.exception("a request was not answered")
-        self.gauges.requests.labels(status).inc()
-        self.gauges.seconds.observe(time.perf_counter() - start)
+        finally:
+            self.gauges.requests.labels(status).inc()
+            self.gauges.seconds.observe(time.perf_counter() - start)
         return JSONResponse(content, status, headers={"Retry-After": "1"} if status == 503 else None)
 
     async def health(self) -> dict[str, Any]:
