@@ -96,6 +96,24 @@ def test_it_says_what_it_found_and_the_first_stage_runs(photos, tmp_path, capsys
 
 
 @pytest.mark.usefixtures("alone")
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("--weights", "no.safetensors"), r"--weights no\.safetensors: no such file"),
+        (("--backbone", "resnet19"), "resnet19"),
+        (("--weights", __file__), "test_starting.py"),
+    ],
+)
+def test_a_network_that_cannot_be_had_is_refused_before_anything_is_written(
+    photos, tmp_path, monkeypatch, arguments, said
+):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(InputError, match=said):
+        start(photos, tmp_path / "project", *arguments)
+    assert not (tmp_path / "project").exists()
+
+
+@pytest.mark.usefixtures("alone")
 def test_names_that_look_like_groups_can_be_passed_over(photos, tmp_path, capsys):
     start(photos, tmp_path / "project", "--no-groups")
     assert "NAMES LOOK LIKE GROUPS: 4 images begin with '000'" in capsys.readouterr().out

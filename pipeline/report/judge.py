@@ -67,12 +67,12 @@ def choose_judge(params: Params) -> Choice | None:
     Raises:
         InputError: classes cannot be left out, and why.
     """
+    if params.plot.detector != AUTO:
+        return None  # before PyTorch is imported: stage plot then draws on all cores
     from osr.detectors.registry import build_detectors
     from osr.estimation.choice import choose
     from osr.estimation.rejection import Stored
 
-    if params.plot.detector != AUTO:
-        return None
     limits = load_thresholds(THRESHOLDS)
     fit = next(iter(limits.of.values()))
 

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 from typing import Any
 
 from osr.errors import InputError
 from osr.models.custom import is_custom
 from pipeline.experiments.launch import dvc_command, launch, write_experiment
 from pipeline.experiments.overrides import overridden
-from pipeline.starting.settings import dataset_of
+from pipeline.starting.settings import dataset_of, weights_setting
 from pipeline.workspace.repository import check_repository
 
 DETECTORS = ("msp", "maxlogit", "energy", "mahalanobis")  # for features of any sign and classes of any size
@@ -39,11 +38,7 @@ def settings_of(options: argparse.Namespace) -> dict[str, Any]:
     data = options.data.resolve()
     if not data.exists():
         raise InputError(f"{options.data} does not exist; name a folder of class folders, a .csv or a .npz.")
-    weights = options.weights
-    if weights not in ("none", "pretrained"):
-        if not Path(weights).is_file():
-            raise InputError(f"--weights {weights}: no such file; or pretrained, or none.")
-        weights = str(Path(weights).resolve())
+    weights = weights_setting(options.weights)
     own = {"classifier": "auto"} if is_custom(options.model) else {}
     return {
         "dataset": dataset_of(data, data.parent),

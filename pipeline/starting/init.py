@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from osr.errors import InputError
-from osr.params import check_params
+from osr.params import Params, check_params
 from osr.settings.reading import read_yaml
 from pipeline.experiments.named import read_named
 from pipeline.experiments.overrides import merge
@@ -34,6 +34,7 @@ from pipeline.starting.settings import (
     root_of,
     split_of,
     unknown_source,
+    weights_setting,
 )
 from pipeline.starting.words import found_text, laid_down_text, readme_text
 from pipeline.workspace.shipped import shipped
@@ -75,6 +76,8 @@ def run(options: argparse.Namespace) -> int:
     fits = fitted(found, merge(ours, changes), num_cores=os.cpu_count() or 1)
     changes = merge(changes, fits)
     params = check_params(merge(ours, changes), source="osr init")
+    if options.backbone or options.weights:
+        _check_network(params, found.short_side)
     project.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=project.parent) as folder:  # the project gets all files, or none
         aside = Path(folder)
@@ -107,12 +110,39 @@ def _check(photos: Path, unknown: Path | None, project: Path) -> None:
 
 
 def _weights(options: argparse.Namespace) -> dict[str, Any]:
-    """Backbone and weights of the command line, for machines that cannot fetch any."""
+    """Backbone and weights of the command line, for machines that cannot fetch any.
+
+    Raises:
+        InputError: no such file of weights.
+    """
     given = {
         key: value
         for key, value in (("name", options.backbone), ("weights", options.weights))
         if value is not None
     }
-    if options.weights not in (None, "none", "pretrained"):
-        given["weights"] = str(Path(options.weights).resolve())
+    if options.weights is not None:
+        given["weights"] = weights_setting(options.weights)
     return {"model": {"backbone": given}} if given else {}
+
+
+def _check_network(params: Params, side: int) -> None:
+    """Build the network that was named, so that a wrong name or file is refused at once.
+
+    Args:
+        params: of the project.
+        side: pixels of the images, where `image_size` is auto.
+
+    Raises:
+        InputError: no such network, or weights that do not fit it.
+    """
+    from osr.models.backbones import build_backbone  # PyTorch, which init does without otherwise
+
+    backbone, size = params.model.backbone, params.model.image_size
+    build_backbone(
+        backbone.name,
+        weights="none" if backbone.weights == "pretrained" else backbone.weights,
+        channels=3,
+        image_size=side if size == "auto" else size,
+        classifier=backbone.classifier,
+        options=backbone.options,
+    )

@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 from typing import Any
 
+from osr.errors import InputError
 from pipeline.starting.look import Found
 
 Changes = dict[str, Any]
@@ -31,6 +32,19 @@ def dataset_of(path: Path, root_path: Path) -> Changes:
     if path.suffix.lower() == ".npz":
         return {"name": "arrays", "root": root, "arrays": {"file": name}}
     return {"name": CLASS_FOLDERS, "root": root, "folder": name}
+
+
+def weights_setting(given: str) -> str:
+    """`model.backbone.weights` as a command line names it: `none`, `pretrained`, or the whole path of a file.
+
+    Raises:
+        InputError: no such file.
+    """
+    if given in ("none", "pretrained"):
+        return given
+    if not Path(given).is_file():
+        raise InputError(f"--weights {given}: no such file; or pretrained, or none.")
+    return str(Path(given).resolve())
 
 
 def unknown_source(path: Path, root: Path, table: Path) -> Changes:
