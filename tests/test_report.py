@@ -3,8 +3,10 @@
 import hashlib
 import json
 import math
+import os
 import re
 import subprocess
+import sys
 from dataclasses import replace
 from html.parser import HTMLParser
 from itertools import pairwise
@@ -131,9 +133,20 @@ def test_the_headline_is_that_of_the_detector_that_judges(run):
     assert found["accuracy"] == run.metrics["closed_set"]["accuracy"]
 
 
-def test_the_same_run_gives_the_same_bytes(drawn, tmp_path, monkeypatch):
+def test_the_same_run_gives_the_same_bytes_and_needs_no_pytorch(drawn, tmp_path, monkeypatch):
+    """PyTorch takes seconds to import, and with it one process alone would draw (`figures._may_fork`)."""
     finished_run.make(tmp_path, monkeypatch, params=PARAMS, duplicates=True)
-    plot(PARAMS, Row())
+    (tmp_path / "settings.json").write_text(PARAMS.model_dump_json())
+    program = """
+import json, sys
+from osr.params import check_params
+from pipeline.plot import plot
+from pipeline.tracking.stage_run import Row
+plot(check_params(json.load(open("settings.json")), source="test"), Row())
+assert "torch" not in sys.modules
+"""
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    subprocess.run([sys.executable, "-c", program], cwd=tmp_path, env=environment, check=True)
 
     def files(root):
         folders = (stages.FIGURES, stages.VECTOR, stages.CURVES)
