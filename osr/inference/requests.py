@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import math
 from collections.abc import Mapping
 from typing import Any
@@ -12,6 +13,31 @@ from numpy.typing import NDArray
 from osr.errors import InputError
 
 MAX_VALUES = 1 << 25  # of one request: 222 images of 224 x 224 in colour
+
+
+def checked_inputs(values: Any) -> list[bytes] | NDArray[np.uint8]:
+    """The bytes of N image files, or the pixels of N images.
+
+    Args:
+        values: N texts in base64 or byte strings, each the file of an image (PNG, JPEG or other); or what
+            `checked_images` takes.
+
+    Raises:
+        InputError: text that is no base64, or see `checked_images`.
+    """
+    is_flat = isinstance(values, list | tuple) or (isinstance(values, np.ndarray) and values.ndim == 1)
+    if is_flat and len(values) and all(isinstance(value, str | bytes) for value in values):
+        return [_file(value, number) for number, value in enumerate(values)]
+    return checked_images(values)
+
+
+def _file(value: str | bytes, number: int) -> bytes:
+    if isinstance(value, bytes):
+        return value
+    try:
+        return base64.b64decode(value, validate=True)
+    except ValueError:
+        raise InputError(f"image {number} is no base64 of an image's file.") from None
 
 
 def checked_images(values: Any) -> NDArray[np.uint8]:

@@ -14,6 +14,7 @@ import re
 import sys
 import tempfile
 import warnings
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +31,6 @@ from pipeline.tracking.stage_run import is_off
 from pipeline.tracking.store import FINISHED_STATES, STAGE, Store, connect
 from pipeline.tracking.sync import sync
 from pipeline.workspace.place import workspace_root
-from pipeline.workspace.shipped import shipped
 from pipeline.workspace.stages import PARAMS
 
 logger = logging.getLogger("osr.register")
@@ -45,6 +45,19 @@ LINEAGE = (
     "osr.dvc.lock",
     "osr.experiment",
     "osr.restore",
+)
+# What a classifier needs to be loaded and asked, and MLflow, which serves it; these bring the rest.
+INFERENCE = (
+    "mlflow",
+    "numpy",
+    "pillow",
+    "pydantic",
+    "safetensors",
+    "scipy",
+    "timm",
+    "torch",
+    "torchvision",
+    "tqdm",
 )
 _NEEDED = ("train", "calibrate", "fit-openmax")
 
@@ -127,9 +140,12 @@ def _save(path: Path, classifier: Path, backbone: str, *, threshold: float, chan
                 outputs=Schema([*texts, *numbers]),
                 params=ParamSchema([ParamSpec("threshold", "double", threshold)]),
             ),
-            metadata={"inputs": f"images (N, H, W, {channels}) of integers in 0..255"},
+            metadata={
+                "inputs": f"files of N images, in base64 or a table's column of bytes or base64; or images "
+                f"(N, H, W, {channels}) of integers in 0..255"
+            },
             model_config={"allow_code": backbone} if is_custom(backbone) else None,
-            pip_requirements=str(shipped("requirements.txt")),
+            pip_requirements=[f"{name}=={version(name)}" for name in INFERENCE],
         )
 
 
