@@ -87,6 +87,7 @@ def ended_often(root, logs):
     for key, value in SMALL.items():
         project.set(key, value)
     project.dvc("repro", OSR_TRACKING="off")
+    project.timeout_s = 7200  # forty endings, and four runs of all that follows
     program = Path(__file__).with_name("killed_real_stages.py")
     for name in STAGES:
         command = [sys.executable, str(program), str(root), str(logs / f"{name}.log"), "10", name]

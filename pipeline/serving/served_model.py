@@ -8,7 +8,6 @@ A request holds files of images in base64, or images (N, H, W, C) of integers in
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 import pandas as pd
@@ -24,13 +23,12 @@ COLUMN = "image"  # of a table of several columns
 
 
 class Judge:
-    """Judges what MLflow hands over; apart from its class, which would infer from `predict` what input is."""
+    """Judges what MLflow hands over; apart from its class, which warns of a `predict` without type hints."""
 
     classifier: Classifier
 
-    def predict(
-        self, model_input: object, params: Mapping[str, object] | None = None
-    ) -> list[dict[str, Any]]:
+    # Without type hints: MLflow would infer from them what the input must be.
+    def predict(self, model_input, params=None):  # type: ignore[no-untyped-def]
         """One record per image: label or "unknown", score, nearest known class and probabilities.
 
         Args:
