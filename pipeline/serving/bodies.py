@@ -101,20 +101,25 @@ async def read_sources(request: Request, limits: Limits, held: _Held) -> list[So
 
 
 async def _body(request: Request, limits: Limits, held: _Held) -> bytes:
-    too_large = RefusedError(413, f"A body may have {limits.body_bytes:,} bytes at most.")
+    """All of it; the rest of one that is too large is received and dropped.
+
+    Closed with bytes unread, the connection would be reset before the client has read why.
+    """
     said = request.headers.get("content-length", "")
-    if said.isdecimal() and int(said) > limits.body_bytes:
-        raise too_large
+    is_too_large = said.isdecimal() and int(said) > limits.body_bytes
     parts = bytearray()
     try:
         async with asyncio.timeout(limits.seconds):
             async for part in request.stream():
-                held.take(len(part))
-                parts += part
-                if len(parts) > limits.body_bytes:
-                    raise too_large
+                is_too_large = is_too_large or len(parts) + len(part) > limits.body_bytes
+                if not is_too_large:
+                    held.take(len(part))
+                    parts += part
     except TimeoutError:
-        raise RefusedError(408, f"The body did not arrive within {limits.seconds:g} seconds.") from None
+        if not is_too_large:
+            raise RefusedError(408, f"The body did not arrive within {limits.seconds:g} seconds.") from None
+    if is_too_large:
+        raise RefusedError(413, f"A body may have {limits.body_bytes:,} bytes at most.")
     return bytes(parts)
 
 
