@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from osr.detectors.registry import odin_of
 from osr.errors import InputError
 from osr.inference import folder as stored
 from osr.inference.inputs import Inputs, read_inputs
@@ -19,6 +20,7 @@ from osr.inference.parts import Parts, load_parts
 from osr.inference.predictor import UNKNOWN_NAME, Images, Predictor
 from osr.metrics.thresholds import conformal_p_values, fit_threshold
 from osr.models.preprocess import ImageFormat
+from osr.outputs import Outputs
 from osr.stored.arrays import read_arrays
 from osr.stored.files import damaged
 from osr.stored.origin import check_origin
@@ -195,6 +197,18 @@ class OpenSetClassifier:
             class_names=self.class_names,
         )
 
+    def outputs(self, images: Images) -> Outputs:
+        """What the network says of N images, for any of the detectors.
+
+        Args:
+            images: as `judge` takes them.
+
+        Raises:
+            InputError: an image of another type or shape.
+        """
+        needs_network = (name for name, (found, _) in self.parts.detectors.items() if odin_of(found))
+        return self._predictor(next(needs_network, self.detector), None).outputs(images)
+
     def check(self, decision: Decision) -> None:
         """Raise what `judge` raises of a decision."""
         self._checked(decision.detector or self.detector)
@@ -210,6 +224,16 @@ class OpenSetClassifier:
             raise InputError(f"accept is {accept}, but must be above 0 and at most 1.")
         if isinstance(threshold, bool) or (threshold is not None and math.isnan(threshold)):
             raise InputError(f"threshold is {threshold}, but must be a number.")
+
+    def threshold(self, decision: Decision = DEFAULT) -> float:
+        """The score above which images are unknown: as fitted, as given, or for a share to accept.
+
+        Args:
+            decision: without a p_value.
+        """
+        if decision.threshold is not None:
+            return decision.threshold
+        return self._predictor(decision.detector or self.detector, decision.accept).threshold
 
     def expected_rejection(self, decision: Decision = DEFAULT) -> float:
         """The share (0..1) of known images that a decision is to call unknown.

@@ -91,7 +91,7 @@ class Predictor:
         theta = self.threshold if threshold is None else threshold
         if isinstance(theta, bool) or math.isnan(theta):
             raise InputError(f"The threshold must be a number, not {theta}.")
-        outputs = self._outputs(images)
+        outputs = self.outputs(images)
         scores = self.detector.score(outputs)
         predictions = outputs.predictions
         return Verdict(
@@ -104,8 +104,15 @@ class Predictor:
             probabilities=softmax(self.calibration.apply(outputs.logits), axis=1).astype(np.float32),
         )
 
-    def _outputs(self, images: Images) -> Outputs:
-        """One forward pass; images of one size share a batch, and each is resized as in training."""
+    def outputs(self, images: Images) -> Outputs:
+        """One forward pass; images of one size share a batch, and each is resized as in training.
+
+        Args:
+            images: as `predict` takes them.
+
+        Raises:
+            InputError: an image has another type or shape.
+        """
         head = self.model.head
         with torch.no_grad():
             weight, bias = head.affine()
