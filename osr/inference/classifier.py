@@ -180,7 +180,15 @@ class OpenSetClassifier:
         """
         self.check(decision)
         name = decision.detector or self.detector
-        verdict = self._predictor(name, decision.accept).predict(images, threshold=decision.threshold)
+        return self.judge_outputs(self.outputs(images, detector=name), decision, names=names)
+
+    def judge_outputs(
+        self, outputs: Outputs, decision: Decision = DEFAULT, *, names: Sequence[str] = ()
+    ) -> Judgement:
+        """Judge what `outputs` gave of N images; see `judge`."""
+        self.check(decision)
+        name = decision.detector or self.detector
+        verdict = self._predictor(name, decision.accept).verdict(outputs, threshold=decision.threshold)
         p_values = conformal_p_values(self.scores[name], verdict.scores, groups=self.groups)
         labels = verdict.labels
         if decision.p_value is not None:
@@ -197,17 +205,19 @@ class OpenSetClassifier:
             class_names=self.class_names,
         )
 
-    def outputs(self, images: Images) -> Outputs:
-        """What the network says of N images, for any of the detectors.
+    def outputs(self, images: Images, *, detector: str | None = None) -> Outputs:
+        """What the network says of N images.
 
         Args:
             images: as `judge` takes them.
+            detector: the one that is to score it; None means that any may.
 
         Raises:
-            InputError: an image of another type or shape.
+            InputError: no such detector, or an image of another type or shape.
         """
-        needs_network = (name for name, (found, _) in self.parts.detectors.items() if odin_of(found))
-        return self._predictor(next(needs_network, self.detector), None).outputs(images)
+        names = self.detectors if detector is None else (self._checked(detector),)
+        needs_network = (name for name in names if odin_of(self.parts.detectors[name][0]))
+        return self._predictor(next(needs_network, names[0]), None).outputs(images)
 
     def check(self, decision: Decision) -> None:
         """Raise what `judge` raises of a decision."""

@@ -19,7 +19,7 @@ IntArray = NDArray[np.int64]
 
 @dataclass(frozen=True)
 class Candidates:
-    """C groups among N images, the largest first.
+    """C groups among N rejected images, the largest first.
 
     Args:
         labels: (N,) int64 in 0..C-1; -1 for images in no group.
@@ -39,14 +39,23 @@ class Candidates:
         return np.bincount(self.labels[self.labels >= 0], minlength=len(self.stability))
 
 
-def discover(features: NDArray[np.float32], *, min_images: int, seed: int = 0) -> Candidates:
+def discover(
+    rejected: NDArray[np.float32],
+    accepted: NDArray[np.float32] | None = None,
+    *,
+    min_images: int,
+    seed: int = 0,
+) -> Candidates:
     """Cluster images by the directions of their features: HDBSCAN (Campello, Moulavi and Sander 2013).
 
     Features are brought to length 1 and to their first `COMPONENTS` principal components. A group is what is
-    denser than its surroundings; images between groups are in none.
+    denser than its surroundings; images between groups are in none. Accepted images take part so that a group
+    stands out from the known classes, also where it is the only one, and rejected images of known classes
+    fall to these: groups with more accepted images than rejected ones are no candidates.
 
     Args:
-        features: (N, D) of a network.
+        rejected: (N, D) features of a network.
+        accepted: (M, D) of images that were accepted as known, such as a sample of them.
         min_images: of a group, at least 2.
         seed: of the halves behind the stability.
 
@@ -55,16 +64,26 @@ def discover(features: NDArray[np.float32], *, min_images: int, seed: int = 0) -
     """
     if min_images < 2:
         raise InputError(f"min_images is {min_images}, but must be at least 2.")
+    count = len(rejected)
+    features = rejected if accepted is None or not len(accepted) else np.concatenate([rejected, accepted])
     if features.ndim != 2 or not np.isfinite(features).all():
         raise InputError(f"Features must be a finite matrix (N, D), not of shape {features.shape}.")
-    if len(features) < min_images:
-        return Candidates(np.full(len(features), NONE), np.zeros(len(features)), np.empty(0))
+    if count < min_images:
+        return Candidates(np.full(count, NONE), np.zeros(count), np.empty(0))
     points = _reduced(features)
-    found, membership = _clusters(points, min_images)
-    order = np.argsort(-np.bincount(found[found >= 0]), kind="stable")
-    labels = np.where(found >= 0, np.argsort(order)[found], NONE) if len(order) else found
-    stability = _stability(points, labels, len(order), min_images, seed)
-    return Candidates(labels.astype(np.int64), membership, stability)
+    found, depth = _clusters(points, min_images)
+    groups = [found[:count] == number for number in range(found.max() + 1)]
+    groups = [
+        inside
+        for number, inside in enumerate(groups)
+        if inside.sum() >= max(min_images, 1 + (found[count:] == number).sum())
+    ]
+    groups.sort(key=lambda inside: (-inside.sum(), inside.argmax()))
+    labels = np.full(count, NONE)
+    for number, inside in enumerate(groups):
+        labels[inside] = number
+    membership = np.where(labels >= 0, depth[:count], 0.0)
+    return Candidates(labels, membership, _stability(points, groups, min_images, seed))
 
 
 def _reduced(features: NDArray[np.float32]) -> FloatArray:
@@ -79,23 +98,23 @@ def _reduced(features: NDArray[np.float32]) -> FloatArray:
 def _clusters(points: FloatArray, min_images: int) -> tuple[IntArray, FloatArray]:
     from sklearn.cluster import HDBSCAN
 
-    model = HDBSCAN(min_cluster_size=min_images, allow_single_cluster=True, copy=True).fit(points)
+    model = HDBSCAN(min_cluster_size=min_images, copy=True).fit(points)
     return model.labels_, model.probabilities_
 
 
-def _stability(
-    points: FloatArray, labels: IntArray, num_groups: int, min_images: int, seed: int
-) -> FloatArray:
-    rng, similar = np.random.default_rng(seed), [list[float]() for _ in range(num_groups)]
+def _stability(points: FloatArray, groups: list[NDArray[np.bool_]], min_images: int, seed: int) -> FloatArray:
+    """Of each group of the rejected images, which are the first points."""
+    rng, similar = np.random.default_rng(seed), [list[float]() for _ in groups]
     size, fewest = round(SHARE * len(points)), max(2, round(SHARE * min_images))
-    for _ in range(REPEATS if num_groups else 0):
+    for _ in range(REPEATS if groups else 0):
         rows = rng.permutation(len(points))[:size]
         again, _ = _clusters(points[rows], fewest)
-        others = [again == other for other in range(again.max() + 1)]
-        for group, found in enumerate(similar):
-            inside = labels[rows] == group
-            if inside.any():
-                found.append(max((_jaccard(inside, other) for other in others), default=0.0))
+        is_rejected = rows < len(groups[0])
+        rows, again = rows[is_rejected], again[is_rejected]
+        others = [again == number for number in range(again.max(initial=NONE) + 1)]
+        for inside, found in zip(groups, similar, strict=True):
+            if (here := inside[rows]).any():
+                found.append(max((_jaccard(here, other) for other in others), default=0.0))
     return np.array([np.mean(found) if found else 0.0 for found in similar])
 
 

@@ -88,10 +88,13 @@ class Predictor:
         Raises:
             InputError: an image has another type or shape, or the threshold is no number.
         """
+        return self.verdict(self.outputs(images), threshold=threshold)
+
+    def verdict(self, outputs: Outputs, *, threshold: float | None = None) -> Verdict:
+        """Judge what `outputs` gave of N images; see `predict`."""
         theta = self.threshold if threshold is None else threshold
         if isinstance(theta, bool) or math.isnan(theta):
             raise InputError(f"The threshold must be a number, not {theta}.")
-        outputs = self.outputs(images)
         scores = self.detector.score(outputs)
         predictions = outputs.predictions
         return Verdict(

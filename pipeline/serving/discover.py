@@ -10,7 +10,6 @@ import shutil
 import sys
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
@@ -26,46 +25,58 @@ from osr.inference.discovery import Candidates, discover
 from osr.inference.judgement import Decision
 from osr.inference.predictor import UNKNOWN_NAME
 from osr.inference.streams import Reader, Source
+from osr.outputs import FloatArray, Outputs
 from osr.plots.thumbnails import inline
-from pipeline.serving.predict import Stream
+from pipeline.serving.network import network_over
 from pipeline.serving.sources import Sources, open_sources
 from pipeline.serving.verdict_file import NOT_VERDICTS, read_verdicts
 
 logger = logging.getLogger("osr.discover")
 
+MOST = 5000  # accepted images that take part
 SHOWN = 60  # images of a candidate on its sheet, those deepest in it first
 CLASSES, TABLE, PAGE = "classes", "rejected.csv", "index.html"
 TEMPLATE = Path(__file__).with_name("discover.html.jinja")
 STABLE, DOUBTFUL = 0.75, 0.6  # Hennig 2007
 
 
-@dataclass
-class Rejected:
-    """Images of no known class.
+class Judged:
+    """What was rejected, and a sample of what was accepted.
 
     Args:
-        names: N paths.
-        nearest: N known classes that the network takes them for.
-        features: (N, D) float32, in parts.
-        num_judged: of how many.
-        num_unreadable: files that could not be read.
+        class_names: K names.
     """
 
-    names: list[str] = field(default_factory=list)
-    nearest: list[str] = field(default_factory=list)
-    features: list[NDArray[np.float32]] = field(default_factory=list)
-    num_judged: int = 0
-    num_unreadable: int = 0
+    def __init__(self, class_names: Sequence[str]) -> None:
+        self.class_names = class_names
+        self.names, self.nearest = list[str](), list[str]()
+        self._features, self._sample = list[FloatArray](), list[FloatArray]()
+        self._random = np.random.default_rng(0)
+        self.num_accepted = self.num_unreadable = 0
 
-    def add(
-        self, classifier: OpenSetClassifier, names: Sequence[str], images: list[NDArray[np.uint8]]
-    ) -> None:
-        """Note images and what the network makes of them."""
-        if images:
-            outputs = classifier.outputs(images)
-            self.names += names
-            self.nearest += [classifier.class_names[number] for number in outputs.predictions]
-            self.features.append(outputs.features)
+    def add(self, names: Sequence[str], outputs: Outputs, is_rejected: NDArray[np.bool_]) -> None:
+        """Note images, what the network says of them, and which of them are rejected."""
+        rows = np.flatnonzero(is_rejected).tolist()
+        self.names += [names[row] for row in rows]
+        self.nearest += [self.class_names[outputs.predictions[row]] for row in rows]
+        self._features.append(outputs.features[rows])
+        for row in np.flatnonzero(~is_rejected):  # in the end each is in the sample at the same chance
+            place = self.num_accepted
+            if place >= MOST:
+                place = int(self._random.integers(place + 1))
+            if place < MOST:
+                self._sample[place : place + 1] = [outputs.features[row]]
+            self.num_accepted += 1
+
+    @property
+    def rejected(self) -> FloatArray:
+        """(N, D) float32, features of the rejected images."""
+        return np.concatenate(self._features) if self._features else np.empty((0, 1), np.float32)
+
+    @property
+    def accepted(self) -> FloatArray | None:
+        """(M, D) float32, features of a sample of the accepted images."""
+        return np.stack(self._sample) if self._sample else None
 
 
 class Shown(NamedTuple):
@@ -101,46 +112,54 @@ def run(options: argparse.Namespace) -> int:
     classifier.check(decision)
     if options.verdicts is not None and decision != Decision():
         raise InputError("--detector and --accept do not go with --verdicts, whose rows are decided.")
-    rejected = _rejected(classifier, decision, options)
-    features = np.concatenate(rejected.features) if rejected.features else np.empty((0, 1), np.float32)
-    found = discover(features, min_images=options.min_images)
+    judged = _judged(classifier, decision, options)
+    found = discover(judged.rejected, judged.accepted, min_images=options.min_images)
     if not len(found.sizes):
         raise InputError(
-            f"No {options.min_images} of {len(features):,} rejected images lie together: judge more images,"
-            " or lower --min-images."
+            f"No {options.min_images} of {len(judged.names):,} rejected images lie together: judge more"
+            " images, or lower --min-images."
         )
     try:
-        told = _write(out, classifier, rejected, found)
+        told = _write(out, classifier, judged, found)
     except OSError as error:
         raise InputError(f"{out} could not be written: {error.strerror or error}.") from error
     sys.stdout.write(told)
-    return 1 if rejected.num_unreadable else 0
+    return 1 if judged.num_unreadable else 0
 
 
-def _rejected(classifier: OpenSetClassifier, decision: Decision, options: argparse.Namespace) -> Rejected:
-    rejected = Rejected()
-    if options.verdicts is not None:
-        names, rejected.num_judged = _named(options.verdicts)
-        sources = Sources(map(Source, names), len(names), PassedOver())
-    else:
+def _judged(classifier: OpenSetClassifier, decision: Decision, options: argparse.Namespace) -> Judged:
+    """Judge images, or take a table's word for it."""
+    judged, told = Judged(classifier.class_names), dict[str, bool]()
+    if options.verdicts is None:
         given = open_sources(options.paths)
         sources = given._replace(items=_files(given.items))
-    stream = Stream(classifier, decision, max_pixels=MAX_PIXELS, num_workers=options.workers)
-    for batch, judgement in stream.batches(sources):
-        readable = [read for read in batch if read.pixels is not None]
-        labels = judgement.labels if judgement else ()
-        is_wanted = [options.verdicts is not None or label == UNKNOWN_NAME for label in labels]
-        chosen = [read for read, wanted in zip(readable, is_wanted, strict=True) if wanted]
-        rejected.add(
-            classifier,
-            [read.name for read in chosen],
-            [read.pixels for read in chosen if read.pixels is not None],
-        )
-    rejected.num_judged = rejected.num_judged or stream.labels.total()
-    rejected.num_unreadable = stream.num_unreadable
+    else:
+        told = _told(options.verdicts)
+        sources = Sources(map(Source, told), len(told), PassedOver())
+    passes = network_over(
+        classifier,
+        sources,
+        title="discover",
+        detector=decision.detector or classifier.detector,
+        num_workers=options.workers,
+    )
+    for batch, outputs in passes:
+        names = [read.name for read in batch if read.pixels is not None]
+        for read in batch:
+            if read.reason:
+                judged.num_unreadable += 1
+                logger.warning("%s", read.reason)
+        if outputs is None:
+            continue
+        if told:
+            is_rejected = [told[name] for name in names]
+        else:
+            labels = classifier.judge_outputs(outputs, decision).labels
+            is_rejected = [label == UNKNOWN_NAME for label in labels]
+        judged.add(names, outputs, np.array(is_rejected))
     if sources.passed.counts:
         logger.warning("%s.", sources.passed.sentence)
-    return rejected
+    return judged
 
 
 def _files(sources: Iterator[Source]) -> Iterator[Source]:
@@ -151,22 +170,27 @@ def _files(sources: Iterator[Source]) -> Iterator[Source]:
         yield source
 
 
-def _named(file: Path) -> tuple[list[str], int]:
-    """The files that a table of verdicts calls unknown, and how many were judged."""
+def _told(file: Path) -> dict[str, bool]:
+    """The files that a table holds verdicts on, and whether they are rejected.
+
+    Of the accepted ones at most `MOST`, drawn at random.
+    """
     if not file.is_file():
         raise InputError(f"{file} is missing: `osr predict --output {file}` makes such a file.")
-    names, judged = list[str](), 0
     try:
-        for row in read_verdicts(file, ("file", "label")):
-            judged += bool(row["label"])
-            if row["label"] == UNKNOWN_NAME:
-                names.append(row["file"])
+        labels = {row["file"]: row["label"] for row in read_verdicts(file, ("file", "label")) if row["label"]}
     except NOT_VERDICTS as error:
         raise InputError(f"{file} holds no verdicts of `osr predict`: {error!r:.100}.") from None
-    return names, judged
+    accepted = [name for name, label in labels.items() if label != UNKNOWN_NAME]
+    drawn = set(np.random.default_rng(0).permutation(accepted)[:MOST].tolist())
+    return {
+        name: label == UNKNOWN_NAME
+        for name, label in labels.items()
+        if label == UNKNOWN_NAME or name in drawn
+    }
 
 
-def _write(out: Path, classifier: OpenSetClassifier, rejected: Rejected, found: Candidates) -> str:
+def _write(out: Path, classifier: OpenSetClassifier, judged: Judged, found: Candidates) -> str:
     """Folders, sheets, table and page, whole or not at all; returns what to say."""
     aside = out.with_name(f"{out.name}.part")
     shutil.rmtree(aside, ignore_errors=True)
@@ -177,20 +201,20 @@ def _write(out: Path, classifier: OpenSetClassifier, rejected: Rejected, found: 
         name = f"candidate_{number + 1}"
         rows = np.flatnonzero(found.labels == number)
         rows = rows[np.argsort(-found.membership[rows], kind="stable")]
-        _copy([Path(rejected.names[row]) for row in rows], aside / CLASSES / name)
-        pictures = reader[[Source(rejected.names[row]) for row in rows[:SHOWN]]]
+        _copy([Path(judged.names[row]) for row in rows], aside / CLASSES / name)
+        pictures = reader[[Source(judged.names[row]) for row in rows[:SHOWN]]]
         sheet = io.BytesIO()
         grid_sheet([read.pixels for read in pictures if read.pixels is not None]).save(sheet, "PNG")
         (aside / f"{name}.png").write_bytes(sheet.getvalue())
-        counts = Counter(rejected.nearest[row] for row in rows).most_common(3)
+        counts = Counter(judged.nearest[row] for row in rows).most_common(3)
         nearest = ", ".join(f"{count} {label}" for label, count in counts)
         shown.append(
             Shown(name, int(size), float(stability), word_for(stability), nearest, inline(sheet.getvalue()))
         )
-    _write_table(aside / TABLE, rejected, found)
+    _write_table(aside / TABLE, judged, found)
     left = int(np.count_nonzero(found.labels < 0))
     summary = (
-        f"{rejected.num_judged:,} images judged, {len(rejected.names):,} rejected: {len(shown)} candidate"
+        f"{len(judged.names):,} rejected images: {len(shown)} candidate"
         f"{'s' if len(shown) > 1 else ''} for new classes, and {left:,} images in none"
     )
     (aside / PAGE).write_text(_page(summary, shown), encoding="utf-8")
@@ -215,11 +239,11 @@ def _copy(files: Sequence[Path], folder: Path) -> None:
         shutil.copyfile(file, target)
 
 
-def _write_table(path: Path, rejected: Rejected, found: Candidates) -> None:
+def _write_table(path: Path, judged: Judged, found: Candidates) -> None:
     with path.open("w", encoding="utf-8", errors="backslashreplace", newline="") as file:
         table = csv.writer(file, lineterminator="\n")
         table.writerow(("file", "candidate", "membership", "nearest"))
-        rows = zip(rejected.names, found.labels, found.membership, rejected.nearest, strict=True)
+        rows = zip(judged.names, found.labels, found.membership, judged.nearest, strict=True)
         for name, label, membership, nearest in rows:
             candidate = f"candidate_{label + 1}" if label >= 0 else ""
             table.writerow((name, candidate, f"{membership:.4f}", nearest))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import logging
-import os
 from collections import Counter
 from collections.abc import Iterator, Sequence
 
@@ -20,6 +19,7 @@ from osr.inference.streams import Read, Reader, read_ahead
 from osr.params import Params, load_params
 from pipeline.report.judge import judge_of
 from pipeline.serving.gallery import gallery_at
+from pipeline.serving.network import num_readers
 from pipeline.serving.sources import Sources, open_sources
 from pipeline.serving.together import Q_VALUE, check_level, together
 from pipeline.serving.verdict_file import Record, check_output, writing
@@ -57,14 +57,6 @@ def load_classifier(
         device=pick_device(params.train.accelerator),
         allow_code=allow_code or params.model.backbone.name,
     )
-
-
-def num_readers(asked: int | None, total: int | None, batch_size: int) -> int:
-    """How many processes read images: half of the cores, and none for a single batch, unless asked."""
-    if asked is not None:
-        return asked
-    is_small = total is not None and total <= batch_size
-    return 0 if is_small else max(1, (os.cpu_count() or 1) // 2)
 
 
 class Stream:

@@ -13,27 +13,26 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from tqdm import tqdm
 
 from osr.calibration.calibrators import CalibrationFit, fit_calibration
 from osr.calibration.files import load_calibration, save_calibration
 from osr.data.files import Listing
 from osr.data.grouping import grouped
-from osr.data.image_files import MAX_PIXELS
-from osr.data.walking import find_images
+from osr.data.walking import PassedOver, find_images
 from osr.errors import InputError
 from osr.inference import folder as stored
 from osr.inference.classifier import OpenSetClassifier
 from osr.inference.judgement import Scores
 from osr.inference.recalibration import new_thresholds
-from osr.inference.streams import Reader, Source, read_ahead
+from osr.inference.streams import Source
 from osr.metrics.threshold_files import save_thresholds
 from osr.params import load_params
 from osr.stored.arrays import write_arrays
 from osr.stored.files import digest_of, file_digest
 from pipeline.serving.card import Renewed, renewed_card
 from pipeline.serving.export import software
-from pipeline.serving.predict import num_readers
+from pipeline.serving.network import network_over
+from pipeline.serving.sources import Sources
 from pipeline.workspace.shipped import shipped
 from pipeline.workspace.stages import PARAMS
 
@@ -112,21 +111,15 @@ def measure(
     Raises:
         InputError: a file cannot be read.
     """
-    size, image_format = classifier.batch_size, classifier.image_format
-    reader = Reader(image_format.frame, image_format.channels, MAX_PIXELS)
     scores, logits = {name: list[Scores]() for name in classifier.detectors}, list[NDArray[np.float32]]()
-    workers = num_readers(num_workers, len(files), size)
-    sources = (Source(str(file)) for file in files)
-    with tqdm(total=len(files), desc="recalibrate", unit="image", disable=None) as bar:
-        for batch in read_ahead(sources, reader, batch_size=size, num_workers=workers):
-            images = [read.pixels for read in batch if read.pixels is not None]
-            if bad := next((read.reason for read in batch if read.pixels is None), None):
-                raise InputError(f"{bad} Remove it, or put a whole one there.")
-            outputs = classifier.outputs(images)
+    sources = Sources((Source(str(file)) for file in files), len(files), PassedOver())
+    for batch, outputs in network_over(classifier, sources, title="recalibrate", num_workers=num_workers):
+        if bad := next((read.reason for read in batch if read.pixels is None), None):
+            raise InputError(f"{bad} Remove it, or put a whole one there.")
+        if outputs is not None:
             logits.append(outputs.logits)
             for name, (detector, _) in classifier.parts.detectors.items():
                 scores[name].append(detector.score(outputs))
-            bar.update(len(batch))
     return Measured({name: np.concatenate(parts) for name, parts in scores.items()}, np.concatenate(logits))
 
 
