@@ -36,13 +36,14 @@ def browser() -> Iterator:
 
 
 @pytest.fixture
-def files(tmp_path: Path) -> list[Path]:
-    """Two images that are judged known and unknown, and a file that is no image."""
-    paths = [tmp_path / f"{number}.png" for number in range(len(FILES))]
+def files(tmp_path_factory) -> list[Path]:
+    """The toy's images, and a file that is no image."""
+    place = tmp_path_factory.mktemp("images")
+    paths = [place / f"{number}.png" for number in range(len(FILES))]
     for path, content in zip(paths, FILES, strict=True):
         path.write_bytes(content)
-    (tmp_path / "text.png").write_text("no image")
-    return [*paths, tmp_path / "text.png"]
+    (place / "text.png").write_text("no image")
+    return [*paths, place / "text.png"]
 
 
 def numbers_of(server: Server) -> tuple[int, int]:  # noqa: F811
@@ -84,7 +85,7 @@ def test_an_image_is_judged_and_shown(server, browser, files, width, scheme) -> 
     page.get_by_text("It rejects 0.0 % of known images.").wait_for()
     assert verdict.inner_text().startswith(accepted + "\n")
     page.get_by_label("Detector").select_option("mahalanobis")
-    page.wait_for_function("!document.querySelector('#verdict[aria-busy]')")
+    page.locator("#verdict:not([aria-busy])").wait_for()
     assert not complaints
     page.get_by_label("Image file").set_input_files(files[-1])
     page.get_by_text("image 0 is no image that can be read: its format is unknown.").wait_for()
@@ -95,7 +96,7 @@ def test_an_image_is_judged_and_shown(server, browser, files, width, scheme) -> 
 def test_keys_reach_everything_in_order_and_are_seen(server, browser) -> None:  # noqa: F811
     page = browser.new_page()
     page.goto(f"http://127.0.0.1:{server.port}/")
-    page.wait_for_function("document.querySelectorAll('#detector option').length > 0")
+    page.locator("#detector option").first.wait_for(state="attached")
     reached = []
     for _ in range(6):
         page.keyboard.press("Tab")
@@ -107,7 +108,7 @@ def test_keys_reach_everything_in_order_and_are_seen(server, browser) -> None:  
 def test_a_dropped_and_a_pasted_image_are_judged(server, browser, files) -> None:  # noqa: F811
     page = browser.new_page()
     page.goto(f"http://127.0.0.1:{server.port}/")
-    page.wait_for_function("document.querySelectorAll('#detector option').length > 0")
+    page.locator("#detector option").first.wait_for(state="attached")
     known, unknown = numbers_of(server)
     for number, event, holder in ((known, "drop", "dataTransfer"), (unknown, "paste", "clipboardData")):
         page.evaluate(
@@ -128,7 +129,7 @@ def test_a_dropped_and_a_pasted_image_are_judged(server, browser, files) -> None
 def test_a_server_that_went_away_is_said(server, browser, files) -> None:  # noqa: F811
     page = browser.new_page()
     page.goto(f"http://127.0.0.1:{server.port}/")
-    page.wait_for_function("document.querySelectorAll('#detector option').length > 0")
+    page.locator("#detector option").first.wait_for(state="attached")
     page.route("**/predict**", lambda route: route.abort())
     page.get_by_label("Image file").set_input_files(files[0])
     page.get_by_text("The server does not answer.").wait_for()
