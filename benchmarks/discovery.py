@@ -69,7 +69,7 @@ def tables(split: Split, rejected: Path) -> str:
 def main() -> None:
     """Print what the command says, the tables and the time."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--min-images", default="20")
+    parser.add_argument("--min-images", default="10")
     parser.add_argument("--accept")
     parser.add_argument("--detector")
     options = parser.parse_args()

@@ -162,7 +162,7 @@ def _discover(command: Parser) -> None:
     add("--verdicts", type=Path, metavar="FILE", help=told)
     add("--out", type=Path, required=True, metavar="DIR", help="the folder to make")
     told = "of a candidate, at least (%(default)s)"
-    add("--min-images", type=_whole(2, 1_000_000), default=20, metavar="N", help=told)
+    add("--min-images", type=_whole(2, 1_000_000), default=10, metavar="N", help=told)
     add("--detector", metavar="NAME", help="that judges; otherwise the folder's default")
     told = "judge by the threshold that accepts this share of known images, such as 0.9"
     add("--accept", type=_share, metavar="SHARE", help=told)

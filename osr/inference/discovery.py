@@ -49,13 +49,15 @@ def discover(
     """Cluster images by the directions of their features: HDBSCAN (Campello, Moulavi and Sander 2013).
 
     Features are brought to length 1 and to their first `COMPONENTS` principal components. A group is what is
-    denser than its surroundings; images between groups are in none. Accepted images take part so that a group
-    stands out from the known classes, also where it is the only one, and rejected images of known classes
-    fall to these: groups with more accepted images than rejected ones are no candidates.
+    denser than its surroundings; images between groups are in none. A few accepted images take part so that
+    a group stands out from something, also where it is the only one, and rejected images of known classes go
+    to these: groups with more accepted images than rejected ones are no candidates. Where a new class lies
+    close to a known one, many accepted images would hide it.
 
     Args:
         rejected: (N, D) features of a network.
-        accepted: (M, D) of images that were accepted as known, such as a sample of them.
+        accepted: (M, D) of a sample of images that were accepted as known: about as many of each class as a
+            group has.
         min_images: of a group, at least 2.
         seed: of the halves behind the stability.
 

@@ -33,7 +33,7 @@ from pipeline.serving.verdict_file import NOT_VERDICTS, read_verdicts
 
 logger = logging.getLogger("osr.discover")
 
-MOST = 5000  # accepted images that take part
+PER_CLASS = 2  # times --min-images accepted images take part for each known class, on average
 SHOWN = 60  # images of a candidate on its sheet, those deepest in it first
 CLASSES, TABLE, PAGE = "classes", "rejected.csv", "index.html"
 TEMPLATE = Path(__file__).with_name("discover.html.jinja")
@@ -45,10 +45,11 @@ class Judged:
 
     Args:
         class_names: K names.
+        most: accepted images in the sample.
     """
 
-    def __init__(self, class_names: Sequence[str]) -> None:
-        self.class_names = class_names
+    def __init__(self, class_names: Sequence[str], most: int) -> None:
+        self.class_names, self.most = class_names, most
         self.names, self.nearest = list[str](), list[str]()
         self._features, self._sample = list[FloatArray](), list[FloatArray]()
         self._random = np.random.default_rng(0)
@@ -62,9 +63,9 @@ class Judged:
         self._features.append(outputs.features[rows])
         for row in np.flatnonzero(~is_rejected):  # in the end each is in the sample at the same chance
             place = self.num_accepted
-            if place >= MOST:
+            if place >= self.most:
                 place = int(self._random.integers(place + 1))
-            if place < MOST:
+            if place < self.most:
                 self._sample[place : place + 1] = [outputs.features[row]]
             self.num_accepted += 1
 
@@ -112,7 +113,8 @@ def run(options: argparse.Namespace) -> int:
     classifier.check(decision)
     if options.verdicts is not None and decision != Decision():
         raise InputError("--detector and --accept do not go with --verdicts, whose rows are decided.")
-    judged = _judged(classifier, decision, options)
+    most = PER_CLASS * options.min_images * len(classifier.class_names)
+    judged = _judged(classifier, decision, Judged(classifier.class_names, most), options)
     found = discover(judged.rejected, judged.accepted, min_images=options.min_images)
     if not len(found.sizes):
         raise InputError(
@@ -127,14 +129,16 @@ def run(options: argparse.Namespace) -> int:
     return 1 if judged.num_unreadable else 0
 
 
-def _judged(classifier: OpenSetClassifier, decision: Decision, options: argparse.Namespace) -> Judged:
+def _judged(
+    classifier: OpenSetClassifier, decision: Decision, judged: Judged, options: argparse.Namespace
+) -> Judged:
     """Judge images, or take a table's word for it."""
-    judged, told = Judged(classifier.class_names), dict[str, bool]()
+    told = dict[str, bool]()
     if options.verdicts is None:
         given = open_sources(options.paths)
         sources = given._replace(items=_files(given.items))
     else:
-        told = _told(options.verdicts)
+        told = _told(options.verdicts, judged.most)
         sources = Sources(map(Source, told), len(told), PassedOver())
     passes = network_over(
         classifier,
@@ -170,10 +174,10 @@ def _files(sources: Iterator[Source]) -> Iterator[Source]:
         yield source
 
 
-def _told(file: Path) -> dict[str, bool]:
+def _told(file: Path, most: int) -> dict[str, bool]:
     """The files that a table holds verdicts on, and whether they are rejected.
 
-    Of the accepted ones at most `MOST`, drawn at random.
+    Of the accepted ones at most `most`, drawn at random.
     """
     if not file.is_file():
         raise InputError(f"{file} is missing: `osr predict --output {file}` makes such a file.")
@@ -182,7 +186,7 @@ def _told(file: Path) -> dict[str, bool]:
     except NOT_VERDICTS as error:
         raise InputError(f"{file} holds no verdicts of `osr predict`: {error!r:.100}.") from None
     accepted = [name for name, label in labels.items() if label != UNKNOWN_NAME]
-    drawn = set(np.random.default_rng(0).permutation(accepted)[:MOST].tolist())
+    drawn = set(np.random.default_rng(0).permutation(accepted)[:most].tolist())
     return {
         name: label == UNKNOWN_NAME
         for name, label in labels.items()
