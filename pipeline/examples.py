@@ -83,7 +83,7 @@ curl --data-binary @photo.jpg -H 'Content-Type: image/jpeg' 'http://127.0.0.1:80
 curl -F a=@one.png -F b=@two.png http://127.0.0.1:8000/predict
 curl --json '{"images": ["..."]}' http://127.0.0.1:8000/predict          base64 of files
 
-/health says that it answers, /metrics is for Prometheus, /openapi.json for programs that write clients.
+http://127.0.0.1:8000/ is a page to drop an image on. /health says that it answers, /metrics is for Prometheus, /openapi.json for programs that write clients.
 Requests that wait together are judged together.
 """,
     "monitor": """
