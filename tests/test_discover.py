@@ -16,6 +16,7 @@ from test_extraction import IMAGES, build
 from test_predict import exportable, png, run  # noqa: F401 (fixtures)
 
 import osr
+from benchmarks.new_class import loop
 from osr.data.files import list_folder
 from osr.errors import InputError
 from osr.inference.discovery import discover
@@ -181,3 +182,11 @@ def test_what_cannot_be_clustered_is_one_sentence(capsys, monkeypatch) -> None:
     assert find("new", *JUDGE) == 1
     assert "found could not be written: No space left on device." in capsys.readouterr().err
     assert not Path("found").exists()
+
+
+@pytest.mark.slow
+def test_a_class_that_was_left_out_is_found_named_and_learned(tmp_path: Path) -> None:
+    """The loop of docs/discover.md, with a short training."""
+    purity, learned = loop(tmp_path, ["-S", "train.epochs=12", "-S", "evaluate.bootstrap_replicates=100"])
+    assert purity > 0.9
+    assert learned > 0.5
