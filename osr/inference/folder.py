@@ -26,17 +26,17 @@ class Recalibration(Section):
         version: digest of classifier.json in the folder that this one was made from.
         images: the folder of the images of known classes.
         num_images: how many.
-        num_groups: of how many groups; None where each stands for itself.
         digest: of their names and files.
         calibrated: whether the calibration of the probabilities was made anew, too.
+        num_groups: of how many groups; None where each stands for itself.
     """
 
     version: str
     images: str
     num_images: Count
-    num_groups: Count | None
     digest: str
     calibrated: bool
+    num_groups: Count | None = None
 
 
 class Manifest(Section):
@@ -110,7 +110,7 @@ def write_folder(
         files=files,
         recalibrated=recalibrated,
     )
-    write_json(aside / MANIFEST, "classifier", content.model_dump(mode="json"), made_from)
+    write_json(aside / MANIFEST, "classifier", content.model_dump(mode="json", exclude_none=True), made_from)
     aside.replace(folder)
 
 

@@ -211,7 +211,7 @@ def _write(out: Path, classifier: OpenSetClassifier, judged: Judged, found: Cand
         grid_sheet([read.pixels for read in pictures if read.pixels is not None]).save(sheet, "PNG")
         (aside / f"{name}.png").write_bytes(sheet.getvalue())
         counts = Counter(judged.nearest[row] for row in rows).most_common(3)
-        nearest = ", ".join(f"{count} {label}" for label, count in counts)
+        nearest = ", ".join(f"{count} for {label}" for label, count in counts)
         shown.append(
             Shown(name, int(size), float(stability), word_for(stability), nearest, inline(sheet.getvalue()))
         )
