@@ -66,7 +66,7 @@ class Judged:
             if place >= self.most:
                 place = int(self._random.integers(place + 1))
             if place < self.most:
-                self._sample[place : place + 1] = [outputs.features[row]]
+                self._sample[place : place + 1] = [outputs.features[row].copy()]  # not the whole batch
             self.num_accepted += 1
 
     @property
@@ -160,7 +160,7 @@ def _judged(
         else:
             labels = classifier.judge_outputs(outputs, decision).labels
             is_rejected = [label == UNKNOWN_NAME for label in labels]
-        judged.add(names, outputs, np.array(is_rejected))
+        judged.add(names, outputs, np.array(is_rejected, dtype=np.bool_))
     if sources.passed.counts:
         logger.warning("%s.", sources.passed.sentence)
     return judged

@@ -88,10 +88,11 @@ def find_known(folder: Path, class_names: Sequence[str], group_pattern: str | No
                 f"{folder} has folders of known classes, but also {what}: take these away, or name a folder"
                 f" without class folders. Known classes: {', '.join(class_names)}."
             )
-        labels = np.array([class_names.index(top) for top in tops])
+        number_of = {name: number for number, name in enumerate(class_names)}
+        labels = np.array([number_of[top] for top in tops])
     groups = None
     if group_pattern is not None:
-        listing = Listing.make(folder, names, tops)
+        listing = Listing.make(folder, names, ["known"] * len(names))
         depth = 0 if labels is None else 1
         groups = grouped(listing, group_pattern, class_depth=depth, key="--group-pattern").groups
     digest = digest_of([[name, file_digest(file)] for name, file in zip(names, files, strict=True)])
