@@ -189,4 +189,4 @@ def test_a_class_that_was_left_out_is_found_named_and_learned(tmp_path: Path) ->
     """The loop of docs/discover.md, with a short training."""
     purity, learned = loop(tmp_path, ["-S", "train.epochs=12", "-S", "evaluate.bootstrap_replicates=100"])
     assert purity > 0.9
-    assert learned > 0.5
+    assert learned > 0.3, "and these are the odd ones: the others were learned from"
