@@ -73,6 +73,8 @@ def _predict(command: Parser) -> None:
         ("--p-value", "SHARE", "images whose p-value is at most this are unknown, such as 0.01"),
     ):
         decision.add_argument(name, type=_number, metavar=metavar, help=told)
+    told = "of the images that are rejected, all together, at most this share is expected to be known"
+    decision.add_argument("--fdr", type=_share, metavar="SHARE", help=told)
     told = "import this class for a network of somebody's own; otherwise that of params.yaml alone"
     add("--allow-code", metavar="MODULE:CLASS", help=told)
     forms = ("csv", "json", "jsonl", "parquet")
@@ -110,6 +112,22 @@ def _export(command: Parser) -> None:
     add("--detector", metavar="NAME", help="judges unless another is asked for; otherwise plot.detector")
 
 
+def _recalibrate(command: Parser) -> None:
+    add = command.add_argument
+    add("folder", metavar="FOLDER", type=Path, help="what `osr export` or this command made")
+    told = "a folder of new images of known classes, in class folders where their labels are to count"
+    add("images", metavar="IMAGES", type=Path, help=told)
+    add("--out", type=Path, required=True, metavar="NEW", help="the folder to make")
+    told = "of new known images that is to be accepted; otherwise as the folder promises"
+    add("--accept", type=_share, metavar="SHARE", help=told)
+    add("--rule", choices=("acceptance", "conformal"), help="of the thresholds; otherwise the folder's")
+    told = "images that belong together, as dataset.group_pattern: subfolder, or a regular expression"
+    add("--group-pattern", metavar="PATTERN", help=told)
+    add("--workers", type=_whole(0, 256), metavar="N", help="processes that read ahead (half of the cores)")
+    told = "import this class for a network of somebody's own"
+    add("--allow-code", metavar="MODULE:CLASS", help=told)
+
+
 def _serve(command: Parser) -> None:
     add = command.add_argument
     add("folder", metavar="FOLDER", type=Path, help="what `osr export` made")
@@ -132,6 +150,23 @@ def _monitor(command: Parser) -> None:
     add("--false-alarm", type=_share, default=0.01, metavar="SHARE", help="probability of one (%(default)s)")
     add("--plot", type=Path, metavar="FILE", help="draw the evidence: a png, pdf or svg")
     add("--format", choices=("text", "json"), default="text", help="of the answer (%(default)s)")
+    told = "import this class for a network of somebody's own"
+    add("--allow-code", metavar="MODULE:CLASS", help=told)
+
+
+def _discover(command: Parser) -> None:
+    add = command.add_argument
+    add("folder", metavar="FOLDER", type=Path, help="the exported folder that judges")
+    add("paths", nargs="*", metavar="PATH", help="images to judge, as for `osr predict`")
+    told = "instead of PATH: take what is rejected in a file that `osr predict` wrote"
+    add("--verdicts", type=Path, metavar="FILE", help=told)
+    add("--out", type=Path, required=True, metavar="DIR", help="the folder to make")
+    told = "of a candidate, at least (%(default)s)"
+    add("--min-images", type=_whole(2, 1_000_000), default=10, metavar="N", help=told)
+    add("--detector", metavar="NAME", help="that judges; otherwise the folder's default")
+    told = "judge by the threshold that accepts this share of known images, such as 0.9"
+    add("--accept", type=_share, metavar="SHARE", help=told)
+    add("--workers", type=_whole(0, 256), metavar="N", help="processes that read ahead (half of the cores)")
     told = "import this class for a network of somebody's own"
     add("--allow-code", metavar="MODULE:CLASS", help=told)
 
@@ -247,7 +282,17 @@ COMMANDS: dict[str, tuple[str, str, Callable[[Parser], None]]] = {
         "the classifier of a run as one folder that `osr.load` reads anywhere",
         _export,
     ),
+    "recalibrate": (
+        "pipeline.serving.recalibrate",
+        "a new version of an exported classifier, its thresholds made from new images of known classes",
+        _recalibrate,
+    ),
     "serve": ("pipeline.serving.serve", "answer over HTTP with an exported classifier", _serve),
     "monitor": ("pipeline.serving.monitor", "whether new images can still be of known classes", _monitor),
+    "discover": (
+        "pipeline.serving.discover",
+        "candidate new classes among rejected images, as class folders that `osr init` takes",
+        _discover,
+    ),
     "tracking": ("pipeline.tracking.sync", "bring MLflow up to date", _tracking),
 }

@@ -23,9 +23,12 @@ The network's outputs are the known classes in their order: that of their names,
 osr predict photo.png folder/ --output verdicts.csv
 osr predict 'photos/**/*.jpg' --format parquet --output verdicts.parquet --gallery page.html
 find / -name '*.png' | osr predict - --model classifier --accept 0.99 --format jsonl
+osr predict monday/ --fdr 0.05 --output verdicts.csv
 
 Rows come as the images are judged, in their order, in little memory however many there are. An image that
 cannot be read is a row with the reason, and makes the status 1; the others are judged all the same.
+--fdr decides on all images together (Benjamini and Hochberg), so rows come when the last one was judged, and
+stand in a temporary file until then. The column q_value is the smallest bound at which an image is rejected.
 """,
     "compare": """
 osr compare                                        all finished runs in MLflow
@@ -65,14 +68,23 @@ osr export ../other-clone classifier                the run of another clone of 
 The folder holds weights, calibration, every enabled detector, thresholds, the validation scores behind them
 and a model card. In Python `osr.load("classifier").predict("photo.png")` judges with it.
 """,
+    "recalibrate": """
+osr recalibrate classifier new_photos --out classifier_2
+osr recalibrate classifier new_photos --out classifier_2 --rule conformal --accept 0.99
+
+Made anew: the thresholds of every detector and the scores behind p-values, --accept and --p-value. Where the
+images stand in folders named as the known classes, the calibration of the probabilities, too; without labels
+it stays as it is. Network and detectors stay as they are. All images must be of known classes: nothing can
+tell whether they are. The model card of the new folder says from what it was made.
+""",
     "serve": """
 osr serve classifier
 curl --data-binary @photo.jpg -H 'Content-Type: image/jpeg' 'http://127.0.0.1:8000/predict?accept=0.99'
 curl -F a=@one.png -F b=@two.png http://127.0.0.1:8000/predict
 curl --json '{"images": ["..."]}' http://127.0.0.1:8000/predict          base64 of files
 
-/health says that it answers, /metrics is for Prometheus, /openapi.json for programs that write clients.
-Requests that wait together are judged together.
+http://127.0.0.1:8000/ is a page to drop an image on. /health says that the service answers, /metrics is for
+Prometheus, /openapi.json for programs that write clients. Requests that wait together are judged together.
 """,
     "monitor": """
 osr predict monday/ --model classifier --output monday.csv
@@ -81,6 +93,14 @@ osr monitor monday.csv --model classifier --state monitor.json --plot evidence.p
 Says when the images that are judged can no longer be images of the known classes as they were when the
 threshold was made, and ends with status 3 then. One may look after every image, for ever: while they are, the
 probability that there is ever an alarm is --false-alarm at most.
+""",
+    "discover": """
+osr discover classifier monday/ tuesday/ --out found
+osr discover classifier --verdicts verdicts.csv --out found
+
+Rejected images whose features lie together are a candidate for a new class. DIR/index.html shows them, and
+how stable each is; DIR/classes holds a folder of copies for each. Give the folders that you keep the names of
+their classes, remove the others, and put them beside the class folders you had: `osr init` takes them all.
 """,
     "leaderboard": """
 osr leaderboard                                     the present run, into artifacts/leaderboard and figures

@@ -11,7 +11,7 @@ from numpy.testing import assert_allclose
 from scipy.stats import beta
 from test_export import folder  # noqa: F401 (fixture)
 from test_extraction import IMAGES
-from test_predict import exportable, model, png, run  # noqa: F401 (fixtures)
+from test_predict import exportable, model, png, run, write_run  # noqa: F401 (fixtures)
 
 import osr
 from osr.errors import InputError
@@ -116,6 +116,17 @@ def test_calls_go_on_where_the_last_one_ended(capsys) -> None:
     assert "v.csv was counted before, as v.csv." in capsys.readouterr().err
     assert monitor("v.csv") in (0, 3)
     assert "30 images, " in capsys.readouterr().out
+
+
+def test_what_is_promised_is_that_of_the_detector_that_judged(exportable, model, capsys) -> None:  # noqa: F811
+    write_run(exportable, model, targets={"mahalanobis": 0.9})
+    png(Path("new/a.png"))
+    assert cli.main(["export", "classifier"]) == 0
+    for name, promised in (("maxlogit", "33.3%"), ("mahalanobis", "10.0%")):
+        chosen = ["--detector", name]
+        assert cli.main(["predict", "new", "--model", "classifier", "--output", "v.csv", *chosen]) == 0
+        assert monitor("v.csv", *chosen) == 0
+        assert f"rejected where known images would be {promised}." in capsys.readouterr().out
 
 
 @pytest.mark.usefixtures("verdicts")

@@ -80,8 +80,11 @@ def exportable(run):
     return run
 
 
-def write_run(root, model, **settings):
-    """The files of a run that judge images; `settings` are those of mahalanobis."""
+def write_run(root, model, targets=None, **settings):
+    """The files of a run that judge images.
+
+    Thresholds accept `targets`, by detector; two thirds otherwise. `settings` are those of mahalanobis.
+    """
     model.save(root / WEIGHTS)
     train = known_outputs(model)
     fit = CalibrationFit(Temperature(2.0), "temperature", None, None, 30, 0.5, 0.4)
@@ -89,8 +92,10 @@ def write_run(root, model, **settings):
     thresholds, digests = {}, {}
     for name, detector in fitted(train, **settings).items():
         digests[name] = detector.save(root / DETECTORS / f"{name}.safetensors")
-        value = float(np.sort(detector.score(train))[19:21].mean())  # between two images
-        thresholds[name] = Threshold(value, "acceptance", 2 / 3, 2 / 3, 30)
+        target = (targets or {}).get(name, 2 / 3)
+        last = round(30 * target) - 1
+        value = float(np.sort(detector.score(train))[last : last + 2].mean())  # between two images
+        thresholds[name] = Threshold(value, "acceptance", target, target, 30)
     digest = save_thresholds(root / THRESHOLDS, thresholds, digests, train.made_from)
     scores = {name: detector.score(train) for name, detector in fitted(train, **settings).items()}
     scored = train.made_from.model_copy(update={"thresholds": digest})

@@ -75,6 +75,23 @@ def pair_sheet(
     return sheet
 
 
+def grid_sheet(images: Sequence[NDArray[np.uint8]], *, columns: int = 12) -> Image.Image:
+    """Images in reading order.
+
+    Args:
+        images: (H, W, 1 or 3) uint8 of any sizes, at least one.
+        columns: to a line.
+    """
+    from PIL import Image
+
+    cell = 2 * CELL
+    size = (min(columns, len(images)) * cell, -(-len(images) // columns) * cell)
+    sheet = Image.new("RGB", size, "white")
+    for place, image in enumerate(images):
+        sheet.paste(_thumbnail(image, cell), (place % columns * cell, place // columns * cell))
+    return sheet
+
+
 def _spread(count: int, most: int) -> NDArray[np.int64]:
     """At most `most` of the places 0..count - 1, evenly spread."""
     return np.linspace(0, count - 1, min(most, count)).round().astype(np.int64)

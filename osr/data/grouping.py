@@ -16,7 +16,7 @@ NONE, SUBFOLDER = "none", "subfolder"
 KEY = "dataset.group_pattern"
 
 
-def grouped(listing: Listing, pattern: str, *, class_depth: int | None = None) -> Listing:
+def grouped(listing: Listing, pattern: str, *, class_depth: int | None = None, key: str = KEY) -> Listing:
     """The listing with the groups that `dataset.group_pattern` makes of the paths.
 
     Args:
@@ -25,6 +25,7 @@ def grouped(listing: Listing, pattern: str, *, class_depth: int | None = None) -
             searched in each path: paths in which its groups (or all of it, if it has none) match the same
             text belong together.
         class_depth: how many folders stand above the files of a class folder; None without class folders.
+        key: what the pattern is called, for errors.
 
     Raises:
         InputError: a table has groups of its own, or no class folders, or a path does not match.
@@ -33,26 +34,26 @@ def grouped(listing: Listing, pattern: str, *, class_depth: int | None = None) -
         return listing
     if listing.groups is not None:
         raise InputError(
-            f"{KEY} is {pattern!r}, but dataset.csv.group names a column; set one of them to none."
+            f"{key} is {pattern!r}, but dataset.csv.group names a column; set one of them to none."
         )
     paths = [PurePath(name).as_posix() for name in listing.names.tolist()]
     if pattern != SUBFOLDER:
-        return replace(listing, groups=numbered(np.array([_matched(pattern, path) for path in paths])))
+        return replace(listing, groups=numbered(np.array([_matched(pattern, path, key) for path in paths])))
     if class_depth is None:
         raise InputError(
-            f"{KEY} is {SUBFOLDER!r}, but a csv has no class folders; give a regular expression."
+            f"{key} is {SUBFOLDER!r}, but a csv has no class folders; give a regular expression."
         )
     folders = [PurePath(path).parts[: class_depth + 1] for path in paths]
     if not any(len(PurePath(path).parts) > class_depth + 1 for path in paths):
-        raise InputError(f"{KEY} is {SUBFOLDER!r}, but no class folder has a sub-folder with images.")
+        raise InputError(f"{key} is {SUBFOLDER!r}, but no class folder has a sub-folder with images.")
     return replace(listing, groups=numbered(np.array(["/".join(parts) for parts in folders])))
 
 
-def _matched(pattern: str, path: str) -> str:
+def _matched(pattern: str, path: str, key: str) -> str:
     found = re.search(pattern, path)
     if found is None:
         raise InputError(
-            f"{KEY}: {pattern!r} is not found in {path!r}; a pattern must fit every path, and may name "
+            f"{key}: {pattern!r} is not found in {path!r}; a pattern must fit every path, and may name "
             "alternatives (a|b)."
         )
     parts = found.groups() or (found[0],)

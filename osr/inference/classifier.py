@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from osr.detectors.registry import odin_of
 from osr.errors import InputError
 from osr.inference import folder as stored
 from osr.inference.inputs import Inputs, read_inputs
@@ -19,6 +20,7 @@ from osr.inference.parts import Parts, load_parts
 from osr.inference.predictor import UNKNOWN_NAME, Images, Predictor
 from osr.metrics.thresholds import conformal_p_values, fit_threshold
 from osr.models.preprocess import ImageFormat
+from osr.outputs import Outputs
 from osr.stored.arrays import read_arrays
 from osr.stored.files import damaged
 from osr.stored.origin import check_origin
@@ -178,7 +180,15 @@ class OpenSetClassifier:
         """
         self.check(decision)
         name = decision.detector or self.detector
-        verdict = self._predictor(name, decision.accept).predict(images, threshold=decision.threshold)
+        return self.judge_outputs(self.outputs(images, detector=name), decision, names=names)
+
+    def judge_outputs(
+        self, outputs: Outputs, decision: Decision = DEFAULT, *, names: Sequence[str] = ()
+    ) -> Judgement:
+        """Judge what `outputs` gave of N images; see `judge`."""
+        self.check(decision)
+        name = decision.detector or self.detector
+        verdict = self._predictor(name, decision.accept).verdict(outputs, threshold=decision.threshold)
         p_values = conformal_p_values(self.scores[name], verdict.scores, groups=self.groups)
         labels = verdict.labels
         if decision.p_value is not None:
@@ -195,6 +205,20 @@ class OpenSetClassifier:
             class_names=self.class_names,
         )
 
+    def outputs(self, images: Images, *, detector: str | None = None) -> Outputs:
+        """What the network says of N images.
+
+        Args:
+            images: as `judge` takes them.
+            detector: the one that is to score it; None means that any may.
+
+        Raises:
+            InputError: no such detector, or an image of another type or shape.
+        """
+        names = self.detectors if detector is None else (self._checked(detector),)
+        needs_network = (name for name in names if odin_of(self.parts.detectors[name][0]))
+        return self._predictor(next(needs_network, names[0]), None).outputs(images)
+
     def check(self, decision: Decision) -> None:
         """Raise what `judge` raises of a decision."""
         self._checked(decision.detector or self.detector)
@@ -210,6 +234,16 @@ class OpenSetClassifier:
             raise InputError(f"accept is {accept}, but must be above 0 and at most 1.")
         if isinstance(threshold, bool) or (threshold is not None and math.isnan(threshold)):
             raise InputError(f"threshold is {threshold}, but must be a number.")
+
+    def threshold(self, decision: Decision = DEFAULT) -> float:
+        """The score above which images are unknown: as fitted, as given, or for a share to accept.
+
+        Args:
+            decision: without a p_value.
+        """
+        if decision.threshold is not None:
+            return decision.threshold
+        return self._predictor(decision.detector or self.detector, decision.accept).threshold
 
     def expected_rejection(self, decision: Decision = DEFAULT) -> float:
         """The share (0..1) of known images that a decision is to call unknown.

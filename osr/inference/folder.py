@@ -19,6 +19,26 @@ SCORES = "validation_scores.safetensors"
 CARD = "README.md"
 
 
+class Recalibration(Section):
+    """From what the thresholds were made anew.
+
+    Args:
+        version: digest of classifier.json in the folder that this one was made from.
+        images: the folder of the images of known classes.
+        num_images: how many.
+        digest: of their names and files.
+        calibrated: whether the calibration of the probabilities was made anew, too.
+        num_groups: of how many groups; None where each stands for itself.
+    """
+
+    version: str
+    images: str
+    num_images: Count
+    digest: str
+    calibrated: bool
+    num_groups: Count | None = None
+
+
 class Manifest(Section):
     """What classifier.json says.
 
@@ -28,6 +48,7 @@ class Manifest(Section):
         batch_size: images per forward pass.
         versions: of the software that wrote it.
         files: digest of each file, by its name in the folder.
+        recalibrated: from what the thresholds were made anew; None where they are those of the run.
     """
 
     detector: str
@@ -35,6 +56,7 @@ class Manifest(Section):
     batch_size: Count
     versions: dict[str, str]
     files: dict[str, str]
+    recalibrated: Recalibration | None = None
 
 
 def detector_file(name: str) -> str:
@@ -52,6 +74,7 @@ def write_folder(
     batch_size: int,
     versions: Mapping[str, str],
     made_from: Origin,
+    recalibrated: Recalibration | None = None,
 ) -> None:
     """Copy the files of a run and describe them; the folder is there whole or not at all.
 
@@ -64,6 +87,7 @@ def write_folder(
         batch_size: images per forward pass.
         versions: of the software.
         made_from: digests of split, weights, calibration and thresholds.
+        recalibrated: see `Manifest`.
 
     Raises:
         InputError: the folder exists.
@@ -79,9 +103,14 @@ def write_folder(
     (aside / CARD).write_text(card, encoding="utf-8")
     files = {name: file_digest(aside / name) for name in (*sources, CARD)}
     content = Manifest(
-        detector=detector, detectors=detectors, batch_size=batch_size, versions=dict(versions), files=files
+        detector=detector,
+        detectors=detectors,
+        batch_size=batch_size,
+        versions=dict(versions),
+        files=files,
+        recalibrated=recalibrated,
     )
-    write_json(aside / MANIFEST, "classifier", content.model_dump(mode="json"), made_from)
+    write_json(aside / MANIFEST, "classifier", content.model_dump(mode="json", exclude_none=True), made_from)
     aside.replace(folder)
 
 

@@ -88,10 +88,13 @@ class Predictor:
         Raises:
             InputError: an image has another type or shape, or the threshold is no number.
         """
+        return self.verdict(self.outputs(images), threshold=threshold)
+
+    def verdict(self, outputs: Outputs, *, threshold: float | None = None) -> Verdict:
+        """Judge what `outputs` gave of N images; see `predict`."""
         theta = self.threshold if threshold is None else threshold
         if isinstance(theta, bool) or math.isnan(theta):
             raise InputError(f"The threshold must be a number, not {theta}.")
-        outputs = self._outputs(images)
         scores = self.detector.score(outputs)
         predictions = outputs.predictions
         return Verdict(
@@ -104,8 +107,15 @@ class Predictor:
             probabilities=softmax(self.calibration.apply(outputs.logits), axis=1).astype(np.float32),
         )
 
-    def _outputs(self, images: Images) -> Outputs:
-        """One forward pass; images of one size share a batch, and each is resized as in training."""
+    def outputs(self, images: Images) -> Outputs:
+        """One forward pass; images of one size share a batch, and each is resized as in training.
+
+        Args:
+            images: as `predict` takes them.
+
+        Raises:
+            InputError: an image has another type or shape.
+        """
         head = self.model.head
         with torch.no_grad():
             weight, bias = head.affine()

@@ -96,10 +96,24 @@ def _conformal_theta(scores: Array, weights: Array, count: int, target: float, *
     if place == len(scores):
         raise InputError(
             f"A conformal threshold with target_acceptance {target} cannot be made from "
-            f"{count} validation {'groups' if grouped else 'images'}: it needs n of them such that "
-            f"{target} (n + 1) is at most n. Raise split.val_fraction, or lower the target."
+            f"{count} validation {'groups' if grouped else 'images'}, but from "
+            f"{fewest_images(target)} at least. Raise split.val_fraction, or lower the target."
         )
     return float(scores[order[place]])
+
+
+def fewest_images(target: float) -> int:
+    """The least n of which a threshold can accept `target` of new images: target (n + 1) <= n.
+
+    The largest of n scores is above that of a new image exchangeable with them with probability n / (n + 1).
+
+    Args:
+        target: share above 0 and below 1.
+    """
+    count = max(1, math.floor(target / (1 - target)) - 1)
+    while count < target * (count + 1) * (1 - 1e-12):
+        count += 1
+    return count
 
 
 def fit_background_threshold(

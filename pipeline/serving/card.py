@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
+from osr.inference.folder import Recalibration
 from osr.inference.parts import Parts
+from osr.metrics.thresholds import Threshold
 from osr.params import Params
 from pipeline.workspace.stages import STAGES
 from pipeline.workspace.stamps import stage_metrics
@@ -58,6 +60,56 @@ def card(parts: Parts, params: Params, detector: str, versions: Mapping[str, str
         "## How well it does\n\n" + _numbers(parts),
     ]
     return "\n\n".join(sections) + "\n"
+
+
+class Renewed(NamedTuple):
+    """What a new version of an exported classifier was made from.
+
+    Args:
+        source: the earlier version, and the images.
+        folder: the name of the earlier version.
+        by_class: how many images of each known class; None where nothing says it.
+        accuracy: share of them whose class the network finds; None where nothing says it.
+        calibration: what became of that of the probabilities.
+        thresholds: detector -> the earlier one, the share of the images that it accepts, and the new one.
+    """
+
+    source: Recalibration
+    folder: str
+    by_class: Mapping[str, int] | None
+    accuracy: float | None
+    calibration: str
+    thresholds: Mapping[str, tuple[Threshold, float, Threshold]]
+
+
+def renewed_card(renewed: Renewed, earlier: str) -> str:
+    """The card of the new version, with that of the earlier one below it."""
+    source = renewed.source
+    groups = "" if source.num_groups is None else f" in {source.num_groups} groups"
+    classes = "nothing says of which classes"
+    if renewed.by_class is not None:
+        counts = ", ".join(f"{count} {name}" for name, count in renewed.by_class.items())
+        classes = f"{counts}; the network finds the class of {renewed.accuracy:.1%}"
+    rows = [
+        f"| {name} | {before.value:.6g} | {share:.1%} | {now.value:.6g} | {now.acceptance:.1%} "
+        f"| {now.target:g}, `{now.rule}` |"
+        for name, (before, share, now) in renewed.thresholds.items()
+    ]
+    parts = [
+        "# An open-set classifier with new thresholds",
+        f"- version before: `{renewed.folder}`, whose classifier.json has the digest {source.version}\n"
+        f"- new images of known classes: {source.num_images}{groups}, of `{source.images}`; {classes}\n"
+        f"- digest of these images: {source.digest}\n"
+        "- made anew from them: the thresholds of all detectors, and the scores behind p-values\n"
+        f"- calibration of the probabilities: {renewed.calibration}\n"
+        "- as before: the network, the fit of every detector, the known classes",
+        "| detector | threshold before | accepts of the new images | threshold now | accepts | asked |\n"
+        "|---|---|---|---|---|---|\n" + "\n".join(rows),
+        "Below is the card of the version before. Its threshold no longer holds, nor do its shares of knowns "
+        "accepted and unknowns rejected; its other numbers are of its own test images.",
+        earlier,
+    ]
+    return "\n\n".join(parts)
 
 
 def _numbers(parts: Parts) -> str:

@@ -50,7 +50,7 @@ def export(folder: Path, params: Params, *, detector: str | None = None) -> Part
     at_hand = present("split", "weights", "calibration", "thresholds")
     check(WEIGHTS, parts.model.made_from, at_hand.only("split"))
     check(VAL_SCORES, read_header(VAL_SCORES, "validation scores").made_from, at_hand.only("thresholds"))
-    versions = {"osr": VERSION, **{name: version(name) for name in LIBRARIES}}
+    versions = software()
     stored.write_folder(
         folder,
         {
@@ -68,6 +68,11 @@ def export(folder: Path, params: Params, *, detector: str | None = None) -> Part
         made_from=at_hand,
     )
     return parts
+
+
+def software() -> dict[str, str]:
+    """The versions of osr and of what it computes with."""
+    return {"osr": VERSION, **{name: version(name) for name in LIBRARIES}}
 
 
 def run(options: argparse.Namespace) -> int:

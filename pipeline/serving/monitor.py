@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import argparse
-import csv
 import json
 import sys
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,7 +20,7 @@ from osr.metrics.thresholds import conformal_p_values
 from osr.settings.base import Count, Section
 from osr.stored.files import checked, damaged, file_digest, read_json, write_json
 from osr.stored.origin import Origin, check_origin
-from pipeline.serving.verdict_file import check_output
+from pipeline.serving.verdict_file import NOT_VERDICTS, check_output, read_verdicts
 
 ALARM_STATUS = 3
 
@@ -148,37 +145,18 @@ def _p_values(file: Path, known: NDArray[np.float64], detector: str) -> tuple[ND
     """The p-values of the judged images, made anew from their scores, and how many were rejected."""
     scores, told, rejected = list[float](), list[float](), 0
     try:
-        for row in _records(file):
+        for row in read_verdicts(file, ("label", "score", "p_value")):
             if row["score"] in ("", None):
                 continue
             scores.append(float(row["score"]))
             told.append(float(row["p_value"]))
             rejected += row["label"] == UNKNOWN_NAME
-    except (KeyError, ValueError, TypeError, csv.Error, RecursionError) as error:
+    except NOT_VERDICTS as error:
         raise InputError(f"{file} holds no verdicts of `osr predict`: {error!r:.100}.") from None
     found = conformal_p_values(known, scores)
     if not np.allclose(found, told, rtol=1e-9, atol=0):
         raise InputError(f"{file} was judged by another classifier or detector than {detector} of --model.")
     return found, rejected
-
-
-def _records(file: Path) -> Iterator[dict[str, Any]]:
-    if file.suffix == ".parquet":
-        from pyarrow import ArrowException
-        from pyarrow.parquet import read_table
-
-        try:
-            yield from read_table(file, columns=["label", "score", "p_value"]).to_pylist()
-        except ArrowException as error:
-            raise ValueError(str(error)) from None
-        return
-    with file.open(encoding="utf-8", newline="") as lines:
-        if file.suffix == ".json":
-            yield from json.load(lines)
-        elif file.suffix == ".jsonl":
-            yield from map(json.loads, lines)
-        else:
-            yield from csv.DictReader(lines)
 
 
 def _as_json(monitor: Monitor, state: State) -> str:

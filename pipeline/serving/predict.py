@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import logging
-import os
 from collections import Counter
 from collections.abc import Iterator, Sequence
 
@@ -20,7 +19,9 @@ from osr.inference.streams import Read, Reader, read_ahead
 from osr.params import Params, load_params
 from pipeline.report.judge import judge_of
 from pipeline.serving.gallery import gallery_at
+from pipeline.serving.network import num_readers
 from pipeline.serving.sources import Sources, open_sources
+from pipeline.serving.together import Q_VALUE, check_level, together
 from pipeline.serving.verdict_file import Record, check_output, writing
 from pipeline.workspace.stages import CALIBRATOR, DETECTORS, PARAMS, THRESHOLDS, VAL_SCORES, WEIGHTS
 
@@ -85,10 +86,7 @@ class Stream:
     def batches(self, sources: Sources) -> Iterator[tuple[list[Read], Judgement | None]]:
         """What was read, in order, and the verdicts on the readable ones; None where there are none."""
         size = self.classifier.batch_size
-        workers = self.num_workers
-        if workers is None:
-            is_small = sources.total is not None and sources.total <= size
-            workers = 0 if is_small else max(1, (os.cpu_count() or 1) // 2)
+        workers = num_readers(self.num_workers, sources.total, size)
         with tqdm(total=sources.total, desc="predict", unit="image", disable=None) as bar:
             for batch in read_ahead(sources.items, self.reader, batch_size=size, num_workers=workers):
                 images = [read.pixels for read in batch if read.pixels is not None]
@@ -106,20 +104,23 @@ class Stream:
             if read.reason:
                 logger.warning("%s", read.reason)
 
-    @property
-    def summary(self) -> str:
-        """How many of each class, unknown and unreadable; and how many rejections were promised."""
+    def summary(self, fdr: float | None = None) -> str:
+        """How many of each class, unknown and unreadable; and what was promised.
+
+        Args:
+            fdr: of all labels together; None where each image was decided on by itself.
+        """
         judged = self.labels.total()
         counts = [f"{count:,} {name}" for name, count in sorted(self.labels.items()) if name != UNKNOWN_NAME]
         unread = f", {self.num_unreadable:,} unreadable" if self.num_unreadable else ""
         if not judged:
             return f"no image judged{unread}"
         rejected = self.labels[UNKNOWN_NAME]
+        told = f"{judged:,} images: {', '.join([*counts, f'{rejected:,} unknown'])}{unread}"
+        if fdr is not None:
+            return f"{told}; of the rejected ones {fdr:.1%} at most are expected to be known images"
         promised = self.classifier.expected_rejection(self.decision)
-        return (
-            f"{judged:,} images: {', '.join([*counts, f'{rejected:,} unknown'])}{unread};"
-            f" {rejected / judged:.1%} rejected, of known images {promised:.1%} would be"
-        )
+        return f"{told}; {rejected / judged:.1%} rejected, of known images {promised:.1%} would be"
 
 
 def _classifier(options: argparse.Namespace, params: Params | None) -> tuple[OpenSetClassifier, int]:
@@ -131,17 +132,25 @@ def _classifier(options: argparse.Namespace, params: Params | None) -> tuple[Ope
     return load_classifier(params, options.detector, allow_code=options.allow_code), params.dataset.max_pixels
 
 
-def columns(class_names: Sequence[str]) -> list[str]:
-    """Of a record: the probability of class NAME is `p/NAME`, and `reason` says why there is no verdict."""
-    shares = [f"p/{name}" for name in class_names]
-    return ["file", "label", "score", "p_value", "nearest", *shares, "reason"]
+def columns(class_names: Sequence[str], *, fdr: bool = False) -> list[str]:
+    """Of a record: the probability of class NAME is `p/NAME`, and `reason` says why there is no verdict.
+
+    With `fdr` there is also `q_value`, the smallest bound that the image is rejected at.
+    """
+    shares, of_all = [f"p/{name}" for name in class_names], [Q_VALUE] if fdr else []
+    return ["file", "label", "score", "p_value", *of_all, "nearest", *shares, "reason"]
 
 
-def records(batch: Sequence[Read], found: Judgement | None, class_names: Sequence[str]) -> Iterator[Record]:
-    """One per image, in order; those that cannot be read hold their name and the reason."""
+def records(
+    batch: Sequence[Read], found: Judgement | None, class_names: Sequence[str], *, fdr: bool = False
+) -> Iterator[Record]:
+    """One per image, in order, with a key for each of the `columns`; what is not known yet is None.
+
+    Those that cannot be read hold their name and the reason.
+    """
     row = 0
     for read in batch:
-        record: Record = dict.fromkeys(columns(class_names)) | {
+        record: Record = dict.fromkeys(columns(class_names, fdr=fdr)) | {
             "file": read.name,
             "reason": read.reason or None,
         }
@@ -168,24 +177,39 @@ def run(options: argparse.Namespace) -> int:
     """
     for path, form in ((options.output, options.format), (options.gallery, "html")):
         check_output(path, form)
+    if options.fdr is not None and options.gallery is not None:
+        raise InputError("--gallery shows images as they are judged, and --fdr decides after the last one.")
     params = load_params(PARAMS) if options.model is None else None
     sources = open_sources(options.paths, column=options.column)
     classifier, max_pixels = _classifier(options, params)
-    names = classifier.class_names
     decision = Decision(options.detector, options.threshold, options.accept, options.p_value)
     classifier.check(decision)
+    if options.fdr is not None:
+        check_level(classifier, options.detector or classifier.detector, options.fdr)
     stream = Stream(classifier, decision, max_pixels=max_pixels, num_workers=options.workers)
-    with (
-        writing(options.output, options.format, columns(names)) as write,
-        gallery_at(options.gallery) as gallery,
-    ):
-        for batch, found in stream.batches(sources):
-            write(list(records(batch, found, names)))
-            gallery.add(batch, found)
-        gallery.summary = stream.summary
+    _write(stream, sources, options)
     for kind, count in stream.converted.most_common():
         logger.warning("%d images converted: %s", count, kind)
     if sources.passed.counts:
         logger.warning("%s.", sources.passed.sentence)
-    logger.info("%s", stream.summary)
+    logger.info("%s", stream.summary(options.fdr))
     return 0 if stream.labels and not stream.num_unreadable else 1
+
+
+def _write(stream: Stream, sources: Sources, options: argparse.Namespace) -> None:
+    """All rows and the gallery."""
+    names, fdr = stream.classifier.class_names, options.fdr
+    with (
+        writing(options.output, options.format, columns(names, fdr=fdr is not None)) as write,
+        gallery_at(options.gallery) as gallery,
+    ):
+        if fdr is not None:
+            with together(write, fdr) as waiting:
+                for batch, found in stream.batches(sources):
+                    waiting.write(list(records(batch, found, names, fdr=True)))
+            stream.labels = waiting.labels
+            return
+        for batch, found in stream.batches(sources):
+            write(list(records(batch, found, names)))
+            gallery.add(batch, found)
+        gallery.summary = stream.summary()

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import os
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 from fastapi import FastAPI, Request
-from fastapi.responses import JSONResponse, Response
+from fastapi.responses import HTMLResponse, JSONResponse, Response
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
 from osr.errors import InputError
@@ -22,10 +23,12 @@ from osr.inference.streams import Reader, Source
 from osr.version import VERSION
 from pipeline.serving.batcher import Batcher, Pixels
 from pipeline.serving.bodies import Budget, Limits, RefusedError, read_sources
+from pipeline.serving.page import known_scores, page
 
 TOP = 3  # classes named in an answer, unless `top` asks for more
 _NUMBERS = ("threshold", "accept", "p_value")
 _QUERY = ("detector", *_NUMBERS, "top")
+_OF_SCORES = ("detector", "threshold", "accept")
 _BODY = {
     "image/*": {"schema": {"type": "string", "format": "binary"}},
     "multipart/form-data": {
@@ -89,6 +92,12 @@ def create_app(classifier: OpenSetClassifier, limits: Limits | None = None) -> F
         responses={status: {"description": told} for status, told in _REFUSALS.items()},
         openapi_extra={"requestBody": {"required": True, "content": _BODY}, "parameters": parameters},
     )(service.predict)
+    app.get(
+        "/scores",
+        summary="A histogram of the scores of known images, and the threshold among them",
+        openapi_extra={"parameters": [entry for entry in parameters if entry["name"] in _OF_SCORES]},
+    )(service.scores)
+    app.get("/", include_in_schema=False)(service.page)
     app.get("/health", summary="Whether the service answers, and what it judges")(service.health)
     app.get("/metrics", summary="Counts and times, as Prometheus reads them")(service.metrics)
     app.add_exception_handler(Exception, _failed)
@@ -105,6 +114,7 @@ class _Service:
         self.classifier, self.limits, self.gauges = classifier, limits, Gauges()
         image_format = classifier.image_format
         self.reader = Reader(image_format.frame, image_format.channels, limits.pixels)
+        self.html = page()
         self.budget, self.decoders = Budget(limits.total_bytes), ThreadPoolExecutor(os.cpu_count(), "decode")
 
     @asynccontextmanager
@@ -130,6 +140,19 @@ class _Service:
             self.gauges.requests.labels(status).inc()
             self.gauges.seconds.observe(time.perf_counter() - start)
         return JSONResponse(content, status, headers={"Retry-After": "1"} if status == 503 else None)
+
+    async def scores(self, request: Request) -> Response:
+        try:
+            decision, _ = _asked(request.query_params, self.classifier, _OF_SCORES)
+            if not math.isfinite(self.classifier.threshold(decision)):
+                raise RefusedError(422, "threshold must be a finite number.")
+        except (RefusedError, InputError) as refused:
+            return JSONResponse({"error": str(refused)}, 422)
+        return JSONResponse(known_scores(self.classifier, decision))
+
+    async def page(self) -> Response:
+        text, headers = self.html
+        return HTMLResponse(text, headers=headers)
 
     async def health(self) -> dict[str, Any]:
         return {
@@ -165,10 +188,12 @@ class _Service:
         return images
 
 
-def _asked(query: Mapping[str, str], classifier: OpenSetClassifier) -> tuple[Decision, int]:
+def _asked(
+    query: Mapping[str, str], classifier: OpenSetClassifier, allowed: Sequence[str] = _QUERY
+) -> tuple[Decision, int]:
     """How to decide, and how many classes to name."""
-    if unknown := sorted(set(query) - set(_QUERY)):
-        raise RefusedError(422, f"Arguments may be {', '.join(_QUERY)}, not {', '.join(unknown)[:100]}.")
+    if unknown := sorted(set(query) - set(allowed)):
+        raise RefusedError(422, f"Arguments may be {', '.join(allowed)}, not {', '.join(unknown)[:100]}.")
     numbers = {name: _number(name, query[name]) for name in _NUMBERS if name in query}
     decision = Decision(detector=query.get("detector"), **numbers)
     classifier.check(decision)

@@ -72,7 +72,7 @@ def writing(path: Path | None, form: str, columns: Sequence[str]) -> Iterator[Wr
     Args:
         path: of the file; None means standard output, where rows appear as they come.
         form: one of `FORMATS`.
-        columns: the keys of a record, in order; `p/NAME`, `score` and `p_value` hold numbers, the rest text.
+        columns: the keys of a record, in order; those of `_is_number` hold numbers, the rest text.
 
     Raises:
         InputError: the disk is full, or the like; see also `check_output`.
@@ -151,7 +151,7 @@ _ROW_GROUP = 10_000
 
 
 def _is_number(column: str) -> bool:
-    return column in ("score", "p_value") or column.startswith("p/")
+    return column in ("score", "p_value", "q_value") or column.startswith("p/")
 
 
 class _Printable(io.TextIOBase):
@@ -172,3 +172,34 @@ def _printable(value: Any, encoding: str) -> Any:
     if not isinstance(value, str):
         return value
     return value.encode(encoding, "backslashreplace").decode(encoding)
+
+
+NOT_VERDICTS = (KeyError, ValueError, TypeError, csv.Error, RecursionError)  # of reading what is no such file
+
+
+def read_verdicts(file: Path, columns: Sequence[str]) -> Iterator[Record]:
+    """The rows of a file that `osr predict` wrote, in order; of CSV all values are text.
+
+    Args:
+        file: .parquet, .json, .jsonl, or CSV under any other name.
+        columns: that are needed; there may be others.
+
+    Raises:
+        KeyError, ValueError, TypeError, csv.Error, RecursionError: it holds something else (`NOT_VERDICTS`).
+    """
+    if file.suffix == ".parquet":
+        from pyarrow import ArrowException
+        from pyarrow.parquet import read_table
+
+        try:
+            yield from read_table(file, columns=list(columns)).to_pylist()
+        except ArrowException as error:
+            raise ValueError(str(error)) from None
+        return
+    with file.open(encoding="utf-8", newline="") as lines:
+        if file.suffix == ".json":
+            yield from json.load(lines)
+        elif file.suffix == ".jsonl":
+            yield from map(json.loads, lines)
+        else:
+            yield from csv.DictReader(lines)

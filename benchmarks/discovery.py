@@ -1,0 +1,94 @@
+"""How pure the candidates of `osr discover` are, on the test images of the present run.
+
+    python -m benchmarks.discovery
+
+To be run in a project with a finished run whose split has unknown classes: exports its classifier, writes its
+test images, known and unknown ones, to files, and lets the command judge and cluster them. Purity is the
+share of the images in candidates that are of their candidate's most frequent class; known images that were
+rejected count as what they are, so they make it smaller.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import sys
+import tempfile
+import time
+from collections import Counter
+from pathlib import Path
+
+from PIL import Image
+
+from osr.splits.split import Split
+from pipeline import cli
+from pipeline.images import open_images
+from pipeline.workspace.stages import SPLIT
+
+
+def write_images(folder: Path) -> Split:
+    """The test images, in folders named by the number of their class."""
+    split, images = Split.load(SPLIT), open_images()
+    for row in split.test:
+        file = folder / f"{split.targets[row]:03}" / f"{row}.png"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        image = images[row]
+        Image.fromarray(image[..., 0] if image.shape[-1] == 1 else image).save(file)
+    return split
+
+
+def tables(split: Split, rejected: Path) -> str:
+    """What became of every class, what is in every candidate, and the purity of all."""
+    with rejected.open(newline="") as file:
+        rows = [(int(Path(row["file"]).parent.name), row["candidate"]) for row in csv.DictReader(file)]
+    tested = Counter(split.targets[split.test].tolist())
+    lines = ["| class | | tested | rejected | in candidates |", "|---|---|---|---|---|"]
+    for number, count in sorted(tested.items()):
+        kind = "known" if number in split.known else "unknown"
+        own = [candidate for target, candidate in rows if target == number]
+        inside = sum(bool(candidate) for candidate in own)
+        lines.append(f"| {split.class_names[number]} | {kind} | {count:,} | {len(own):,} | {inside:,} |")
+    lines += ["", "| candidate | images | most are | share |", "|---|---|---|---|"]
+    right = 0
+    names = sorted(
+        {candidate for _, candidate in rows if candidate}, key=lambda name: int(name.split("_")[1])
+    )
+    for name in names:
+        own = Counter(target for target, candidate in rows if candidate == name)
+        ((most, count),) = own.most_common(1)
+        right += count
+        lines.append(f"| {name} | {own.total():,} | {split.class_names[most]} | {count / own.total():.1%} |")
+    inside = sum(bool(candidate) for _, candidate in rows)
+    lines += [
+        "",
+        f"Purity {right / inside:.3f}, of {inside:,} images in candidates among {len(rows):,} rejected.",
+    ]
+    return "\n".join(lines)
+
+
+def main() -> None:
+    """Print what the command says, the tables and the time."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--min-images", default="10")
+    parser.add_argument("--accept")
+    parser.add_argument("--detector")
+    options = parser.parse_args()
+    asked = ["--min-images", options.min_images]
+    for name in ("accept", "detector"):
+        if value := getattr(options, name):
+            asked += [f"--{name}", value]
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        split = write_images(folder / "images")
+        if cli.main(["export", str(folder / "classifier")]):
+            sys.exit(1)
+        start = time.perf_counter()
+        out = ["--out", str(folder / "found")]
+        if cli.main(["discover", str(folder / "classifier"), str(folder / "images"), *asked, *out]):
+            sys.exit(1)
+        print(f"osr discover took {time.perf_counter() - start:.0f} s.\n")
+        print(tables(split, folder / "found" / "rejected.csv"))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,58 @@
+"""The page of `osr serve`: one file of HTML, and the scores of known images that it draws."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from osr.inference.classifier import OpenSetClassifier
+from osr.inference.judgement import Decision
+
+PAGE = Path(__file__).with_name("page.html")
+BINS = 40
+
+
+def page() -> tuple[str, dict[str, str]]:
+    """The page, and headers that let a browser run what stands in it and nothing else, from here alone."""
+    text = PAGE.read_text(encoding="utf-8")
+    script, style = (_digest(text, tag) for tag in ("script", "style"))
+    policy = (
+        f"default-src 'none'; script-src '{script}'; style-src '{style}'; img-src blob: data:; "
+        "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+    )
+    return text, {
+        "Content-Security-Policy": policy,
+        "X-Content-Type-Options": "nosniff",
+        "Referrer-Policy": "no-referrer",
+    }
+
+
+def _digest(text: str, tag: str) -> str:
+    """Of what stands in the one element of this name, as a browser computes it."""
+    (content,) = re.findall(rf"<{tag}>(.*?)</{tag}>", text, re.DOTALL)
+    return "sha256-" + base64.b64encode(hashlib.sha256(content.encode()).digest()).decode()
+
+
+def known_scores(classifier: OpenSetClassifier, decision: Decision) -> dict[str, Any]:
+    """The histogram of the stored scores of validation knowns, and where a decision parts them.
+
+    Args:
+        classifier: holds them.
+        decision: by a threshold, a share to accept, or as fitted.
+    """
+    scores = classifier.scores[decision.detector or classifier.detector]
+    finite = scores[np.isfinite(scores)]
+    counts, edges = np.histogram(finite, bins=min(BINS, max(1, len(finite) // 4)))
+    return {
+        "detector": decision.detector or classifier.detector,
+        "threshold": classifier.threshold(decision),
+        "expected_rejection": classifier.expected_rejection(decision),
+        "num_images": len(scores),
+        "edges": edges.tolist(),
+        "counts": counts.tolist(),
+    }

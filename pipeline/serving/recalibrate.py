@@ -1,0 +1,256 @@
+"""Command recalibrate: a new version of an exported classifier, its thresholds made from new known images."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import sys
+import tempfile
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from osr.calibration.calibrators import CalibrationFit, fit_calibration
+from osr.calibration.files import load_calibration, save_calibration
+from osr.data.files import Listing
+from osr.data.grouping import grouped
+from osr.data.walking import PassedOver, find_images
+from osr.errors import InputError
+from osr.inference import folder as stored
+from osr.inference.classifier import OpenSetClassifier
+from osr.inference.judgement import Scores
+from osr.inference.recalibration import new_thresholds
+from osr.inference.streams import Source
+from osr.metrics.threshold_files import save_thresholds
+from osr.params import load_params
+from osr.stored.arrays import write_arrays
+from osr.stored.files import digest_of, file_digest
+from pipeline.serving.card import Renewed, renewed_card
+from pipeline.serving.export import software
+from pipeline.serving.network import network_over
+from pipeline.serving.sources import Sources
+from pipeline.workspace.shipped import shipped
+from pipeline.workspace.stages import PARAMS
+
+logger = logging.getLogger("osr.recalibrate")
+
+
+class KnownImages(NamedTuple):
+    """Images of known classes.
+
+    Args:
+        files: n paths.
+        labels: (n,) int64 in 0..K-1; None where nothing says them.
+        groups: (n,) int64; None where each stands for itself.
+        digest: of their names and files.
+    """
+
+    files: list[Path]
+    labels: NDArray[np.int64] | None
+    groups: NDArray[np.int64] | None
+    digest: str
+
+
+class Measured(NamedTuple):
+    """Scores (n,) by detector, and logits (n, K)."""
+
+    scores: dict[str, Scores]
+    logits: NDArray[np.float32]
+
+
+def find_known(folder: Path, class_names: Sequence[str], group_pattern: str | None = None) -> KnownImages:
+    """The images of a folder: of class folders named as the known classes, or without labels.
+
+    Args:
+        folder: where to look.
+        class_names: K names.
+        group_pattern: as `dataset.group_pattern`.
+
+    Raises:
+        InputError: no image, or class folders beside images of no known class.
+    """
+    if not folder.is_dir():
+        raise InputError(f"{folder} is no folder with images of known classes.")
+    files, passed = find_images([folder])
+    if passed.counts:
+        logger.warning("%s: %s.", folder, passed.sentence)
+    names = [file.relative_to(folder).as_posix() for file in files]
+    tops = [name.split("/")[0] if "/" in name else "" for name in names]
+    labels, others = None, sorted(set(tops) - set(class_names))
+    if len(others) < len(set(tops)):
+        if others:
+            what = ", ".join(top or "images beside them" for top in others)
+            raise InputError(
+                f"{folder} has folders of known classes, but also {what}: take these away, or name a folder"
+                f" without class folders. Known classes: {', '.join(class_names)}."
+            )
+        number_of = {name: number for number, name in enumerate(class_names)}
+        labels = np.array([number_of[top] for top in tops])
+    groups = None
+    if group_pattern is not None:
+        listing = Listing.make(folder, names, ["known"] * len(names))
+        depth = 0 if labels is None else 1
+        groups = grouped(listing, group_pattern, class_depth=depth, key="--group-pattern").groups
+    digest = digest_of([[name, file_digest(file)] for name, file in zip(names, files, strict=True)])
+    return KnownImages(files, labels, groups, digest)
+
+
+def measure(
+    classifier: OpenSetClassifier, files: Sequence[Path], *, num_workers: int | None = None
+) -> Measured:
+    """What every detector and the network say of some images.
+
+    Args:
+        classifier: measures.
+        files: n paths.
+        num_workers: processes that read ahead; None chooses.
+
+    Raises:
+        InputError: a file cannot be read.
+    """
+    scores, logits = {name: list[Scores]() for name in classifier.detectors}, list[NDArray[np.float32]]()
+    sources = Sources((Source(str(file)) for file in files), len(files), PassedOver())
+    for batch, outputs in network_over(classifier, sources, title="recalibrate", num_workers=num_workers):
+        if bad := next((read.reason for read in batch if read.pixels is None), None):
+            raise InputError(f"{bad} Remove it, or put a whole one there.")
+        if outputs is not None:
+            logits.append(outputs.logits)
+            for name, (detector, _) in classifier.parts.detectors.items():
+                scores[name].append(detector.score(outputs))
+    return Measured({name: np.concatenate(parts) for name, parts in scores.items()}, np.concatenate(logits))
+
+
+def new_calibration(
+    earlier: CalibrationFit, known: KnownImages, logits: NDArray[np.float32], class_names: Sequence[str]
+) -> tuple[CalibrationFit | None, str]:
+    """The calibration of the probabilities by the earlier one's method; or None, and why it is left as it is.
+
+    Folds, seed and bounds are those of the params.yaml that comes with osr.
+    """
+    if known.labels is None:
+        return None, "the images have no labels"
+    if earlier.asked == "none":
+        return None, "none was asked for"
+    counts = np.bincount(known.labels, minlength=len(class_names))
+    if not counts.all():
+        return None, f"there is no image of {class_names[int(counts.argmin())]}"
+    settings = load_params(shipped(PARAMS.name)).calibrate
+    fit = fit_calibration(
+        logits,
+        known.labels,
+        method=earlier.asked,
+        bracket=(settings.min_temperature, settings.max_temperature),
+        folds=settings.folds,
+        seed=settings.seed,
+    )
+    return (fit, "") if fit.not_used is None else (None, fit.not_used)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Write the new version, whole or not at all.
+
+    Raises:
+        InputError: the new folder exists or cannot be written, the classifier or an image cannot be read, or
+            there are too few images for what is promised.
+    """
+    source, out = options.folder, options.out
+    if out.exists():
+        raise InputError(f"{out} exists: choose another name, or remove it.")
+    classifier = OpenSetClassifier.load(source, allow_code=options.allow_code)
+    if classifier.groups is not None and options.group_pattern is None:
+        raise InputError(
+            f"{source} counts images of a group as one: say with --group-pattern which new ones go together."
+        )
+    known = find_known(options.images, classifier.class_names, options.group_pattern)
+    measured = measure(classifier, known.files, num_workers=options.workers)
+    earlier = {name: fit for name, (_, fit) in classifier.parts.detectors.items()}
+    thresholds = new_thresholds(
+        earlier, measured.scores, known.groups, rule=options.rule, accept=options.accept
+    )
+    held = load_calibration(source / stored.CALIBRATION)
+    fit, why_not = new_calibration(held.fit, known, measured.logits, classifier.class_names)
+    renewed = Renewed(
+        source=stored.Recalibration(
+            version=file_digest(source / stored.MANIFEST),
+            images=options.images.resolve().name,
+            num_images=len(known.files),
+            num_groups=None if known.groups is None else len(np.unique(known.groups)),
+            digest=known.digest,
+            calibrated=fit is not None,
+        ),
+        folder=source.resolve().name,
+        by_class=_by_class(known, classifier.class_names),
+        accuracy=_accuracy(known, measured),
+        calibration="made anew from these images" if fit else f"left as it was: {why_not}",
+        thresholds={
+            name: (before, float(np.mean(measured.scores[name] <= before.value)), thresholds[name])
+            for name, before in earlier.items()
+        },
+    )
+    try:
+        _write(source, out, classifier, known.groups, measured.scores, renewed, fit)
+    except OSError as error:
+        raise InputError(f"{out} could not be written: {error.strerror or error}.") from error
+    sys.stdout.write(_told(out, renewed, classifier.detector))
+    return 0
+
+
+def _by_class(known: KnownImages, class_names: Sequence[str]) -> dict[str, int] | None:
+    if known.labels is None:
+        return None
+    counts = Counter(known.labels.tolist())
+    return {name: counts[number] for number, name in enumerate(class_names)}
+
+
+def _accuracy(known: KnownImages, measured: Measured) -> float | None:
+    return None if known.labels is None else float(np.mean(measured.logits.argmax(axis=1) == known.labels))
+
+
+def _write(
+    source: Path,
+    out: Path,
+    classifier: OpenSetClassifier,
+    groups: NDArray[np.int64] | None,
+    scores: dict[str, Scores],
+    renewed: Renewed,
+    fit: CalibrationFit | None,
+) -> None:
+    """Make the files that are new, and put them with the others into the new folder."""
+    manifest, earlier = stored.read_manifest(source), classifier.parts.thresholds
+    calibration = source / stored.CALIBRATION
+    with tempfile.TemporaryDirectory() as folder:
+        new = {name: Path(folder) / name for name in (stored.THRESHOLDS, stored.SCORES)}
+        fits = {name: now for name, (_, _, now) in renewed.thresholds.items()}
+        digest = save_thresholds(new[stored.THRESHOLDS], fits, earlier.detectors, earlier.made_from)
+        made_from = classifier.parts.model.origin.model_copy(update={"thresholds": digest})
+        arrays = scores | ({} if groups is None else {"group": groups})
+        write_arrays(new[stored.SCORES], "validation scores", {}, made_from, arrays)
+        if fit is not None:
+            origin = load_calibration(calibration).made_from
+            calibration = new[stored.CALIBRATION] = Path(folder) / stored.CALIBRATION
+            save_calibration(calibration, fit, origin)
+        stored.write_folder(
+            out,
+            {name: source / name for name in manifest.files if name != stored.CARD} | new,
+            card=renewed_card(renewed, (source / stored.CARD).read_text(encoding="utf-8")),
+            detector=manifest.detector,
+            detectors=manifest.detectors,
+            batch_size=manifest.batch_size,
+            versions=software(),
+            made_from=made_from.model_copy(update={"calibration": load_calibration(calibration).digest}),
+            recalibrated=renewed.source,
+        )
+
+
+def _told(out: Path, renewed: Renewed, detector: str) -> str:
+    before, share, now = renewed.thresholds[detector]
+    return (
+        f"{out}: thresholds and p-values made anew from {renewed.source.num_images:,} known images.\n"
+        f"{detector}: {before.value:.6g} accepted {share:.1%} of them, "
+        f"{now.value:.6g} accepts {now.acceptance:.1%} (asked {now.target:.1%}).\n"
+        f"Calibration of the probabilities: {renewed.calibration}.\n"
+    )

@@ -1,0 +1,135 @@
+"""The page of `osr serve` in a real browser: Debian's chromium, driven by playwright-python.
+
+    apt-get install chromium && pip install playwright
+    pytest -m slow -n 0 tests/test_page.py
+
+OSR_SCREENSHOTS=DIR keeps pictures of it, wide and narrow.
+"""
+
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from test_export import folder  # noqa: F401 (fixture)
+from test_extraction import IMAGES
+from test_predict import exportable, model, run  # noqa: F401 (fixtures)
+from test_service import FILES, Server, server  # noqa: F401 (fixture)
+
+from osr.inference.judgement import Decision
+
+pytestmark = pytest.mark.slow
+WIDTHS = {"wide": 1280, "narrow": 360}
+
+
+@pytest.fixture
+def browser() -> Iterator:
+    api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    chromium = shutil.which("chromium") or shutil.which("chromium-browser")
+    if chromium is None:
+        pytest.skip("there is no chromium")
+    with api.sync_playwright() as playwright:
+        running = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
+        yield running
+        running.close()
+
+
+@pytest.fixture
+def files(tmp_path_factory) -> list[Path]:
+    """The toy's images, and a file that is no image."""
+    place = tmp_path_factory.mktemp("images")
+    paths = [place / f"{number}.png" for number in range(len(FILES))]
+    for path, content in zip(paths, FILES, strict=True):
+        path.write_bytes(content)
+    (place / "text.png").write_text("no image")
+    return [*paths, place / "text.png"]
+
+
+def numbers_of(server: Server) -> tuple[int, int]:  # noqa: F811
+    labels = server.classifier.predict(IMAGES).labels
+    return next(i for i, label in enumerate(labels) if label != "unknown"), labels.index("unknown")
+
+
+def keep(page, name: str) -> None:
+    if target := os.environ.get("OSR_SCREENSHOTS"):
+        Path(target).mkdir(parents=True, exist_ok=True)
+        page.screenshot(path=str(Path(target) / f"{name}.png"), full_page=True)
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_an_image_is_judged_and_shown(server, browser, files, width, scheme) -> None:  # noqa: F811
+    page = browser.new_page(viewport={"width": WIDTHS[width], "height": 800}, color_scheme=scheme)
+    complaints = []
+    page.on("console", lambda message: complaints.append(message.text) if message.type == "error" else None)
+    page.on("pageerror", lambda error: complaints.append(str(error)))
+    page.goto(f"http://127.0.0.1:{server.port}/")
+    known, unknown = numbers_of(server)
+    verdict = page.get_by_role("status")
+    for number in (known, unknown):
+        page.get_by_label("Image file").set_input_files(files[number])
+        label = server.classifier.predict([IMAGES[number]]).labels[0]
+        page.get_by_text(f"{number}.png").wait_for()
+        assert verdict.inner_text().startswith(label + "\n")
+        picture = page.get_by_role("img", name="Histogram of the scores of 30 known images")
+        assert picture.is_visible()
+        assert page.get_by_role("row").count() == 4, "three classes below their heading"
+        assert page.get_by_role("img", name="The image that was judged").is_visible()
+        assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
+        keep(page, f"{width}_{scheme}_{label}")
+    # Another decision judges the same image again.
+    page.get_by_label("Known images to accept").fill("100")
+    page.get_by_label("Known images to accept").press("Enter")
+    accepted = server.classifier.judge([IMAGES[unknown]], Decision(accept=1.0)).labels[0]
+    page.get_by_text("It rejects 0.0 % of known images.").wait_for()
+    assert verdict.inner_text().startswith(accepted + "\n")
+    page.get_by_label("Detector").select_option("mahalanobis")
+    page.locator("#verdict:not([aria-busy])").wait_for()
+    assert not complaints
+    page.get_by_label("Image file").set_input_files(files[-1])
+    page.get_by_text("image 0 is no image that can be read: its format is unknown.").wait_for()
+    assert page.get_by_role("img").count() == 0, "nothing of the image before is left"
+    keep(page, f"{width}_{scheme}_error")
+
+
+def test_keys_reach_everything_in_order_and_are_seen(server, browser) -> None:  # noqa: F811
+    page = browser.new_page()
+    page.goto(f"http://127.0.0.1:{server.port}/")
+    page.locator("#detector option").first.wait_for(state="attached")
+    reached = []
+    for _ in range(6):
+        page.keyboard.press("Tab")
+        reached.append(page.evaluate("document.activeElement.id || document.activeElement.textContent"))
+        assert page.evaluate("getComputedStyle(document.activeElement).outlineStyle") == "solid", reached[-1]
+    assert reached == ["file", "detector", "accept", "openapi.json", "health", "metrics"]
+
+
+def test_a_dropped_and_a_pasted_image_are_judged(server, browser, files) -> None:  # noqa: F811
+    page = browser.new_page()
+    page.goto(f"http://127.0.0.1:{server.port}/")
+    page.locator("#detector option").first.wait_for(state="attached")
+    known, unknown = numbers_of(server)
+    for number, event, holder in ((known, "drop", "dataTransfer"), (unknown, "paste", "clipboardData")):
+        page.evaluate(
+            """([bytes, name, event, holder]) => {
+                const held = new DataTransfer();
+                held.items.add(new File([new Uint8Array(bytes)], name, {type: "image/png"}));
+                const made = event === "drop" ? new DragEvent(event, {dataTransfer: held, bubbles: true})
+                  : new ClipboardEvent(event, {clipboardData: held, bubbles: true});
+                document.getElementById("drop").dispatchEvent(made);
+            }""",
+            [list(files[number].read_bytes()), f"{event}.png", event, holder],
+        )
+        page.get_by_text(f"{event}.png").wait_for()
+        label = server.classifier.predict([IMAGES[number]]).labels[0]
+        assert page.get_by_role("status").inner_text().startswith(label + "\n")
+
+
+def test_a_server_that_went_away_is_said(server, browser, files) -> None:  # noqa: F811
+    page = browser.new_page()
+    page.goto(f"http://127.0.0.1:{server.port}/")
+    page.locator("#detector option").first.wait_for(state="attached")
+    page.route("**/predict**", lambda route: route.abort())
+    page.get_by_label("Image file").set_input_files(files[0])
+    page.get_by_text("The server does not answer.").wait_for()
