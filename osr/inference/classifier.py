@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Self
@@ -11,13 +10,19 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from osr.errors import InputError
 from osr.inference import folder as stored
-from osr.inference.inputs import Inputs, read_inputs
-from osr.inference.judgement import DEFAULT, Decision, Judgement, Scores
+from osr.inference.inputs import Images, Inputs, read_inputs
+from osr.inference.judgement import (
+    DEFAULT,
+    Decision,
+    Judgement,
+    Known,
+    Scores,
+    check_decision,
+    judgement_of,
+)
 from osr.inference.parts import Parts, load_parts
-from osr.inference.predictor import UNKNOWN_NAME, Images, Predictor
-from osr.metrics.thresholds import conformal_p_values, fit_threshold
+from osr.inference.predictor import Predictor
 from osr.models.preprocess import ImageFormat
 from osr.stored.arrays import read_arrays
 from osr.stored.files import damaged
@@ -178,38 +183,21 @@ class OpenSetClassifier:
         """
         self.check(decision)
         name = decision.detector or self.detector
-        verdict = self._predictor(name, decision.accept).predict(images, threshold=decision.threshold)
-        p_values = conformal_p_values(self.scores[name], verdict.scores, groups=self.groups)
-        labels = verdict.labels
-        if decision.p_value is not None:
-            known = (self.class_names[index] for index in verdict.predictions)
-            pairs = zip(known, p_values, strict=True)
-            labels = tuple(UNKNOWN_NAME if found <= decision.p_value else label for label, found in pairs)
-        return Judgement(
-            labels=labels,
-            predictions=verdict.predictions,
-            scores=verdict.scores,
-            probabilities=verdict.probabilities,
-            names=tuple(names) or tuple(map(str, range(len(labels)))),
-            p_values=p_values,
-            class_names=self.class_names,
+        detector, fitted = self.parts.detectors[name]
+        known = Known(fitted, self.scores[name], self.groups)
+        predictor = Predictor(
+            self.parts.model,
+            detector,
+            threshold=known.threshold(decision),
+            calibration=self.parts.calibration,
+            batch_size=self.batch_size,
         )
+        verdict = predictor.predict(images)
+        return judgement_of(verdict, decision, known, names=names, class_names=self.class_names)
 
     def check(self, decision: Decision) -> None:
         """Raise what `judge` raises of a decision."""
-        self._checked(decision.detector or self.detector)
-        kinds = ("threshold", "accept", "p_value")
-        if len(given := [kind for kind in kinds if getattr(decision, kind) is not None]) > 1:
-            raise InputError(
-                f"Only one of threshold, accept and p_value may be given, not {', '.join(given)}."
-            )
-        _, threshold, accept, p_value = decision
-        if p_value is not None and not 0 <= p_value <= 1:
-            raise InputError(f"p_value is {p_value}, but must lie in 0..1.")
-        if accept is not None and not 0 < accept <= 1:
-            raise InputError(f"accept is {accept}, but must be above 0 and at most 1.")
-        if isinstance(threshold, bool) or (threshold is not None and math.isnan(threshold)):
-            raise InputError(f"threshold is {threshold}, but must be a number.")
+        check_decision(decision, self.detectors)
 
     def expected_rejection(self, decision: Decision = DEFAULT) -> float:
         """The share (0..1) of known images that a decision is to call unknown.
@@ -225,25 +213,3 @@ class OpenSetClassifier:
             return float(np.mean(self.scores[name] > decision.threshold))
         fitted = self.parts.detectors[name][1]
         return 1 - (fitted.acceptance if fitted.rule == "background" else fitted.target)
-
-    def _checked(self, name: str) -> str:
-        if name not in self.parts.detectors:
-            raise InputError(f"detector is {name!r}, but must be one of {', '.join(self.detectors)}.")
-        return name
-
-    def _predictor(self, name: str, accept: float | None) -> Predictor:
-        detector, fitted = self.parts.detectors[name]
-        if accept is not None:
-            fitted = fit_threshold(
-                self.scores[name],
-                target_acceptance=accept,
-                conformal=fitted.rule == "conformal",
-                groups=self.groups,
-            )
-        return Predictor(
-            self.parts.model,
-            detector,
-            threshold=fitted.value,
-            calibration=self.parts.calibration,
-            batch_size=self.batch_size,
-        )
