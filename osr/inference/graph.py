@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import torch
 from torch import Tensor, nn
 
@@ -18,23 +16,8 @@ from osr.inference.parts import Parts
 from osr.outputs import UNKNOWN
 from osr.resampling import weights
 
+ANSWERS = ("label", "score", "probabilities", "prediction")
 MAX_BANK = 1 << 26  # numbers a detector may hold: 256 MB of float32
-
-
-class Answers(NamedTuple):
-    """What a graph says of N images.
-
-    Args:
-        label: (N,) int64 in 0..K-1, or -1 where the score is above the threshold: unknown.
-        score: (N,) float64, higher = more unknown.
-        probabilities: (N, K) float32, of the known classes after calibration.
-        prediction: (N,) int64 in 0..K-1, the nearest known class, whatever the score says.
-    """
-
-    label: Tensor
-    score: Tensor
-    probabilities: Tensor
-    prediction: Tensor
 
 
 class ClassifierGraph(nn.Module):
@@ -64,12 +47,17 @@ class ClassifierGraph(nn.Module):
         self.calibration = parts.calibration
         self.fit = Fit(parts.model.image_format.frame)
 
-    def forward(self, images: Tensor, threshold: Tensor) -> Answers:
+    def forward(self, images: Tensor, threshold: Tensor) -> dict[str, Tensor]:
         """Judge images.
 
         Args:
             images: (N, H, W, C) uint8, C channels of the network.
             threshold: () float64; scores up to it are of known classes.
+
+        Returns:
+            The ANSWERS: label (N,) int64 in 0..K-1, or -1 where the score is above the threshold: unknown;
+            score (N,) float64, higher = more unknown; probabilities (N, K) float32 of the known classes after
+            calibration; prediction (N,) int64 in 0..K-1, the nearest known class, whatever the score says.
         """
         preprocess, head = self.model.preprocess, self.model.head
         pixels = self.fit(images.permute(0, 3, 1, 2).to(torch.float32) / 255)
@@ -84,12 +72,12 @@ class ClassifierGraph(nn.Module):
             bias=weight.new_zeros(head.num_classes) if bias is None else bias[: head.num_classes],
         )
         score, prediction = self.detector.score_traced(traced), argmax(known)
-        return Answers(
-            label=torch.where(score <= threshold, prediction, UNKNOWN),
-            score=score,
-            probabilities=calibrated(self.calibration, known.double()).softmax(1).float(),
-            prediction=prediction,
-        )
+        return {
+            "label": torch.where(score <= threshold, prediction, UNKNOWN),
+            "score": score,
+            "probabilities": calibrated(self.calibration, known.double()).softmax(1).float(),
+            "prediction": prediction,
+        }
 
 
 class Fit(nn.Module):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ import torch
 from torch.export import Dim, ExportedProgram
 
 from osr.errors import InputError
-from osr.inference.graph import Answers, ClassifierGraph
+from osr.inference.graph import ANSWERS, ClassifierGraph
 from osr.inference.parts import Parts
 
 OPSET = 20
@@ -58,10 +58,13 @@ def record(parts: Parts, detector: str) -> ExportedProgram:
     arguments = torch.zeros((*EXAMPLE, channels), dtype=torch.uint8), torch.zeros((), dtype=torch.float64)
     try:
         with torch.no_grad():
-            return torch.export.export(graph, arguments, dynamic_shapes={"images": sides, "threshold": {}})
+            program = torch.export.export(graph, arguments, dynamic_shapes={"images": sides, "threshold": {}})
     except (RuntimeError, ValueError, TypeError, NotImplementedError) as error:
         told = str(error).strip().splitlines()[0]
         raise InputError(f"torch.export cannot record this network with {detector}: {told}") from error
+    for node in program.graph.nodes:
+        node.meta.pop("stack_trace", None)  # paths of this machine
+    return program
 
 
 def write_program(path: Path, program: ExportedProgram, description: Mapping[str, str]) -> None:
@@ -81,10 +84,10 @@ def write_onnx(path: Path, program: ExportedProgram, description: Mapping[str, s
     try:
         import onnx
         import onnxruntime
-        import onnxscript
+        import onnxscript  # noqa: F401 (of torch.onnx)
     except ImportError as error:
         raise InputError(f"--onnx needs {error.name}: {_INSTALL}.") from error
-    model = _translated(program, onnxscript)
+    model = translated(program, INPUTS, ANSWERS)
     threshold = json.loads(description["threshold"])["value"]
     default = onnx.helper.make_tensor("threshold", onnx.TensorProto.DOUBLE, (), [threshold])
     model.graph.initializer.append(default)
@@ -97,21 +100,29 @@ def write_onnx(path: Path, program: ExportedProgram, description: Mapping[str, s
     path.write_bytes(content)
 
 
-def _translated(program: ExportedProgram, onnxscript: Any) -> Any:
-    """The program in ONNX, without traces of where it was written."""
-    translated = torch.onnx.export(
+def translated(program: ExportedProgram, inputs: Sequence[str], outputs: Sequence[str]) -> Any:
+    """A program in ONNX, without traces of where it was written, as `onnx.ModelProto`.
+
+    Args:
+        program: whose first input has open axes.
+        inputs: their names.
+        outputs: their names.
+    """
+    import onnxscript
+
+    found = torch.onnx.export(
         program,
-        input_names=list(INPUTS),
-        output_names=list(Answers._fields),
+        input_names=list(inputs),
+        output_names=list(outputs),
         opset_version=OPSET,
         dynamo=True,
         external_data=False,
         verbose=False,
-        custom_translation_table=_exact_logarithms(getattr(onnxscript, f"opset{OPSET}")),
+        custom_translation_table=_exact(onnxscript),
     )
-    if translated is None:
+    if found is None:
         raise InputError("torch.onnx.export gave no program.")
-    model = translated.model_proto
+    model = found.model_proto
     for part in (model.graph, *model.functions):
         del part.metadata_props[:]
         for node in part.node:
@@ -128,16 +139,19 @@ def _translated(program: ExportedProgram, onnxscript: Any) -> Any:
     return model
 
 
-def _exact_logarithms(op: Any) -> dict[Any, Any]:
-    """log1p and expm1 without the digits that 1 + x and exp(x) - 1 lose for small x (Kahan).
+def _exact(onnxscript: Any) -> dict[Any, Any]:
+    """What loses digits in the exporter's own translation, or has no float64 in ONNX Runtime.
 
-    And softplus by log1p: ONNX Runtime has its own for float32 only.
+    log1p and expm1 of small x (Kahan), and of large x, where 1 is lost; softplus and log sigmoid, by log1p;
+    numbers, which pass through float32 otherwise.
     """
+    op = getattr(onnxscript, f"opset{OPSET}")
 
     def log1p(x: Any) -> Any:
         one = op.CastLike(1.0, x)
         moved = op.Add(x, one)
         found = op.Div(op.Mul(x, op.Log(moved)), op.Sub(moved, one))
+        found = op.Where(op.Equal(moved, x), op.Log(moved), found)
         return op.Where(op.Equal(moved, one), x, found)
 
     def expm1(x: Any) -> Any:
@@ -145,15 +159,35 @@ def _exact_logarithms(op: Any) -> dict[Any, Any]:
         power = op.Exp(x)
         less = op.Sub(power, one)
         found = op.Div(op.Mul(less, x), op.Log(power))
-        found = op.Where(op.Equal(less, op.Neg(one)), less, found)
+        is_less = op.Or(op.Equal(less, op.Neg(one)), op.Equal(less, power))
+        found = op.Where(is_less, less, found)
         return op.Where(op.Equal(power, one), x, found)
 
     def softplus(x: Any, beta: float = 1.0, threshold: float = 20.0) -> Any:  # noqa: ARG001
-        zero = op.CastLike(0.0, x)
-        return op.Add(op.Max(x, zero), log1p(op.Exp(op.Neg(op.Abs(x)))))
+        return op.Add(op.Max(x, op.CastLike(0.0, x)), log1p(op.Exp(op.Neg(op.Abs(x)))))
+
+    def log_sigmoid(x: Any) -> Any:
+        return op.Sub(op.Min(x, op.CastLike(0.0, x)), log1p(op.Exp(op.Neg(op.Abs(x)))))
+
+    def scalar_tensor(
+        s: Any,
+        dtype: int = 1,
+        layout: str = "",  # noqa: ARG001
+        device: str = "",  # noqa: ARG001
+        pin_memory: bool = False,  # noqa: ARG001
+    ) -> Any:
+        if isinstance(s, bool | int | float):
+            return op.Constant(value=onnxscript.ir.tensor(s, dtype=onnxscript.ir.DataType(dtype)))
+        return op.Cast(s, to=dtype)
 
     aten = torch.ops.aten
-    return {aten.log1p.default: log1p, aten.expm1.default: expm1, aten.softplus.default: softplus}
+    return {
+        aten.log1p.default: log1p,
+        aten.expm1.default: expm1,
+        aten.softplus.default: softplus,
+        aten.log_sigmoid.default: log_sigmoid,
+        aten.scalar_tensor.default: scalar_tensor,
+    }
 
 
 def _compare(content: bytes, program: ExportedProgram, threshold: float, onnxruntime: Any) -> None:
@@ -166,7 +200,7 @@ def _compare(content: bytes, program: ExportedProgram, threshold: float, onnxrun
     for shape in ((1, 19, 31), (3, 40, 24)):
         images = torch.randint(256, (*shape, channels), generator=draws, dtype=torch.uint8)
         with torch.inference_mode():
-            expected = recorded(images, torch.tensor(threshold, dtype=torch.float64)).score
+            expected = recorded(images, torch.tensor(threshold, dtype=torch.float64))["score"]
         found = torch.from_numpy(session.run(["score"], {"images": images.numpy()})[0])
         if not torch.allclose(found, expected, rtol=1e-4, atol=1e-9):
             raise InputError(
