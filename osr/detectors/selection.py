@@ -97,7 +97,7 @@ def _largest(similarities: Tensor, count: int) -> tuple[Tensor, Tensor]:
     maxima = similarities[:, : groups * _GROUP].reshape(-1, _GROUP, groups).amax(1)
     best = _columns_of_largest(maxima, count)
     members = torch.arange(0, groups * _GROUP, groups, device=best.device)
-    left_over = torch.arange(groups * _GROUP, width, device=best.device).expand(len(best), -1)
+    left_over = torch.arange(groups * _GROUP, width, device=best.device).expand(best.shape[0], -1)
     columns = torch.cat([(best[:, :, None] + members).flatten(1), left_over], 1)
     looked_at = similarities.gather(1, columns)
     top = _columns_of_largest(looked_at, count)

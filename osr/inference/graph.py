@@ -59,25 +59,29 @@ class ClassifierGraph(nn.Module):
             score (N,) float64, higher = more unknown; probabilities (N, K) float32 of the known classes after
             calibration; prediction (N,) int64 in 0..K-1, the nearest known class, whatever the score says.
         """
+        traced = self.outputs(images)
+        score, prediction = self.detector.score_traced(traced), argmax(traced.logits)
+        return {
+            "label": torch.where(score <= threshold, prediction, UNKNOWN),
+            "score": score,
+            "probabilities": calibrated(self.calibration, traced.logits.double()).softmax(1).float(),
+            "prediction": prediction,
+        }
+
+    def outputs(self, images: Tensor) -> Traced:
+        """What the network gives for (N, H, W, C) uint8 images."""
         preprocess, head = self.model.preprocess, self.model.head
         pixels = self.fit(images.permute(0, 3, 1, 2).to(torch.float32) / 255)
         pixels = (pixels - preprocess.get_buffer("mean")) / preprocess.get_buffer("std")
         logits, features = self.model.judge(self.model.embed(pixels))
-        known, (weight, bias) = logits[:, : head.num_classes], head.affine()
-        traced = Traced(
-            logits=known,
+        weight, bias = head.affine()
+        return Traced(
+            logits=logits[:, : head.num_classes],
             features=features,
             extra_logits=logits[:, head.num_classes :],
             weight=weight[: head.num_classes],
             bias=weight.new_zeros(head.num_classes) if bias is None else bias[: head.num_classes],
         )
-        score, prediction = self.detector.score_traced(traced), argmax(known)
-        return {
-            "label": torch.where(score <= threshold, prediction, UNKNOWN),
-            "score": score,
-            "probabilities": calibrated(self.calibration, known.double()).softmax(1).float(),
-            "prediction": prediction,
-        }
 
 
 class Fit(nn.Module):
