@@ -202,7 +202,8 @@ def _compare(content: bytes, program: ExportedProgram, threshold: float, onnxrun
         with torch.inference_mode():
             expected = recorded(images, torch.tensor(threshold, dtype=torch.float64))["score"]
         found = torch.from_numpy(session.run(["score"], {"images": images.numpy()})[0])
-        if not torch.allclose(found, expected, rtol=1e-4, atol=1e-9):
+        # Coarse: a score that is a difference of large numbers has few digits in float32.
+        if not torch.allclose(found, expected, rtol=0.01, atol=0.01 * float(expected.abs().max())):
             raise InputError(
                 f"The ONNX graph scores noise {found.tolist()}, but torch {expected.tolist()}: it is not "
                 "written. Please report the detector and the network."
