@@ -7,8 +7,8 @@ that its training outputs can be fitted for, in one graph with the network: labe
 95 % of the validation images, and scores: their largest errors relative to the score itself, to the standard
 deviation of the scores where that is larger, and, as a measure of float32, those of PyTorch in batches of 64
 with another memory layout. Then the graph that `osr export --onnx` writes of the run's own detector, beside
-`OpenSetClassifier.judge` in the same process, in turns, both with one thread: seconds are of the processor, and
-the ratio is the median over the turns.
+`OpenSetClassifier.judge` in the same process, in turns, both with one thread: seconds are of the processor,
+and the ratio is the median over the turns.
 """
 
 from __future__ import annotations
