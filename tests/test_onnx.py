@@ -46,6 +46,7 @@ pytest.importorskip("onnxscript", reason="onnxscript is not installed: osr[onnx]
 import osr_runtime  # noqa: E402 (needs ONNX Runtime)
 from osr_runtime.cli import main as runtime_main  # noqa: E402
 from osr_runtime.fitting import Square  # noqa: E402
+from osr_runtime.shared.judgement import Known  # noqa: E402
 
 NAMES = [name for name in DETECTORS if name != "odin"]
 SIZES = ((6, 6), (6, 9), (5, 17), (40, 23))
@@ -352,6 +353,35 @@ def test_a_changed_byte_is_refused_by_name(folder):
         osr_runtime.load(folder)
     with pytest.raises(osr_runtime.InputError, match=r"classifier\.json is missing"):
         osr_runtime.load(folder / "detectors")
+
+
+class Recorder:
+    """Stands for a session: keeps what it is given, and says the same of every image."""
+
+    def __init__(self, score):
+        self.score, self.given = score, []
+
+    def run(self, _names, given):
+        self.given.append(given["images"])
+        count = len(given["images"])
+        return np.full(count, self.score), np.full((count, 2), 0.5, np.float32), np.zeros(count, np.int64)
+
+
+@pytest.mark.parametrize("score", [0.0, np.nan])
+def test_grey_images_are_repeated_and_no_score_without_a_number_is_told(score):
+    known = Known(Threshold(1.0, "acceptance", 0.9, 0.9, 5), np.zeros(5), None)
+    session, draws = Recorder(score), np.random.default_rng(0)
+    classifier = osr_runtime.OnnxClassifier(
+        session, ("a", "b"), "energy", known, Square(6, "bilinear", None), channels=3, batch_size=2
+    )
+    images = [draws.integers(0, 256, (4, 5, channels), dtype=np.uint8) for channels in (1, 3, 1, 1)]
+    if np.isnan(score):
+        with pytest.raises(osr_runtime.InputError, match="energy gives nan for image 0"):
+            classifier.judge(images)
+        return
+    assert classifier.judge(images).labels == ("a",) * 4
+    assert [batch.shape for batch in session.given] == [(2, 4, 5, 3), (1, 4, 5, 3), (1, 4, 5, 3)]
+    assert_array_equal(session.given[0], np.repeat(np.stack([images[0], images[2]]), 3, axis=3))
 
 
 def test_the_command_of_the_runtime_writes_csv(exported, tmp_path, capsys):

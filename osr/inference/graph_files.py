@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -110,16 +112,17 @@ def translated(program: ExportedProgram, inputs: Sequence[str], outputs: Sequenc
     """
     import onnxscript
 
-    found = torch.onnx.export(
-        program,
-        input_names=list(inputs),
-        output_names=list(outputs),
-        opset_version=OPSET,
-        dynamo=True,
-        external_data=False,
-        verbose=False,
-        custom_translation_table=_exact(onnxscript),
-    )
+    with _quiet("onnxscript", "onnx_ir"):
+        found = torch.onnx.export(
+            program,
+            input_names=list(inputs),
+            output_names=list(outputs),
+            opset_version=OPSET,
+            dynamo=True,
+            external_data=False,
+            verbose=False,
+            custom_translation_table=_exact(onnxscript),
+        )
     if found is None:
         raise InputError("torch.onnx.export gave no program.")
     model = found.model_proto
@@ -137,6 +140,19 @@ def translated(program: ExportedProgram, inputs: Sequence[str], outputs: Sequenc
             if axis.dim_param:
                 axis.dim_param = names.get(axis.dim_param, axis.dim_param)
     return model
+
+
+@contextmanager
+def _quiet(*names: str) -> Iterator[None]:
+    """Without what loggers say of every node that they pass over."""
+    levels = {logging.getLogger(name): logging.getLogger(name).level for name in names}
+    for logger in levels:
+        logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        for logger, level in levels.items():
+            logger.setLevel(level)
 
 
 def _exact(onnxscript: Any) -> dict[Any, Any]:
