@@ -6,6 +6,6 @@ options=(--universal --python-version 3.11 --no-header --no-annotate --no-emit-i
 # CPU and GPU machines alike take these two from the default registry; newer pairs work, too.
 printf 'torch==2.14.1\ntorchvision==0.29.1\n' > .ci/constraints.txt
 uv pip compile pyproject.toml --extra test -c .ci/constraints.txt "${options[@]}" -o requirements.txt
-uv pip compile pyproject.toml --extra dev -c requirements.txt "${options[@]}" -o /tmp/dev.$$
+uv pip compile pyproject.toml --extra dev --extra onnx -c requirements.txt "${options[@]}" -o /tmp/dev.$$
 { echo '-r requirements.txt'; grep -vxFf requirements.txt /tmp/dev.$$; } > requirements-dev.txt
 rm /tmp/dev.$$

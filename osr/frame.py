@@ -49,6 +49,10 @@ class Frame:
         """(C, size, size) uint8 of one image (H, W, C)."""
         return self.fit(torch.from_numpy(pixels.transpose(2, 0, 1).copy())[None])[0]
 
+    def shrunk(self, pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """(size, size, C) uint8 of one image (H, W, C)."""
+        return self.fit_one(pixels).permute(1, 2, 0).numpy()
+
     def _resized(self, pixels: Tensor, height: int, width: int) -> Tensor:
         if self.interpolation == "nearest":
             return nn.functional.interpolate(pixels, (height, width), mode="nearest-exact")

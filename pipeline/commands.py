@@ -110,6 +110,8 @@ def _export(command: Parser) -> None:
     add("run", nargs="?", default="present", metavar="RUN", help=told)
     add("out", type=Path, metavar="OUT", help="the folder to make")
     add("--detector", metavar="NAME", help="judges unless another is asked for; otherwise plot.detector")
+    add("--onnx", action="store_true", help="also classifier.onnx, of this detector, for any runtime")
+    add("--torch-export", action="store_true", help="also classifier.pt2, the same as a program of torch")
 
 
 def _recalibrate(command: Parser) -> None:

@@ -64,9 +64,12 @@ osr register digits --alias champion
     "export": """
 osr export classifier                               the present run, into the new folder classifier
 osr export ../other-clone classifier                the run of another clone of this project
+osr export classifier --onnx --detector energy      also classifier.onnx, in which energy judges
 
 The folder holds weights, calibration, every enabled detector, thresholds, the validation scores behind them
 and a model card. In Python `osr.load("classifier").predict("photo.png")` judges with it.
+
+--onnx adds one graph from pixels to verdicts; `osr-runtime`, a small package without PyTorch, judges with it.
 """,
     "recalibrate": """
 osr recalibrate classifier new_photos --out classifier_2

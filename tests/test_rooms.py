@@ -9,6 +9,7 @@ FLOORS = (
     "osr/errors.py",
     "osr/devices.py",
     "osr/frame.py",
+    "osr/resampling.py",
     "osr/settings",
     "osr/stored",
     "osr/outputs.py",

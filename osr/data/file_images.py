@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -14,11 +13,11 @@ from torch.utils.data import DataLoader, Dataset
 
 from osr.data.augmentation import augment
 from osr.data.batches import Batch
-from osr.data.image_files import MAX_PIXELS, Picture, quiet_decoders, read_picture
+from osr.data.image_files import quiet_decoders
+from osr.data.image_files import read_fitted as read_fitted
 from osr.data.images import ImageFiles
 from osr.data.mixing import mix_images
 from osr.data.plans import Plan, epoch_plans
-from osr.data.reading import LARGEST_PACKED
 from osr.data.settings import AugmentationSettings, BatchSettings
 from osr.frame import Frame
 from osr.outputs import IntArray
@@ -97,20 +96,6 @@ class FileImages:
                 torch.manual_seed(int(crops[number]))
                 images.append(crop(image))
         return torch.stack(images)
-
-
-def read_fitted(path: Path, frame: Frame, *, channels: int, max_pixels: int = MAX_PIXELS) -> Picture:
-    """One image no larger than the network needs it, so that many stand in little memory.
-
-    Those of at most `LARGEST_PACKED` pixels a side stay as they are, as they do in training.
-
-    Raises:
-        InputError: see `osr.data.image_files.read_picture`.
-    """
-    picture = read_picture(path, channels=channels, at_least=frame.short_side, max_pixels=max_pixels)
-    if max(picture.pixels.shape[:2]) <= LARGEST_PACKED:
-        return picture
-    return replace(picture, pixels=frame.fit_one(picture.pixels).permute(1, 2, 0).numpy())
 
 
 class _Plain(Dataset[Batch]):

@@ -6,8 +6,9 @@ import stat
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +22,7 @@ SUFFIXES = (
     ".pgm", ".pbm",
 )  # fmt: skip
 MAX_PIXELS = 100_000_000  # of one image, where nobody set `dataset.max_pixels`
+LARGEST_PACKED = 64  # pixels a side of images that `pack_size: auto` packs
 REDUCING = 2  # a JPEG is decoded at no less than twice the size that is needed, and shrunk from there
 _MODES = {1: "L", 3: "RGB"}
 _GREY = ("1", "L", "LA", "La", "I", "I;16", "I;16B", "I;16L", "F")
@@ -30,6 +32,17 @@ _HEIC = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
 
 # One limit for all formats and callers is checked in `_opened`.
 Image.MAX_IMAGE_PIXELS = None
+
+
+class Square(Protocol):
+    """What large images are brought to before they are judged, see `osr.frame.Frame`."""
+
+    @property
+    def short_side(self) -> int:
+        """Pixels of the shorter side before the crop."""
+
+    def shrunk(self, pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """(size, size, C) uint8 of one image (H, W, C)."""
 
 
 @dataclass(frozen=True)
@@ -109,6 +122,20 @@ def read_picture(
         array = np.asarray(pixels.convert(_MODES[channels]))
     array = array[..., None] if channels == 1 else array
     return Picture(array, ", ".join([*([scaled] if scaled else []), *converted]))
+
+
+def read_fitted(path: Path, frame: Square, *, channels: int, max_pixels: int = MAX_PIXELS) -> Picture:
+    """One image no larger than the network needs it, so that many stand in little memory.
+
+    Those of at most `LARGEST_PACKED` pixels a side stay as they are, as they do in training.
+
+    Raises:
+        InputError: see `read_picture`.
+    """
+    picture = read_picture(path, channels=channels, at_least=frame.short_side, max_pixels=max_pixels)
+    if max(picture.pixels.shape[:2]) <= LARGEST_PACKED:
+        return picture
+    return replace(picture, pixels=frame.shrunk(picture.pixels))
 
 
 @contextmanager

@@ -19,14 +19,13 @@ from tqdm import tqdm
 
 from osr.data.files import Listing
 from osr.data.hashes import content_hash, hash_of_any_size
-from osr.data.image_files import Look, quiet_decoders, read_head, read_picture
+from osr.data.image_files import LARGEST_PACKED, Look, quiet_decoders, read_head, read_picture
 from osr.data.images import ImageFiles, ImageSet, OddImage
 from osr.data.settings import DatasetSettings
 from osr.errors import InputError
 
 logger = logging.getLogger("osr")
 
-LARGEST_PACKED = 64  # pixels a side of images that `pack_size: auto` packs
 SHOWN = 20
 CHUNK = 64
 T = TypeVar("T")

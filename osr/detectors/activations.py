@@ -15,6 +15,7 @@ from osr.detectors.moments import feature_mean
 from osr.detectors.quantile import feature_quantile
 from osr.detectors.selection import top_values
 from osr.detectors.softmax import log_sum_exp
+from osr.detectors.tracing import is_traced
 from osr.errors import InputError
 
 
@@ -165,7 +166,7 @@ def _sharpening(before: Tensor, after: Tensor) -> Tensor:
 
 
 def _refuse_negative(features: Tensor, detector: str) -> None:
-    if bool((features.amin() < 0).item()):
+    if not is_traced() and bool((features.amin() < 0).item()):
         raise InputError(
             f"{detector} is defined for features behind a ReLU, but these reach down to "
             f"{float(features.amin()):g}: use model.neck.name: linear, or leave {detector} out of "

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from osr.detectors.chunks import Batch, Images
+from osr.detectors.tracing import Traced
 from osr.errors import InputError
 from osr.outputs import BACKGROUND, UNKNOWN, Outputs
 from osr.stored.arrays import write_tensors
@@ -92,6 +93,13 @@ class Detector(ABC):
                 f"{self.name} gives {scores[row]} for image {row}: its features or logits are too large."
             )
         return scores
+
+    def score_traced(self, outputs: Traced) -> Tensor:
+        """What `score` gives, (N,) float64, computed inside a graph that `torch.export` records.
+
+        Nothing is refused there: a score that is not finite stays what it is.
+        """
+        return self._score(Batch(outputs, slice(None), None, self._device)).double()
 
     def to(self, device: torch.device | str) -> Self:
         """Compute on `device` from now on; the default is the CPU. Returns the detector itself."""

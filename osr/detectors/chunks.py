@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from osr.detectors.selection import argmax
+from osr.detectors.tracing import Traced
 from osr.outputs import Outputs
 
 Space = Literal["features", "logits"]
@@ -37,7 +38,7 @@ class Batch:
         unit: whether features are divided by their length; a vector of zeros stays one.
     """
 
-    outputs: Outputs
+    outputs: Outputs | Traced
     rows: slice
     keep: NDArray[np.bool_] | None
     device: torch.device
@@ -88,7 +89,9 @@ class Batch:
         """The features or the logits."""
         return self.features if name == "features" else self.logits
 
-    def _tensor(self, array: NDArray[Any]) -> Tensor:
+    def _tensor(self, array: NDArray[Any] | Tensor) -> Tensor:
+        if isinstance(array, Tensor):
+            return array
         chunk = array[self.rows]
         return as_tensor(chunk if self.keep is None else chunk[self.keep], self.device)
 
@@ -142,8 +145,10 @@ class Images:
                 yield Batch(self.outputs, rows, kept, self.device, self.unit)
 
 
-def as_tensor(array: NDArray[Any], device: torch.device) -> Tensor:
+def as_tensor(array: NDArray[Any] | Tensor, device: torch.device) -> Tensor:
     """The array as a tensor that nobody writes to; on the CPU without a copy if it is contiguous."""
+    if isinstance(array, Tensor):
+        return array
     array = np.ascontiguousarray(array)  # torch knows no negative strides
     if array.flags.writeable:
         return torch.from_numpy(array).to(device)

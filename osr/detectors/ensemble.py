@@ -10,6 +10,7 @@ from torch import Tensor
 
 from osr.detectors.base import Detector
 from osr.detectors.chunks import Batch, Images
+from osr.detectors.tracing import is_traced
 from osr.errors import InputError
 
 
@@ -70,7 +71,7 @@ class Ensemble(Detector):
 def _checked(member: Detector, batch: Batch) -> Tensor:
     """Scores (n,) float64 of one member; a rank would hide what is no number."""
     scores = member._score(batch).double()
-    if not bool(scores.isfinite().all()):
+    if not is_traced() and not bool(scores.isfinite().all()):
         raise InputError(
             f"ensemble: {member.name} gives a score that is not finite; the features or logits are too large."
         )
@@ -79,6 +80,9 @@ def _checked(member: Detector, batch: Batch) -> Tensor:
 
 def _rank(scores: Tensor, reference: Tensor) -> Tensor:
     """Share of the rising reference (N,) below each score, those equal to it counted half: (n,) float64."""
+    if is_traced():  # ONNX has no search
+        below, above = (scores[:, None] > reference).sum(1), (scores[:, None] < reference).sum(1)
+        return (below + len(reference) - above).double() / (2 * len(reference))
     scores = scores.contiguous()
     below = torch.searchsorted(reference, scores)
     not_above = torch.searchsorted(reference, scores, right=True)

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from osr.detectors.distances import unit
 from osr.detectors.selection import most_similar
+from osr.detectors.tracing import is_traced
 
 # How many neighbours around the k-th by products are compared exactly: few at first, more where that is not
 # enough.
@@ -35,6 +36,9 @@ def kth_distances(features: Tensor, bank: Tensor, lengths: Tensor, count: int) -
         (n,) float64, 0..2.
     """
     queries = unit(features.double())
+    if is_traced():
+        rows = most_similar(queries, bank, count, lengths)[1][:, -1:]
+        return _squares(queries, bank, lengths, rows)[:, 0].sqrt()
     result = queries.new_empty(len(queries))
     pending = torch.arange(len(queries), device=queries.device)
     for dtype in (torch.float32, torch.float64):
@@ -73,14 +77,22 @@ def _around(
 
 def _squares(queries: Tensor, bank: Tensor, lengths: Tensor, rows: Tensor) -> Tensor:
     """(n, m) float64, squared distances of each query to its rows (n, m) of the bank."""
+    if is_traced():
+        return _squares_at_once(queries, bank, lengths, rows)
     step = max(1, _AT_ONCE // (rows.shape[1] * bank.shape[1]))
     result = queries.new_empty(rows.shape)
     for start in range(0, len(rows), step):
-        part = rows[start : start + step].flatten()
-        near = unit(bank.index_select(0, part).double(), lengths.index_select(0, part))
-        gaps = near.view(-1, *rows.shape[1:], bank.shape[1]) - queries[start : start + step, None]
-        result[start : start + step] = torch.linalg.vector_norm(gaps, dim=2).square_()
+        part = slice(start, start + step)
+        result[part] = _squares_at_once(queries[part], bank, lengths, rows[part])
     return result
+
+
+def _squares_at_once(queries: Tensor, bank: Tensor, lengths: Tensor, rows: Tensor) -> Tensor:
+    part = rows.flatten()
+    near = unit(bank.index_select(0, part).double(), lengths.index_select(0, part))
+    gaps = near.view(-1, rows.shape[1], bank.shape[1]) - queries[:, None]
+    squares: Tensor = torch.linalg.vector_norm(gaps, dim=2).square_()
+    return squares
 
 
 def _largest_error(dtype: torch.dtype, width: int) -> float:

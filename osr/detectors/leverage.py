@@ -40,7 +40,7 @@ class Pnml(Detector):
 
     def _score(self, batch: Batch) -> Tensor:
         if batch.logits.shape[1] == 1:
-            return batch.logits.new_zeros(len(batch.logits))
+            return batch.logits.new_zeros(batch.logits.shape[0])
         values = replace(batch, unit=True).features @ self._state["whitener"]
         leverage = lengths(values).square_()
         excess = _log_excess(batch.logits.double(), batch.predictions, leverage / (1 + leverage))

@@ -15,6 +15,7 @@ from osr.detectors.distances import lengths, rounded, unit
 from osr.detectors.kth_neighbor import kth_distances
 from osr.detectors.selection import top_products
 from osr.detectors.softmax import log_sum_exp
+from osr.detectors.tracing import is_traced
 from osr.errors import InputError
 
 # Images, and rows of the bank, whose relations are in memory at once.
@@ -119,16 +120,15 @@ class Relation(Detector):
         return {"bank": torch.cat(features), "classes": torch.cat(classes)}
 
     def _score(self, batch: Batch) -> Tensor:
-        parts = zip(
-            torch.split(unit(batch.features.double()), _ROWS),
-            torch.split(batch.logits.double().softmax(1), _ROWS),
-            strict=True,
-        )
+        whole = unit(batch.features.double()), batch.logits.double().softmax(1)
+        if is_traced():
+            return -rounded(self._sums(*whole))
+        parts = zip(*(torch.split(values, _ROWS) for values in whole), strict=True)
         return -rounded(torch.cat([self._sums(features, classes) for features, classes in parts]))
 
     def _sums(self, features: Tensor, classes: Tensor) -> Tensor:
         """(n,) float64, for features of length 1 (n, D) and probabilities (n, K), float64."""
-        total = features.new_zeros(len(features))
+        total = features.new_zeros(features.shape[0])
         tiles = zip(*(torch.split(self._state[key], _ROWS) for key in ("bank", "classes")), strict=True)
         for near, alike in tiles:
             relations = (features @ near.double().T).clamp_min_(0).mul_(classes @ alike.double().T)

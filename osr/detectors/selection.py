@@ -6,6 +6,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from osr.detectors.tracing import is_traced
+
 # Rows of the bank per tile, similarities at once, and how many of them share a maximum at first.
 _TILE = 12288
 _AT_ONCE = 1 << 23
@@ -15,14 +17,14 @@ _SORTED = 512
 
 def argmax(values: Tensor) -> Tensor:
     """(n,) int64, the column of the largest value of each row, the first of equal ones."""
-    if values.is_cuda:
+    if _in_torch(values):
         return values.argmax(1)
     return torch.from_numpy(values.numpy().argmax(1))
 
 
 def top_values(values: Tensor, count: int) -> Tensor:
     """(n, count), the largest values of each row, in no order."""
-    if values.is_cuda:
+    if _in_torch(values):
         return values.topk(count, dim=1, sorted=False).values
     return torch.from_numpy(np.sort(values.numpy(), axis=1)[:, -count:])
 
@@ -49,9 +51,10 @@ def most_similar(features: Tensor, bank: Tensor, count: int, lengths: Tensor) ->
     Returns:
         The products, falling, and the rows, each (n, count).
     """
-    num_parts = max(1, round(len(features) * min(_TILE, len(bank)) / _AT_ONCE))
+    num_parts = 1 if is_traced() else max(1, round(len(features) * min(_TILE, len(bank)) / _AT_ONCE))
     scale = torch.where(lengths == 0, 0.0, 1 / lengths).to(features.dtype)
-    zero = torch.where(lengths == 0, 0.5, 0.0).to(features.dtype) if bool((lengths == 0).any()) else None
+    has_zeros = is_traced() or bool((lengths == 0).any())
+    zero = torch.where(lengths == 0, 0.5, 0.0).to(features.dtype) if has_zeros else None
     parts = [_most_similar(part, bank, count, scale, zero) for part in features.tensor_split(num_parts)]
     values, rows = zip(*parts, strict=True)
     return torch.cat(values), torch.cat(rows)
@@ -75,7 +78,7 @@ def _most_similar(
 
 def _products(features: Tensor, tile: Tensor) -> Tensor:
     """All inner products, (n, M); numpy's are a fifth faster than torch's on AMD processors."""
-    if features.is_cuda:
+    if _in_torch(features):
         return features @ tile.T
     return torch.from_numpy(features.numpy() @ tile.numpy().T)
 
@@ -94,7 +97,7 @@ def _largest(similarities: Tensor, count: int) -> tuple[Tensor, Tensor]:
     maxima = similarities[:, : groups * _GROUP].reshape(-1, _GROUP, groups).amax(1)
     best = _columns_of_largest(maxima, count)
     members = torch.arange(0, groups * _GROUP, groups, device=best.device)
-    left_over = torch.arange(groups * _GROUP, width, device=best.device).expand(len(best), -1)
+    left_over = torch.arange(groups * _GROUP, width, device=best.device).expand(best.shape[0], -1)
     columns = torch.cat([(best[:, :, None] + members).flatten(1), left_over], 1)
     looked_at = similarities.gather(1, columns)
     top = _columns_of_largest(looked_at, count)
@@ -107,7 +110,7 @@ def _columns_of_largest(values: Tensor, count: int) -> Tensor:
     Numpy partitions values several times faster than columns, so columns are looked for by the smallest value
     that counts, unless others are equal to it.
     """
-    if values.is_cuda:
+    if _in_torch(values):
         return values.topk(count, dim=1, sorted=False).indices
     array = values.numpy()
     place = array.shape[1] - count
@@ -115,3 +118,8 @@ def _columns_of_largest(values: Tensor, count: int) -> Tensor:
     if np.count_nonzero(large) == len(array) * count:
         return torch.from_numpy(np.nonzero(large)[1].reshape(len(array), count))
     return torch.from_numpy(np.argpartition(array, place, axis=1)[:, place:])
+
+
+def _in_torch(values: Tensor) -> bool:
+    """Whether numpy, which is faster on a CPU, is no choice."""
+    return values.is_cuda or is_traced()

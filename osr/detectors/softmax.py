@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from osr.detectors.selection import argmax
+from osr.detectors.tracing import is_traced
 
 # exp of anything lower is 0; the clamp keeps 0 * -inf out.
 _LOWEST = {torch.float32: -104.0, torch.float64: -746.0}
@@ -61,13 +62,21 @@ def with_confident(
         log_score: from z - max z, (m, K) float64, and log r, (m,) float64, of the confident images to the
             logarithm of their score, (m,) float64; r is too small to count beside 1.
     """
-    rows = (rest < _CONFIDENT).nonzero()[:, 0]
-    if not len(rows) or logits.shape[1] == 1:
+    if logits.shape[1] == 1:
         return scores
-    below = logits.index_select(0, rows).double()
-    below -= below.amax(1, keepdim=True)
+    if is_traced():
+        return torch.where(rest < _CONFIDENT, _from_logarithms(logits, log_score), scores)
+    rows = (rest < _CONFIDENT).nonzero()[:, 0]
+    if not len(rows):
+        return scores
+    return scores.index_copy(0, rows, _from_logarithms(logits.index_select(0, rows), log_score))
+
+
+def _from_logarithms(logits: Tensor, log_score: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
+    below = logits.double()
+    below = below - below.amax(1, keepdim=True)
     log_rest = below.masked_fill(below == 0, -torch.inf).logsumexp(1)
-    return scores.index_copy(0, rows, falling_exp(log_score(below, log_rest)))
+    return falling_exp(log_score(below, log_rest))
 
 
 def falling_exp(values: Tensor) -> Tensor:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Self
@@ -12,13 +11,19 @@ import torch
 from numpy.typing import NDArray
 
 from osr.detectors.registry import odin_of
-from osr.errors import InputError
 from osr.inference import folder as stored
-from osr.inference.inputs import Inputs, read_inputs
-from osr.inference.judgement import DEFAULT, Decision, Judgement, Scores
+from osr.inference.inputs import Images, Inputs, read_inputs
+from osr.inference.judgement import (
+    DEFAULT,
+    Decision,
+    Judgement,
+    Known,
+    Scores,
+    check_decision,
+    judgement_of,
+)
 from osr.inference.parts import Parts, load_parts
-from osr.inference.predictor import UNKNOWN_NAME, Images, Predictor
-from osr.metrics.thresholds import conformal_p_values, fit_threshold
+from osr.inference.predictor import Predictor
 from osr.models.preprocess import ImageFormat
 from osr.outputs import Outputs
 from osr.stored.arrays import read_arrays
@@ -188,22 +193,8 @@ class OpenSetClassifier:
         """Judge what `outputs` gave of N images; see `judge`."""
         self.check(decision)
         name = decision.detector or self.detector
-        verdict = self._predictor(name, decision.accept).verdict(outputs, threshold=decision.threshold)
-        p_values = conformal_p_values(self.scores[name], verdict.scores, groups=self.groups)
-        labels = verdict.labels
-        if decision.p_value is not None:
-            known = (self.class_names[index] for index in verdict.predictions)
-            pairs = zip(known, p_values, strict=True)
-            labels = tuple(UNKNOWN_NAME if found <= decision.p_value else label for label, found in pairs)
-        return Judgement(
-            labels=labels,
-            predictions=verdict.predictions,
-            scores=verdict.scores,
-            probabilities=verdict.probabilities,
-            names=tuple(names) or tuple(map(str, range(len(labels)))),
-            p_values=p_values,
-            class_names=self.class_names,
-        )
+        verdict = self._predictor(name).verdict(outputs, threshold=self.threshold(decision))
+        return judgement_of(verdict, decision, self._known(name), names=names, class_names=self.class_names)
 
     def outputs(self, images: Images, *, detector: str | None = None) -> Outputs:
         """What the network says of N images.
@@ -215,25 +206,14 @@ class OpenSetClassifier:
         Raises:
             InputError: no such detector, or an image of another type or shape.
         """
-        names = self.detectors if detector is None else (self._checked(detector),)
+        self.check(Decision(detector))
+        names = self.detectors if detector is None else (detector,)
         needs_network = (name for name in names if odin_of(self.parts.detectors[name][0]))
-        return self._predictor(next(needs_network, names[0]), None).outputs(images)
+        return self._predictor(next(needs_network, names[0])).outputs(images)
 
     def check(self, decision: Decision) -> None:
         """Raise what `judge` raises of a decision."""
-        self._checked(decision.detector or self.detector)
-        kinds = ("threshold", "accept", "p_value")
-        if len(given := [kind for kind in kinds if getattr(decision, kind) is not None]) > 1:
-            raise InputError(
-                f"Only one of threshold, accept and p_value may be given, not {', '.join(given)}."
-            )
-        _, threshold, accept, p_value = decision
-        if p_value is not None and not 0 <= p_value <= 1:
-            raise InputError(f"p_value is {p_value}, but must lie in 0..1.")
-        if accept is not None and not 0 < accept <= 1:
-            raise InputError(f"accept is {accept}, but must be above 0 and at most 1.")
-        if isinstance(threshold, bool) or (threshold is not None and math.isnan(threshold)):
-            raise InputError(f"threshold is {threshold}, but must be a number.")
+        check_decision(decision, self.detectors)
 
     def threshold(self, decision: Decision = DEFAULT) -> float:
         """The score above which images are unknown: as fitted, as given, or for a share to accept.
@@ -241,9 +221,7 @@ class OpenSetClassifier:
         Args:
             decision: without a p_value.
         """
-        if decision.threshold is not None:
-            return decision.threshold
-        return self._predictor(decision.detector or self.detector, decision.accept).threshold
+        return self._known(decision.detector or self.detector).threshold(decision)
 
     def expected_rejection(self, decision: Decision = DEFAULT) -> float:
         """The share (0..1) of known images that a decision is to call unknown.
@@ -260,20 +238,11 @@ class OpenSetClassifier:
         fitted = self.parts.detectors[name][1]
         return 1 - (fitted.acceptance if fitted.rule == "background" else fitted.target)
 
-    def _checked(self, name: str) -> str:
-        if name not in self.parts.detectors:
-            raise InputError(f"detector is {name!r}, but must be one of {', '.join(self.detectors)}.")
-        return name
+    def _known(self, name: str) -> Known:
+        return Known(self.parts.detectors[name][1], self.scores[name], self.groups)
 
-    def _predictor(self, name: str, accept: float | None) -> Predictor:
+    def _predictor(self, name: str) -> Predictor:
         detector, fitted = self.parts.detectors[name]
-        if accept is not None:
-            fitted = fit_threshold(
-                self.scores[name],
-                target_acceptance=accept,
-                conformal=fitted.rule == "conformal",
-                groups=self.groups,
-            )
         return Predictor(
             self.parts.model,
             detector,

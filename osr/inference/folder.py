@@ -17,6 +17,8 @@ CALIBRATION = "calibration.json"
 THRESHOLDS = "thresholds.json"
 SCORES = "validation_scores.safetensors"
 CARD = "README.md"
+GRAPH = "classifier.onnx"
+PROGRAM = "classifier.pt2"
 
 
 class Recalibration(Section):
@@ -92,8 +94,7 @@ def write_folder(
     Raises:
         InputError: the folder exists.
     """
-    if folder.exists():
-        raise InputError(f"{folder} exists: choose another name, or remove it.")
+    refuse_existing(folder)
     aside = folder.with_name(f"{folder.name}.part")
     shutil.rmtree(aside, ignore_errors=True)
     aside.mkdir(parents=True)
@@ -114,6 +115,12 @@ def write_folder(
     aside.replace(folder)
 
 
+def refuse_existing(folder: Path) -> None:
+    """Raise `InputError` where a folder is to be made that is there already."""
+    if folder.exists():
+        raise InputError(f"{folder} exists: choose another name, or remove it.")
+
+
 def read_manifest(folder: Path) -> Manifest:
     """The description of a folder whose every file is as it was written.
 
@@ -125,7 +132,7 @@ def read_manifest(folder: Path) -> Manifest:
         raise InputError(f"{folder} is no folder: `osr export` makes one.")
     manifest = checked(path, Manifest, read_json(path, "classifier").content)
     names = {WEIGHTS, CALIBRATION, THRESHOLDS, SCORES, CARD, *map(detector_file, manifest.detectors)}
-    if names != manifest.files.keys():
+    if names != manifest.files.keys() - {GRAPH, PROGRAM}:
         raise damaged(path, f"files must be {', '.join(sorted(names))}, not {', '.join(manifest.files)}")
     if manifest.detector not in manifest.detectors:
         raise damaged(path, f"detector is {manifest.detector!r}, but must be one of detectors")

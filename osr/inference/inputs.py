@@ -12,21 +12,20 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from osr.data.file_images import read_fitted
-from osr.data.image_files import MAX_PIXELS, Picture, quiet_decoders
+from osr.data.image_files import MAX_PIXELS, Picture, Square, quiet_decoders, read_fitted
 from osr.data.walking import find_images
 from osr.errors import InputError
-from osr.frame import Frame
 
 OneInput: TypeAlias = str | Path | bytes | Image.Image | NDArray[np.uint8]
 Inputs: TypeAlias = OneInput | Sequence[OneInput]
+Images: TypeAlias = Sequence[NDArray[np.uint8]] | NDArray[np.uint8]
 
 _PNG_MODES = ("1", "L", "LA", "P", "RGB", "RGBA", "I", "I;16")
 
 
 @quiet_decoders()
 def read_inputs(
-    inputs: Inputs, *, channels: int, frame: Frame
+    inputs: Inputs, *, channels: int, frame: Square
 ) -> tuple[tuple[str, ...], list[NDArray[np.uint8]]]:
     """Names and (H, W, C) uint8 pixels of N images.
 
@@ -58,7 +57,7 @@ def read_inputs(
     return tuple(names), images
 
 
-def _pixels(given: object, number: int, channels: int, frame: Frame) -> NDArray[np.uint8]:
+def _pixels(given: object, number: int, channels: int, frame: Square) -> NDArray[np.uint8]:
     if isinstance(given, np.ndarray):
         return given[..., None] if given.ndim == 2 else given
     if isinstance(given, Image.Image):
@@ -73,7 +72,7 @@ def _pixels(given: object, number: int, channels: int, frame: Frame) -> NDArray[
 
 
 def read_bytes(
-    content: bytes, name: str, frame: Frame, *, channels: int, max_pixels: int = MAX_PIXELS
+    content: bytes, name: str, frame: Square, *, channels: int, max_pixels: int = MAX_PIXELS
 ) -> Picture:
     """The picture in the bytes of a file; by way of a file, so that the rules of the one reader hold.
 
@@ -87,3 +86,28 @@ def read_bytes(
             return read_fitted(file, frame, channels=channels, max_pixels=max_pixels)
         except InputError as error:
             raise InputError(str(error).replace(str(file), name)) from None
+
+
+def batches_of(images: Images, *, channels: int, batch_size: int) -> list[list[int]]:
+    """Rows of images of one shape, at most `batch_size` each.
+
+    Args:
+        images: N arrays (H, W, C) uint8 of any sizes, or one array (N, H, W, C).
+        channels: 1 or 3, of the network; one of colours takes grey images, too.
+        batch_size: images at once.
+
+    Raises:
+        InputError: an image has another type or shape.
+    """
+    of_shape: dict[tuple[int, ...], list[int]] = {}
+    for row, image in enumerate(images):
+        right = image.ndim == 3 and image.dtype == np.uint8 and image.shape[2] in {1, channels}
+        if not right or 0 in image.shape:
+            found = f"{image.dtype} of shape {image.shape}"
+            raise InputError(f"image {row} must be (H, W, {channels}) uint8, not {found}.")
+        of_shape.setdefault(image.shape, []).append(row)
+    return [
+        rows[start : start + batch_size]
+        for rows in of_shape.values()
+        for start in range(0, len(rows), batch_size)
+    ]

@@ -3,13 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import TypeAlias
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from scipy.special import softmax
 
 from osr.calibration.calibrators import Calibration
@@ -17,29 +13,14 @@ from osr.data.batches import as_batch
 from osr.detectors.base import Detector
 from osr.detectors.registry import odin_of
 from osr.errors import InputError
+from osr.inference.inputs import Images as Images
+from osr.inference.inputs import batches_of
+from osr.inference.judgement import UNKNOWN_NAME as UNKNOWN_NAME
+from osr.inference.judgement import Verdict as Verdict
+from osr.inference.judgement import labels_at
 from osr.models.forward import forward
 from osr.models.open_set_model import OpenSetModel
 from osr.outputs import UNKNOWN, Outputs
-
-UNKNOWN_NAME = "unknown"
-Images: TypeAlias = Sequence[NDArray[np.uint8]] | NDArray[np.uint8]
-
-
-@dataclass(frozen=True)
-class Verdict:
-    """What the classifier says of N images.
-
-    Args:
-        labels: N names: a known class, or "unknown" where the score is above the threshold.
-        predictions: (N,) int64 in 0..K-1, the nearest known class, whatever the score says.
-        scores: (N,) float64, higher = more unknown.
-        probabilities: (N, K) float32, of the known classes after calibration; rows sum to 1.
-    """
-
-    labels: tuple[str, ...]
-    predictions: NDArray[np.int64]
-    scores: NDArray[np.float64]
-    probabilities: NDArray[np.float32]
 
 
 class Predictor:
@@ -98,10 +79,7 @@ class Predictor:
         scores = self.detector.score(outputs)
         predictions = outputs.predictions
         return Verdict(
-            labels=tuple(
-                self.class_names[index] if score <= theta else UNKNOWN_NAME
-                for index, score in zip(predictions, scores, strict=True)
-            ),
+            labels=labels_at(theta, scores, predictions, self.class_names),
             predictions=predictions,
             scores=scores,
             probabilities=softmax(self.calibration.apply(outputs.logits), axis=1).astype(np.float32),
@@ -126,7 +104,7 @@ class Predictor:
         odin_scores = np.empty((len(images), int(odin is not None)))
         device = next(self.model.parameters()).device
         with torch.inference_mode():
-            for rows in self._batches(images):
+            for rows in batches_of(images, channels=self.channels, batch_size=self.batch_size):
                 batch = as_batch(np.stack([images[row] for row in rows]))
                 found = forward(self.model, batch.to(device))
                 logits[rows], features[rows] = (part.float().cpu().numpy() for part in found)
@@ -145,18 +123,3 @@ class Predictor:
             extra_logits=logits[:, num_classes:],
             odin=odin_scores,
         )
-
-    def _batches(self, images: Images) -> list[list[int]]:
-        """Rows of images of one shape, at most `batch_size` each."""
-        of_shape: dict[tuple[int, ...], list[int]] = {}
-        for row, image in enumerate(images):
-            right = image.ndim == 3 and image.dtype == np.uint8 and image.shape[2] in {1, self.channels}
-            if not right or 0 in image.shape:
-                found = f"{image.dtype} of shape {image.shape}"
-                raise InputError(f"image {row} must be (H, W, {self.channels}) uint8, not {found}.")
-            of_shape.setdefault(image.shape, []).append(row)
-        return [
-            rows[start : start + self.batch_size]
-            for rows in of_shape.values()
-            for start in range(0, len(rows), self.batch_size)
-        ]

@@ -10,9 +10,9 @@ from functools import cached_property
 from typing import Self
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
 
 from osr.errors import InputError
+from osr.metrics.conformal import equal_shares as equal_shares
 from osr.outputs import IntArray, Outputs
 from osr.splits.split import Split
 
@@ -117,20 +117,3 @@ def _runs(starts: IntArray, sizes: IntArray) -> IntArray:
 def groups_of(split: Split, outputs: Outputs) -> IntArray | None:
     """(N,) int64, the group of each image, in the order of the outputs; None where there are no groups."""
     return None if split.groups is None else np.asarray(split.groups[outputs.index], dtype=np.int64)
-
-
-def equal_shares(groups: ArrayLike | None, num_images: int) -> tuple[NDArray[np.float64], int]:
-    """What each image weighs where every group weighs 1 in all, (N,), and how many groups there are.
-
-    Without groups every image is one.
-
-    Raises:
-        InputError: groups that are not one integer per image.
-    """
-    if groups is None:
-        return np.ones(num_images), num_images
-    found = np.asarray(groups)
-    if found.shape != (num_images,) or found.dtype.kind not in "iu":
-        raise InputError(f"Groups must be {num_images} integers, not {found.dtype} of shape {found.shape}.")
-    _, codes, sizes = np.unique(found, return_inverse=True, return_counts=True)
-    return 1 / sizes[codes], len(sizes)

@@ -6,7 +6,6 @@ equal things have equal bytes, and a changed byte is seen. Reading never runs co
 
 from __future__ import annotations
 
-import hashlib
 import json
 import mmap
 from collections.abc import Mapping
@@ -18,6 +17,8 @@ from pydantic import ValidationError
 from osr.errors import InputError
 from osr.settings.base import Section
 from osr.settings.sentences import sentences
+from osr.stored.digests import digest_of as digest_of
+from osr.stored.digests import file_digest as file_digest
 from osr.stored.origin import Kind, Origin, checked_digest
 
 REMAKE = "`dvc repro` makes it anew."
@@ -171,20 +172,6 @@ def without_nan(content: Any) -> Any:
     if isinstance(content, list | tuple):
         return [without_nan(value) for value in content]
     return None if isinstance(content, float) and content != content else content
-
-
-def digest_of(content: Any, *buffers: Any) -> str:
-    """16 hex digits over JSON content and the bytes of arrays: equal digests, equal things."""
-    found = hashlib.sha256(json.dumps(content, sort_keys=True).encode())
-    for buffer in buffers:
-        found.update(buffer)
-    return found.hexdigest()[:16]
-
-
-def file_digest(path: Path) -> str:
-    """16 hex digits over all bytes of a file."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()[:16]
 
 
 def _header(kind: Kind, content: Any, made_from: Origin, body: Any, entries: Any) -> dict[str, Any]:

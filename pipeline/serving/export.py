@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 import contextlib
 import sys
+import tempfile
+from collections.abc import Collection
 from importlib.metadata import version
 from pathlib import Path
 
@@ -20,20 +22,24 @@ from pipeline.workspace.stages import CALIBRATOR, DETECTORS, PARAMS, THRESHOLDS,
 from pipeline.workspace.stamps import check, check_stamps, present
 
 PRESENT = "present"
+GRAPHS = (stored.GRAPH, stored.PROGRAM)
 LIBRARIES = ("torch", "numpy", "safetensors", "timm")
 
 
-def export(folder: Path, params: Params, *, detector: str | None = None) -> Parts:
+def export(
+    folder: Path, params: Params, *, detector: str | None = None, graphs: Collection[str] = ()
+) -> Parts:
     """Write the classifier of the run in the working directory; return what judges in it.
 
     Args:
         folder: to be made.
         params: of the run.
         detector: that judges unless another is asked for; None means plot.detector.
+        graphs: those of GRAPHS that are to be in it; they judge with this detector alone.
 
     Raises:
-        InputError: the folder exists, no such detector, or a file of the run is missing, damaged, or of
-            another run than the others.
+        InputError: the folder exists, no such detector, a file of the run is missing, damaged, or of another
+            run than the others, or the run has no graph.
     """
     enabled, used = params.detectors.enabled, detector or judge_of(params)
     if used not in enabled:
@@ -51,23 +57,41 @@ def export(folder: Path, params: Params, *, detector: str | None = None) -> Part
     check(WEIGHTS, parts.model.made_from, at_hand.only("split"))
     check(VAL_SCORES, read_header(VAL_SCORES, "validation scores").made_from, at_hand.only("thresholds"))
     versions = software()
-    stored.write_folder(
-        folder,
-        {
-            stored.WEIGHTS: WEIGHTS,
-            stored.CALIBRATION: CALIBRATOR,
-            stored.THRESHOLDS: THRESHOLDS,
-            stored.SCORES: VAL_SCORES,
-            **{stored.detector_file(name): file for name, file in files.items()},
-        },
-        card=card(parts, params, used, versions),
-        detector=used,
-        detectors=enabled,
-        batch_size=params.extraction.batch_size,
-        versions=versions,
-        made_from=at_hand,
-    )
+    stored.refuse_existing(folder)
+    with tempfile.TemporaryDirectory() as aside:
+        stored.write_folder(
+            folder,
+            {
+                stored.WEIGHTS: WEIGHTS,
+                stored.CALIBRATION: CALIBRATOR,
+                stored.THRESHOLDS: THRESHOLDS,
+                stored.SCORES: VAL_SCORES,
+                **{stored.detector_file(name): file for name, file in files.items()},
+                **_graphs(Path(aside), graphs, parts, used, params.extraction.batch_size),
+            },
+            card=card(parts, params, used, versions),
+            detector=used,
+            detectors=enabled,
+            batch_size=params.extraction.batch_size,
+            versions=versions,
+            made_from=at_hand,
+        )
     return parts
+
+
+def _graphs(
+    aside: Path, graphs: Collection[str], parts: Parts, detector: str, batch_size: int
+) -> dict[str, Path]:
+    """Name in the folder -> file aside."""
+    if not graphs:
+        return {}
+    from osr.inference.graph_files import describe, record, write_onnx, write_program
+
+    program, description = record(parts, detector), describe(parts, detector, batch_size)
+    writers = {stored.GRAPH: write_onnx, stored.PROGRAM: write_program}
+    for name in graphs:
+        writers[name](aside / name, program, description)
+    return {name: aside / name for name in graphs}
 
 
 def software() -> dict[str, str]:
@@ -86,6 +110,8 @@ def run(options: argparse.Namespace) -> int:
     if not project.is_dir():
         raise InputError(f"{project} must be {PRESENT}, or the folder of a project with a finished run.")
     with contextlib.chdir(project):
-        export(folder, load_params(PARAMS), detector=options.detector)
+        chosen = (options.onnx, options.torch_export)
+        graphs = [name for name, wanted in zip(GRAPHS, chosen, strict=True) if wanted]
+        export(folder, load_params(PARAMS), detector=options.detector, graphs=graphs)
     sys.stdout.write(f'{options.out}: in Python osr.load("{options.out}").predict("photo.png")\n')
     return 0

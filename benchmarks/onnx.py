@@ -1,0 +1,238 @@
+"""The graph of a finished run in ONNX Runtime beside PyTorch: the same answers, and how fast.
+
+    python -m benchmarks.onnx PROJECT
+
+PROJECT is a folder with a finished run; its test images are judged, at most 10,000. First every detector
+that its training outputs can be fitted for, in one graph with the network: labels at a threshold that accepts
+95 % of the validation images, and scores: their largest errors relative to the score itself, to the standard
+deviation of the scores where that is larger, and, as a measure of float32, those of PyTorch in batches of 64
+with another memory layout. Then the graph that `osr export --onnx` writes of the run's own detector, beside
+`OpenSetClassifier.judge` in the same process, in turns, both with one thread: seconds are of the processor,
+and the ratio is the median over the turns.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from osr.detectors.base import Detector
+from osr.detectors.registry import DETECTORS, build_detectors
+from osr.errors import InputError
+from osr.inference.classifier import OpenSetClassifier
+from osr.inference.graph import ClassifierGraph
+from osr.inference.graph_files import OPEN, describe, record, translated, write_onnx
+from osr.inference.judgement import Decision, Judgement
+from osr.inference.predictor import Predictor
+from osr.metrics.conformal import fit_threshold
+from osr.models.forward import ready
+from osr.outputs import Outputs
+from osr.params import load_params
+from osr.splits.split import Split
+from pipeline.images import open_images
+from pipeline.workspace.stages import (
+    CALIBRATOR,
+    PARAMS,
+    SPLIT,
+    THRESHOLDS,
+    TRAIN_OUTPUTS,
+    VAL_OUTPUTS,
+    VAL_SCORES,
+    WEIGHTS,
+)
+from pipeline.workspace.stages import (
+    DETECTORS as FILES,
+)
+
+MOST_IMAGES = 10_000
+BATCH = 512
+MANY = 2 * BATCH  # images whose throughput is measured
+TURNS = 11
+
+
+class EveryScore(ClassifierGraph):
+    """The graph of a run that gives the scores of many detectors instead of one verdict."""
+
+    def __init__(self, classifier: OpenSetClassifier, detectors: dict[str, Detector]) -> None:
+        super().__init__(classifier.parts, classifier.detector)
+        self.detectors = detectors
+
+    def forward(self, images: Tensor) -> dict[str, Tensor]:  # type: ignore[override]
+        """(N,) float64 scores by name, and the predictions."""
+        traced = self.outputs(images)
+        scores = {name: detector.score_traced(traced) for name, detector in self.detectors.items()}
+        return scores | {"prediction": traced.logits.argmax(1)}
+
+
+def classifier_of(detector: str) -> OpenSetClassifier:
+    """The classifier of the run in the working directory."""
+    return OpenSetClassifier.from_files(
+        weights=WEIGHTS,
+        calibration=CALIBRATOR,
+        detectors={detector: FILES / f"{detector}.safetensors"},
+        thresholds=THRESHOLDS,
+        scores=VAL_SCORES,
+        detector=detector,
+        batch_size=BATCH,
+    )
+
+
+def fitted_detectors() -> dict[str, Detector]:
+    """All that can be fitted on the run's training outputs and have a graph."""
+    settings, train, found = load_params(PARAMS).detectors, Outputs.load(TRAIN_OUTPUTS), {}
+    for name in DETECTORS:
+        if name == "odin":
+            continue
+        detector = build_detectors(settings.model_copy(update={"enabled": (name,)}))[name]
+        try:
+            found[name] = detector.fit(train)
+        except InputError as error:
+            print(f"{name} is left out: {error}")
+    return found
+
+
+def every_score(
+    classifier: OpenSetClassifier, detectors: dict[str, Detector], images: NDArray[np.uint8]
+) -> dict[str, NDArray[Any]]:
+    """What the graph says in ONNX Runtime, (N,) each."""
+    graph, first = EveryScore(classifier, detectors), torch.from_numpy(images[:2])
+    axes = {axis: torch.export.Dim(name, min=1) for axis, name in enumerate(OPEN[:1])}
+    with torch.no_grad():
+        program = torch.export.export(graph, (first,), dynamic_shapes={"images": axes})
+    names = [*detectors, "prediction"]
+    session = session_of(translated(program, ["images"], names).SerializeToString())
+    parts = [session.run(None, {"images": images[row : row + 64]}) for row in range(0, len(images), 64)]
+    return dict(zip(names, map(np.concatenate, zip(*parts, strict=True)), strict=True))
+
+
+def compare(classifier: OpenSetClassifier, images: NDArray[np.uint8]) -> None:
+    """Print a line for each detector: labels that differ, and the largest errors of a score."""
+    detectors, validation = fitted_detectors(), Outputs.load(VAL_OUTPUTS)
+    found, own = every_score(classifier, detectors, images), outputs_of(classifier, images, BATCH)
+    classifier.parts.model.to(memory_format=torch.contiguous_format)
+    again = outputs_of(classifier, images, 64)
+    ready(classifier.parts.model, "cpu")
+    print(
+        "| detector | other labels | error of a score | beside the spread | PyTorch beside itself |\n"
+        "|---|---|---|---|---|"
+    )
+    for name, detector in detectors.items():
+        expected, repeated, scores = detector.score(own), detector.score(again), found[name]
+        theta = fit_threshold(detector.score(validation), target_acceptance=0.95).value
+        differ = (found["prediction"] != own.predictions) | ((scores <= theta) != (expected <= theta))
+        errors = (
+            np.abs(scores - expected) / np.abs(expected),
+            np.abs(scores - expected) / np.maximum(np.abs(expected), expected.std()),
+            np.abs(repeated - expected) / np.abs(expected),
+        )
+        told = " | ".join(f"{error.max():.1e}" for error in errors)
+        print(f"| {name} | {np.count_nonzero(differ)} of {len(images):,} | {told} |", flush=True)
+
+
+def outputs_of(classifier: OpenSetClassifier, images: NDArray[np.uint8], batch_size: int) -> Outputs:
+    """The library's own outputs of images."""
+    detector, fitted = classifier.parts.detectors[classifier.detector]
+    predictor = Predictor(
+        classifier.parts.model,
+        detector,
+        threshold=fitted.value,
+        calibration=classifier.parts.calibration,
+        batch_size=batch_size,
+    )
+    return predictor._outputs(images)
+
+
+def session_of(graph: bytes | str) -> Any:
+    """An ONNX Runtime session on the CPU."""
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    options.log_severity_level = 3
+    return onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
+
+
+def turns(eager: Callable[[], Any], graph: Callable[[], Any], count: int) -> tuple[float, float, float]:
+    """Median seconds of each, in turns, and the median of eager over graph."""
+    eager(), graph()
+    pairs = []
+    for _ in range(count):
+        times = []
+        for call in (eager, graph):
+            start = time.process_time()
+            call()
+            times.append(time.process_time() - start)
+        pairs.append(times)
+    seconds = np.array(pairs)
+    return (*np.median(seconds, axis=0).tolist(), float(np.median(seconds[:, 0] / seconds[:, 1])))
+
+
+def speed(classifier: OpenSetClassifier, images: NDArray[np.uint8], path: Path) -> None:
+    """Print labels, scores and seconds of the exported graph beside the library."""
+    program = record(classifier.parts, classifier.detector)
+    write_onnx(path, program, describe(classifier.parts, classifier.detector, BATCH))
+    session, wanted = session_of(str(path)), ["label", "score"]
+
+    def eager(count: int) -> Judgement:
+        return classifier.judge(images[:count], Decision())
+
+    def graph(count: int) -> list[Any]:
+        parts = [
+            session.run(wanted, {"images": images[r : min(r + BATCH, count)]}) for r in range(0, count, BATCH)
+        ]
+        return [np.concatenate(column) for column in zip(*parts, strict=True)]
+
+    expected, (label, score) = eager(len(images)), graph(len(images))
+    known = np.where(np.array(expected.labels) == "unknown", -1, expected.predictions)
+    error = np.abs(score / expected.scores - 1).max()
+    differ = np.count_nonzero(label != known)
+    print(
+        f"\n{path.name} of {classifier.detector}, {path.stat().st_size / 1e6:.0f} MB: {differ} of "
+        f"{len(images):,} labels differ, largest relative error of a score {error:.1e}\n\n"
+        "| images at once | PyTorch | ONNX Runtime | PyTorch / ONNX Runtime |\n|---|---|---|---|"
+    )
+    for count, repeats in ((1, 10 * TURNS), (64, TURNS), (min(MANY, len(images)), 3)):
+        took = turns(lambda n=count: eager(n), lambda n=count: graph(n), repeats)
+        told = [
+            f"{1000 * seconds:.2f} ms" if count < 1000 else f"{count / seconds:.0f} a second"
+            for seconds in took[:2]
+        ]
+        print(f"| {count:,} | {told[0]} | {told[1]} | {took[2]:.2f} |", flush=True)
+
+
+def main() -> int:
+    """Compare and time."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("project", type=Path, help="a folder with a finished run")
+    parser.add_argument("--images", type=int, default=MOST_IMAGES, help="at most (%(default)s)")
+    parser.add_argument("--only", choices=("scores", "speed"), help="one of the two parts")
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    with contextlib.chdir(options.project), tempfile.TemporaryDirectory() as folder:
+        params, split = load_params(PARAMS), Split.load(SPLIT)
+        classifier = classifier_of(params.plot.detector)
+        images = np.stack([open_images()[row] for row in split.test[: options.images]])
+        images = np.repeat(images, classifier.image_format.channels // images.shape[3], axis=3)
+        print(
+            f"{params.model.backbone.name}, {len(images):,} test images of {images.shape[1:]}, "
+            f"one thread, onnxruntime {onnxruntime.__version__}, torch {torch.__version__}\n"
+        )
+        if options.only != "speed":
+            compare(classifier, images)
+        if options.only != "scores":
+            speed(classifier, images, Path(folder) / "classifier.onnx")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

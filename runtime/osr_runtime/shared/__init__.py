@@ -1,0 +1,1 @@
+"""Copies of files of osr, written by runtime/copies.py: change those, not these."""

@@ -1,0 +1,174 @@
+"""How an image is decided on, and what comes of it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from osr_runtime.shared.errors import InputError
+from osr_runtime.shared.conformal import Threshold, conformal_p_values, fit_threshold
+
+Scores = NDArray[np.float64]
+UNKNOWN_NAME = "unknown"
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What the classifier says of N images.
+
+    Args:
+        labels: N names: a known class, or "unknown" where the score is above the threshold.
+        predictions: (N,) int64 in 0..K-1, the nearest known class, whatever the score says.
+        scores: (N,) float64, higher = more unknown.
+        probabilities: (N, K) float32, of the known classes after calibration; rows sum to 1.
+    """
+
+    labels: tuple[str, ...]
+    predictions: NDArray[np.int64]
+    scores: NDArray[np.float64]
+    probabilities: NDArray[np.float32]
+
+
+class Decision(NamedTuple):
+    """How to judge; of the last three at most one is given.
+
+    Args:
+        detector: one of the classifier's; None means its default one.
+        threshold: scores above are unknown; instead of the fitted one.
+        accept: the threshold is made anew from the stored scores so that it accepts this share (0..1) of
+            known images, by the rule of the fitted one.
+        p_value: images whose p-value is at most this (0..1) are unknown; so are at most this share of known
+            images.
+    """
+
+    detector: str | None = None
+    threshold: float | None = None
+    accept: float | None = None
+    p_value: float | None = None
+
+
+DEFAULT = Decision()  # the fitted threshold of the default detector
+
+
+@dataclass(frozen=True)
+class Judgement(Verdict):
+    """A `Verdict` on N images, with what they are called and how unusual a known image would be.
+
+    Args:
+        names: N paths, or numbers among the inputs.
+        p_values: (N,) float64 in 1 / (n + 1) .. 1, conformal among the n stored scores of validation knowns;
+            small = unknown. See `osr.metrics.thresholds.conformal_p_values`.
+        class_names: K names.
+    """
+
+    names: tuple[str, ...]
+    p_values: Scores
+    class_names: tuple[str, ...]
+
+    def top(self, count: int) -> list[list[tuple[str, float]]]:
+        """Of each image the `count` most probable known classes with their calibrated probabilities."""
+        order = np.argsort(-self.probabilities, axis=1, kind="stable")[:, :count]
+        return [
+            [(self.class_names[index], float(row[index])) for index in best]
+            for row, best in zip(self.probabilities, order, strict=True)
+        ]
+
+    def part(self, rows: slice) -> Judgement:
+        """That of some of the images."""
+        return Judgement(
+            labels=self.labels[rows],
+            predictions=self.predictions[rows],
+            scores=self.scores[rows],
+            probabilities=self.probabilities[rows],
+            names=self.names[rows],
+            p_values=self.p_values[rows],
+            class_names=self.class_names,
+        )
+
+
+class Known(NamedTuple):
+    """What the validation knowns say of one detector.
+
+    Args:
+        fitted: the threshold of the run.
+        scores: (n,) of these images.
+        groups: (n,) group of each of them; None where each stands for itself.
+    """
+
+    fitted: Threshold
+    scores: Scores
+    groups: NDArray[np.int64] | None
+
+    def threshold(self, decision: Decision) -> float:
+        """The score above which images are unknown; nothing is fitted but a threshold that is asked for."""
+        if decision.threshold is not None:
+            return decision.threshold
+        if decision.accept is None:
+            return self.fitted.value
+        return fit_threshold(
+            self.scores,
+            target_acceptance=decision.accept,
+            conformal=self.fitted.rule == "conformal",
+            groups=self.groups,
+        ).value
+
+
+def check_decision(decision: Decision, detectors: Collection[str]) -> None:
+    """Raise `InputError` for no such detector, a decision of two kinds, or one out of range."""
+    name, threshold, accept, p_value = decision
+    if name is not None and name not in detectors:
+        raise InputError(f"detector is {name!r}, but must be one of {', '.join(detectors)}.")
+    kinds = ("threshold", "accept", "p_value")
+    if len(given := [kind for kind in kinds if getattr(decision, kind) is not None]) > 1:
+        raise InputError(f"Only one of threshold, accept and p_value may be given, not {', '.join(given)}.")
+    if p_value is not None and not 0 <= p_value <= 1:
+        raise InputError(f"p_value is {p_value}, but must lie in 0..1.")
+    if accept is not None and not 0 < accept <= 1:
+        raise InputError(f"accept is {accept}, but must be above 0 and at most 1.")
+    if isinstance(threshold, bool) or (threshold is not None and math.isnan(threshold)):
+        raise InputError(f"threshold is {threshold}, but must be a number.")
+
+
+def labels_at(
+    threshold: float, scores: Scores, predictions: NDArray[np.int64], class_names: Sequence[str]
+) -> tuple[str, ...]:
+    """The class of each image, or "unknown" where its score is above the threshold."""
+    return tuple(
+        class_names[index] if score <= threshold else UNKNOWN_NAME
+        for index, score in zip(predictions, scores, strict=True)
+    )
+
+
+def judgement_of(
+    verdict: Verdict, decision: Decision, known: Known, *, names: Sequence[str], class_names: tuple[str, ...]
+) -> Judgement:
+    """A verdict at `known.threshold` with its p-values, and by them where the decision asks for that.
+
+    Args:
+        verdict: on N images.
+        decision: how.
+        known: of the detector that judged.
+        names: of the images; otherwise their numbers.
+        class_names: K names.
+    """
+    p_values = conformal_p_values(known.scores, verdict.scores, groups=known.groups)
+    labels = verdict.labels
+    if decision.p_value is not None:
+        labels = tuple(
+            UNKNOWN_NAME if found <= decision.p_value else class_names[index]
+            for index, found in zip(verdict.predictions, p_values, strict=True)
+        )
+    return Judgement(
+        labels=labels,
+        predictions=verdict.predictions,
+        scores=verdict.scores,
+        probabilities=verdict.probabilities,
+        names=tuple(names) or tuple(map(str, range(len(labels)))),
+        p_values=p_values,
+        class_names=class_names,
+    )

@@ -1,0 +1,462 @@
+"""One graph for any runtime: the answers of the library, for every detector and images of any size."""
+
+import contextlib
+import csv
+import io
+import json
+import re
+import shutil
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from numpy.testing import assert_allclose, assert_array_equal
+from PIL import Image
+from test_detectors import make
+from test_extraction import CPU, IMAGES, build
+from test_predict import ROOT, model, write_run  # noqa: F401 (a fixture)
+from torch import nn
+
+import osr
+from osr.calibration.calibrators import Isotonic, Temperature, Vector
+from osr.data.batches import ArrayImages
+from osr.detectors.ensemble import Ensemble
+from osr.detectors.neighbors import Knn
+from osr.detectors.registry import DETECTORS
+from osr.detectors.tracing import Traced
+from osr.errors import InputError
+from osr.frame import Frame
+from osr.inference import graph, graph_files
+from osr.inference.extraction import extract
+from osr.inference.parts import Parts
+from osr.inference.predictor import Predictor
+from osr.metrics.threshold_files import StoredThresholds
+from osr.metrics.thresholds import Threshold
+from osr.models.computing import Computing
+from osr.stored.origin import Origin
+from pipeline import cli
+
+onnxruntime = pytest.importorskip("onnxruntime", reason="ONNX Runtime is not installed: osr[onnx]")
+pytest.importorskip("onnxscript", reason="onnxscript is not installed: osr[onnx]")
+
+import osr_runtime  # noqa: E402 (needs ONNX Runtime)
+from osr_runtime.cli import main as runtime_main  # noqa: E402
+from osr_runtime.fitting import Square  # noqa: E402
+from osr_runtime.shared.judgement import Known  # noqa: E402
+
+NAMES = [name for name in DETECTORS if name != "odin"]
+SIZES = ((6, 6), (6, 9), (5, 17), (40, 23))
+OTHERS = np.random.default_rng(1).integers(0, 256, (40, 6, 6, 1), dtype=np.uint8)  # of no stored score
+FRAMES = [
+    Frame(6, interpolation, crop)
+    for interpolation in ("bilinear", "bicubic", "nearest")
+    for crop in (None, 0.7)
+]
+
+
+def scenes(seed, count):
+    """Class c has a bright row 2 c, under noise; (count, 6, 6, 1) uint8."""
+    draws = np.random.default_rng(seed)
+    images = draws.integers(0, 60, (count, 6, 6, 1))
+    images[np.arange(count), 2 * (np.arange(count) % 3)] += 150
+    return images.astype(np.uint8)
+
+
+def outputs_of(network, images):
+    rows = np.arange(len(images))
+    data = ArrayImages(images, rows, torch.from_numpy(rows % 3))
+    return extract(network, data, index=rows, batch_size=64, device=CPU, title="test")
+
+
+@pytest.fixture(scope="module")
+def network():
+    """A seeded network whose head knows the classes of `scenes`, with an extra class."""
+    made, images = build(width=16, extra=1), torch.from_numpy(scenes(0, 150).transpose(0, 3, 1, 2))
+    with torch.no_grad():
+        for _ in range(40):
+            made.train()(images)
+        features = made.eval().embed(made.preprocess(images))
+        means = torch.stack([features[label::3].mean(0) for label in range(3)])
+        weight = means - means.mean(0)
+        made.head.weight[:3] = weight
+        made.head.bias[:3] = -weight @ means.mean(0)
+    return made
+
+
+@pytest.fixture(scope="module")
+def fitted(network):
+    train = outputs_of(network, scenes(0, 150))
+    # Few enough neighbours that a bank of 150 is searched in groups, as large ones are.
+    chosen = {name: make(name) for name in NAMES} | {"knn": Knn(num_neighbors=3)}
+    return {name: detector.fit(train) for name, detector in chosen.items()}
+
+
+def parts_of(network, detector, calibration=Temperature(2.0)):  # noqa: B008 (frozen)
+    """With a threshold between two of forty images."""
+    scores = np.sort(detector.score(outputs_of(network, scenes(1, 40))))
+    threshold = Threshold(float(scores[19:21].mean()), "acceptance", 0.5, 0.5, 40)
+    stored = StoredThresholds(Path("none"), {}, {}, Origin(), "2" * 16)
+    return Parts(network, calibration, {detector.name: (detector, threshold)}, stored)
+
+
+class EveryScore(nn.Module):
+    """All detectors side by side, so that one graph is recorded and not thirty."""
+
+    def __init__(self, detectors):
+        super().__init__()
+        self.detectors = detectors
+
+    def forward(self, logits, features, extra_logits, weight, bias):
+        traced = Traced(logits, features, extra_logits, weight, bias)
+        return {name: detector.score_traced(traced) for name, detector in self.detectors.items()}
+
+
+FIELDS = ("logits", "features", "extra_logits", "weight", "bias")
+
+
+@pytest.fixture(scope="module")
+def outputs(network):
+    """Of forty images, and what a network hardly gives: very confident ones, and features of nothing."""
+    plain, draws = outputs_of(network, scenes(1, 40)), np.random.default_rng(0)
+    rows = np.arange(84)
+    added = {
+        "logits": (90 * plain.logits, draws.normal(size=(4, 3))),
+        "features": (plain.features, np.zeros((4, 16))),
+        "extra_logits": (plain.extra_logits, draws.normal(size=(4, 1))),
+    }
+    joined = {name: np.concatenate([getattr(plain, name), *parts]) for name, parts in added.items()}
+    return replace(
+        plain,
+        **{name: array.astype(np.float32) for name, array in joined.items()},
+        labels=rows % 3,
+        index=rows,
+        odin=np.empty((84, 0)),
+    )
+
+
+@pytest.fixture(scope="module")
+def program(fitted, outputs):
+    """Every detector, recorded with five images."""
+    arrays = arrays_of(outputs.select(np.arange(5)))
+    images = torch.export.Dim("images", min=1)
+    shapes = tuple({0: images} if name in FIELDS[:3] else {} for name in FIELDS)
+    given = tuple(map(torch.from_numpy, arrays.values()))
+    return torch.export.export(EveryScore(fitted), given, dynamic_shapes=shapes)
+
+
+def arrays_of(outputs):
+    return {name: np.ascontiguousarray(getattr(outputs, name)) for name in FIELDS}
+
+
+@pytest.fixture(scope="module")
+def scored(program, outputs):
+    """What the program says of all images, and of one alone."""
+    recorded = program.module()
+    return [
+        recorded(*map(torch.from_numpy, arrays_of(part).values()))
+        for part in (outputs, outputs.select(np.arange(1)))
+    ]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_detector_scores_in_a_program_as_in_the_library(fitted, outputs, scored, name):
+    expected = fitted[name].score(outputs)
+    for found in scored:
+        assert found[name].dtype == torch.float64
+        assert_allclose(found[name], expected[: len(found[name])], rtol=1e-6, atol=1e-9)
+
+
+@pytest.mark.slow
+def test_every_detector_scores_in_onnx_as_in_the_library(fitted, outputs, program):
+    translated = graph_files.translated(program, FIELDS, NAMES)
+    session = onnxruntime.InferenceSession(translated.SerializeToString())
+    for part in (outputs, outputs.select(np.arange(1))):
+        for name, found in zip(NAMES, session.run(None, arrays_of(part)), strict=True):
+            expected = fitted[name].score(part)
+            assert_allclose(found, expected, rtol=1e-4, atol=1e-9, err_msg=name)
+
+
+@pytest.mark.parametrize("frame", FRAMES, ids=str)
+def test_the_graph_resizes_as_the_library_does(frame):
+    fit, draws = graph.Fit(frame), torch.Generator().manual_seed(0)
+    for size in (*SIZES, (3, 2), (1, 1), (301, 77), (6, 500)):
+        pixels = torch.rand((2, 3, *size), generator=draws)
+        assert_allclose(fit(pixels), frame.fit(pixels), atol=2e-6)
+    pixels = torch.rand((1, 1, 6, 6))
+    assert_array_equal(fit(pixels), pixels)
+
+
+@pytest.mark.parametrize(
+    "frame", [replace(frame, size=size) for frame in FRAMES for size in (9, 28)], ids=str
+)
+@pytest.mark.parametrize("channels", [1, 3])
+def test_the_runtime_shrinks_large_images_to_the_last_bit(frame, channels):
+    draws = np.random.default_rng(0)
+    for size in ((70, 90), (333, 65), (9, 200), (28, 28), (20, 21)):
+        pixels = draws.integers(0, 256, (*size, channels), dtype=np.uint8)
+        square = Square(frame.size, frame.interpolation, frame.crop_fraction)
+        assert_array_equal(square.shrunk(pixels), frame.shrunk(pixels), err_msg=str(size))
+        assert square.short_side == frame.short_side
+
+
+@pytest.mark.parametrize(
+    "calibration",
+    [
+        Temperature(1.7),
+        Vector((0.5, 2.0, 1.0), (0.1, -0.2, 0.1)),
+        Isotonic((0.4, 0.6, 0.9), (0.35, 0.7, 0.8)),
+        Isotonic((0.5,), (0.6,)),
+    ],
+)
+def test_the_graph_calibrates_as_the_library_does(calibration):
+    logits = np.random.default_rng(0).normal(size=(50, 3), scale=3).astype(np.float32)
+    expected = calibration.apply(logits)
+    found = graph.calibrated(calibration, torch.from_numpy(logits).double())
+    assert_allclose(found, expected, rtol=1e-9)
+    if not isinstance(calibration, Vector):
+        alone = graph.calibrated(calibration, torch.from_numpy(logits[:, :1]).double())
+        assert_allclose(alone, calibration.apply(logits[:, :1]), rtol=1e-9)
+
+
+@pytest.fixture(scope="module")
+def project(model, tmp_path_factory):  # noqa: F811
+    """A finished run of maxlogit and mahalanobis."""
+    root = tmp_path_factory.mktemp("project")
+    text = (ROOT / "params.yaml").read_text()
+    text = re.sub(r"(  enabled): .*", r"\1: [maxlogit, mahalanobis]", text, count=1)
+    (root / "params.yaml").write_text(text)
+    write_run(root, model)
+    return root
+
+
+@pytest.fixture(scope="module")
+def exported(project):
+    """Its classifier with both graphs, as the command makes them."""
+    out = project / "classifier"
+    with contextlib.chdir(project):
+        flags = ["--onnx", "--torch-export", "--detector", "mahalanobis"]
+        assert cli.main(["export", str(out), *flags]) == 0
+    return out
+
+
+@pytest.fixture
+def folder(exported, tmp_path):
+    """A copy to spoil."""
+    return Path(shutil.copytree(exported, tmp_path / "classifier"))
+
+
+def assert_same(found, expected):
+    assert found.labels == expected.labels
+    assert found.names == expected.names
+    assert found.class_names == expected.class_names
+    assert_array_equal(found.predictions, expected.predictions)
+    assert_allclose(found.scores, expected.scores, rtol=1e-4)
+    assert_allclose(found.probabilities, expected.probabilities, rtol=1e-3, atol=1e-6)
+    assert_array_equal(found.p_values, expected.p_values)
+
+
+def test_the_runtime_judges_as_the_library_does(exported, tmp_path):
+    draws, classifier, runtime = np.random.default_rng(3), osr.load(exported), osr_runtime.load(exported)
+    assert_same(runtime.predict(OTHERS), classifier.predict(OTHERS))
+    assert 0 < runtime.predict(OTHERS).labels.count("unknown") < 40
+    images = [draws.integers(0, 256, (*size, 1), dtype=np.uint8) for size in (*SIZES, (6, 6), (5, 17))]
+    assert_same(runtime.predict(images), classifier.predict(images))
+    photo = Image.fromarray(draws.integers(0, 256, (170, 210, 3), dtype=np.uint8))
+    for name, options in (("a.png", {}), ("b.jpg", {"quality": 80}), ("c.bmp", {}), ("small.png", {})):
+        (photo.resize((30, 20)) if name == "small.png" else photo).save(tmp_path / name, **options)
+    content = (tmp_path / "b.jpg").read_bytes()
+    mixed = [tmp_path / "a.png", content, photo.convert("CMYK"), images[1]]
+    for given in (tmp_path, str(tmp_path / "small.png"), content, photo, mixed):
+        assert_same(runtime.predict(given), classifier.predict(given))
+    for row, best in zip(runtime.predict(OTHERS).top(2), classifier.predict(OTHERS).top(2), strict=True):
+        assert [name for name, _ in row] == [name for name, _ in best]
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"threshold": 3.0}, {"accept": 0.5}, {"accept": 1.0}, {"p_value": 0.1}, {"detector": "mahalanobis"}],
+    ids=str,
+)
+def test_decisions_follow_from_the_stored_scores(exported, options):
+    runtime, classifier = osr_runtime.load(exported), osr.load(exported)
+    assert_same(runtime.predict(OTHERS, **options), classifier.predict(OTHERS, **options))
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        ({"threshold": 1.0, "accept": 0.9}, "Only one of threshold, accept and p_value may be given"),
+        ({"accept": 1.5}, "accept is 1.5, but must be above 0 and at most 1."),
+        ({"detector": "maxlogit"}, "detector is 'maxlogit', but must be one of mahalanobis"),
+        ({"inputs": [b"no image"]}, "image 0 is no image that can be read"),
+        ({"inputs": np.zeros((1, 6, 6, 3), np.uint8)}, r"image 0 must be \(H, W, 1\) uint8"),
+    ],
+)
+def test_the_runtime_says_mistakes_in_one_sentence(exported, options, sentence):
+    with pytest.raises(osr_runtime.InputError, match=sentence):
+        osr_runtime.load(exported).predict(**{"inputs": IMAGES[:1]} | options)
+
+
+def test_the_graph_alone_has_a_default_threshold_and_says_what_it_is(exported):
+    session = onnxruntime.InferenceSession(exported / "classifier.onnx")
+    (images,), (threshold,) = session.get_inputs(), session.get_overridable_initializers()
+    assert (images.name, images.shape) == ("images", ["num_images", "height", "width", 1])
+    assert (threshold.name, threshold.shape, threshold.type) == ("threshold", [], "tensor(double)")
+    expected = osr.load(exported).predict(IMAGES)
+    labels = [-1 if label == "unknown" else "abc".index(label) for label in expected.labels]
+    label, prediction = session.run(["label", "prediction"], {"images": IMAGES})
+    assert label.tolist() == labels
+    assert_array_equal(prediction, expected.predictions)
+    for theta, wanted in ((1e9, prediction), (-1e9, np.full(30, -1))):
+        assert_array_equal(
+            session.run(["label"], {"images": IMAGES, "threshold": np.array(theta)})[0], wanted
+        )
+    said = session.get_modelmeta().custom_metadata_map
+    assert json.loads(said["class_names"]) == ["a", "b", "c"]
+    assert (said["detector"], json.loads(said["digests"])["split"]) == ("mahalanobis", "1" * 16)
+    assert json.loads(said["threshold"])["acceptance"] == pytest.approx(2 / 3)
+    for name in ("classifier.onnx", "classifier.pt2"):
+        assert str(ROOT).encode() not in (exported / name).read_bytes()
+
+
+def test_the_program_of_torch_says_the_same(exported):
+    said = {"classifier.json": ""}
+    program = torch.export.load(exported / "classifier.pt2", extra_files=said).module()
+    threshold = json.loads(json.loads(said["classifier.json"])["threshold"])["value"]
+    for images in (IMAGES, IMAGES[:1, :5], np.tile(IMAGES[:2], (1, 7, 3, 1))):
+        expected = osr.load(exported).predict(images)
+        with torch.inference_mode():
+            found = program(torch.from_numpy(images), torch.tensor(threshold, dtype=torch.float64))
+        assert_allclose(found["score"], expected.scores, rtol=1e-4)
+        assert_array_equal(found["label"] < 0, np.array(expected.labels) == "unknown")
+
+
+def test_a_changed_byte_is_refused_by_name(folder):
+    for file in sorted(path for path in folder.rglob("*") if path.is_file()):
+        whole = file.read_bytes()
+        file.write_bytes(whole[:-9] + bytes([whole[-9] ^ 1]) + whole[-8:])
+        with pytest.raises(osr_runtime.InputError, match=re.escape(file.name)):
+            osr_runtime.load(folder)
+        with pytest.raises(InputError, match=re.escape(file.name)):
+            osr.load(folder)
+        file.write_bytes(whole)
+    # A graph, its description and the scores are enough.
+    for file in (*folder.glob("detectors/*"), folder / "model.safetensors", folder / "calibration.json"):
+        file.unlink()
+    assert osr_runtime.load(folder).predict(IMAGES).names[-1] == "29"
+    (folder / "classifier.onnx").unlink()
+    with pytest.raises(osr_runtime.InputError, match=r"classifier\.onnx is missing"):
+        osr_runtime.load(folder)
+    with pytest.raises(osr_runtime.InputError, match=r"classifier\.json is missing"):
+        osr_runtime.load(folder / "detectors")
+
+
+class Recorder:
+    """Stands for a session: keeps what it is given, and says the same of every image."""
+
+    def __init__(self, score):
+        self.score, self.given = score, []
+
+    def run(self, _names, given):
+        self.given.append(given["images"])
+        count = len(given["images"])
+        return np.full(count, self.score), np.full((count, 2), 0.5, np.float32), np.zeros(count, np.int64)
+
+
+@pytest.mark.parametrize("score", [0.0, np.nan])
+def test_grey_images_are_repeated_and_no_score_without_a_number_is_told(score):
+    known = Known(Threshold(1.0, "acceptance", 0.9, 0.9, 5), np.zeros(5), None)
+    session, draws = Recorder(score), np.random.default_rng(0)
+    classifier = osr_runtime.OnnxClassifier(
+        session, ("a", "b"), "energy", known, Square(6, "bilinear", None), channels=3, batch_size=2
+    )
+    images = [draws.integers(0, 256, (4, 5, channels), dtype=np.uint8) for channels in (1, 3, 1, 1)]
+    if np.isnan(score):
+        with pytest.raises(osr_runtime.InputError, match="energy gives nan for image 0"):
+            classifier.judge(images)
+        return
+    assert classifier.judge(images).labels == ("a",) * 4
+    assert [batch.shape for batch in session.given] == [(2, 4, 5, 3), (1, 4, 5, 3), (1, 4, 5, 3)]
+    assert_array_equal(session.given[0], np.repeat(np.stack([images[0], images[2]]), 3, axis=3))
+
+
+def test_the_command_of_the_runtime_writes_csv(exported, tmp_path, capsys):
+    file = tmp_path / "a.png"
+    Image.fromarray(OTHERS[0, ..., 0]).save(file)
+    assert runtime_main(["predict", str(exported), str(file), "--accept", "0.9"]) == 0
+    (row,) = csv.DictReader(io.StringIO(capsys.readouterr().out))
+    expected = osr.load(exported).predict(file, accept=0.9)
+    assert (row["file"], row["label"]) == (str(file), expected.labels[0])
+    assert float(row["score"]) == pytest.approx(expected.scores[0], rel=1e-4)
+    assert float(row["p/b"]) == pytest.approx(expected.probabilities[0, 1], rel=1e-3)
+    assert runtime_main(["predict", str(exported), "nowhere.png"]) == 1
+    assert capsys.readouterr().err == "ERROR: nowhere.png does not exist.\n"
+
+
+def test_the_runtime_needs_no_torch(exported):
+    heavy = ("torch", "osr", "scipy", "pydantic", "safetensors", "onnx")
+    program = (
+        f"import sys; sys.modules.update(dict.fromkeys({heavy}))\n"
+        "import osr_runtime, numpy\n"
+        "found = osr_runtime.load(sys.argv[1]).predict(numpy.zeros((2, 9, 8, 1), numpy.uint8))\n"
+        "print(len(found.labels), end='')"
+    )
+    command = [sys.executable, "-c", program, exported]
+    said = subprocess.run(command, cwd=ROOT / "runtime", capture_output=True, text=True, check=True)
+    assert said.stdout == "2"
+
+
+def test_what_both_have_is_written_once(monkeypatch):
+    monkeypatch.syspath_prepend(ROOT / "runtime")
+    import copies
+
+    texts = copies.copies()
+    assert {file.name for file in copies.TARGET.glob("*.py")} == texts.keys()
+    for name, text in texts.items():
+        assert (copies.TARGET / name).read_text() == text, f"run `python runtime/copies.py`: {name}"
+        assert "torch" not in re.findall(r"^(?:from|import) (\w+)", text, re.MULTILINE)
+
+
+def test_what_has_no_graph_is_refused_by_name(network, fitted, project, monkeypatch, capsys):
+    odin = make("odin")
+    for detector in (odin, Ensemble(members=(make("energy"), odin))):
+        with pytest.raises(InputError, match=f"{detector.name} has no graph: odin needs the gradient"):
+            graph.check_recordable(detector)
+    monkeypatch.setattr(graph, "MAX_BANK", 1000)
+    with pytest.raises(InputError, match=r"knn holds 2,\d{3} numbers, but a graph may hold 1,000: lower det"):
+        graph_files.record(parts_of(network, fitted["knn"]), "knn")
+    parts = parts_of(network, fitted["energy"])
+    monkeypatch.setattr(network, "computing", Computing(in_bfloat16=True))
+    with pytest.raises(InputError, match="The network computes in bfloat16"):
+        graph_files.record(parts, "energy")
+    monkeypatch.setitem(sys.modules, "onnxscript", None)
+    monkeypatch.chdir(project)
+    assert cli.main(["export", "other", "--onnx"]) == 1
+    assert "--onnx needs onnxscript: install `osr[onnx]`" in capsys.readouterr().err
+    assert not Path("other").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", NAMES)
+def test_whole_graphs_decide_as_the_library_does(network, fitted, name, tmp_path):
+    parts = parts_of(network, fitted[name], Isotonic((0.4, 0.9), (0.3, 0.95)))
+    program = graph_files.record(parts, name)
+    graph_files.write_onnx(tmp_path / "g.onnx", program, graph_files.describe(parts, name, 8))
+    session = onnxruntime.InferenceSession(tmp_path / "g.onnx")
+    detector, threshold = parts.detectors[name]
+    calibration = parts.calibration
+    predictor = Predictor(
+        network, detector, threshold=threshold.value, calibration=calibration, batch_size=64
+    )
+    for rows, columns in ((1, 1), (2, 1), (3, 5)):
+        images = np.tile(scenes(1, 40), (1, rows, columns, 1))
+        expected = predictor.predict(images)
+        label, score, probabilities, prediction = session.run(None, {"images": images})
+        assert [name == "unknown" for name in expected.labels] == (label < 0).tolist()
+        assert_array_equal(prediction, expected.predictions)
+        assert_allclose(score, expected.scores, rtol=1e-4, atol=1e-9)
+        assert_allclose(probabilities, expected.probabilities, rtol=1e-3, atol=1e-6)
