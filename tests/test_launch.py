@@ -135,6 +135,8 @@ def test_a_bad_override_is_one_sentence_before_dvc_starts(override: str, sentenc
 def test_good_overrides_pass_as_dvc_reads_them(project: Path) -> None:
     overridden([])
     overridden(["train.lr=1e-3", "+model.backbone.options={depth: 2}", "split.trial=1"])
+    given = overridden(["model.backbone.options.num_classes=6", "+model.backbone.options.depth=2"])
+    assert given["model"]["backbone"]["options"] == {"num_classes": 6, "depth": 2}
     (project / PARAMS).write_text((project / PARAMS).read_text().replace("epochs: 80", "epochs: 0"))
     overridden(["train.epochs=80"])
     with pytest.raises(InputError, match=r"^params.yaml: train.epochs is 0, but must be at least 1"):

@@ -108,7 +108,7 @@ def overridden(texts: Sequence[str], changes: Mapping[str, Any] | None = None) -
         with copy.open("w", encoding="utf-8") as file:
             YAML(typ="safe", pure=True).dump(begun, file)
         try:
-            apply_overrides(str(copy), list(texts))
+            apply_overrides(str(copy), [_added(text, begun) for text in texts])
         except InvalidArgumentError as error:
             assigned = [text for text in texts if not text.startswith("~")]
             check_params(merge(begun, parse_overrides(assigned)), source=source)  # it names the right keys
@@ -118,3 +118,19 @@ def overridden(texts: Sequence[str], changes: Mapping[str, Any] | None = None) -
         settings: dict[str, Any] = read_yaml(copy)
     check_params(settings, source=source)
     return settings
+
+
+def _added(text: str, settings: Mapping[str, Any]) -> str:
+    """With a plus where the key is not there yet, as DVC wants it of `model.backbone.options.width=8`.
+
+    Whether there may be such a key is for the settings to say, which are checked afterwards.
+    """
+    assignment = _ASSIGNMENT.fullmatch(text)
+    if assignment is None or text.startswith("+"):
+        return text
+    held: Any = settings
+    for part in assignment["key"].split("."):
+        if not isinstance(held, Mapping) or part not in held:
+            return f"+{text}"
+        held = held[part]
+    return text
