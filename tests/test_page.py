@@ -1,4 +1,6 @@
-"""The page of `osr serve` in a real browser: Debian's chromium, driven by playwright-python.
+"""The page of `osr serve`: what it is, and, slowly, in a real browser.
+
+The browser is Debian's chromium, driven by playwright-python:
 
     apt-get install chromium && pip install playwright
     pytest -m slow -n 0 tests/test_page.py
@@ -6,11 +8,16 @@
 OSR_SCREENSHOTS=DIR keeps pictures of it, wide and narrow.
 """
 
+import base64
+import hashlib
+import http.client
 import os
+import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 from test_export import folder  # noqa: F401 (fixture)
 from test_extraction import IMAGES
@@ -19,8 +26,55 @@ from test_service import FILES, Server, server  # noqa: F401 (fixture)
 
 from osr.inference.judgement import Decision
 
-pytestmark = pytest.mark.slow
 WIDTHS = {"wide": 1280, "narrow": 360}
+
+
+def test_the_page_is_one_file_that_loads_nothing_from_elsewhere(server: Server) -> None:  # noqa: F811
+    connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=60)
+    connection.request("GET", "/")
+    answer = connection.getresponse()
+    text, policy = answer.read().decode(), answer.headers["Content-Security-Policy"]
+    connection.close()
+    assert (answer.status, answer.headers.get_content_type()) == (200, "text/html")
+    linked = re.findall(r'\b(?:src|href|action)="([^"]*)"', text)
+    assert linked == ["data:,", "openapi.json", "health", "metrics"]
+    assert re.findall(r"https?://[^\s\"<]+", text) == ["http://www.w3.org/2000/svg"], "a name, not an address"
+    assert policy.startswith("default-src 'none'; ")
+    for tag in ("script", "style"):
+        (content,) = re.findall(rf"<{tag}>(.*?)</{tag}>", text, re.DOTALL)
+        digest = base64.b64encode(hashlib.sha256(content.encode()).digest()).decode()
+        assert f"{tag}-src 'sha256-{digest}';" in policy
+        assert "unsafe" not in policy
+    for name in re.findall(r'<(?:input|select)[^>]*id="(\w+)"', text):
+        assert f'<label for="{name}">' in text
+    assert 'role="status" aria-live="polite"' in text
+    assert "The nearest training images are not shown: the exported folder" in text
+
+
+def test_the_scores_of_known_images_and_where_a_decision_parts_them(server: Server) -> None:  # noqa: F811
+    def scores(query: str = "") -> tuple[int, dict]:
+        return server.ask(method="GET", path="/scores", query=query)
+
+    for query, decision in (
+        ("", Decision()),
+        ("?detector=mahalanobis&accept=0.5", Decision("mahalanobis", accept=0.5)),
+        ("?threshold=0.25", Decision(threshold=0.25)),
+    ):
+        status, told = scores(query)
+        known = server.classifier.scores[decision.detector or "maxlogit"]
+        counts, edges = np.histogram(known, bins=len(told["counts"]))
+        assert (status, told["num_images"]) == (200, 30)
+        assert (told["counts"], told["edges"]) == (counts.tolist(), edges.tolist())
+        labels = server.classifier.judge(IMAGES, decision).labels
+        above = server.classifier.judge(IMAGES, decision).scores > told["threshold"]
+        assert above.tolist() == [label == "unknown" for label in labels]
+        assert told["expected_rejection"] == pytest.approx(server.classifier.expected_rejection(decision))
+    for query, sentence in (
+        ("?p_value=0.1", "Arguments may be detector, threshold, accept, not p_value."),
+        ("?threshold=inf", "threshold must be a finite number."),
+        ("?accept=2", "accept is 2.0, but must be above 0 and at most 1."),
+    ):
+        assert scores(query) == (422, {"error": sentence})
 
 
 @pytest.fixture
@@ -57,6 +111,7 @@ def keep(page, name: str) -> None:
         page.screenshot(path=str(Path(target) / f"{name}.png"), full_page=True)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("width", WIDTHS)
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_an_image_is_judged_and_shown(server, browser, files, width, scheme) -> None:  # noqa: F811
@@ -93,6 +148,7 @@ def test_an_image_is_judged_and_shown(server, browser, files, width, scheme) -> 
     keep(page, f"{width}_{scheme}_error")
 
 
+@pytest.mark.slow
 def test_keys_reach_everything_in_order_and_are_seen(server, browser) -> None:  # noqa: F811
     page = browser.new_page()
     page.goto(f"http://127.0.0.1:{server.port}/")
@@ -105,6 +161,7 @@ def test_keys_reach_everything_in_order_and_are_seen(server, browser) -> None:  
     assert reached == ["file", "detector", "accept", "openapi.json", "health", "metrics"]
 
 
+@pytest.mark.slow
 def test_a_dropped_and_a_pasted_image_are_judged(server, browser, files) -> None:  # noqa: F811
     page = browser.new_page()
     page.goto(f"http://127.0.0.1:{server.port}/")
@@ -126,6 +183,7 @@ def test_a_dropped_and_a_pasted_image_are_judged(server, browser, files) -> None
         assert page.get_by_role("status").inner_text().startswith(label + "\n")
 
 
+@pytest.mark.slow
 def test_a_server_that_went_away_is_said(server, browser, files) -> None:  # noqa: F811
     page = browser.new_page()
     page.goto(f"http://127.0.0.1:{server.port}/")

@@ -2,12 +2,10 @@
 
 import asyncio
 import base64
-import hashlib
 import http.client
 import io
 import json
 import logging
-import re
 import socket
 import threading
 import time
@@ -238,54 +236,6 @@ def test_a_mistake_of_ours_is_told_and_logged_and_the_server_lives(
         time.sleep(0.01)
     assert 'osr_requests_total{status="500"} 1.0' in server.ask(method="GET", path="/metrics")[1]["text"]
     assert server.ask(FILES[0])[0] == 200
-
-
-def test_the_page_is_one_file_that_loads_nothing_from_elsewhere(server: Server) -> None:
-    connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=60)
-    connection.request("GET", "/")
-    answer = connection.getresponse()
-    text, policy = answer.read().decode(), answer.headers["Content-Security-Policy"]
-    connection.close()
-    assert (answer.status, answer.headers.get_content_type()) == (200, "text/html")
-    linked = re.findall(r'\b(?:src|href|action)="([^"]*)"', text)
-    assert linked == ["data:,", "openapi.json", "health", "metrics"]
-    assert re.findall(r"https?://[^\s\"<]+", text) == ["http://www.w3.org/2000/svg"], "a name, not an address"
-    assert policy.startswith("default-src 'none'; ")
-    for tag in ("script", "style"):
-        (content,) = re.findall(rf"<{tag}>(.*?)</{tag}>", text, re.DOTALL)
-        digest = base64.b64encode(hashlib.sha256(content.encode()).digest()).decode()
-        assert f"{tag}-src 'sha256-{digest}';" in policy
-        assert "unsafe" not in policy
-    for name in re.findall(r'<(?:input|select)[^>]*id="(\w+)"', text):
-        assert f'<label for="{name}">' in text
-    assert 'role="status" aria-live="polite"' in text
-    assert "The nearest training images are not shown: the exported folder" in text
-
-
-def test_the_scores_of_known_images_and_where_a_decision_parts_them(server: Server) -> None:
-    def scores(query: str = "") -> tuple[int, dict]:
-        return server.ask(method="GET", path="/scores", query=query)
-
-    for query, decision in (
-        ("", Decision()),
-        ("?detector=mahalanobis&accept=0.5", Decision("mahalanobis", accept=0.5)),
-        ("?threshold=0.25", Decision(threshold=0.25)),
-    ):
-        status, told = scores(query)
-        known = server.classifier.scores[decision.detector or "maxlogit"]
-        counts, edges = np.histogram(known, bins=len(told["counts"]))
-        assert (status, told["num_images"]) == (200, 30)
-        assert (told["counts"], told["edges"]) == (counts.tolist(), edges.tolist())
-        labels = server.classifier.judge(IMAGES, decision).labels
-        above = server.classifier.judge(IMAGES, decision).scores > told["threshold"]
-        assert above.tolist() == [label == "unknown" for label in labels]
-        assert told["expected_rejection"] == pytest.approx(server.classifier.expected_rejection(decision))
-    for query, sentence in (
-        ("?p_value=0.1", "Arguments may be detector, threshold, accept, not p_value."),
-        ("?threshold=inf", "threshold must be a finite number."),
-        ("?accept=2", "accept is 2.0, but must be above 0 and at most 1."),
-    ):
-        assert scores(query) == (422, {"error": sentence})
 
 
 class Slow:
