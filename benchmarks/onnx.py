@@ -2,13 +2,13 @@
 
     python -m benchmarks.onnx PROJECT
 
-PROJECT is a folder with a finished run; its test images are judged, at most 10,000. First every detector
-that its training outputs can be fitted for, in one graph with the network: labels at a threshold that accepts
-95 % of the validation images, and scores: their largest errors relative to the score itself, to the standard
-deviation of the scores where that is larger, and, as a measure of float32, those of PyTorch in batches of 64
-with another memory layout. Then the graph that `osr export --onnx` writes of the run's own detector, beside
-`OpenSetClassifier.judge` in the same process, in turns, both with one thread: seconds are of the processor,
-and the ratio is the median over the turns.
+PROJECT is a folder with a finished run; 10,000 of its test images are judged, and where there are fewer, they
+come again with noise. First every detector that its training outputs can be fitted for, in one graph with the
+network: labels at a threshold that accepts 95 % of the validation images, and scores: their largest errors
+relative to the score itself, to the standard deviation of the scores where that is larger, and, as a measure
+of float32, those of PyTorch in batches of 64 with another memory layout. Then the graph that `osr export
+--onnx` writes of the run's own detector, beside `OpenSetClassifier.judge` in the same process, in turns, both
+with one thread: seconds are of the processor, and the ratio is the median over the turns.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ from pipeline.workspace.stages import (
     DETECTORS as FILES,
 )
 
-MOST_IMAGES = 10_000
+NUM_IMAGES = 10_000
 BATCH = 512
 MANY = 2 * BATCH  # images whose throughput is measured
 TURNS = 11
@@ -210,18 +210,28 @@ def speed(classifier: OpenSetClassifier, images: NDArray[np.uint8], path: Path) 
         print(f"| {count:,} | {told[0]} | {told[1]} | {took[2]:.2f} |", flush=True)
 
 
+def test_images(split: Split, count: int) -> NDArray[np.uint8]:
+    """(count, H, W, C) test images of one size; those that come again are under noise of growing strength."""
+    pixels, draws = open_images(), np.random.default_rng(0)
+    rows = np.resize(split.test, count)
+    images = np.stack([pixels[row] for row in rows]).astype(np.float64)
+    again = np.arange(count) // len(split.test)
+    images += draws.normal(size=images.shape) * (8 * again)[:, None, None, None]
+    return images.round().clip(0, 255).astype(np.uint8)
+
+
 def main() -> int:
     """Compare and time."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("project", type=Path, help="a folder with a finished run")
-    parser.add_argument("--images", type=int, default=MOST_IMAGES, help="at most (%(default)s)")
+    parser.add_argument("--images", type=int, default=NUM_IMAGES, help="(%(default)s)")
     parser.add_argument("--only", choices=("scores", "speed"), help="one of the two parts")
     options = parser.parse_args()
     torch.set_num_threads(1)
     with contextlib.chdir(options.project), tempfile.TemporaryDirectory() as folder:
         params, split = load_params(PARAMS), Split.load(SPLIT)
         classifier = classifier_of(params.plot.detector)
-        images = np.stack([open_images()[row] for row in split.test[: options.images]])
+        images = test_images(split, options.images)
         images = np.repeat(images, classifier.image_format.channels // images.shape[3], axis=3)
         print(
             f"{params.model.backbone.name}, {len(images):,} test images of {images.shape[1:]}, "
