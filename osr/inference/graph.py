@@ -23,8 +23,8 @@ MAX_BANK = 1 << 26  # numbers a detector may hold: 256 MB of float32
 class ClassifierGraph(nn.Module):
     """All that `OpenSetClassifier.judge` does with one detector, for `torch.export` to record.
 
-    Resize, network, detector and decision are those of the library; numpy's calibration is the only thing
-    that stands here again.
+    Network, detector and decision are the code of the library. What stands here again, compared by tests, are
+    the calibrations, which the library has in numpy, and the resize, whose weights the graph makes.
 
     Args:
         parts: of the run; the network computes in float32.
