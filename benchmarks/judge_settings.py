@@ -117,7 +117,13 @@ def _all() -> list[Setting]:
         found.append(Setting(f"Fashion {name}, tuned", False, tuned, overrides, 1500))
     found.append(Setting("GTSRB 40/3, tuned", False, tuned, (*LITE0, *GTSRB, "train.epochs=3"), 1000))
     for trial in range(2):
-        overrides = (*LITE0, *CIFAR10, f"split.trial={trial}", "model.image_size=64", "dataset.flip_safe=true")
+        overrides = (
+            *LITE0,
+            *CIFAR10,
+            f"split.trial={trial}",
+            "model.image_size=64",
+            "dataset.flip_safe=true",
+        )
         found.append(Setting(f"CIFAR-10 A/{trial}, tuned", False, tuned, overrides, 1500))
     return found
 
@@ -163,7 +169,8 @@ def prepared(setting: Setting, *, data: Path, weights: Path, cache: Path) -> Pre
         fitted = [(features[parts[name]], split.labels[parts[name]]) for name in ("train", "val")]
         probe(model, fitted[0], fitted[1], params.train.probe)
         outputs = [
-            outputs_of(model, features[rows], labels=split.labels[rows], index=rows) for rows in parts.values()
+            outputs_of(model, features[rows], labels=split.labels[rows], index=rows)
+            for rows in parts.values()
         ]
     else:
         _train(model, images, split, params)
