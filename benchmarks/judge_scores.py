@@ -36,6 +36,7 @@ class Scores:
     Args:
         names: of the M detectors.
         sizes: (M,) numbers that each holds.
+        train: (M, n) of the training images.
         val: (M, n) of validation knowns, `val_labels` (n,).
         test: (M, N) of test images, `test_labels` (N,), -1 unknown; `groups` (N,), or (0,) without.
         mixed: (M, n) of the means of two validation images' features, of different classes.
@@ -49,6 +50,7 @@ class Scores:
 
     names: NDArray[np.str_]
     sizes: IntArray
+    train: Floats
     val: Floats
     val_labels: IntArray
     test: Floats
@@ -86,7 +88,8 @@ def scores_of(found: Prepared, title: str) -> Scores:
     train, val, test = found.train, found.val, found.test
     mixed, swapped = stand_ins(val, np.random.default_rng(0))
     sizes: dict[str, int] = {}
-    whole = _scores(detectors, train, {"val": val, "test": test, "mixed": mixed, "swapped": swapped}, sizes)
+    parts = {"train": train, "val": val, "test": test, "mixed": mixed, "swapped": swapped}
+    whole = _scores(detectors, train, parts, sizes)
     folds = class_folds(train.num_classes, FOLDS, seed=0)
     left_out = np.empty(train.num_classes, np.int64)
     by_head: dict[str, list[Mapping[str, Floats]]] = {head: [] for head in HEADS}
