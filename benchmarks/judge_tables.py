@@ -2,18 +2,30 @@
 
 from __future__ import annotations
 
+import csv
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from matplotlib.figure import Figure
 
-from benchmarks.judge_rules import RULES, together
+from benchmarks.judge_rules import RULES, by_class, together
 from benchmarks.judge_scores import Scores
 from benchmarks.judge_settings import SETTINGS
 from osr.metrics.groups import Groups
 from osr.metrics.metric_ends import Units, metric_ends
+from osr.plots.style import BLUE, GREEN, PAGE_WIDTH, REFERENCE, VERMILLION, canvas, save, styled
 
-NORMAL = 1.96
+NORMAL, DPI = 1.96, 150
+SINGLE, SEVERAL = "first of the ranking", "first 3, normal"  # what the table shows
+GROUPS = {
+    "the choosing *": lambda setting: setting.chooses,
+    "the confirming": lambda setting: not setting.chooses,
+    "frozen, confirming": lambda setting: not setting.chooses and setting.regime == "frozen",
+    "trained, confirming": lambda setting: not setting.chooses and setting.regime == "trained",
+    "all": lambda _setting: True,
+}
 
 
 def scale_of(rule: str) -> str:
@@ -78,4 +90,125 @@ def ends(scores: Scores) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 def write_results(found: Mapping[str, Scores], stem: Path) -> None:
     """STEM.md, STEM.csv and STEM.png."""
-    raise NotImplementedError
+    stem.parent.mkdir(parents=True, exist_ok=True)
+    rows = {name: Row.of(scores) for name, scores in found.items()}
+    stem.with_suffix(".md").write_text(to_markdown(rows), encoding="utf-8")
+    with stem.with_suffix(".csv").open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(["setting", "detector", "auroc", "low", "high", "left_out_auroc"])
+        for name, scores in found.items():
+            estimates = by_class(scores).mean(axis=1)
+            for line in zip(scores.names.tolist(), *ends(scores), estimates, strict=True):
+                writer.writerow([name, line[0], *(f"{value:.4f}" for value in line[1:])])
+    with styled():
+        save(draw(rows), stem.with_suffix(".png"), DPI)
+
+
+@dataclass(frozen=True)
+class Row:
+    """One setting.
+
+    Args:
+        aurocs: detector -> its AUROC and the ends of its interval.
+        accuracy: on known test images.
+        best: the best detector in hindsight.
+        chosen: the detector that the rule takes.
+        several: members of the ensemble that the rule takes, and its AUROC.
+        above: AUROC of the chosen one minus that of maxlogit, in half-widths of the interval of this.
+    """
+
+    aurocs: Mapping[str, tuple[float, float, float]]
+    accuracy: float
+    best: str
+    chosen: str
+    several: tuple[list[str], float]
+    above: float
+
+    @classmethod
+    def of(cls, scores: Scores) -> Row:
+        """What the rules of the table take, and what it gets."""
+        names = scores.names.tolist()
+        aurocs = dict(zip(names, zip(*(part.tolist() for part in ends(scores)), strict=True), strict=True))
+        members = RULES[SINGLE](scores)
+        _, _, above = outcome(scores, members, scale_of(SINGLE))
+        several = RULES[SEVERAL](scores)
+        auroc, _, _ = outcome(scores, several, scale_of(SEVERAL))
+        return cls(
+            aurocs,
+            float(scores.accuracy),
+            max(aurocs, key=lambda detector: aurocs[detector][0]),
+            names[members[0]],
+            ([names[row] for row in several], auroc),
+            above,
+        )
+
+    def regret(self, detector: str) -> float:
+        """How far a detector is below the best in hindsight."""
+        return self.aurocs[self.best][0] - self.aurocs[detector][0]
+
+
+def to_markdown(rows: Mapping[str, Row]) -> str:
+    """One line per setting and the means."""
+    lines = [
+        "| setting | network | accuracy | best in hindsight | chosen | regret | maxlogit | regret | ensemble "
+        "| regret |",
+        "|---|---|---:|---|---|---:|---|---:|---|---:|",
+    ]
+    for name, row in rows.items():
+        members, auroc = row.several
+        cells = [
+            f"{name}{' *' if SETTINGS[name].chooses else ''}",
+            SETTINGS[name].regime,
+            f"{row.accuracy:.3f}",
+            f"{row.best} {_shown(row.aurocs[row.best])}",
+            f"{row.chosen} {_shown(row.aurocs[row.chosen])}{' **below**' if row.above < -1 else ''}",
+            f"{row.regret(row.chosen):.3f}",
+            _shown(row.aurocs["maxlogit"]),
+            f"{row.regret('maxlogit'):.3f}",
+            f"{', '.join(members)} {auroc:.3f}",
+            f"{row.aurocs[row.best][0] - auroc:.3f}",
+        ]
+        lines.append(f"| {' | '.join(cells)} |")
+    for title, chosen in GROUPS.items():
+        part = [row for name, row in rows.items() if chosen(SETTINGS[name])]
+        if part:
+            means = [
+                np.mean([row.regret(row.chosen) for row in part]),
+                np.mean([row.regret("maxlogit") for row in part]),
+                np.mean([row.aurocs[row.best][0] - row.several[1] for row in part]),
+            ]
+            cells = [f"{value:.3f}" for value in means]
+            lines.append(
+                f"| mean of {title} ({len(part)}) | | | | | {cells[0]} | | {cells[1]} | | {cells[2]} |"
+            )
+    return "\n".join([*lines, ""])
+
+
+def _shown(interval: tuple[float, float, float]) -> str:
+    return "{:.3f} [{:.3f}, {:.3f}]".format(*interval)
+
+
+def draw(rows: Mapping[str, Row]) -> Figure:
+    """Every detector's AUROC, a line per setting; the chosen one and maxlogit stand out."""
+    figure = canvas(PAGE_WIDTH, 1.0 + 0.17 * len(rows))
+    axes = figure.subplots()
+    for place, row in enumerate(rows.values()):
+        values = [interval[0] for interval in row.aurocs.values()]
+        axes.plot(values, [place] * len(values), "|", color=REFERENCE, markersize=5, zorder=1)
+        value, low, high = row.aurocs[row.chosen]
+        axes.hlines(place, low, high, color=BLUE, linewidth=1.4, zorder=2)
+        axes.plot(row.aurocs["maxlogit"][0], place, "s", color=VERMILLION, markersize=3.6, zorder=3)
+        axes.plot(value, place, "o", color=BLUE, markersize=4, zorder=4)
+        axes.plot(row.several[1], place, "D", color=GREEN, markersize=3, zorder=5)
+    axes.set_yticks(range(len(rows)), list(rows))
+    axes.set_ylim(len(rows) - 0.4, -0.6)
+    axes.set_xlabel("AUROC against the true unknown classes")
+    for label, marker, colour in (
+        ("every detector", "|", REFERENCE),
+        ("maxlogit", "s", VERMILLION),
+        ("chosen from known images, 95 % interval", "o", BLUE),
+        ("ensemble chosen from them", "D", GREEN),
+    ):
+        axes.plot([], [], marker, color=colour, markersize=4, label=label)
+    figure.legend(loc="outside lower center", ncols=4, fontsize=7)
+    return figure
