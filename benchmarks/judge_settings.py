@@ -33,7 +33,16 @@ from pipeline.prepare_split import divide
 CPU = torch.device("cpu")
 LITE0 = ("extraction.precision=bf16-mixed", "extraction.batch_size=128")
 FROZEN = ("detectors.mahalanobis.normalize=true", "detectors.rmds.normalize=true")
-CIFAR10 = ("dataset.name=cifar10", "model.image_size=96")
+CIFAR10 = (
+    "dataset.name=arrays",
+    "dataset.arrays.file=cifar10.npz",
+    "dataset.arrays.images=x_train",
+    "dataset.arrays.labels=y_train",
+    "dataset.arrays.test_images=x_test",
+    "dataset.arrays.test_labels=y_test",
+    "split.lists_of=cifar10",
+    "model.image_size=96",
+)
 FASHION = (
     "dataset.name=arrays",
     "dataset.arrays.file=fashion_mnist_40k.npz",
@@ -95,13 +104,13 @@ def _fashion(unknown: Sequence[int]) -> tuple[str, ...]:
 
 def _all() -> list[Setting]:
     found = [
-        _frozen("CIFAR-10 8/2", "cifar10", [*CIFAR10, "split.protocol=seed_8_2"], 1500, chooses=True),
+        _frozen("CIFAR-10 8/2", "cifar10", [*CIFAR10, "split.protocol=seed_8_2"], 1000, chooses=True),
         *(
             _frozen(f"Fashion {name}", "fashion", _fashion(unknown), 2000, chooses=name == "first six")
             for name, unknown in FASHION_UNKNOWN.items()
         ),
         *(
-            _frozen(f"CIFAR-10 A/{trial}", "cifar10", [*CIFAR10, f"split.trial={trial}"], 1500, chooses=False)
+            _frozen(f"CIFAR-10 A/{trial}", "cifar10", [*CIFAR10, f"split.trial={trial}"], 1000, chooses=False)
             for trial in range(5)
         ),
         _frozen("GTSRB 40/3", "gtsrb", GTSRB, 1000, chooses=False),
