@@ -7,8 +7,8 @@
 `score` trains or fits a probe, passes each image through the network once, and keeps for every setting the
 scores of every detector: of the whole network, and with known classes left out in turn (five folds;
 validation images play the unknown ones). The FOLDER of --data holds cifar10.npz, MNIST,
-fashion_mnist_40k.npz and gtsrb32.npz, as arrays x and y. `rules` prints what each way of choosing gets, `table` writes
-STEM.md (chosen, best, regret), STEM.csv (every detector with its interval) and STEM.png.
+fashion_mnist_40k.npz and gtsrb32.npz, as arrays x and y. `rules` prints what each way of choosing gets,
+`table` writes STEM.md (chosen, best, regret), STEM.csv (every detector with its interval) and STEM.png.
 
 Written before any result was seen, and not changed since:
 
@@ -21,8 +21,8 @@ Written before any result was seen, and not changed since:
 - Wanted of the rule: mean regret of at most 0.03 and at most a third of that of `maxlogit`, and nowhere more
   below `maxlogit` than the 95 % interval of the difference (DeLong; by track on GTSRB).
 
-Images are few, so that one core is enough: at most 1,000 training images a class of CIFAR-10 (96 pixels; tuned 1,500 and 64),
-2,000 in all of Fashion-MNIST (64; tuned 1,500 and 56), 1,000 of MNIST.
+Images are few, so that one core is enough: at most 1,000 training images a class of CIFAR-10 (96 pixels;
+tuned 1,500 and 64), 2,000 in all of Fashion-MNIST (64; tuned 1,500 and 56), 1,000 of MNIST.
 """
 
 from __future__ import annotations
@@ -81,7 +81,7 @@ def score(arguments: argparse.Namespace) -> None:
             SETTINGS[name], data=arguments.data, weights=arguments.weights, cache=arguments.cache
         )
         middle = time.perf_counter()
-        scores_of(found, name).save(path)
+        scores_of(found, name, removing=SETTINGS[name].chooses).save(path)
         sys.stdout.write(
             f"{name}: {len(found.train)} / {len(found.val)} / {len(found.test)} images; outputs "
             f"{middle - start:.0f} s, scores {time.perf_counter() - middle:.0f} s\n"

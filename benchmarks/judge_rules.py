@@ -22,9 +22,10 @@ def by_class(scores: Scores, head: str = "refitted", more: Callable[[Floats, Flo
     With `more`, a function of all scores and those of the knowns, (1, K) of what it makes of them.
     """
     found = []
-    for label, fold in enumerate(scores.left_out):
+    folds = scores.cluster if head == "clustered" else scores.left_out
+    for label, fold in enumerate(folds):
         part = getattr(scores, head)[fold]
-        known = scores.left_out[scores.val_labels] != fold
+        known = folds[scores.val_labels] != fold
         if more is not None:
             part = more(part, part[:, known])
         found.append(auroc_covariance(part[:, known], part[:, scores.val_labels == label])[0])
@@ -122,6 +123,8 @@ RULES: dict[str, Rule] = {
     "always vim": named("vim"),
     "first of the ranking": lambda s: top(by_class(s).mean(1), 1),
     "cheapest within one error": lambda s: cheapest_alike(s, by_class(s)),
+    "similar classes together, first": lambda s: top(by_class(s, "clustered").mean(1), 1),
+    "both ways of leaving out, first": lambda s: top((by_class(s) + by_class(s, "clustered")).mean(1), 1),
     "columns removed, first": lambda s: top(by_class(s, "removed").mean(1), 1),
     "columns removed, cheapest within one error": lambda s: cheapest_alike(s, by_class(s, "removed")),
     "mean rank over classes": lambda s: top(-ranks(by_class(s)), 1),

@@ -5,12 +5,13 @@ Higher = more unknown. `Scores` holds all that a rule of choosing may look at, a
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.cluster.hierarchy import fcluster, linkage
 from tqdm import tqdm
 
 from benchmarks.judge_settings import Prepared
@@ -24,7 +25,6 @@ from osr.outputs import IntArray, Outputs
 # odin needs the network again, kplus1 an extra class, and the ensemble is made from the others' scores.
 NAMES = tuple(name for name in DETECTORS if name not in ("odin", "kplus1", "ensemble"))
 FOLDS = 5
-HEADS = ("refitted", "removed")
 
 Floats = NDArray[np.float64]
 
@@ -45,6 +45,8 @@ class Scores:
         refitted: (F, M, n) of validation knowns when the classes of a fold are left out, under a head that is
             fitted to the others.
         removed: the same under the network's own head without the columns of these classes.
+        cluster: (K,) as `left_out` where similar classes play unknown together, and `clustered` the scores
+            with a head that is fitted to the others.
         accuracy: on known test images.
     """
 
@@ -61,6 +63,8 @@ class Scores:
     left_out: IntArray
     refitted: Floats
     removed: Floats
+    cluster: IntArray
+    clustered: Floats
     accuracy: Floats
 
     def save(self, path: Path) -> None:
@@ -82,26 +86,30 @@ class Scores:
         return auroc_covariance(scores[:, known], scores[:, ~known], groups=groups)
 
 
-def scores_of(found: Prepared, title: str) -> Scores:
-    """Fit and score every detector on the whole and on each fold."""
+def scores_of(found: Prepared, title: str, *, removing: bool) -> Scores:
+    """Fit and score every detector on the whole and on each fold; `removed` stays empty without `removing`."""
     detectors = found.params.detectors.model_copy(update={"enabled": NAMES})
     train, val, test = found.train, found.val, found.test
     mixed, swapped = stand_ins(val, np.random.default_rng(0))
     sizes: dict[str, int] = {}
-    parts = {"train": train, "val": val, "test": test, "mixed": mixed, "swapped": swapped}
-    whole = _scores(detectors, train, parts, sizes)
-    folds = class_folds(train.num_classes, FOLDS, seed=0)
-    left_out = np.empty(train.num_classes, np.int64)
-    by_head: dict[str, list[Mapping[str, Floats]]] = {head: [] for head in HEADS}
-    for number, classes in enumerate(tqdm(folds, desc=title, disable=None)):
-        left_out[classes] = number
-        fitted, _, head = refitted(train, val, classes, found.params.train.probe)
-        by_head["refitted"].append(_fold(detectors, fitted, with_head(val, head, _rest(val, classes))))
-        kept = _rest(train, classes)
-        own = Head(train.weight[kept], train.bias[kept])
-        rows = np.isin(train.labels, kept)
-        fitted = with_head(train.select(rows), own, kept)
-        by_head["removed"].append(_fold(detectors, fitted, with_head(val, own, kept)))
+    whole_parts = {"train": train, "val": val, "test": test, "mixed": mixed, "swapped": swapped}
+    whole = _scores(detectors, train, whole_parts, sizes)
+    folds = {
+        "left_out": class_folds(train.num_classes, FOLDS, seed=0),
+        "cluster": clusters(train, FOLDS),
+    }
+    by_head: dict[str, list[Mapping[str, Floats]]] = {"refitted": [], "removed": [], "clustered": []}
+    for design, parts in folds.items():
+        for classes in tqdm(parts, desc=f"{title}, {design}", disable=None):
+            kept = np.setdiff1d(np.arange(train.num_classes), classes)
+            fitted, _, head = refitted(train, val, classes, found.params.train.probe)
+            scores = _fold(detectors, fitted, with_head(val, head, kept))
+            by_head["clustered" if design == "cluster" else "refitted"].append(scores)
+            if design == "cluster" or not removing:
+                continue
+            own = Head(train.weight[kept], train.bias[kept])
+            fitted = with_head(train.select(np.isin(train.labels, kept)), own, kept)
+            by_head["removed"].append(_fold(detectors, fitted, with_head(val, own, kept)))
     names = [name for name in whole["val"] if all(name in fold for part in by_head.values() for fold in part)]
     return Scores(
         names=np.array(names),
@@ -110,17 +118,38 @@ def scores_of(found: Prepared, title: str) -> Scores:
         val_labels=np.asarray(val.labels),
         test_labels=np.asarray(test.labels),
         groups=np.empty(0, np.int64) if found.groups is None else found.groups,
-        left_out=left_out,
+        **{design: _numbers(parts) for design, parts in folds.items()},
         **{
-            head: np.stack([np.stack([fold[name] for name in names]) for fold in parts])
+            head: np.array([[fold[name] for name in names] for fold in parts])
             for head, parts in by_head.items()
         },
         accuracy=np.array(found.accuracy),
     )
 
 
-def _rest(outputs: Outputs, classes: IntArray) -> IntArray:
-    return np.setdiff1d(np.arange(outputs.num_classes), classes)
+def _numbers(folds: Sequence[IntArray]) -> IntArray:
+    """(K,) the fold of each class."""
+    found = np.empty(sum(map(len, folds)), np.int64)
+    for number, classes in enumerate(folds):
+        found[classes] = number
+    return found
+
+
+def clusters(train: Outputs, most: int) -> list[IntArray]:
+    """Similar classes together: Ward's clusters of the class means of features of length 1.
+
+    As few as leave two classes beside the largest, at least half as many as classes and at most `most`.
+    """
+    lengths = np.linalg.norm(train.features, axis=1, keepdims=True)
+    unit = train.features / np.maximum(lengths, 1e-12)
+    means = np.stack([unit[train.labels == label].mean(axis=0) for label in range(train.num_classes)])
+    tree = linkage(means, "ward")
+    for count in range(min(most, max(2, train.num_classes // 2)), train.num_classes + 1):
+        codes = fcluster(tree, count, "maxclust")
+        found = [np.flatnonzero(codes == code) for code in np.unique(codes)]
+        if max(map(len, found)) <= train.num_classes - 2:
+            break
+    return found
 
 
 def _scores(
