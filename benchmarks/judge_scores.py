@@ -87,7 +87,7 @@ class Scores:
 
 
 def scores_of(found: Prepared, title: str, *, removing: bool) -> Scores:
-    """Fit and score every detector on the whole and on each fold; `removed` stays empty without `removing`."""
+    """Fit and score every detector on the whole and each fold; `removed` stays empty without `removing`."""
     detectors = found.params.detectors.model_copy(update={"enabled": NAMES})
     train, val, test = found.train, found.val, found.test
     mixed, swapped = stand_ins(val, np.random.default_rng(0))

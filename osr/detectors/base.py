@@ -18,7 +18,7 @@ from osr.outputs import BACKGROUND, UNKNOWN, Outputs
 from osr.stored.arrays import write_tensors
 from osr.stored.origin import Origin
 
-FORMAT = 2  # of saved detectors: a number more whenever what fit remembers means something else
+FORMAT = 3  # of saved detectors: a number more whenever what fit remembers means something else
 
 
 class NotFittedError(RuntimeError):
