@@ -21,6 +21,12 @@ Written before any result was seen, and not changed since:
 - Wanted of the rule: mean regret of at most 0.03 and at most a third of that of `maxlogit`, and nowhere more
   below `maxlogit` than the 95 % interval of the difference (DeLong; by track on GTSRB).
 
+Written on the four choosing settings alone (`rules --choosing`), before a confirming one was looked at:
+similar classes are left out together (Ward's clusters of the class means); `mahalanobis` judges (of
+normalised features where the network is frozen) unless another is better by more than the 95 % interval of
+the paired differences, class by class; with an ensemble, that of mahalanobis, rmds and vim comes first. To
+be confirmed: the single choice and the ensemble, each against `maxlogit`.
+
 Images are few, so that one core is enough: at most 1,000 training images a class of CIFAR-10 (96 pixels;
 tuned 1,500 and 64), 2,000 in all of Fashion-MNIST (64; tuned 1,500 and 56), 1,000 of MNIST.
 """

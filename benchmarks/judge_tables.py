@@ -18,7 +18,7 @@ from osr.metrics.metric_ends import Units, metric_ends
 from osr.plots.style import BLUE, GREEN, PAGE_WIDTH, REFERENCE, VERMILLION, canvas, save, styled
 
 NORMAL, DPI = 1.96, 150
-SINGLE, SEVERAL = "first of the ranking", "first 3, normal"  # what the table shows
+SINGLE, SEVERAL = "trusted unless another is better", "the same, with an ensemble"  # what the table shows
 GROUPS = {
     "the choosing *": lambda setting: setting.chooses,
     "the confirming": lambda setting: not setting.chooses,
@@ -28,25 +28,19 @@ GROUPS = {
 }
 
 
-def scale_of(rule: str) -> str:
-    """The scale on which a rule puts several scores together."""
-    return rule.rsplit(", ", 1)[-1] if ", " in rule else "normal"
-
-
-def outcome(scores: Scores, members: Sequence[int], scale: str) -> tuple[float, float, float]:
+def outcome(scores: Scores, members: Sequence[int]) -> tuple[float, float, float]:
     """AUROC of a choice, its regret, and how far it is above maxlogit in half-widths of the interval.
 
     Args:
         scores: of the setting.
         members: rows of one detector or of several.
-        scale: of several.
     """
     if len(members) == 1:
         auroc, covariance = scores.truth()
         row = members[0]
     else:
         rows = list(members)
-        auroc, covariance = scores.truth(together(scores.test[rows], scores.val[rows], scale))
+        auroc, covariance = scores.truth(together(scores.test[rows], scores.train[rows]))
         row = len(auroc) - 1
     base = scores.names.tolist().index("maxlogit")
     variance = covariance[row, row] + covariance[base, base] - 2 * covariance[row, base]
@@ -62,7 +56,7 @@ def rules_table(found: Mapping[str, Scores]) -> str:
     for rule, choose in RULES.items():
         regrets, below = {}, []
         for name, scores in found.items():
-            _, regrets[name], above = outcome(scores, choose(scores), scale_of(rule))
+            _, regrets[name], above = outcome(scores, choose(scores))
             if above < -1:
                 below.append(name)
         means = []
@@ -130,9 +124,9 @@ class Row:
         names = scores.names.tolist()
         aurocs = dict(zip(names, zip(*(part.tolist() for part in ends(scores)), strict=True), strict=True))
         members = RULES[SINGLE](scores)
-        _, _, above = outcome(scores, members, scale_of(SINGLE))
+        _, _, above = outcome(scores, members)
         several = RULES[SEVERAL](scores)
-        auroc, _, _ = outcome(scores, several, scale_of(SEVERAL))
+        auroc, _, _ = outcome(scores, several)
         return cls(
             aurocs,
             float(scores.accuracy),
