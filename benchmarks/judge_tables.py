@@ -54,6 +54,8 @@ def rules_table(found: Mapping[str, Scores]) -> str:
     """One row per rule: mean regret, by regime, the largest, and where it is clearly below maxlogit."""
     rows = []
     for rule, choose in RULES.items():
+        if rule.startswith("columns removed") and not all(len(scores.removed) for scores in found.values()):
+            continue  # only the choosing settings have these scores
         regrets, below = {}, []
         for name, scores in found.items():
             _, regrets[name], above = outcome(scores, choose(scores))
