@@ -11,13 +11,12 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.cluster.hierarchy import fcluster, linkage
 from tqdm import tqdm
 
 from benchmarks.judge_settings import Prepared
 from osr.detectors.registry import DETECTORS, build_detectors
 from osr.errors import InputError
-from osr.estimation.folds import Head, class_folds, refitted, with_head
+from osr.estimation.folds import Head, class_folds, refitted, similar_folds, with_head
 from osr.metrics.delong import auroc_covariance
 from osr.metrics.groups import Groups
 from osr.outputs import IntArray, Outputs
@@ -96,7 +95,7 @@ def scores_of(found: Prepared, title: str, *, removing: bool) -> Scores:
     whole = _scores(detectors, train, whole_parts, sizes)
     folds = {
         "left_out": class_folds(train.num_classes, FOLDS, seed=0),
-        "cluster": clusters(train, FOLDS),
+        "cluster": similar_folds(train, FOLDS),
     }
     by_head: dict[str, list[Mapping[str, Floats]]] = {"refitted": [], "removed": [], "clustered": []}
     for design, parts in folds.items():
@@ -135,23 +134,6 @@ def _numbers(folds: Sequence[IntArray]) -> IntArray:
     return found
 
 
-def clusters(train: Outputs, most: int) -> list[IntArray]:
-    """Similar classes together: Ward's clusters of the class means of features of length 1.
-
-    As few as leave two classes beside the largest, at least half as many as classes and at most `most`.
-    """
-    lengths = np.linalg.norm(train.features, axis=1, keepdims=True)
-    unit = train.features / np.maximum(lengths, 1e-12)
-    means = np.stack([unit[train.labels == label].mean(axis=0) for label in range(train.num_classes)])
-    tree = linkage(means, "ward")
-    for count in range(min(most, max(2, train.num_classes // 2)), train.num_classes + 1):
-        codes = fcluster(tree, count, "maxclust")
-        found = [np.flatnonzero(codes == code) for code in np.unique(codes)]
-        if max(map(len, found)) <= train.num_classes - 2:
-            break
-    return found
-
-
 def _scores(
     settings: object, train: Outputs, parts: Mapping[str, Outputs], sizes: dict[str, int]
 ) -> dict[str, dict[str, Floats]]:
@@ -164,7 +146,7 @@ def _scores(
         except InputError as error:
             print(f"{name}: {error}", flush=True)
             continue
-        sizes[name] = detector.size
+        sizes[name] = sum(array.numel() for array in detector._state.values())
         for part, scores in scored.items():
             found[part][name] = scores
     return found

@@ -103,11 +103,6 @@ class Detector(ABC):
         """The settings the detector was made with."""
         return {entry.name: getattr(self, entry.name) for entry in fields(self) if entry.init}
 
-    @property
-    def size(self) -> int:
-        """How many numbers the fitted detector holds; more of them mean more work for an image."""
-        return sum(value.numel() for value in self._state.values())
-
     def save(self, path: Path) -> str:
         """Write settings and fitted arrays as one safetensors file; equal detectors give equal bytes.
 

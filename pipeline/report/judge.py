@@ -61,8 +61,8 @@ def stored_choice() -> dict[str, Any]:
 def choose_judge(params: Params) -> Choice | None:
     """Choose a detector, and write the choice; None where the settings name one.
 
-    Known classes are left out in turn, and the validation images of these play the unknown ones. No test
-    image is opened, known or unknown.
+    Known classes are left out in turn, similar ones together, and the validation images of these play the
+    unknown ones. No test image is opened, known or unknown.
 
     Raises:
         InputError: classes cannot be left out, and why.
@@ -85,7 +85,8 @@ def choose_judge(params: Params) -> Choice | None:
     background = read(BACKGROUND_OUTPUTS) if fit.rule == "background" else None
     stored = Stored(read(TRAIN_OUTPUTS), val, val, background)
     try:
-        found = left_out(stored, build_detectors(params.detectors), fit, Split.load(SPLIT), params)
+        detectors = build_detectors(params.detectors)
+        found = left_out(stored, detectors, fit, Split.load(SPLIT), params, similar=True)
         choice = choose(found, confidence=params.evaluate.confidence, seed=params.evaluate.seed)
     except InputError as error:
         raise InputError(
@@ -110,20 +111,22 @@ def in_words(choice: Choice, *, seen: bool) -> str:
         choice: what was chosen.
         seen: whether the network was trained on the classes that were left out.
     """
+    from osr.estimation.choice import TRUSTED
+
     rest = [
         f"{entry.detector} {entry.auroc:.3f} [{entry.low:.3f}, {entry.high:.3f}]" for entry in choice.ranking
     ]
     shown = ", ".join(rest[:_SHOWN]) + (f" and {len(rest) - _SHOWN} more" if len(rest) > _SHOWN else "")
     text = (
         f"{choice.detector}, chosen from known images alone: {choice.classes} known classes were left out in "
-        f"turn (mean AUROC over them, with its interval: {shown})."
+        f"turn, similar ones together (mean AUROC over them, with its interval: {shown}). "
     )
     others = [name for name in choice.alike if name != choice.detector]
     if others:
-        text += f" It does not differ from {', '.join(others)}, and holds least of them."
-    text += (
-        f" In {choice.sure:.0%} of draws of these classes {'one of these' if others else 'it'} comes first."
-    )
+        text += f"These classes do not tell it apart from {', '.join(others)}. "
+    if choice.detector in TRUSTED:
+        text += "It judges unless another is better beyond chance. "
+    text += f"In {choice.sure:.0%} of draws of these classes it comes first."
     if seen:
         text += " The network was trained on the classes that were left out, so that the ranking may mislead."
     return text
