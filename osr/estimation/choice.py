@@ -47,7 +47,8 @@ class Choice:
         detector: the first of `TRUSTED` among `alike`; without one the first of the ranking.
         alike: those that do not differ: behind the first by no more than the margin; the first is one.
         ranking: all detectors, the largest mean AUROC first.
-        sure: share of draws of classes, with replacement, in which none has a larger mean than it.
+        sure: share of draws of classes, with replacement, in which none has a larger mean than it; 0 without
+            any.
         classes: how many were left out.
     """
 
@@ -56,6 +57,12 @@ class Choice:
     ranking: Sequence[Ranked]
     sure: float
     classes: int
+
+
+def without_evidence(enabled: Sequence[str]) -> Choice | None:
+    """The first of `TRUSTED` that is enabled: it judges where no class can be left out; None without one."""
+    name = next((name for name in TRUSTED if name in enabled), None)
+    return None if name is None else Choice(name, [name], [], sure=0.0, classes=0)
 
 
 def choose(found: Estimate, *, confidence: float, seed: int) -> Choice:
