@@ -17,6 +17,7 @@ from osr.metrics.groups import Groups
 from osr.metrics.metric_ends import Units, metric_ends
 from osr.plots.style import BLUE, GREEN, PAGE_WIDTH, REFERENCE, VERMILLION, canvas, save, styled
 
+Result = tuple[float, float, float]
 NORMAL, DPI = 1.96, 150
 SINGLE, SEVERAL = "trusted unless another is better", "the same, with an ensemble"  # what the table shows
 GROUPS = {
@@ -28,7 +29,7 @@ GROUPS = {
 }
 
 
-def outcome(scores: Scores, members: Sequence[int]) -> tuple[float, float, float]:
+def outcome(scores: Scores, members: Sequence[int]) -> Result:
     """AUROC of a choice, its regret, and how far it is above maxlogit in half-widths of the interval.
 
     Args:
@@ -108,75 +109,72 @@ class Row:
         aurocs: detector -> its AUROC and the ends of its interval.
         accuracy: on known test images.
         best: the best detector in hindsight.
-        chosen: the detector that the rule takes.
-        several: members of the ensemble that the rule takes, and its AUROC.
-        above: AUROC of the chosen one minus that of maxlogit, in half-widths of the interval of this.
+        single, several: what the rule takes without an ensemble among the detectors, and with one: the
+            detector or the members of the ensemble.
+        results: of both: AUROC, regret, and how far above maxlogit, in half-widths of the interval of this.
     """
 
     aurocs: Mapping[str, tuple[float, float, float]]
     accuracy: float
     best: str
-    chosen: str
-    several: tuple[list[str], float]
-    above: float
+    single: str
+    several: str
+    results: tuple[Result, Result]
 
     @classmethod
     def of(cls, scores: Scores) -> Row:
         """What the rules of the table take, and what it gets."""
         names = scores.names.tolist()
         aurocs = dict(zip(names, zip(*(part.tolist() for part in ends(scores)), strict=True), strict=True))
-        members = RULES[SINGLE](scores)
-        _, _, above = outcome(scores, members)
-        several = RULES[SEVERAL](scores)
-        auroc, _, _ = outcome(scores, several)
+        single, several = RULES[SINGLE](scores), RULES[SEVERAL](scores)
         return cls(
             aurocs,
             float(scores.accuracy),
             max(aurocs, key=lambda detector: aurocs[detector][0]),
-            names[members[0]],
-            ([names[row] for row in several], auroc),
-            above,
+            names[single[0]],
+            ", ".join(names[row] for row in several),
+            (outcome(scores, single), outcome(scores, several)),
         )
 
-    def regret(self, detector: str) -> float:
-        """How far a detector is below the best in hindsight."""
-        return self.aurocs[self.best][0] - self.aurocs[detector][0]
+    @property
+    def regret(self) -> float:
+        """How far maxlogit is below the best in hindsight."""
+        return self.aurocs[self.best][0] - self.aurocs["maxlogit"][0]
 
 
 def to_markdown(rows: Mapping[str, Row]) -> str:
     """One line per setting and the means."""
     lines = [
-        "| setting | network | accuracy | best in hindsight | chosen | regret | maxlogit | regret | ensemble "
-        "| regret |",
+        "| setting | network | accuracy | best in hindsight | maxlogit | regret | chosen, single | regret "
+        "| chosen, with an ensemble | regret |",
         "|---|---|---:|---|---|---:|---|---:|---|---:|",
     ]
     for name, row in rows.items():
-        members, auroc = row.several
         cells = [
             f"{name}{' *' if SETTINGS[name].chooses else ''}",
             SETTINGS[name].regime,
             f"{row.accuracy:.3f}",
             f"{row.best} {_shown(row.aurocs[row.best])}",
-            f"{row.chosen} {_shown(row.aurocs[row.chosen])}{' **below**' if row.above < -1 else ''}",
-            f"{row.regret(row.chosen):.3f}",
             _shown(row.aurocs["maxlogit"]),
-            f"{row.regret('maxlogit'):.3f}",
-            f"{', '.join(members)} {auroc:.3f}",
-            f"{row.aurocs[row.best][0] - auroc:.3f}",
+            f"{row.regret:.3f}",
         ]
+        for chosen, (auroc, regret, above) in zip((row.single, row.several), row.results, strict=True):
+            shown = _shown(row.aurocs[chosen]) if chosen in row.aurocs else f"{auroc:.3f}"
+            cells += [f"{chosen} {shown}{' **below**' if above < -1 else ''}", f"{regret:.3f}"]
         lines.append(f"| {' | '.join(cells)} |")
     for title, chosen in GROUPS.items():
         part = [row for name, row in rows.items() if chosen(SETTINGS[name])]
         if part:
-            means = [
-                np.mean([row.regret(row.chosen) for row in part]),
-                np.mean([row.regret("maxlogit") for row in part]),
-                np.mean([row.aurocs[row.best][0] - row.several[1] for row in part]),
-            ]
+            means = [np.mean([row.regret for row in part])]
+            means += np.mean([[result[1] for result in row.results] for row in part], axis=0).tolist()
             cells = [f"{value:.3f}" for value in means]
-            lines.append(
-                f"| mean of {title} ({len(part)}) | | | | | {cells[0]} | | {cells[1]} | | {cells[2]} |"
-            )
+            lines.append(f"| mean of {title} ({len(part)}) | | | | | {' | | '.join(cells)} |")
+    lines += [
+        "",
+        "\\* chose the rule; the others confirm it. *below*: below `maxlogit` by more than the 95 % interval "
+        "of the difference.",
+        "Regret is against the best single detector, which an ensemble may surpass.",
+    ]
     return "\n".join([*lines, ""])
 
 
@@ -191,19 +189,19 @@ def draw(rows: Mapping[str, Row]) -> Figure:
     for place, row in enumerate(rows.values()):
         values = [interval[0] for interval in row.aurocs.values()]
         axes.plot(values, [place] * len(values), "|", color=REFERENCE, markersize=5, zorder=1)
-        value, low, high = row.aurocs[row.chosen]
+        value, low, high = row.aurocs[row.single]
         axes.hlines(place, low, high, color=BLUE, linewidth=1.4, zorder=2)
         axes.plot(row.aurocs["maxlogit"][0], place, "s", color=VERMILLION, markersize=3.6, zorder=3)
         axes.plot(value, place, "o", color=BLUE, markersize=4, zorder=4)
-        axes.plot(row.several[1], place, "D", color=GREEN, markersize=3, zorder=5)
+        axes.plot(row.results[1][0], place, "D", color=GREEN, markersize=3, zorder=5)
     axes.set_yticks(range(len(rows)), list(rows))
     axes.set_ylim(len(rows) - 0.4, -0.6)
     axes.set_xlabel("AUROC against the true unknown classes")
     for label, marker, colour in (
         ("every detector", "|", REFERENCE),
         ("maxlogit", "s", VERMILLION),
-        ("chosen from known images, 95 % interval", "o", BLUE),
-        ("ensemble chosen from them", "D", GREEN),
+        ("chosen, single, 95 % interval", "o", BLUE),
+        ("chosen, with an ensemble", "D", GREEN),
     ):
         axes.plot([], [], marker, color=colour, markersize=4, label=label)
     figure.legend(loc="outside lower center", ncols=4, fontsize=7)
