@@ -25,6 +25,7 @@ GROUPS = {
     "the confirming": lambda setting: not setting.chooses,
     "frozen, confirming": lambda setting: not setting.chooses and setting.regime == "frozen",
     "trained, confirming": lambda setting: not setting.chooses and setting.regime == "trained",
+    "tuned, confirming": lambda setting: setting.regime == "tuned",
     "all": lambda _setting: True,
 }
 
@@ -63,15 +64,15 @@ def rules_table(found: Mapping[str, Scores]) -> str:
             if above < -1:
                 below.append(name)
         means = []
-        for regime in ("frozen", "trained"):
+        for regime in ("frozen", "trained", "tuned"):
             part = [value for name, value in regrets.items() if SETTINGS[name].regime == regime]
             means.append(f"{np.mean(part):.3f}" if part else "–")
         each = " ".join(f"{value:.3f}" for value in regrets.values()) if len(found) < 8 else ""
         mean, worst = np.mean(list(regrets.values())), max(regrets, key=regrets.__getitem__)
         cells = (rule, f"{mean:.3f}", *means, f"{regrets[worst]:.3f} ({worst})", str(len(below)), each)
         rows.append(f"| {' | '.join(cells)} |")
-    head = "| rule | mean regret | frozen | trained | largest | clearly below maxlogit | each |"
-    return "\n".join([", ".join(found), "", head, "|---|---:|---:|---:|---|---:|---|", *rows, ""])
+    head = "| rule | mean regret | frozen | trained | tuned | largest | clearly below maxlogit | each |"
+    return "\n".join([", ".join(found), "", head, "|---|---:|---:|---:|---:|---|---:|---|", *rows, ""])
 
 
 def ends(scores: Scores) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
