@@ -4,8 +4,8 @@
     python -m benchmarks.forward --clock cpu --threads 1      on a machine that others use, too
 
 ResNet-18 (timm, random weights; at 32 pixels with the stem for small images), batches of 64, float32. Every
-detector is fitted once on other images; "fit" is the time of that. "cheap" are all but knn, which looks at
-all training images for each image, and the ensemble, which has knn among its members.
+detector is fitted once on other images; "fit" is the time of that. "cheap" are all but knn and relation,
+which look at all training images for each image.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from osr.models.backbones import build_backbone
 from osr.params import load_params
 
 ROOT = Path(__file__).parents[1]
-NOT_CHEAP = ("knn", "ensemble")
+NOT_CHEAP = ("knn", "relation")
 WIDTH, BATCH = 512, 64
 CASES = {
     32: {"classes": 10, "images": 512, "train": 10_000},

@@ -51,7 +51,7 @@ def estimate(
     """
     stored = _stored(test, background=fit.rule == "background")
     try:
-        found = left_out(stored, detectors, fit, split, params)
+        found = left_out(stored, detectors, fit, split, params, similar=False)
     except InputError as error:  # the run stands without an estimate; the reason is shown in its place
         logger.warning("evaluate: no estimate of rejection: %s", error)
         write_json(new(ESTIMATE), "estimate", {"reason": str(error).rstrip(".")}, made_from)
@@ -88,21 +88,27 @@ def _stored(test: Outputs, *, background: bool) -> Stored:
 
 
 def left_out(
-    stored: Stored, detectors: Mapping[str, Detector], fit: Threshold, split: Split, params: Params
+    stored: Stored,
+    detectors: Mapping[str, Detector],
+    fit: Threshold,
+    split: Split,
+    params: Params,
+    *,
+    similar: bool,
 ) -> Estimate:
-    """Each known class left out once.
+    """Each known class left out once, together with similar ones or with some that are drawn at random.
 
     Raises:
         InputError: there is no estimate, and why.
     """
-    from osr.estimation.folds import FEWEST_CLASSES
+    from osr.estimation.folds import FEWEST_CLASSES, class_folds, similar_folds
     from osr.estimation.rejection import estimate_rejection
 
     if params.evaluate.estimate_folds == 0:
         raise InputError("evaluate.estimate_folds is 0")
     if len(split.known) < FEWEST_CLASSES:
         raise InputError(f"with {len(split.known)} known classes none can be left out")
-    groups = groups_of(split, stored.val)
+    groups, num_folds = groups_of(split, stored.val), params.evaluate.estimate_folds
 
     def threshold_of(
         scores: NDArray[np.float64], background: NDArray[np.float64] | None, rows: IntArray
@@ -114,7 +120,8 @@ def left_out(
         detectors,
         threshold_of=threshold_of,
         names=split.known_names,
-        num_folds=params.evaluate.estimate_folds,
-        seed=params.evaluate.seed,
+        folds=similar_folds(stored.train, num_folds)
+        if similar
+        else class_folds(len(split.known), num_folds, seed=params.evaluate.seed),
         probe=params.train.probe,
     )

@@ -68,7 +68,7 @@ CASES = {
 NO_RIGHT_IMAGE = {
     "fewer features than classes", "one feature", "dead features", "collinear features", "1,000 classes",
 }  # fmt: skip
-FEW_DIRECTIONS = {"fewer images than features", "dead features", "collinear features", "two images a class"}
+FEW_DIRECTIONS = {"dead features", "collinear features"}
 REFUSALS = {
     "mav": ("correctly classified training images of each known class", NO_RIGHT_IMAGE),
     "she": ("correctly classified training images of each known class", NO_RIGHT_IMAGE),
@@ -79,7 +79,7 @@ REFUSALS = {
     "vim": ("finds no residual", FEW_DIRECTIONS),
     "residual": ("finds no residual", FEW_DIRECTIONS),
     "knn": ("but there are only 12", {"two images a class"}),
-    "ensemble": ("but there are only 12", {"two images a class"}),
+    "ensemble": ("finds no residual", FEW_DIRECTIONS),
 }
 
 

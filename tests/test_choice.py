@@ -4,6 +4,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from scipy.stats import ttest_1samp
 
 from osr.errors import InputError
 from osr.estimation.choice import choose
@@ -12,7 +13,7 @@ from osr.estimation.rejection import Estimate
 LABELS = ("cat", "dog", "cow", "owl")
 
 
-def estimate(aurocs, sizes=None):
+def estimate(aurocs):
     """What leaving four classes out found; each detector lists the classes in another order."""
     rows = {
         name: sorted(
@@ -24,39 +25,50 @@ def estimate(aurocs, sizes=None):
         )
         for name, values in aurocs.items()
     }
-    sizes = sizes or dict.fromkeys(aurocs, 0)
-    return Estimate(rows, {}, 1.0, 1.0, {"odin": "it needs the network"}, 4, sizes)
+    return Estimate(rows, {}, 1.0, 1.0, {"odin": "it needs the network"}, 4)
 
 
-def chosen(aurocs, sizes=None):
-    return choose(estimate(aurocs, sizes), confidence=0.95, seed=0)
+def chosen(aurocs, confidence=0.95):
+    return choose(estimate(aurocs), confidence=confidence, seed=0)
 
 
 def test_the_best_is_chosen_where_it_is_better_in_each_class() -> None:
-    choice = chosen({"msp": [0.5, 0.9, 0.6, 0.7], "knn": [0.6, 1.0, 0.7, 0.8]}, {"msp": 0, "knn": 900})
+    choice = chosen({"mahalanobis": [0.5, 0.9, 0.6, 0.7], "knn": [0.6, 1.0, 0.7, 0.8]})
     assert (choice.detector, choice.alike, choice.sure) == ("knn", ["knn"], 1.0)
-    assert [(entry.detector, entry.size) for entry in choice.ranking] == [("knn", 900), ("msp", 0)]
-    assert choice.ranking[1].behind == pytest.approx(0.1)
-    assert choice.ranking[1].error == pytest.approx(0, abs=1e-12)
-    first = choice.ranking[0]
+    first, second = choice.ranking
+    assert (first.detector, first.behind, first.margin) == ("knn", 0, 0)
+    assert second.behind == pytest.approx(0.1)
+    assert second.margin == pytest.approx(0, abs=1e-12)
     assert first.auroc == pytest.approx(0.775)
     assert first.low < first.auroc < first.high
 
 
-def test_the_cheapest_is_taken_of_those_that_do_not_differ() -> None:
-    """Classes are compared one by one: msp is behind knn by 0.01, now more, now less than its error."""
-    near = {"knn": [0.6, 1.0, 0.7, 0.8], "msp": [0.5, 1.0, 0.8, 0.76], "mav": [0.3, 0.7, 0.4, 0.5]}
-    choice = chosen(near, {"knn": 900, "msp": 0, "mav": 5})
-    assert (choice.detector, choice.alike) == ("msp", ["knn", "msp"])
-    gaps = np.subtract(near["knn"], near["msp"])
-    assert choice.ranking[1].error == pytest.approx(gaps.std(ddof=1) / 2)
-    assert choice.sure == 1.0
-    assert chosen(near, {"knn": 0, "msp": 0, "mav": 0}).detector == "knn"
+NEAR = {"knn": [0.6, 1.0, 0.7, 0.8], "msp": [0.5, 1.0, 0.8, 0.76], "mav": [0.3, 0.7, 0.4, 0.5]}
+
+
+def test_what_does_not_differ_is_told_class_by_class() -> None:
+    """The margin is that of a paired t-test; without a trusted detector the first of the ranking is taken."""
+    choice = chosen(NEAR)
+    assert (choice.detector, choice.alike) == ("knn", ["knn", "msp"])
+    test = ttest_1samp(np.subtract(NEAR["knn"], NEAR["msp"]), 0).confidence_interval(0.95)
+    assert choice.ranking[1].behind - choice.ranking[1].margin == pytest.approx(test.low)
+    assert choice.ranking[1].behind + choice.ranking[1].margin == pytest.approx(test.high)
+    assert chosen(NEAR, confidence=0.1).alike == ["knn"]
+
+
+def test_a_trusted_detector_judges_unless_another_is_better_beyond_chance() -> None:
+    trusted = {("ensemble" if name == "msp" else name): values for name, values in NEAR.items()}
+    choice = chosen(trusted)
+    assert (choice.detector, choice.alike) == ("ensemble", ["knn", "ensemble"])
+    assert 0 < choice.sure < 1
+    assert chosen(trusted, confidence=0.1).detector == "knn"
+    both = chosen({**trusted, "mahalanobis": trusted["knn"]})
+    assert both.detector == "ensemble"
 
 
 def test_how_sure_a_choice_is_falls_with_what_classes_disagree() -> None:
     apart = chosen({"knn": [0.9, 0.9, 0.9, 0.5], "msp": [0.6, 0.6, 0.6, 0.6]})
-    assert apart.alike == ["knn"]
+    assert apart.detector == "knn"
     assert 0.6 < apart.sure < 1
 
 

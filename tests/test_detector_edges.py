@@ -8,7 +8,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 from test_detectors import FEATURES, NAMES, assert_close, known, make, settings
 
 from osr.detectors.ensemble import Ensemble
-from osr.detectors.logit_scores import KPlus1, MaxLogit, Msp
+from osr.detectors.logit_scores import Energy, KPlus1, MaxLogit, Msp
 from osr.detectors.openmax import OpenMax
 from osr.detectors.registry import DETECTORS, _restored, build_detectors, load_detector
 from osr.detectors.vim import default_dimension
@@ -48,7 +48,7 @@ REFUSES_ONE_IMAGE = {
     "residual": "no residual",
     "neco": "these are constant",
     "postmax": "these do not",
-    "ensemble": "there are only 1",
+    "ensemble": "class 1 has 0",
 }
 
 
@@ -176,16 +176,27 @@ def test_kplus1_refuses_a_network_without_an_extra_class() -> None:
 
 
 def test_ensemble_by_hand() -> None:
-    def images(logits: list[list[float]]) -> Outputs:
-        array = np.asarray(logits, np.float32)
+    def images(logits: np.ndarray) -> Outputs:
+        array = logits.astype(np.float32)
         zeros = np.zeros(len(array), np.int64)
         return Outputs(array, array, zeros, zeros, np.eye(2, dtype=np.float32), np.zeros(2, np.float32))
 
-    detector = Ensemble(members=(MaxLogit(), Msp())).fit(images([[4, 0], [3, 0], [2, 0], [2, 1]]))
-    # maxlogit: -4 -3 -2 -2 in training, -3.5 lies above one; -2 above two and equal to two; 0 above all.
-    # msp falls with the difference 4 3 2 1: 3.5 lies above one, 1 above three and equal to one, 0 above all.
-    found = detector.score(images([[3.5, 0], [2, 1], [0, 0], [0, -3.5]]))
-    assert_allclose(found, [(1 / 4 + 1 / 4) / 2, (3 / 4 + 3.5 / 4) / 2, 1, (1 + 1 / 4) / 2])
+    train, new = np.array([[5, 0], [3, 0], [2, 2], [2, 1]]), np.array([[4, 0], [0, 0], [-9, 1]])
+    detector = Ensemble(members=(MaxLogit(), Msp())).fit(images(train))
+    scaled = (new.max(axis=1) - 3) / np.sqrt(1.5)
+    seen, found = (1 / (1 + np.exp(-np.abs(logits @ [1, -1]))) for logits in (train, new))
+    assert_allclose(
+        detector.score(images(new)), -(scaled + (found - seen.mean()) / seen.std()) / 2, rtol=1e-5
+    )
+
+
+def test_ensemble_of_a_score_that_all_training_images_share() -> None:
+    """It is not divided by nothing, nor by rounding."""
+    logits = np.array([[3, 0], [0, 3], [3, 1e-9]], np.float32)
+    labels = np.array([0, 1, 0])
+    train = Outputs(logits, logits, labels, labels, np.eye(2, dtype=np.float32), np.zeros(2, np.float32))
+    detector = Ensemble(members=(MaxLogit(), Energy(temperature=1.0))).fit(train)
+    assert_allclose(detector.score(train), 0, atol=1e-6)
 
 
 def test_ensemble_members_keep_their_settings_in_the_file(tmp_path) -> None:
@@ -200,8 +211,8 @@ def test_ensemble_members_keep_their_settings_in_the_file(tmp_path) -> None:
     assert_array_equal(loaded.score(known(1)), detector.score(known(1)))
 
 
-def test_ensemble_does_not_rank_what_is_no_number(monkeypatch: pytest.MonkeyPatch) -> None:
-    detector = make("ensemble").fit(known(0))
+def test_ensemble_names_the_member_whose_score_is_no_number(monkeypatch: pytest.MonkeyPatch) -> None:
+    detector = Ensemble(members=(MaxLogit(), Msp())).fit(known(0))
     monkeypatch.setattr(MaxLogit, "_score", lambda _self, batch: batch.logits.amax(1) * np.nan)
     with pytest.raises(InputError, match="ensemble: maxlogit gives a score that is not finite"):
         detector.score(known(1))

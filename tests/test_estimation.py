@@ -15,7 +15,7 @@ from osr.detectors.logit_scores import KPlus1, MaxLogit
 from osr.detectors.odin import Odin
 from osr.detectors.registry import anew, build_detectors
 from osr.errors import InputError
-from osr.estimation.folds import class_folds, refitted, with_head
+from osr.estimation.folds import class_folds, refitted, similar_folds, with_head
 from osr.estimation.rejection import METRICS, Stored, estimate_rejection
 from osr.metrics.bootstrap import bootstrap_intervals
 from osr.metrics.groups import Groups
@@ -53,8 +53,7 @@ def estimated(parts, detectors=None, **changes):
     settings = {
         "threshold_of": acceptance,
         "names": NAMES,
-        "num_folds": 2,
-        "seed": 0,
+        "folds": class_folds(K, 2, seed=0),
         "probe": PROBE,
     } | changes
     return estimate_rejection(parts, detectors or {"maxlogit": MaxLogit(), "mav": mav()}, **settings)
@@ -73,9 +72,43 @@ def test_each_class_is_left_out_once_and_two_remain(num_classes, num_folds, seed
     assert max(map(len, folds)) - min(map(len, folds)) <= 1
 
 
+def around(directions, *, labels=None):
+    """Three images of each class along its direction, at other lengths, and a background image."""
+    directions = np.asarray(directions, np.float32)
+    features = np.vstack([directions, 7 * directions, 0.1 * directions, directions[-1:]])
+    labels = np.r_[np.tile(np.arange(len(directions)), 3), -2]
+    weight = np.zeros_like(directions)
+    return Outputs(
+        features @ weight.T,
+        features,
+        labels,
+        np.arange(len(labels)),
+        weight,
+        np.zeros(len(weight), np.float32),
+    )
+
+
+def test_similar_classes_are_left_out_together():
+    """Directions count and lengths do not; images of no known class have no say."""
+    train = around([[1, 0, 0], [0, 1, 0], [0.9, 0.1, 0], [0, 0.9, 0.1], [0, 0, 1], [0, 0.1, 0.9]])
+    assert sorted(part.tolist() for part in similar_folds(train, 5)) == [[0, 2], [1, 3], [4, 5]]
+    assert len(similar_folds(train, 2)) == 2
+
+
+@pytest.mark.parametrize("near", [2, 3, 5, 9])
+def test_beside_similar_classes_two_always_remain(near):
+    """All but one are nearly the same, so that one part would be all that there is."""
+    train = around([[1, 0.01 * place] for place in range(near)] + [[0, 1]])
+    parts = similar_folds(train, 2)
+    assert sorted(np.concatenate(parts).tolist()) == list(range(near + 1))
+    assert max(map(len, parts)) <= near - 1
+
+
 def test_two_classes_cannot_be_left_out():
     with pytest.raises(InputError, match="at least 3 classes"):
         class_folds(2, 2, seed=0)
+    with pytest.raises(InputError, match="at least 3 classes"):
+        similar_folds(around([[1, 0], [0, 1]]), 2)
 
 
 def test_a_fold_is_what_its_parts_say():

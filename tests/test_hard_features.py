@@ -31,6 +31,7 @@ CHOSEN = {
     "relation": {"power": 2.0, "threshold": 0.03},
     "neco": {"dimension": 6, "by_maxlogit": False},
     "residual": {"dimension": 6},
+    "ensemble": {"members": ("maxlogit", "knn")},
 }
 ONLY_OURS = {"nnguide": {"bank_fraction": 1.0}}
 REFERENCE_ONLY = {"ensemble": {"num_neighbors": 7}}

@@ -19,7 +19,7 @@ from osr.outputs import BACKGROUND, UNKNOWN, Outputs
 from osr.stored.arrays import write_tensors
 from osr.stored.origin import Origin
 
-FORMAT = 2  # of saved detectors: a number more whenever what fit remembers means something else
+FORMAT = 3  # of saved detectors: a number more whenever what fit remembers means something else
 
 
 class NotFittedError(RuntimeError):
@@ -110,11 +110,6 @@ class Detector(ABC):
     def settings(self) -> dict[str, Any]:
         """The settings the detector was made with."""
         return {entry.name: getattr(self, entry.name) for entry in fields(self) if entry.init}
-
-    @property
-    def size(self) -> int:
-        """How many numbers the fitted detector holds; more of them mean more work for an image."""
-        return sum(value.numel() for value in self._state.values())
 
     def save(self, path: Path) -> str:
         """Write settings and fitted arrays as one safetensors file; equal detectors give equal bytes.

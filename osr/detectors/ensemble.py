@@ -1,4 +1,4 @@
-"""Several detectors as one: the mean of their ranks among the training images. Higher = more unknown."""
+"""Several detectors as one: the mean of their scores on one scale. Higher = more unknown."""
 
 from __future__ import annotations
 
@@ -13,19 +13,22 @@ from osr.detectors.chunks import Batch, Images
 from osr.detectors.tracing import is_traced
 from osr.errors import InputError
 
+_CONSTANT = 1e-6  # scores that differ by a smaller share than this are equal but for float32 rounding
+
 
 @dataclass(kw_only=True, eq=False)
 class Ensemble(Detector):
-    """Mean over the members of F(s), F(s) = share of training knowns below s plus half of those equal to s.
+    """Mean over the members of (s - m) / d, m the mean of training knowns' scores and d their deviation.
 
-    Rank averaging, made independent of the other test images: the ranks are those among the stored scores of
-    the training knowns. An image beyond all of them has rank 1, so that two such images differ only where
-    another member tells them apart. 0..1.
+    The scale comes from known images alone, so that an image's score does not depend on other test images.
+    Ranks among the training images would: an image beyond all of them tells no more how far it is, and to a
+    member that fits the training images closely most new images are beyond them. Where all training images
+    have one score, d is 1.
 
     Args:
         members: at least two detectors, which need not be enabled themselves.
 
-    `fit` refuses what one of the members refuses. It keeps 8 N bytes for each member.
+    `fit` refuses what one of the members refuses.
     """
 
     name: ClassVar[str] = "ensemble"
@@ -47,7 +50,7 @@ class Ensemble(Detector):
         for member in self.members:
             prefix = f"{member.name}."
             own = {key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)}
-            del own["reference"]
+            del own["centre_and_deviation"]
             member.restore(own, shape)
         return super().restore(state, shape)
 
@@ -58,32 +61,26 @@ class Ensemble(Detector):
             member.restore(learned, (images.num_classes, images.num_features))
             scores = torch.cat([_checked(member, batch) for batch in images.batches()])
             state |= {f"{member.name}.{key}": value for key, value in learned.items()}
-            state[f"{member.name}.reference"] = scores.sort().values
+            deviation = scores.std(correction=0)
+            differ = deviation > _CONSTANT * scores.abs().max()
+            state[f"{member.name}.centre_and_deviation"] = torch.stack(
+                [scores.mean(), torch.where(differ, deviation, 1)]
+            )
         return state
 
     def _score(self, batch: Batch) -> Tensor:
-        ranks = [
-            _rank(_checked(member, batch), self._state[f"{member.name}.reference"]) for member in self.members
-        ]
-        return torch.stack(ranks).mean(0)
+        scaled = []
+        for member in self.members:
+            centre, deviation = self._state[f"{member.name}.centre_and_deviation"]
+            scaled.append((_checked(member, batch) - centre) / deviation)
+        return torch.stack(scaled).mean(0)
 
 
 def _checked(member: Detector, batch: Batch) -> Tensor:
-    """Scores (n,) float64 of one member; a rank would hide what is no number."""
+    """Scores (n,) float64 of one member, which the error names."""
     scores = member._score(batch).double()
     if not is_traced() and not bool(scores.isfinite().all()):
         raise InputError(
             f"ensemble: {member.name} gives a score that is not finite; the features or logits are too large."
         )
     return scores
-
-
-def _rank(scores: Tensor, reference: Tensor) -> Tensor:
-    """Share of the rising reference (N,) below each score, those equal to it counted half: (n,) float64."""
-    if is_traced():  # ONNX has no search
-        below, above = (scores[:, None] > reference).sum(1), (scores[:, None] < reference).sum(1)
-        return (below + len(reference) - above).double() / (2 * len(reference))
-    scores = scores.contiguous()
-    below = torch.searchsorted(reference, scores)
-    not_above = torch.searchsorted(reference, scores, right=True)
-    return (below + not_above).double() / (2 * len(reference))

@@ -168,7 +168,7 @@ class OdinSettings(Section):
 
 
 class EnsembleSettings(Section):
-    """Mean rank of several detectors."""
+    """Several detectors on one scale."""
 
     members: tuple[DetectorName, ...]
 
@@ -212,7 +212,7 @@ class DetectorsSettings(Section):
 
     @property
     def ranked(self) -> tuple[str, ...]:
-        """The members of an enabled ensemble, which rank images among the training images."""
+        """The members of an enabled ensemble, which learn their scale from the training images."""
         return self.ensemble.members if "ensemble" in self.enabled else ()
 
     @property

@@ -28,13 +28,14 @@ class Vim(Detector):
     the training images equal to that of the largest logit.
 
     Args:
-        dimension: principal directions; auto: `default_dimension`.
+        dimension: principal directions; auto: `default_dimension`, but at most half as many as training
+            images, which would else leave next to no residual.
 
     A mean largest logit that is not above 0 would turn the residual's sign. The mean logit is then first
     taken off all logits and biases, which changes no softmax: any such offset gives the same order of images.
 
     `fit` refuses as many or fewer features than `dimension`, training features without residual (as many or
-    fewer images than `dimension`), and logits that are not above 0 and all equal.
+    fewer images than a `dimension` that is given), and logits that are not above 0 and all equal.
     """
 
     name: ClassVar[str] = "vim"
@@ -84,7 +85,7 @@ def _null_space(
         offset: that is first taken off all biases.
         detector: who asks, for the error.
     """
-    kept = _dimension(dimension, images.num_features, detector)
+    kept = _dimension(dimension, images, detector)
     weight, bias = images.head
     # Rows of W that sum to 0 leave a singular value that is 0 but for float32 rounding: cut it off.
     cut_off = max(weight.shape) * torch.finfo(torch.float32).eps
@@ -109,9 +110,10 @@ def _residual(batch: Batch, space: dict[str, Tensor]) -> Tensor:
     return lengths((batch.features.double() - space["origin"]) @ space["minor"])
 
 
-def _dimension(dimension: int | Literal["auto"], num_features: int, detector: str) -> int:
+def _dimension(dimension: int | Literal["auto"], images: Images, detector: str) -> int:
+    num_features = images.num_features
     if dimension == "auto":
-        return default_dimension(num_features)
+        return min(default_dimension(num_features), max(1, len(images) // 2))
     if num_features <= dimension:
         raise InputError(
             f"{detector} keeps {dimension} principal directions (detectors.{detector}.dimension), but the "

@@ -7,11 +7,15 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.stats import t as student
 
 from osr.errors import InputError
 from osr.estimation.rejection import Estimate
 from osr.metrics.intervals import class_mean_with_ends
 
+# What judges unless another is better beyond chance: of the rules that were tried the one with the smallest
+# regret (docs/judge.md). A few classes that are left out seldom show more.
+TRUSTED = ("ensemble", "mahalanobis")
 _DRAWS = 2000
 
 
@@ -24,8 +28,7 @@ class Ranked:
         auroc: mean over the classes left out.
         low, high: the interval over classes.
         behind: mean over the classes of how far its AUROC is below that of the first, 0 or more.
-        error: standard error of `behind`, the differences class by class.
-        size: numbers that the fitted detector holds.
+        margin: half the width of the interval of `behind`, from the differences class by class.
     """
 
     detector: str
@@ -33,8 +36,7 @@ class Ranked:
     low: float
     high: float
     behind: float
-    error: float
-    size: int
+    margin: float
 
 
 @dataclass(frozen=True)
@@ -42,10 +44,11 @@ class Choice:
     """The detector that judges.
 
     Args:
-        detector: the cheapest of `alike`.
-        alike: those that do not differ: no more than a standard error behind the first; the first is one.
+        detector: the first of `TRUSTED` among `alike`; without one the first of the ranking.
+        alike: those that do not differ: behind the first by no more than the margin; the first is one.
         ranking: all detectors, the largest mean AUROC first.
-        sure: share of draws of classes, with replacement, in which one of `alike` comes first.
+        sure: share of draws of classes, with replacement, in which none has a larger mean than it; 0 without
+            any.
         classes: how many were left out.
     """
 
@@ -56,12 +59,14 @@ class Choice:
     classes: int
 
 
-def choose(found: Estimate, *, confidence: float, seed: int) -> Choice:
-    """The cheapest of the detectors that are not told apart from the best.
+def without_evidence(enabled: Sequence[str]) -> Choice | None:
+    """The first of `TRUSTED` that is enabled: it judges where no class can be left out; None without one."""
+    name = next((name for name in TRUSTED if name in enabled), None)
+    return None if name is None else Choice(name, [name], [], sure=0.0, classes=0)
 
-    One standard error behind, class by class, is what chance gives (Breiman et al. 1984, their rule for the
-    smallest tree). Cheap is what holds few numbers when it is fitted: it is what grows with the work that an
-    image takes, and, unlike time, it is the same on every machine. Of equally cheap ones the better is taken.
+
+def choose(found: Estimate, *, confidence: float, seed: int) -> Choice:
+    """The detector that judges, from classes that were left out.
 
     Args:
         found: of leaving classes out.
@@ -78,35 +83,41 @@ def choose(found: Estimate, *, confidence: float, seed: int) -> Choice:
         name: {row.row.name: row.values["auroc"] for row in rows} for name, rows in found.classes.items()
     }
     classes = sorted(next(iter(by_class.values())))
-    names = list(by_class)
-    aurocs = np.array([[by_class[name][label] for label in classes] for name in names])
+    aurocs = np.array([[by_class[name][label] for label in classes] for name in by_class])
+    return choice_of(list(by_class), aurocs, confidence=confidence, seed=seed)
+
+
+def choice_of(names: Sequence[str], aurocs: NDArray[np.float64], *, confidence: float, seed: int) -> Choice:
+    """The same from the AUROC of each class.
+
+    Args:
+        names: of M detectors.
+        aurocs: (M, K) in 0..1, of at least two classes left out.
+        confidence: of the intervals over classes: Student's, of paired differences.
+        seed: of the draws.
+    """
+    num_classes = aurocs.shape[1]
     order = np.argsort(-aurocs.mean(axis=1), kind="stable")
     gaps = aurocs[order[0]] - aurocs
-    errors = gaps.std(axis=1, ddof=1) / np.sqrt(len(classes))
+    quantile = float(student.ppf((1 + confidence) / 2, num_classes - 1))
+    margins = quantile * gaps.std(axis=1, ddof=1) / np.sqrt(num_classes)
     ranking = [
         Ranked(
             names[place],
             *class_mean_with_ends(aurocs[place], confidence=confidence),
             behind=float(gaps[place].mean()),
-            error=float(errors[place]),
-            size=found.sizes[names[place]],
+            margin=float(margins[place]),
         )
         for place in order
     ]
-    alike = [entry for entry in ranking if entry.behind <= entry.error]
-    chosen = min(alike, key=lambda entry: (entry.size, entry.behind))
-    return Choice(
-        chosen.detector,
-        [entry.detector for entry in alike],
-        ranking,
-        _share_first(aurocs, [names.index(entry.detector) for entry in alike], seed),
-        len(classes),
-    )
+    alike = [entry.detector for entry in ranking if entry.behind <= entry.margin]
+    chosen = next((name for name in TRUSTED if name in alike), alike[0])
+    sure = _share_first(aurocs, names.index(chosen), seed)
+    return Choice(chosen, alike, ranking, sure, num_classes)
 
 
-def _share_first(values: NDArray[np.float64], alike: Sequence[int], seed: int) -> float:
-    """How often one of `alike` has the largest mean of (detectors, classes), for classes that are drawn."""
-    draws = np.random.default_rng(seed).integers(values.shape[1], size=(_DRAWS, values.shape[1]))
-    means = values[:, draws].mean(axis=2)
-    best = means[list(alike)].max(axis=0)
-    return float(np.mean(best >= means.max(axis=0)))
+def _share_first(aurocs: NDArray[np.float64], row: int, seed: int) -> float:
+    """How often none of (M, K) has a larger mean than a row, for classes that are drawn."""
+    draws = np.random.default_rng(seed).integers(aurocs.shape[1], size=(_DRAWS, aurocs.shape[1]))
+    means = aurocs[:, draws].mean(axis=2)
+    return float(np.mean(means[row] >= means.max(axis=0)))

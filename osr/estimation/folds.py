@@ -7,7 +7,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
+import torch
 
+from osr.detectors.chunks import Images
+from osr.detectors.classes import class_means
 from osr.errors import InputError
 from osr.outputs import UNKNOWN, FloatArray, IntArray, Outputs
 from osr.training.probe import best_of, fit_probes
@@ -28,16 +31,51 @@ def class_folds(num_classes: int, num_folds: int, *, seed: int) -> list[IntArray
     Raises:
         InputError: fewer than 3 classes or 2 folds.
     """
-    if num_classes < FEWEST_CLASSES or num_folds < 2:
-        raise InputError(
-            f"Leaving classes out needs at least {FEWEST_CLASSES} classes and 2 folds, not {num_classes} and "
-            f"{num_folds}."
-        )
+    _check(num_classes, num_folds)
     count = min(num_folds, num_classes)
     while num_classes - math.ceil(num_classes / count) < 2:
         count += 1
     order = np.random.default_rng(seed).permutation(num_classes)
     return [np.sort(part) for part in np.array_split(order, count)]
+
+
+def similar_folds(train: Outputs, num_folds: int) -> list[IntArray]:
+    """Classes 0..K-1 in parts of similar ones, each class in one of them; nothing is drawn.
+
+    Ward's clusters of the class means of features that are divided by their length. An unknown class then
+    has none of its kind among those that remain, as is the rule for classes that nobody thought of; left out
+    one by one or at random most have, and scores that tell classes apart look better than they are.
+
+    Args:
+        train: outputs of the training images of K classes, at least 3.
+        num_folds: at least 2; fewer parts are made of fewer than twice as many classes, and more where fewer
+            than two classes would remain beside a part.
+
+    Raises:
+        InputError: fewer than 3 classes or 2 folds, or a class without images.
+    """
+    from scipy.cluster.hierarchy import fcluster, linkage
+
+    num_classes = train.num_classes
+    _check(num_classes, num_folds)
+    known = np.asarray(train.labels >= 0)
+    images = Images(train, None if known.all() else known, torch.device("cpu"), unit=True)
+    means, _ = class_means(images, "features", correct_only=False, detector="leaving classes out")
+    tree = linkage(means.numpy(), "ward")
+    for count in range(min(num_folds, max(2, num_classes // 2)), num_classes + 1):
+        codes = fcluster(tree, count, "maxclust")
+        parts = [np.flatnonzero(codes == code) for code in np.unique(codes)]
+        if max(map(len, parts)) <= num_classes - 2:
+            break
+    return parts
+
+
+def _check(num_classes: int, num_folds: int) -> None:
+    if num_classes < FEWEST_CLASSES or num_folds < 2:
+        raise InputError(
+            f"Leaving classes out needs at least {FEWEST_CLASSES} classes and 2 folds, not {num_classes} and "
+            f"{num_folds}."
+        )
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from osr.detectors.base import Detector
 from osr.detectors.registry import anew, needs_more_than_features
 from osr.errors import InputError
-from osr.estimation.folds import class_folds, refitted, with_head
+from osr.estimation.folds import refitted, with_head
 from osr.metrics.intervals import class_mean_with_ends
 from osr.metrics.open_set import headline_metrics
 from osr.metrics.per_class import UnknownClass, Unknowns, unknown_classes
@@ -74,7 +74,6 @@ class Estimate:
         accuracy_of_head: of the network's own head on the same images among the same classes; mean.
         left_out: detector that has no estimate -> why.
         num_folds: how many.
-        sizes: detector -> numbers that it holds, the largest of the folds.
     """
 
     classes: Mapping[str, Sequence[LeftOut]]
@@ -83,7 +82,6 @@ class Estimate:
     accuracy_of_head: float
     left_out: Mapping[str, str]
     num_folds: int
-    sizes: Mapping[str, int]
 
     def metrics(self, confidence: float) -> dict[str, dict[str, float]]:
         """Metric -> detector -> mean over the classes, with _low and _high: the interval over classes.
@@ -108,8 +106,7 @@ def estimate_rejection(
     *,
     threshold_of: ThresholdOf,
     names: Sequence[str],
-    num_folds: int,
-    seed: int,
+    folds: Sequence[IntArray],
     probe: ProbeSettings,
 ) -> Estimate:
     """Leave each known class out once; its test images play the unknown ones.
@@ -120,20 +117,18 @@ def estimate_rejection(
         threshold_of: from the scores of validation knowns, those of background images or None, and the rows
             of these validation images among all of them.
         names: of the K known classes, in label order.
-        num_folds: see `class_folds`.
-        seed: of the folds.
+        folds: ids of the classes that are left out together, each class in one of them; see `class_folds`
+            and `similar_folds`.
         probe: how the head of each fold is fitted.
 
     Raises:
-        InputError: fewer than 3 known classes, or a head whose fit does not converge.
+        InputError: a head whose fit does not converge.
     """
     reasons = {
         name: why for name, detector in detectors.items() if (why := needs_more_than_features(detector))
     }
-    folds = class_folds(len(names), num_folds, seed=seed)
     classes: dict[str, list[LeftOut]] = {}
     accepted: dict[str, list[float]] = {}
-    sizes: dict[str, int] = {}
     accuracies = []
     for number, left_out in enumerate(folds):
         fold = _Fold.of(stored, left_out, tuple(names), probe)
@@ -142,14 +137,12 @@ def estimate_rejection(
             if name in reasons:
                 continue
             try:
-                fresh = anew(detector)
-                found, share = fold.judge(fresh, threshold_of)
+                found, share = fold.judge(anew(detector), threshold_of)
             except InputError as error:  # fewer images or classes than the detector or its threshold needs
                 reasons[name] = str(error)
                 continue
             classes.setdefault(name, []).extend(LeftOut(number, row, values) for row, values in found)
             accepted.setdefault(name, []).append(share)
-            sizes[name] = max(fresh.size, sizes.get(name, 0))
     own, heads = np.mean(accuracies, axis=0).tolist()
     whole = [name for name in detectors if name not in reasons]
     return Estimate(
@@ -159,7 +152,6 @@ def estimate_rejection(
         accuracy_of_head=own,
         left_out=reasons,
         num_folds=len(folds),
-        sizes={name: sizes[name] for name in whole},
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -27,6 +28,8 @@ from pipeline.workspace.swap import new
 
 if TYPE_CHECKING:
     from osr.estimation.choice import Choice
+
+logger = logging.getLogger("osr")
 
 AUTO = "auto"
 _MADE_FROM = ("split", "weights", "thresholds")
@@ -61,16 +64,16 @@ def stored_choice() -> dict[str, Any]:
 def choose_judge(params: Params) -> Choice | None:
     """Choose a detector, and write the choice; None where the settings name one.
 
-    Known classes are left out in turn, and the validation images of these play the unknown ones. No test
-    image is opened, known or unknown.
+    Known classes are left out in turn, similar ones together, and the validation images of these play the
+    unknown ones. No test image is opened, known or unknown.
 
     Raises:
-        InputError: classes cannot be left out, and why.
+        InputError: classes cannot be left out, and why, and no detector is enabled that judges all the same.
     """
     if params.plot.detector != AUTO:
         return None  # before PyTorch is imported: stage plot then draws on all cores
     from osr.detectors.registry import build_detectors
-    from osr.estimation.choice import choose
+    from osr.estimation.choice import choose, without_evidence
     from osr.estimation.rejection import Stored
 
     limits = load_thresholds(THRESHOLDS)
@@ -85,45 +88,57 @@ def choose_judge(params: Params) -> Choice | None:
     background = read(BACKGROUND_OUTPUTS) if fit.rule == "background" else None
     stored = Stored(read(TRAIN_OUTPUTS), val, val, background)
     try:
-        found = left_out(stored, build_detectors(params.detectors), fit, Split.load(SPLIT), params)
+        detectors = build_detectors(params.detectors)
+        found = left_out(stored, detectors, fit, Split.load(SPLIT), params, similar=True)
         choice = choose(found, confidence=params.evaluate.confidence, seed=params.evaluate.seed)
+        left_out_why, folds, reason = dict(found.left_out), found.num_folds, ""
     except InputError as error:
-        raise InputError(
-            f"plot.detector is auto, but no detector can be chosen: {str(error).rstrip('.')}. Name one of "
-            f"detectors.enabled: {', '.join(params.detectors.enabled)}."
-        ) from None
+        left_out_why, folds, reason = {}, 0, str(error).rstrip(".")
+        trusted = without_evidence(params.detectors.enabled)
+        if trusted is None:
+            raise InputError(
+                f"plot.detector is auto, but no detector can be chosen: {reason}. Name one of "
+                f"detectors.enabled: {', '.join(params.detectors.enabled)}."
+            ) from None
+        logger.warning("plot: %s judges, and known images have no say in it: %s", trusted.detector, reason)
+        choice = trusted
     content = {
         **asdict(choice),
-        "left_out": dict(found.left_out),
-        "folds": found.num_folds,
-        "in_words": in_words(choice, seen=params.learns_features),
+        "left_out": left_out_why,
+        "folds": folds,
+        "in_words": in_words(choice, seen=params.learns_features, reason=reason),
     }
     new(JUDGE).parent.mkdir(parents=True, exist_ok=True)
     write_json(new(JUDGE), "judge", content, present(*_MADE_FROM))
     return choice
 
 
-def in_words(choice: Choice, *, seen: bool) -> str:
+def in_words(choice: Choice, *, seen: bool, reason: str = "") -> str:
     """The choice as one paragraph: from what, how sure, and what came next.
 
     Args:
         choice: what was chosen.
         seen: whether the network was trained on the classes that were left out.
+        reason: why none could be.
     """
+    from osr.estimation.choice import TRUSTED
+
+    if reason:
+        return f"{choice.detector} judges, as it does unless another is better beyond chance. {reason}."
     rest = [
         f"{entry.detector} {entry.auroc:.3f} [{entry.low:.3f}, {entry.high:.3f}]" for entry in choice.ranking
     ]
     shown = ", ".join(rest[:_SHOWN]) + (f" and {len(rest) - _SHOWN} more" if len(rest) > _SHOWN else "")
     text = (
         f"{choice.detector}, chosen from known images alone: {choice.classes} known classes were left out in "
-        f"turn (mean AUROC over them, with its interval: {shown})."
+        f"turn, similar ones together (mean AUROC over them, with its interval: {shown}). "
     )
     others = [name for name in choice.alike if name != choice.detector]
     if others:
-        text += f" It does not differ from {', '.join(others)}, and holds least of them."
-    text += (
-        f" In {choice.sure:.0%} of draws of these classes {'one of these' if others else 'it'} comes first."
-    )
+        text += f"These classes do not tell it apart from {', '.join(others)}. "
+    if choice.detector in TRUSTED:
+        text += "It judges unless another is better beyond chance. "
+    text += f"In {choice.sure:.0%} of draws of these classes it comes first."
     if seen:
         text += " The network was trained on the classes that were left out, so that the ranking may mislead."
     return text
