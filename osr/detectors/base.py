@@ -111,6 +111,11 @@ class Detector(ABC):
         """The settings the detector was made with."""
         return {entry.name: getattr(self, entry.name) for entry in fields(self) if entry.init}
 
+    @property
+    def size(self) -> int:
+        """How many numbers the fitted detector holds."""
+        return sum(value.numel() for value in self._state.values())
+
     def save(self, path: Path) -> str:
         """Write settings and fitted arrays as one safetensors file; equal detectors give equal bytes.
 
