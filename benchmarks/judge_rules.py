@@ -52,7 +52,7 @@ def cheapest_alike(scores: Scores, aurocs: Floats, errors: float = 1.0) -> list[
 
 
 def trusted(scores: Scores, head: str, several: Sequence[str] = ()) -> list[int]:
-    """What the library takes (`choice_of`), with an ensemble of `several` among the detectors if given.
+    """What the library takes (`choice_of`) with an ensemble of `several`; without, mahalanobis is trusted.
 
     In a fold the ensemble's scale is that of the validation knowns; the library takes the training images'.
     """
@@ -60,8 +60,10 @@ def trusted(scores: Scores, head: str, several: Sequence[str] = ()) -> list[int]
     if several:
         more = by_class(scores, head, lambda values, known: together(values[members], known[members]))
         aurocs, names = np.vstack([aurocs, more]), [*names, "ensemble"]
-    chosen = choice_of(names, aurocs, confidence=0.95, seed=0).detector
-    return list(members) if chosen == "ensemble" else [names.index(chosen)]
+    choice = choice_of(names, aurocs, confidence=0.95, seed=0)
+    if not several and "mahalanobis" in choice.alike:
+        return [names.index("mahalanobis")]
+    return list(members) if choice.detector == "ensemble" else [names.index(choice.detector)]
 
 
 def top(values: Floats, count: int) -> list[int]:

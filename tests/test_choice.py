@@ -62,8 +62,6 @@ def test_a_trusted_detector_judges_unless_another_is_better_beyond_chance() -> N
     assert (choice.detector, choice.alike) == ("ensemble", ["knn", "ensemble"])
     assert 0 < choice.sure < 1
     assert chosen(trusted, confidence=0.1).detector == "knn"
-    both = chosen({**trusted, "mahalanobis": trusted["knn"]})
-    assert both.detector == "ensemble"
 
 
 def test_how_sure_a_choice_is_falls_with_what_classes_disagree() -> None:

@@ -92,9 +92,9 @@ def test_a_judge_is_chosen_from_known_images_alone(drawn, monkeypatch):
     few = auto.model_copy(update={"evaluate": auto.evaluate.model_copy(update={"estimate_folds": 0})})
     with pytest.raises(InputError, match=r"can be chosen: evaluate\.estimate_folds is 0\. Name one of"):
         choose_judge(few)
-    enabled = few.detectors.model_copy(update={"enabled": ("maxlogit", "mahalanobis")})
+    enabled = few.detectors.model_copy(update={"enabled": ("maxlogit", "ensemble")})
     trusted = few.model_copy(update={"detectors": enabled})
-    assert (choose_judge(trusted).detector, judge_of(trusted)) == ("mahalanobis", "mahalanobis")
+    assert (choose_judge(trusted).detector, judge_of(trusted)) == ("ensemble", "ensemble")
     assert RunFiles(trusted).choice.endswith("beyond chance. evaluate.estimate_folds is 0.")
     stages.JUDGE.unlink()
 

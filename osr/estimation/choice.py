@@ -14,8 +14,8 @@ from osr.estimation.rejection import Estimate
 from osr.metrics.intervals import class_mean_with_ends
 
 # What judges unless another is better beyond chance: of the rules that were tried the one with the smallest
-# regret (docs/judge.md). A few classes that are left out seldom show more.
-TRUSTED = ("ensemble", "mahalanobis")
+# regret (docs/log.md). A few classes that are left out seldom show more.
+TRUSTED = "ensemble"
 _DRAWS = 2000
 
 
@@ -44,7 +44,7 @@ class Choice:
     """The detector that judges.
 
     Args:
-        detector: the first of `TRUSTED` among `alike`; without one the first of the ranking.
+        detector: `TRUSTED` if it is among `alike`; else the first of the ranking.
         alike: those that do not differ: behind the first by no more than the margin; the first is one.
         ranking: all detectors, the largest mean AUROC first.
         sure: share of draws of classes, with replacement, in which none has a larger mean than it; 0 without
@@ -60,9 +60,8 @@ class Choice:
 
 
 def without_evidence(enabled: Sequence[str]) -> Choice | None:
-    """The first of `TRUSTED` that is enabled: it judges where no class can be left out; None without one."""
-    name = next((name for name in TRUSTED if name in enabled), None)
-    return None if name is None else Choice(name, [name], [], sure=0.0, classes=0)
+    """`TRUSTED`, which judges where no class can be left out; None where it is not enabled."""
+    return Choice(TRUSTED, [TRUSTED], [], sure=0.0, classes=0) if TRUSTED in enabled else None
 
 
 def choose(found: Estimate, *, confidence: float, seed: int) -> Choice:
@@ -111,7 +110,7 @@ def choice_of(names: Sequence[str], aurocs: NDArray[np.float64], *, confidence: 
         for place in order
     ]
     alike = [entry.detector for entry in ranking if entry.behind <= entry.margin]
-    chosen = next((name for name in TRUSTED if name in alike), alike[0])
+    chosen = TRUSTED if TRUSTED in alike else alike[0]
     sure = _share_first(aurocs, names.index(chosen), seed)
     return Choice(chosen, alike, ranking, sure, num_classes)
 

@@ -136,7 +136,7 @@ def in_words(choice: Choice, *, seen: bool, reason: str = "") -> str:
     others = [name for name in choice.alike if name != choice.detector]
     if others:
         text += f"These classes do not tell it apart from {', '.join(others)}. "
-    if choice.detector in TRUSTED:
+    if choice.detector == TRUSTED:
         text += "It judges unless another is better beyond chance. "
     text += f"In {choice.sure:.0%} of draws of these classes it comes first."
     if seen:
