@@ -172,8 +172,8 @@ def to_markdown(rows: Mapping[str, Row]) -> str:
             lines.append(f"| mean of {title} ({len(part)}) | | | | | {' | | '.join(cells)} |")
     lines += [
         "",
-        "\\* chose the rule; the others confirm it, but *unit*, which came later. *below*: below `maxlogit` by "
-        "more than the 95 % interval of the difference.",
+        "\\* chose the rule; the others confirm it, but *unit*, which came later. *below*: below `maxlogit` "
+        "by more than the 95 % interval of the difference.",
         "Regret is against the best single detector, which an ensemble may surpass.",
     ]
     return "\n".join([*lines, ""])
