@@ -92,6 +92,11 @@ class Setting:
         """`frozen`: the network did not see the classes that are left out; `trained`, `tuned`: it did."""
         return "frozen" if self.pool else "tuned" if self.presets else "trained"
 
+    @property
+    def confirms(self) -> bool:
+        """Whether it was there when the rule was written down, and had no part in that."""
+        return not self.chooses and not self.name.endswith(", unit")
+
 
 def _frozen(name: str, pool: str, overrides: Sequence[str], per_class: int, *, chooses: bool) -> Setting:
     return Setting(name, chooses, ("photos_probe",), (*LITE0, *FROZEN, *overrides), per_class, pool)
