@@ -458,5 +458,6 @@ def test_whole_graphs_decide_as_the_library_does(network, fitted, name, tmp_path
         label, score, probabilities, prediction = session.run(None, {"images": images})
         assert [name == "unknown" for name in expected.labels] == (label < 0).tolist()
         assert_array_equal(prediction, expected.predictions)
-        assert_allclose(score, expected.scores, rtol=1e-4, atol=1e-9)
+        # A difference near 0 has the rounding of what it is a difference of.
+        assert_allclose(score, expected.scores, rtol=1e-4, atol=1e-5 * expected.scores.std())
         assert_allclose(probabilities, expected.probabilities, rtol=1e-3, atol=1e-6)
