@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import errno
 import importlib
 import logging
 import os
@@ -14,11 +15,22 @@ from typing import Any
 
 from osr.errors import InputError
 from osr.version import VERSION
+from pipeline.arguments import path
 from pipeline.commands import COMMANDS, full
 
 Parser = argparse.ArgumentParser
 
 SHELLS = ("bash", "zsh", "tcsh")
+# What a place can have against a file, and is no mistake of ours: it is full, read-only, forbidden ...
+PLACES = (
+    errno.ENOSPC,
+    errno.EDQUOT,
+    errno.EROFS,
+    errno.EACCES,
+    errno.EPERM,
+    errno.ENAMETOOLONG,
+    errno.ENOTDIR,
+)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -33,12 +45,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except InputError as error:
         sys.stderr.write(f"ERROR: {error}\n")
         return 1
-    except KeyboardInterrupt:
-        sys.stderr.write("ERROR: interrupted.\n")
-        return 128 + signal.SIGINT
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # nor when the interpreter ends
         return 128 + signal.SIGPIPE
+    except OSError as error:
+        if error.errno not in PLACES:
+            raise
+        sys.stderr.write(
+            f"ERROR: {error.filename or 'the output'} cannot be read or written: {error.strerror}.\n"
+        )
+        return 1
+    except KeyboardInterrupt:
+        sys.stderr.write("ERROR: interrupted.\n")
+        return 128 + signal.SIGINT
     return status
 
 
@@ -74,7 +93,7 @@ class _PrintCompletion(argparse.Action):
         import shtab
 
         for action in _actions(parser):
-            if action.type is Path:
+            if action.type is path:
                 action.complete = shtab.FILE  # type: ignore[attr-defined]
         sys.stdout.write(shtab.complete(parser, shell) + "\n")
         parser.exit()

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
 from collections.abc import Callable
 from pathlib import Path
 
+from pipeline.arguments import number, path, share, whole
 from pipeline.examples import EXAMPLES
 from pipeline.workspace.stages import PARAMS, STAGES
 
@@ -39,9 +39,9 @@ def _run(command: Parser) -> None:
 
 def _init(command: Parser) -> None:
     add = command.add_argument
-    add("photos", type=Path, metavar="PHOTOS", help="a folder of class folders, a .csv or a .npz")
-    add("project", nargs="?", type=Path, default=Path(), metavar="FOLDER", help="a new or empty one (here)")
-    add("--unknown", type=Path, metavar="PHOTOS", help="images of no known class, to test with")
+    add("photos", type=path, metavar="PHOTOS", help="a folder of class folders, a .csv or a .npz")
+    add("project", nargs="?", type=path, default=Path(), metavar="FOLDER", help="a new or empty one (here)")
+    add("--unknown", type=path, metavar="PHOTOS", help="images of no known class, to test with")
     told = "divide photos between training and test whose names look like frames of one track"
     add("--no-groups", dest="groups", action="store_false", help=told)
     add("--preset", action="append", default=[], metavar="NAME", help="instead of the one that is chosen")
@@ -53,7 +53,7 @@ def _fit(command: Parser) -> None:
     add = command.add_argument
     told = "of timm, torchvision.models:NAME, or module:Class of your own"
     add("model", metavar="MODEL", help=told)
-    add("data", type=Path, metavar="DATA", help="a folder of class folders, a .csv or a .npz")
+    add("data", type=path, metavar="DATA", help="a folder of class folders, a .csv or a .npz")
     told = "a state dict, an earlier artifacts/model/model.safetensors, pretrained, or none (%(default)s)"
     add("--weights", default="pretrained", metavar="FILE", help=told)
     add("-S", dest="settings", action="append", default=[], metavar="KEY=VALUE", help=SETTING)
@@ -64,7 +64,7 @@ def _predict(command: Parser) -> None:
     told = "an image, a folder, a pattern in quotes, a Parquet file, or - for paths on standard input"
     add("paths", nargs="+", metavar="PATH", help=told)
     told = "a folder that `osr export` made; otherwise the present run judges"
-    add("--model", type=Path, metavar="FOLDER", help=told)
+    add("--model", type=path, metavar="FOLDER", help=told)
     add("--detector", metavar="NAME", help="one of those enabled; otherwise plot.detector, or the folder's")
     decision = command.add_mutually_exclusive_group()
     for name, metavar, told in (
@@ -72,43 +72,25 @@ def _predict(command: Parser) -> None:
         ("--accept", "SHARE", "the threshold that accepts this share of known images, such as 0.99"),
         ("--p-value", "SHARE", "images whose p-value is at most this are unknown, such as 0.01"),
     ):
-        decision.add_argument(name, type=_number, metavar=metavar, help=told)
+        decision.add_argument(name, type=number, metavar=metavar, help=told)
     told = "of the images that are rejected, all together, at most this share is expected to be known"
-    decision.add_argument("--fdr", type=_share, metavar="SHARE", help=told)
+    decision.add_argument("--fdr", type=share, metavar="SHARE", help=told)
     told = "import this class for a network of somebody's own; otherwise that of params.yaml alone"
     add("--allow-code", metavar="MODULE:CLASS", help=told)
     forms = ("csv", "json", "jsonl", "parquet")
     add("--format", choices=forms, default="csv", help="of the verdicts (%(default)s)")
-    add("--output", type=Path, metavar="FILE", help="write there instead of standard output")
+    add("--output", type=path, metavar="FILE", help="write there instead of standard output")
     told = "also an HTML page: those most unknown and those nearest to the threshold, by score"
-    add("--gallery", type=Path, metavar="FILE", help=told)
+    add("--gallery", type=path, metavar="FILE", help=told)
     add("--column", metavar="NAME", help="of Parquet files: image, bytes, path or file, unless named here")
-    add("--workers", type=_whole(0, 256), metavar="N", help="processes that read ahead (half of the cores)")
-
-
-def _number(text: str) -> float:
-    with contextlib.suppress(ValueError):
-        if (value := float(text)) == value:
-            return value
-    raise argparse.ArgumentTypeError(f"must be a number, not {text}")
-
-
-def _whole(least: int, most: int) -> Callable[[str], int]:
-    """Reads a whole number within bounds."""
-
-    def read(text: str) -> int:
-        if text.isdecimal() and least <= int(text[:20]) <= most:
-            return int(text)
-        raise argparse.ArgumentTypeError(f"must be a whole number in {least}..{most}, not {text}")
-
-    return read
+    add("--workers", type=whole(0, 256), metavar="N", help="processes that read ahead (half of the cores)")
 
 
 def _export(command: Parser) -> None:
     add = command.add_argument
     told = "the folder of a project with a finished run; otherwise the present one"
     add("run", nargs="?", default="present", metavar="RUN", help=told)
-    add("out", type=Path, metavar="OUT", help="the folder to make")
+    add("out", type=path, metavar="OUT", help="the folder to make")
     add("--detector", metavar="NAME", help="judges unless another is asked for; otherwise plot.detector")
     add("--onnx", action="store_true", help="also classifier.onnx, of this detector, for any runtime")
     add("--torch-export", action="store_true", help="also classifier.pt2, the same as a program of torch")
@@ -116,28 +98,28 @@ def _export(command: Parser) -> None:
 
 def _recalibrate(command: Parser) -> None:
     add = command.add_argument
-    add("folder", metavar="FOLDER", type=Path, help="what `osr export` or this command made")
+    add("folder", metavar="FOLDER", type=path, help="what `osr export` or this command made")
     told = "a folder of new images of known classes, in class folders where their labels are to count"
-    add("images", metavar="IMAGES", type=Path, help=told)
-    add("--out", type=Path, required=True, metavar="NEW", help="the folder to make")
+    add("images", metavar="IMAGES", type=path, help=told)
+    add("--out", type=path, required=True, metavar="NEW", help="the folder to make")
     told = "of new known images that is to be accepted; otherwise as the folder promises"
-    add("--accept", type=_share, metavar="SHARE", help=told)
+    add("--accept", type=share, metavar="SHARE", help=told)
     add("--rule", choices=("acceptance", "conformal"), help="of the thresholds; otherwise the folder's")
     told = "images that belong together, as dataset.group_pattern: subfolder, or a regular expression"
     add("--group-pattern", metavar="PATTERN", help=told)
-    add("--workers", type=_whole(0, 256), metavar="N", help="processes that read ahead (half of the cores)")
+    add("--workers", type=whole(0, 256), metavar="N", help="processes that read ahead (half of the cores)")
     told = "import this class for a network of somebody's own"
     add("--allow-code", metavar="MODULE:CLASS", help=told)
 
 
 def _serve(command: Parser) -> None:
     add = command.add_argument
-    add("folder", metavar="FOLDER", type=Path, help="what `osr export` made")
+    add("folder", metavar="FOLDER", type=path, help="what `osr export` made")
     add("--host", default="127.0.0.1", help="address to listen on; this machine alone reaches %(default)s")
-    add("--port", type=_whole(0, 65_535), default=8000, help="(%(default)s)")
-    add("--threads", type=_whole(1, 256), metavar="N", help="of the network (the cores of the machine)")
-    add("--max-megabytes", type=_whole(1, 256), default=16, metavar="N", help="of a request (%(default)s)")
-    add("--seconds", type=_whole(1, 3600), default=30, metavar="N", help="to send, and to wait (%(default)s)")
+    add("--port", type=whole(0, 65_535), default=8000, help="(%(default)s)")
+    add("--threads", type=whole(1, 256), metavar="N", help="of the network (the cores of the machine)")
+    add("--max-megabytes", type=whole(1, 256), default=16, metavar="N", help="of a request (%(default)s)")
+    add("--seconds", type=whole(1, 3600), default=30, metavar="N", help="to send, and to wait (%(default)s)")
     told = "import this class for a network of somebody's own"
     add("--allow-code", metavar="MODULE:CLASS", help=told)
     add("--quiet", action="store_true", help="no line per request")
@@ -145,12 +127,12 @@ def _serve(command: Parser) -> None:
 
 def _monitor(command: Parser) -> None:
     add = command.add_argument
-    add("verdicts", nargs="+", type=Path, metavar="VERDICTS", help="files of `osr predict`, in order of time")
-    add("--model", type=Path, required=True, metavar="FOLDER", help="the exported folder that judged")
+    add("verdicts", nargs="+", type=path, metavar="VERDICTS", help="files of `osr predict`, in order of time")
+    add("--model", type=path, required=True, metavar="FOLDER", help="the exported folder that judged")
     add("--detector", metavar="NAME", help="that judged; otherwise the folder's default")
-    add("--state", type=Path, metavar="FILE", help="goes on where the last call ended, and keeps the result")
-    add("--false-alarm", type=_share, default=0.01, metavar="SHARE", help="probability of one (%(default)s)")
-    add("--plot", type=Path, metavar="FILE", help="draw the evidence: a png, pdf or svg")
+    add("--state", type=path, metavar="FILE", help="goes on where the last call ended, and keeps the result")
+    add("--false-alarm", type=share, default=0.01, metavar="SHARE", help="probability of one (%(default)s)")
+    add("--plot", type=path, metavar="FILE", help="draw the evidence: a png, pdf or svg")
     add("--format", choices=("text", "json"), default="text", help="of the answer (%(default)s)")
     told = "import this class for a network of somebody's own"
     add("--allow-code", metavar="MODULE:CLASS", help=told)
@@ -158,26 +140,19 @@ def _monitor(command: Parser) -> None:
 
 def _discover(command: Parser) -> None:
     add = command.add_argument
-    add("folder", metavar="FOLDER", type=Path, help="the exported folder that judges")
+    add("folder", metavar="FOLDER", type=path, help="the exported folder that judges")
     add("paths", nargs="*", metavar="PATH", help="images to judge, as for `osr predict`")
     told = "instead of PATH: take what is rejected in a file that `osr predict` wrote"
-    add("--verdicts", type=Path, metavar="FILE", help=told)
-    add("--out", type=Path, required=True, metavar="DIR", help="the folder to make")
+    add("--verdicts", type=path, metavar="FILE", help=told)
+    add("--out", type=path, required=True, metavar="DIR", help="the folder to make")
     told = "of a candidate, at least (%(default)s)"
-    add("--min-images", type=_whole(2, 1_000_000), default=10, metavar="N", help=told)
+    add("--min-images", type=whole(2, 1_000_000), default=10, metavar="N", help=told)
     add("--detector", metavar="NAME", help="that judges; otherwise the folder's default")
     told = "judge by the threshold that accepts this share of known images, such as 0.9"
-    add("--accept", type=_share, metavar="SHARE", help=told)
-    add("--workers", type=_whole(0, 256), metavar="N", help="processes that read ahead (half of the cores)")
+    add("--accept", type=share, metavar="SHARE", help=told)
+    add("--workers", type=whole(0, 256), metavar="N", help="processes that read ahead (half of the cores)")
     told = "import this class for a network of somebody's own"
     add("--allow-code", metavar="MODULE:CLASS", help=told)
-
-
-def _share(text: str) -> float:
-    with contextlib.suppress(ValueError):
-        if 0 < (value := float(text)) < 1:
-            return value
-    raise argparse.ArgumentTypeError(f"must be above 0 and below 1, not {text}")
 
 
 def _compare(command: Parser) -> None:
@@ -189,8 +164,8 @@ def _compare(command: Parser) -> None:
     add("--where", action="append", default=[], metavar="KEY=VALUE", help="only runs with this parameter")
     add("--missing", action="store_true", help="print the commands that queue missing trials, and no table")
     add("--format", choices=forms, default="terminal", help="of the table (%(default)s)")
-    add("--out", type=Path, metavar="FILE", help="write the table there instead of standard output")
-    add("--diagram", type=Path, metavar="FILE", help="also draw mean ranks over runs: a png, pdf or svg")
+    add("--out", type=path, metavar="FILE", help="write the table there instead of standard output")
+    add("--diagram", type=path, metavar="FILE", help="also draw mean ranks over runs: a png, pdf or svg")
     add(
         "--confidence",
         type=float,
@@ -228,8 +203,8 @@ def _register(command: Parser) -> None:
 
 def _leaderboard(command: Parser) -> None:
     add, metrics = command.add_argument, STAGES["evaluate"].metrics
-    add("metrics", nargs="?", type=Path, default=metrics, metavar="FILE", help="of evaluate (%(default)s)")
-    add("--out", type=Path, metavar="STEM", help="write STEM.csv, STEM.md and STEM.png")
+    add("metrics", nargs="?", type=path, default=metrics, metavar="FILE", help="of evaluate (%(default)s)")
+    add("--out", type=path, metavar="STEM", help="write STEM.csv, STEM.md and STEM.png")
 
 
 def _tracking(command: Parser) -> None:

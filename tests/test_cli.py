@@ -1,5 +1,6 @@
 """The osr command: its tree, its help, its completion, and how it ends."""
 
+import errno
 import importlib
 import os
 import subprocess
@@ -11,7 +12,7 @@ import pytest
 from osr.errors import InputError
 from osr.version import VERSION
 from pipeline import cli
-from pipeline.cli import SHELLS, main
+from pipeline.cli import PLACES, SHELLS, main
 from pipeline.commands import COMMANDS
 
 ROOT = Path(__file__).parents[1]
@@ -124,6 +125,32 @@ def test_ctrl_c_is_no_traceback(monkeypatch: pytest.MonkeyPatch, capsys: pytest.
     monkeypatch.setattr("pipeline.tracking.sync.run", interrupt)
     assert main(["tracking", "sync"]) == 130
     assert capsys.readouterr().err == "ERROR: interrupted.\n"
+
+
+@pytest.mark.parametrize("number", PLACES)
+def test_a_full_or_closed_place_is_one_sentence(
+    number: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def write(_options: object) -> int:
+        raise OSError(number, "no", "out/x.csv")
+
+    monkeypatch.setattr("pipeline.tracking.sync.run", write)
+    assert main(["tracking", "sync"]) == 1
+    assert capsys.readouterr().err == "ERROR: out/x.csv cannot be read or written: no.\n"
+
+
+def test_another_error_of_the_system_is_a_mistake_of_ours(monkeypatch: pytest.MonkeyPatch) -> None:
+    def forget(_options: object) -> int:
+        raise FileNotFoundError(errno.ENOENT, "no", "x")
+
+    monkeypatch.setattr("pipeline.tracking.sync.run", forget)
+    with pytest.raises(FileNotFoundError):
+        main(["tracking", "sync"])
+
+
+def test_no_text_is_no_path() -> None:
+    assert "a path must not be empty" in osr("export", "", status=2)
+    assert "a path must not be empty" in osr("init", "photos", "--unknown", "", status=2)
 
 
 def test_a_reader_that_goes_away_is_no_error() -> None:

@@ -143,6 +143,17 @@ def test_good_overrides_pass_as_dvc_reads_them(project: Path) -> None:
         overridden([])
 
 
+def test_one_run_at_a_time(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The second would change the settings under the first."""
+    before = (project / PARAMS).read_text()
+    with launch.alone():
+        assert cli.main(["run", "-S", "train.epochs=5"]) == 1
+    assert "Another `osr run` or `osr fit` is at work in this project" in capsys.readouterr().err
+    assert (project / PARAMS).read_text() == before
+    with launch.alone():
+        pass
+
+
 def test_the_row_of_mlflow_run_says_why_it_failed(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in filter(lambda name: name.startswith(FOREIGN), [*os.environ]):
         monkeypatch.delenv(name, raising=False)

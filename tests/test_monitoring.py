@@ -137,6 +137,8 @@ def test_what_is_not_of_this_classifier_is_refused(capsys) -> None:
     Path("bad.csv").write_text("a,b\n1,2\n")
     Path("bad.json").write_text("[[")
     Path("bad.parquet").write_text("no table")
+    for name in ("empty.csv", "nul.csv"):
+        Path(name).write_bytes(b"" if name == "empty.csv" else bytes(100))
     monitor("v.csv", "--state", "s.json")
     state = Path("s.json").read_text()
     for arguments, sentence in (
@@ -146,6 +148,10 @@ def test_what_is_not_of_this_classifier_is_refused(capsys) -> None:
             "v.csv was judged by another classifier or detector than maha",
         ),
         (["gone.csv"], "gone.csv is missing"),
+        (["empty.csv"], "empty.csv holds no judged image"),
+        (["nul.csv"], "nul.csv holds no"),
+        (["v.jsonl", "--state", "s.json", "--plot", "e.docx"], "--plot e.docx must end in .png, .pdf, .svg."),
+        (["v.jsonl", "--state", "s.svg", "--plot", "s.svg"], "--plot and --state are both s.svg"),
         (["bad.csv"], "bad.csv holds no verdicts"),
         (["bad.json"], "bad.json holds no verdicts"),
         (["bad.parquet"], "bad.parquet holds no verdicts"),

@@ -44,6 +44,7 @@ FLOORS = (
     "pipeline/comparing",
     "pipeline/serving",
     "pipeline/examples.py",
+    "pipeline/arguments.py",
     "pipeline/commands.py",
     "pipeline/cli.py",
 )

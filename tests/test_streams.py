@@ -204,7 +204,7 @@ def test_the_decision_is_the_classifiers_and_the_summary_says_what_it_promises(
     assert promised == pytest.approx(
         {None: 1 / 3, "--threshold": 0, "--accept": 0.5, "--p-value": 0.5}[option]
     )
-    told = f"{rejected} unknown; {rejected / 8:.1%} rejected, of known images {promised:.1%} would be"
+    told = f"unknown: {rejected}; {rejected / 8:.1%} rejected, of known images {promised:.1%} would be"
     assert told in caplog.text
     assert "8 images: " in caplog.text
 
@@ -216,6 +216,22 @@ def test_two_decisions_at_once_are_refused(run, capsys):  # noqa: F811
     png(run / "a.png")
     assert predict("a.png", "--accept", "1.5") == 1
     assert "accept is 1.5, but must be above 0 and at most 1." in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--output", "new/0.png"], "new/0.png has the name of an image, and would replace it"),
+        (["--output", "classifier/classifier.json"], "lies in the exported classifier"),
+        (["--output", "v.csv", "--gallery", "classifier/x.html"], "lies in the exported classifier"),
+    ],
+)
+def test_verdicts_replace_neither_images_nor_the_classifier(folder, arguments, said, capsys):  # noqa: F811
+    png(Path("new/0.png"))
+    files = {path: path.read_bytes() for path in (*folder.rglob("*.*"), Path("new/0.png"))}
+    assert predict("new", "--model", str(folder), *arguments) == 1
+    assert said in capsys.readouterr().err
+    assert {path: path.read_bytes() for path in (*folder.rglob("*.*"), Path("new/0.png"))} == files
 
 
 def test_an_exported_folder_judges_far_from_the_project(folder, capsys):  # noqa: F811

@@ -38,6 +38,10 @@ def grouped(listing: Listing, pattern: str, *, class_depth: int | None = None, k
         )
     paths = [PurePath(name).as_posix() for name in listing.names.tolist()]
     if pattern != SUBFOLDER:
+        try:
+            re.compile(pattern)
+        except re.error as error:
+            raise InputError(f"{key} is {pattern!r}, which is no regular expression: {error}.") from None
         return replace(listing, groups=numbered(np.array([_matched(pattern, path, key) for path in paths])))
     if class_depth is None:
         raise InputError(

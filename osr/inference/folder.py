@@ -116,9 +116,17 @@ def write_folder(
 
 
 def refuse_existing(folder: Path) -> None:
-    """Raise `InputError` where a folder is to be made that is there already."""
+    """Raise `InputError` where a folder is to be made that is there already, or in another classifier."""
     if folder.exists():
         raise InputError(f"{folder} exists: choose another name, or remove it.")
+    refuse_inside(folder)
+
+
+def refuse_inside(path: Path) -> None:
+    """Raise `InputError` where a file or folder is to be made in the folder of a classifier."""
+    holder = next((parent for parent in path.resolve().parents if (parent / MANIFEST).is_file()), None)
+    if holder is not None:
+        raise InputError(f"{path} lies in the exported classifier {holder}, which must stay as it is.")
 
 
 def read_manifest(folder: Path) -> Manifest:

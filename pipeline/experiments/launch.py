@@ -8,9 +8,12 @@ import os
 import shlex
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+from filelock import FileLock, Timeout
 
 from osr.errors import InputError
 from pipeline.experiments.overrides import overridden, split_overrides
@@ -27,6 +30,7 @@ from pipeline.workspace.shipped import in_own_project, version_text
 from pipeline.workspace.stages import PARAMS, STAGES, VERSION_FILE
 
 LAUNCH = "osr.launch"
+LOCK = Path(".osr/run.lock")
 
 logger = logging.getLogger("osr.tracking")
 
@@ -35,19 +39,47 @@ def run(options: argparse.Namespace) -> int:
     """Run what the options ask for; the status is DVC's, or 1 when MLflow's row stays incomplete.
 
     Raises:
-        InputError: a setting or preset is bad; the row of an `mlflow run` then says so.
+        InputError: a setting or preset is bad, or another run is at work here; the row of `mlflow run` then
+            says so.
     """
     try:
-        names = [name for text in options.preset for name in text.split()]
-        changes = load_presets(names) if names else {}
-        settings = overridden([*split_overrides(options.overrides), *options.settings], changes)
-        check_repository()
-        is_experiment = bool(names or options.overrides.strip() or options.settings)
-        if is_experiment:
-            write_experiment(settings)
+        with alone():
+            return _run(options)
     except InputError as error:
         _mark_failed(failure(error))
         raise
+
+
+@contextmanager
+def alone() -> Iterator[None]:
+    """Hold the project: another run would change the settings under this one.
+
+    Raises:
+        InputError: another process holds it.
+    """
+    LOCK.parent.mkdir(exist_ok=True)
+    lock = FileLock(LOCK)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise InputError(
+            "Another `osr run` or `osr fit` is at work in this project: wait until it has ended, or work in "
+            "another clone."
+        ) from None
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _run(options: argparse.Namespace) -> int:
+    names = [name for text in options.preset for name in text.split()]
+    changes = load_presets(names) if names else {}
+    settings = overridden([*split_overrides(options.overrides), *options.settings], changes)
+    check_repository()
+    is_experiment = bool(names or options.overrides.strip() or options.settings)
+    if is_experiment:
+        write_experiment(settings)
     renew_version()
     drawn = _time_of(STAGES["plot"].metrics)
     command = dvc_command(options.stage, force=options.force, is_experiment=is_experiment)

@@ -28,7 +28,7 @@ _DPI = 150
 
 
 def run(options: argparse.Namespace) -> int:
-    """Command leaderboard: write tables and figure.
+    """Command leaderboard: write tables and figure, and print the table.
 
     Raises:
         InputError: the metrics are missing, or lack a headline metric.
@@ -37,12 +37,14 @@ def run(options: argparse.Namespace) -> int:
     board = columns(metrics)
     stem = options.out or LEADERBOARD / "leaderboard"
     write_tables(board, stem)
+    sys.stdout.write(f"{to_markdown(board)}\n")
     if options.out is None and JUDGE.is_file():
         sys.stdout.write(f"{regret(str(stored_choice()['detector']), metrics['auroc'])}\n")
     picture = stem.with_suffix(".png") if options.out else FIGURES / "leaderboard.png"
     picture.parent.mkdir(parents=True, exist_ok=True)
     with styled():
         save(draw(board), picture, _DPI)
+    sys.stdout.write(f"{stem}.csv, {stem}.md and {picture} hold it, too.\n")
     return 0
 
 

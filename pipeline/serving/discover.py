@@ -22,6 +22,7 @@ from osr.data.walking import PassedOver
 from osr.errors import InputError
 from osr.inference.classifier import OpenSetClassifier
 from osr.inference.discovery import Candidates, discover
+from osr.inference.folder import refuse_existing
 from osr.inference.judgement import Decision
 from osr.inference.predictor import UNKNOWN_NAME
 from osr.inference.streams import Reader, Source
@@ -104,8 +105,7 @@ def run(options: argparse.Namespace) -> int:
             written.
     """
     out = options.out
-    if out.exists():
-        raise InputError(f"{out} exists: choose another name, or remove it.")
+    refuse_existing(out)
     if bool(options.paths) == (options.verdicts is not None):
         raise InputError("Name images to judge, or with --verdicts a file of `osr predict`, and not both.")
     classifier = OpenSetClassifier.load(options.folder, allow_code=options.allow_code)

@@ -23,6 +23,7 @@ from osr.stored.origin import Origin, check_origin
 from pipeline.serving.verdict_file import NOT_VERDICTS, check_output, read_verdicts
 
 ALARM_STATUS = 3
+PICTURES = (".png", ".pdf", ".svg")
 
 
 class State(Section):
@@ -48,6 +49,10 @@ def run(options: argparse.Namespace) -> int:
     """
     for path in filter(None, (options.state, options.plot)):
         check_output(path, path.suffix)
+    if options.plot is not None and options.plot.suffix not in PICTURES:
+        raise InputError(f"--plot {options.plot} must end in {', '.join(PICTURES)}.")
+    if options.plot is not None and options.plot == options.state:
+        raise InputError(f"--plot and --state are both {options.plot}, but must be two files.")
     classifier = OpenSetClassifier.load(options.model, allow_code=options.allow_code)
     detector = options.detector or classifier.detector
     classifier.check(Decision(detector))
@@ -84,12 +89,12 @@ def run(options: argparse.Namespace) -> int:
         alarm=monitor.alarm,
         files=files,
     )
-    if options.state is not None:
-        write_json(options.state, "monitor", new.model_dump(mode="json"), made_from)
     if options.plot is not None:
         from osr.plots.evidence import evidence
 
         evidence(np.concatenate(paths), monitor.limit, options.plot, first=state.num_images + 1)
+    if options.state is not None:  # last: what stands there was counted, and is not counted again
+        write_json(options.state, "monitor", new.model_dump(mode="json"), made_from)
     promised = classifier.expected_rejection(Decision(detector))
     sys.stdout.write(_as_json(monitor, new) if options.format == "json" else _as_text(monitor, new, promised))
     return 0 if monitor.alarm is None else ALARM_STATUS
@@ -153,6 +158,8 @@ def _p_values(file: Path, known: NDArray[np.float64], detector: str) -> tuple[ND
             rejected += row["label"] == UNKNOWN_NAME
     except NOT_VERDICTS as error:
         raise InputError(f"{file} holds no verdicts of `osr predict`: {error!r:.100}.") from None
+    if not scores:
+        raise InputError(f"{file} holds no judged image: leave it out.")
     found = conformal_p_values(known, scores)
     if not np.allclose(found, told, rtol=1e-9, atol=0):
         raise InputError(f"{file} was judged by another classifier or detector than {detector} of --model.")

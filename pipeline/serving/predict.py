@@ -9,9 +9,10 @@ from collections.abc import Iterator, Sequence
 
 from tqdm import tqdm
 
-from osr.data.image_files import MAX_PIXELS
+from osr.data.image_files import MAX_PIXELS, SUFFIXES
 from osr.devices import pick_device, set_cpu_threads
 from osr.errors import InputError
+from osr.inference import folder as stored
 from osr.inference.classifier import OpenSetClassifier
 from osr.inference.judgement import Decision, Judgement
 from osr.inference.predictor import UNKNOWN_NAME
@@ -111,12 +112,12 @@ class Stream:
             fdr: of all labels together; None where each image was decided on by itself.
         """
         judged = self.labels.total()
-        counts = [f"{count:,} {name}" for name, count in sorted(self.labels.items()) if name != UNKNOWN_NAME]
+        counts = [f"{name}: {count:,}" for name, count in sorted(self.labels.items()) if name != UNKNOWN_NAME]
         unread = f", {self.num_unreadable:,} unreadable" if self.num_unreadable else ""
         if not judged:
             return f"no image judged{unread}"
         rejected = self.labels[UNKNOWN_NAME]
-        told = f"{judged:,} images: {', '.join([*counts, f'{rejected:,} unknown'])}{unread}"
+        told = f"{judged:,} images: {', '.join([*counts, f'{UNKNOWN_NAME}: {rejected:,}'])}{unread}"
         if fdr is not None:
             return f"{told}; of the rejected ones {fdr:.1%} at most are expected to be known images"
         promised = self.classifier.expected_rejection(self.decision)
@@ -177,6 +178,10 @@ def run(options: argparse.Namespace) -> int:
     """
     for path, form in ((options.output, options.format), (options.gallery, "html")):
         check_output(path, form)
+        if path is not None:
+            stored.refuse_inside(path)
+            if path.suffix.lower() in SUFFIXES:
+                raise InputError(f"{path} has the name of an image, and would replace it: choose another.")
     if options.fdr is not None and options.gallery is not None:
         raise InputError("--gallery shows images as they are judged, and --fdr decides after the last one.")
     params = load_params(PARAMS) if options.model is None else None

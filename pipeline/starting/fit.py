@@ -7,7 +7,7 @@ from typing import Any
 
 from osr.errors import InputError
 from osr.models.custom import is_custom
-from pipeline.experiments.launch import dvc_command, launch, write_experiment
+from pipeline.experiments.launch import alone, dvc_command, launch, write_experiment
 from pipeline.experiments.overrides import overridden
 from pipeline.starting.settings import dataset_of, weights_setting
 from pipeline.workspace.repository import check_repository
@@ -19,12 +19,13 @@ def run(options: argparse.Namespace) -> int:
     """Run the pipeline in regime none; the status is DVC's.
 
     Raises:
-        InputError: no such data or weights, or settings that do not go together.
+        InputError: no such data or weights, settings that do not go together, or a run is at work here.
     """
-    settings = overridden(options.settings, settings_of(options))
-    check_repository()
-    write_experiment(settings)
-    return launch(dvc_command(is_experiment=True), completes_row=False)
+    with alone():
+        settings = overridden(options.settings, settings_of(options))
+        check_repository()
+        write_experiment(settings)
+        return launch(dvc_command(is_experiment=True), completes_row=False)
 
 
 def settings_of(options: argparse.Namespace) -> dict[str, Any]:

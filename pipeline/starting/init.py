@@ -66,7 +66,7 @@ def run(options: argparse.Namespace) -> int:
     if grouped:
         changes["dataset"]["group_pattern"] = BEFORE_LAST_NUMBER
     sys.stdout.write(found_text(photos, found, small, grouped=grouped))
-    presets = options.preset or ([PRESET] if found.short_side > TINY else [])
+    presets = options.preset or ([PRESET] if found.short_side > TINY and options.weights != "none" else [])
     for name in presets:
         folder = shipped(f"presets/{PRESET}.yaml").parent
         changes = merge(changes, read_named(folder, name, kind="preset")[1])
@@ -100,6 +100,8 @@ def _check(photos: Path, unknown: Path | None, project: Path) -> None:
         raise InputError(
             f"{unknown} must be a .npz where the images are one, and files where they are files."
         )
+    if unknown is not None and (unknown.is_relative_to(photos) or photos.is_relative_to(unknown)):
+        raise InputError(f"--unknown {unknown} and {photos} hold the same images, which cannot be both.")
     for path in (photos, *([] if unknown is None else [unknown])):
         if not path.exists():
             raise InputError(f"{path} does not exist; name a folder of class folders, a .csv or a .npz.")

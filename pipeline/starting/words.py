@@ -61,7 +61,9 @@ def found_text(photos: Path, found: Found, small: Sequence[str], *, grouped: boo
 def laid_down_text(project: Path, params: Params, presets: Sequence[str], made: str) -> str:
     """Where the project is, what it will do, and the next command."""
     backbone = params.model.backbone
-    how = "a small network from scratch"
+    how = f"{backbone.name}, from scratch"
+    if presets and backbone.weights == "none":
+        how += ", though the presets' rates are made for trained weights"
     if backbone.weights != "none":
         trained = "only a linear head learns" if params.train.regime == "probe" else "all of it learns"
         how = f"{backbone.name}, weights {backbone.weights}, at {params.model.image_size} pixels; {trained}"
@@ -83,7 +85,7 @@ def readme_text(photos: Path, params: Params) -> str:
         else "train longer or start from trained weights (`model.backbone`)"
     )
     unknowns = (
-        "The last line of `osr run` says how many unknown images are rejected."
+        "At its end `osr run` says how many unknown images are rejected."
         if params.dataset.unknown_sources
         else "No unknown image is tested: what `osr run` says of rejection is an estimate."
     )
