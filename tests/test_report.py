@@ -11,17 +11,19 @@ from dataclasses import replace
 from html.parser import HTMLParser
 from itertools import pairwise
 from pathlib import Path
+from types import SimpleNamespace
 
 import finished_run
 import numpy as np
 import pytest
 
 from osr.metrics.thresholds import Threshold
+from osr.params import check_params
 from pipeline.plot import headline, plot
 from pipeline.report import cautions
 from pipeline.report import page as report
 from pipeline.report.cautions import acceptance_bounds
-from pipeline.report.code_state import code_state
+from pipeline.report.code_state import CodeState, code_state
 from pipeline.report.figure_texts import TEXTS, figure_text
 from pipeline.report.galleries import accepted_unknowns, rejected_knowns
 from pipeline.report.page import INTERVALS, write_report
@@ -299,6 +301,15 @@ def test_acceptance_bounds_hold_what_chance_makes():
 def test_words_for_a_figure_without_any():
     assert figure_text("some_figure").title == "Some figure"
     assert figure_text("scores_msp").title == "Scores of msp"
+
+
+def test_settings_as_committed_are_no_change():
+    settings = PARAMS.model_dump(mode="json")
+    settings["dataset"]["unknown_sources"] = [{"source": "far", "name": "csv", "csv": {"file": "far.csv"}}]
+    run = SimpleNamespace(params=check_params(settings, source="test"))
+    assert report._changed(run, CodeState("c", (), settings)) == {}
+    other = settings | {"plot": settings["plot"] | {"dpi": 7}}
+    assert report._changed(run, CodeState("c", (), other)) == {"plot.dpi": (60, 7)}
 
 
 def test_code_state_is_the_last_commit_that_touched_the_sources(tmp_path, monkeypatch):

@@ -170,7 +170,13 @@ def _changed(run: RunFiles, state: CodeState) -> dict[str, tuple[Any, Any]] | No
 
 
 def _plain(value: Any) -> Any:
-    return list(value) if isinstance(value, list | tuple) else value
+    """Lists for tuples; an entry of `dataset.unknown_sources` says what it leaves out as None."""
+    if isinstance(value, list | tuple):
+        return [_plain(part) for part in value]
+    if isinstance(value, dict):
+        plain = {key: _plain(part) for key, part in value.items()}
+        return {key: part for key, part in plain.items() if part not in (None, {})}
+    return value
 
 
 def _headline(run: RunFiles) -> list[dict[str, Any]]:
