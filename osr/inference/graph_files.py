@@ -61,7 +61,7 @@ def record(parts: Parts, detector: str) -> ExportedProgram:
     try:
         with torch.no_grad():
             program = torch.export.export(graph, arguments, dynamic_shapes={"images": sides, "threshold": {}})
-    except (RuntimeError, ValueError, TypeError, NotImplementedError) as error:
+    except (RuntimeError, ValueError, TypeError) as error:
         told = str(error).strip().splitlines()[0]
         raise InputError(f"torch.export cannot record this network with {detector}: {told}") from error
     for node in program.graph.nodes:
