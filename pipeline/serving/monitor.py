@@ -23,7 +23,6 @@ from osr.stored.origin import Origin, check_origin
 from pipeline.serving.verdict_file import NOT_VERDICTS, check_output, read_verdicts
 
 ALARM_STATUS = 3
-PICTURES = (".png", ".pdf", ".svg")
 
 
 class State(Section):
@@ -49,10 +48,13 @@ def run(options: argparse.Namespace) -> int:
     """
     for path in filter(None, (options.state, options.plot)):
         check_output(path, path.suffix)
-    if options.plot is not None and options.plot.suffix not in PICTURES:
-        raise InputError(f"--plot {options.plot} must end in {', '.join(PICTURES)}.")
-    if options.plot is not None and options.plot == options.state:
-        raise InputError(f"--plot and --state are both {options.plot}, but must be two files.")
+    if options.plot is not None:
+        from osr.plots.style import METADATA
+
+        if options.plot.suffix not in METADATA:
+            raise InputError(f"--plot {options.plot} must end in {', '.join(METADATA)}.")
+        if options.plot == options.state:
+            raise InputError(f"--plot and --state are both {options.plot}, but must be two files.")
     classifier = OpenSetClassifier.load(options.model, allow_code=options.allow_code)
     detector = options.detector or classifier.detector
     classifier.check(Decision(detector))

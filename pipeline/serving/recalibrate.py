@@ -158,8 +158,7 @@ def run(options: argparse.Namespace) -> int:
             there are too few images for what is promised.
     """
     source, out = options.folder, options.out
-    if out.exists():
-        raise InputError(f"{out} exists: choose another name, or remove it.")
+    stored.refuse_existing(out)
     classifier = OpenSetClassifier.load(source, allow_code=options.allow_code)
     if classifier.groups is not None and options.group_pattern is None:
         raise InputError(
