@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from osr.training import depthwise
-from osr.training.depthwise import QuickDepthwise
+from osr.training.depthwise import QuickDepthwise, has_depthwise
 
 SHAPES = [
     (size, kernel, stride, padding)
@@ -72,3 +72,17 @@ def test_only_slow_convolutions_are_changed(
             conv(images)
     assert len(calls) == expected
     torch.testing.assert_close(made, conv(images))
+
+
+@pytest.mark.parametrize(
+    ("layer", "expected"),
+    [
+        (torch.nn.Conv2d(4, 4, 5, groups=4), True),
+        (torch.nn.Conv2d(4, 4, 5, groups=2), False),
+        (torch.nn.Conv2d(4, 4, 5), False),
+        (torch.nn.Conv2d(1, 1, 5), False),
+        (torch.nn.Linear(4, 4), False),
+    ],
+)
+def test_a_network_is_watched_for_its_depthwise_convolutions(layer: torch.nn.Module, expected: bool) -> None:
+    assert has_depthwise(torch.nn.Sequential(torch.nn.Identity(), torch.nn.Sequential(layer))) is expected

@@ -6,12 +6,18 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn.modules.utils import _pair
 from torch.overrides import TorchFunctionMode
 
 Pair = tuple[int, int]
+
+
+def has_depthwise(model: nn.Module) -> bool:
+    """Whether a convolution of the network has one filter a channel; without one, to watch is time lost."""
+    convolutions = (module for module in model.modules() if isinstance(module, nn.Conv2d))
+    return any(module.groups == module.out_channels > 1 for module in convolutions)
 
 
 class QuickDepthwise(TorchFunctionMode):

@@ -19,7 +19,7 @@ from osr.data.batches import Batch, Images
 from osr.data.plans import hash_seed, num_batches
 from osr.devices import compile_advice, make_fabric, memory_advice, processes_of
 from osr.errors import InputError
-from osr.training.depthwise import QuickDepthwise
+from osr.training.depthwise import QuickDepthwise, has_depthwise
 from osr.training.optimization import make_optimizer, make_schedule
 from osr.training.progress import ProgressBar
 from osr.training.settings import TrainSettings
@@ -111,6 +111,7 @@ class _Run:
     step: Step
     optimizer: Optimizer
     num_extra: int
+    has_depthwise: bool
 
     @classmethod
     def start(
@@ -137,7 +138,7 @@ class _Run:
         )
         step = Step(model, loss)
         ready, ready_optimizer = fabric.setup(torch.compile(step) if settings.compile else step, optimizer)
-        return cls(fabric, settings, state, ready, ready_optimizer, num_extra)
+        return cls(fabric, settings, state, ready, ready_optimizer, num_extra, has_depthwise(model))
 
     @staticmethod
     def num_batches(fabric: Fabric, settings: TrainSettings, num_images: int) -> int:
@@ -218,7 +219,8 @@ class _Run:
 
     def _quick(self) -> AbstractContextManager[object]:
         """What makes CPUs faster, but would stop torch.compile."""
-        return nullcontext() if self.settings.compile else QuickDepthwise()
+        wanted = not self.settings.compile and self.has_depthwise
+        return QuickDepthwise() if wanted else nullcontext()
 
     def _sum(self, values: Tensor) -> Tensor:
         """Over all processes."""
