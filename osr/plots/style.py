@@ -16,6 +16,10 @@ from typing import Any
 import matplotlib.style
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
+from matplotlib.backend_bases import FigureCanvasBase
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.backends.backend_pdf import FigureCanvasPdf
+from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 
 from osr.errors import InputError
@@ -66,11 +70,11 @@ RC: dict[str, Any] = {
     "pdf.fonttype": 42,  # text stays text in a drawing program
     "svg.hashsalt": "osr",  # names inside the file do not depend on chance
 }
-# What would tell the date or the version of matplotlib is left out.
-METADATA: dict[str, dict[str, None]] = {
-    ".png": {"Software": None},
-    ".pdf": {"CreationDate": None, "Creator": None, "Producer": None},
-    ".svg": {"Date": None, "Creator": None},
+# What prints each kind of file, and what of it would tell the date or the version of matplotlib.
+PRINTERS: dict[str, tuple[type[FigureCanvasBase], dict[str, None]]] = {
+    ".png": (FigureCanvasAgg, {"Software": None}),
+    ".pdf": (FigureCanvasPdf, {"CreationDate": None, "Creator": None, "Producer": None}),
+    ".svg": (FigureCanvasSVG, {"Date": None, "Creator": None}),
 }
 
 
@@ -94,12 +98,14 @@ def save(figure: Figure, path: Path, dpi: int) -> None:
     Raises:
         InputError: the file name ends in something else.
     """
-    if path.suffix not in METADATA:
-        raise InputError(f"{path} must end in {', '.join(METADATA)}.")
+    if path.suffix not in PRINTERS:
+        raise InputError(f"{path} must end in {', '.join(PRINTERS)}.")
     figure.set_dpi(dpi)
     settle(figure)
     buffer = io.BytesIO()
-    figure.savefig(buffer, format=path.suffix[1:], dpi=dpi, metadata=METADATA[path.suffix])
+    printer, left_out = PRINTERS[path.suffix]
+    # `figure.savefig` would draw twice: once before, for a layout that is settled here.
+    getattr(printer(figure), f"print_{path.suffix[1:]}")(buffer, metadata=left_out)
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     partial.write_bytes(buffer.getvalue())
     partial.replace(path)

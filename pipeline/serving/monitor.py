@@ -49,10 +49,10 @@ def run(options: argparse.Namespace) -> int:
     for path in filter(None, (options.state, options.plot)):
         check_output(path, path.suffix)
     if options.plot is not None:
-        from osr.plots.style import METADATA
+        from osr.plots.style import PRINTERS
 
-        if options.plot.suffix not in METADATA:
-            raise InputError(f"--plot {options.plot} must end in {', '.join(METADATA)}.")
+        if options.plot.suffix not in PRINTERS:
+            raise InputError(f"--plot {options.plot} must end in {', '.join(PRINTERS)}.")
         if options.plot == options.state:
             raise InputError(f"--plot and --state are both {options.plot}, but must be two files.")
     classifier = OpenSetClassifier.load(options.model, allow_code=options.allow_code)
