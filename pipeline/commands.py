@@ -187,6 +187,16 @@ def _sweep(command: Parser) -> None:
     add("-S", dest="overrides", action="append", default=[], metavar="KEY=VALUE", help=SETTING)
 
 
+def _reproduce(command: Parser) -> None:
+    which = command.add_mutually_exclusive_group(required=True)
+    which.add_argument("name", nargs="?", metavar="NAME", help="a result in docs/ledger.yaml")
+    which.add_argument("--list", action="store_true", help="print the results there are")
+    which.add_argument("--page", action="store_true", help="print docs/results.md, which is made of them")
+    add = command.add_argument
+    add("--split", action="store_true", help="only compare images and division, without training")
+    add("-S", dest="overrides", action="append", default=[], metavar="KEY=VALUE", help=SETTING)
+
+
 def _preset(command: Parser) -> None:
     add = command.add_argument
     add("names", nargs="*", metavar="NAME", help="a file in presets/; a later one wins")
@@ -244,6 +254,11 @@ COMMANDS: dict[str, tuple[str, str, Callable[[Parser], None]]] = {
     ),
     "preset": ("pipeline.experiments.preset", "named settings as flags for `dvc exp run`", _preset),
     "sweep": ("pipeline.experiments.sweep", "print or queue the experiments of a published table", _sweep),
+    "reproduce": (
+        "pipeline.experiments.reproduce",
+        "make a result of docs/results.md anew, and compare",
+        _reproduce,
+    ),
     "split": (
         "pipeline.report.split_report",
         "what is in the split: classes, images, groups, duplicates",

@@ -105,6 +105,15 @@ Rejected images whose features lie together are a candidate for a new class. DIR
 how stable each is; DIR/classes holds a folder of copies for each. Give the folders that you keep the names of
 their classes, remove the others, and put them beside the class folders you had: `osr init` takes them all.
 """,
+    "reproduce": """
+osr reproduce digits                                the default run, compared with what docs/results.md says
+osr reproduce fashion_tuned --split                 whether images and division are those of the published run
+osr reproduce gtsrb_tuned -S dataset.root=/data -S model.backbone.weights=/data/lite0.safetensors
+
+Runs in .osr/reproduce/NAME, a clone of the present commit; called again, it goes on with the runs that are
+missing. A number is met when it differs by the tolerance of docs/ledger.yaml at most; the status is 1 when
+one is not.
+""",
     "leaderboard": """
 osr leaderboard                                     the present run, into artifacts/leaderboard and figures
 osr leaderboard RUN/metrics/evaluate.json --out docs/leaderboard/mnist

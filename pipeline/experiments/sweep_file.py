@@ -60,6 +60,15 @@ def load_sweep(name: str, overrides: Sequence[str] = ()) -> Sweep:
             apart, or an experiment that breaks the schema.
     """
     path, content = read_named(FOLDER, name, kind="sweep")
+    return make_sweep(name, content, path, overrides)
+
+
+def make_sweep(name: str, content: Any, path: Path, overrides: Sequence[str] = ()) -> Sweep:
+    """The sweep of such a file's content; `path` is where it stands, for errors.
+
+    Raises:
+        InputError: as `load_sweep`.
+    """
     _check_shape(path, content)
     common = load_presets(content.get("presets", []))
     ours = read_yaml(PARAMS)
