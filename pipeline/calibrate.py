@@ -5,11 +5,13 @@ from __future__ import annotations
 from osr.calibration.calibrators import Temperature, fit_calibration
 from osr.calibration.files import save_calibration
 from osr.metrics.decisions import closed_set_metrics
+from osr.metrics.groups import groups_of
 from osr.params import Params
+from osr.splits.split import Split
 from pipeline.entry import Metrics, logger, run_stage
 from pipeline.inference import extract_part
 from pipeline.tracking.stage_run import Row
-from pipeline.workspace.stages import CALIBRATOR, VAL_OUTPUTS
+from pipeline.workspace.stages import CALIBRATOR, SPLIT, VAL_OUTPUTS
 from pipeline.workspace.swap import new
 
 
@@ -25,6 +27,7 @@ def calibrate(params: Params, _row: Row) -> Metrics:
         bracket=(settings.min_temperature, settings.max_temperature),
         folds=settings.folds,
         seed=settings.seed,
+        groups=groups_of(Split.load(SPLIT), outputs),
     )
     if fit.not_used:
         logger.warning("calibrate: %s is not used: %s.", fit.asked, fit.not_used)

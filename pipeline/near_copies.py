@@ -5,7 +5,10 @@ from __future__ import annotations
 import csv
 from collections.abc import Sequence
 
+import numpy as np
+
 from osr.data.contact_sheet import pair_sheet
+from osr.data.images import ImageFiles
 from osr.splits.split import PARTS, Split
 from pipeline.images import Pixels
 from pipeline.workspace.stages import NEAR_COPIES, NEAR_COPIES_SHEET
@@ -15,13 +18,16 @@ SHOWN = 60  # pairs in the picture
 
 
 def write_near_copies(pairs: Sequence[tuple[int, int]], images: Pixels, split: Split) -> None:
-    """Write both files; neither where there is no pair."""
+    """Write both files; neither where there is no pair. Images that stay files are named."""
     if not pairs:
         return
-    with new(NEAR_COPIES).open("w", newline="", encoding="utf-8") as file:
+    names = images.names if isinstance(images, ImageFiles) else np.full(len(images), "")
+    with new(NEAR_COPIES).open("w", newline="", encoding="utf-8", errors="backslashreplace") as file:
         writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(("row", "part", "class", "other_row", "other_part", "other_class"))
-        writer.writerows((*_place(split, first), *_place(split, second)) for first, second in pairs)
+        columns = ("row", "part", "class", "file")
+        writer.writerow((*columns, *(f"other_{column}" for column in columns)))
+        for first, second in pairs:
+            writer.writerow([*_place(split, first), names[first], *_place(split, second), names[second]])
     texts = ["\n".join(" ".join(map(str, _place(split, row))) for row in pair) for pair in pairs[:SHOWN]]
     pair_sheet(images, pairs[:SHOWN], texts).save(new(NEAR_COPIES_SHEET))
 

@@ -212,6 +212,26 @@ def test_folds_are_drawn_from_the_seed(method):
     assert first == again != fit(logits, labels, method, seed=2).nll_held_out
 
 
+@pytest.mark.parametrize("method", ["temperature", "vector", "isotonic"])
+def test_images_of_their_own_groups_are_judged_as_without(method):
+    logits, labels = sample(count=300, temperature=2.0)
+    assert fit(logits, labels, method, groups=7 * np.arange(300)) == fit(logits, labels, method)
+
+
+def test_frames_of_a_track_are_no_held_out_images_of_each_other():
+    """Ten tracks of thirty equal frames: what is learned of a track is found again in its frames only."""
+    logits, labels = sample(seed=3, count=10, temperature=1.0)
+    logits, labels, tracks = (np.repeat(values, 30, axis=0) for values in (logits, labels, np.arange(10)))
+    alone, together = (fit(logits, labels, "isotonic", groups=groups) for groups in (None, tracks))
+    assert alone.not_used is None
+    assert alone.nll_held_out < alone.nll_before < together.nll_held_out
+    assert "held-out" in together.not_used
+    one = fit(logits, labels, "isotonic", groups=np.zeros(300, int))
+    assert "one group of validation images only" in one.not_used
+    with pytest.raises(InputError, match="Groups must be 300 integers"):
+        fit(logits, labels, "isotonic", groups=np.arange(10))
+
+
 @pytest.mark.parametrize("method", ["temperature", "vector", "isotonic", "none"])
 def test_unknown_images_are_refused(method):
     logits, labels = sample(count=30)

@@ -2,8 +2,9 @@
 
 import numpy as np
 import pytest
+import torch
 from detector_references import REFERENCES
-from numpy.testing import assert_allclose
+from numpy.testing import assert_allclose, assert_array_equal
 from test_detector_formulas import logits_only, outputs
 
 from osr.detectors.gaussian import Mahalanobis
@@ -38,6 +39,25 @@ def test_the_kth_neighbour_is_the_kth_and_the_same_alone(noise):
     assert_allclose(found, REFERENCES["knn"](train, test, num_neighbors=50), rtol=1e-5)
     alone = [knn.score(test.select(np.array([row])))[0] for row in range(50)]
     assert_allclose(alone, found, rtol=1e-9)
+
+
+@pytest.mark.parametrize("copies", [0, 40])
+def test_threads_and_groups_of_columns_change_no_neighbour(copies):
+    """Enough images for several threads and a bank that is looked at in groups, with equal rows in it."""
+    rng = np.random.default_rng(1)
+    bank = rng.standard_normal((2003, 16))
+    bank[:copies] = bank[1500]
+    test = rng.standard_normal((300, 16))
+    test[:20] = bank[1500] + 1e-3 * rng.standard_normal((20, 16))
+    knn, threads = Knn(num_neighbors=5).fit(outputs(bank)), torch.get_num_threads()
+    try:
+        torch.set_num_threads(1)
+        found = knn.score(outputs(test))
+        torch.set_num_threads(3)
+        assert_array_equal(knn.score(outputs(test)), found)
+    finally:
+        torch.set_num_threads(threads)
+    assert_allclose(found, REFERENCES["knn"](outputs(bank), outputs(test), num_neighbors=5), rtol=1e-9)
 
 
 def test_vectors_of_zeros_are_at_no_distance_from_each_other():

@@ -586,7 +586,10 @@ def test_files_of_the_present_run_compare_detectors_on_the_same_images(tmp_path,
     write_arrays(SCORES, "test scores", {}, Origin(), arrays)
     metrics = {
         "auroc": {"good": 0.92, "twin": 0.919, "bad": 0.5},
+        "auroc_low": {"good": 0.87, "twin": 0.869, "bad": 0.4},
+        "auroc_high": {"good": 0.97, "twin": 0.969, "bad": 0.6},
         "closed_set": {"accuracy": 1.0, "nll": None},
+        "intervals": {"by_group": 0},
     }
     Path("metrics/evaluate.json").write_text(json.dumps(metrics))
     assert (
@@ -594,12 +597,20 @@ def test_files_of_the_present_run_compare_detectors_on_the_same_images(tmp_path,
         == 0
     )
     printed = capsys.readouterr().out
-    assert (
-        "| good | 1 | **0.920** | 1.000 |\n| twin | 1 | **0.919** | 1.000 |\n| bad | 1 | 0.500 | 1.000 |"
-        in printed
-    )
+    for line in (
+        "| good | 1 | **0.920 [0.870, 0.970]** | 1.000 |",
+        "| bad | 1 | 0.500 [0.400, 0.600] | 1.000 |",
+    ):
+        assert line in printed
     assert "paired bootstrap over the images" in printed
+    assert "whose width comes from a bootstrap over its images.\n" in printed
     assert "Not run" not in printed
+    write_arrays(SCORES, "test scores", {}, Origin(), {**arrays, "group": np.arange(180) // 2})
+    Path("metrics/evaluate.json").write_text(json.dumps(metrics | {"intervals": {"by_group": 1}}))
+    assert cli.main(["compare", "--files", "--metrics", "auroc"]) == 0
+    printed = " ".join(capsys.readouterr().out.split())
+    assert "paired bootstrap over groups of images" in printed
+    assert "bootstrap over whole groups of images that belong together." in printed
 
 
 def test_help(capsys):

@@ -132,6 +132,15 @@ def test_a_bad_override_is_one_sentence_before_dvc_starts(override: str, sentenc
     assert PARAMS.read_text() == before
 
 
+@pytest.mark.usefixtures("project")
+def test_a_regular_expression_stands_in_quotes() -> None:
+    pattern = r"(?:patient|p)(\d+)_[a-z]"
+    with pytest.raises(InputError, match=r"a text with such signs stands in quotes: -S 'dataset.group_pat"):
+        overridden(["dataset.name=folder", f"dataset.group_pattern={pattern}"])
+    given = overridden(["dataset.name=folder", f'dataset.group_pattern="{pattern}"'])
+    assert given["dataset"]["group_pattern"] == pattern
+
+
 def test_good_overrides_pass_as_dvc_reads_them(project: Path) -> None:
     overridden([])
     overridden(["train.lr=1e-3", "+model.backbone.options={depth: 2}", "split.trial=1"])

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from osr.data.contact_sheet import CELL, NAMES_WIDTH, contact_sheet
-from osr.data.images import ImageSet
+from osr.data.images import ImageFiles, ImageSet
 from osr.errors import InputError
 from osr.params import Params, load_params
 from osr.splits.split import Split
@@ -63,19 +63,29 @@ def test_an_image_tested_as_known_and_as_unknown_is_reported_dropped_or_refused(
         divide(data, params(duplicates="error"))
 
 
-def test_near_copies_are_counted_listed_and_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("as_files", [False, True])
+def test_near_copies_are_counted_listed_and_shown(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, as_files: bool
+) -> None:
     images = (
         np.random.default_rng(0).integers(0, 256, (60, 8, 9, 1), dtype=np.uint8).repeat(6, 1).repeat(6, 2)
     )
     images[13] = images[3]
     images[13, 5, 5] = 255 - images[13, 5, 5]
-    data = ImageSet(images, copied().targets, copied().class_names, copied().parts)
     monkeypatch.chdir(tmp_path)
+    if as_files:
+        Path("data").mkdir()
+        for row, image in enumerate(images):
+            Image.fromarray(image[..., 0]).save(f"data/{row}.png")
+        images = ImageFiles(Path("data"), np.array([f"{row}.png" for row in range(60)]), 1)
+    data = ImageSet(images, copied().targets, copied().class_names, copied().parts)
     monkeypatch.setattr("pipeline.prepare_split.load", lambda _params: (data, {}))
     metrics = prepare_split(params(), None)
     assert (metrics["duplicates"], metrics["near_copies"]) == (0, 1)
     [part] = [part for part in ("train", "val") if 3 in Split.load(SPLIT).rows(part)]
-    assert NEAR_COPIES.read_text().splitlines()[1:] == [f"3,{part},cat,13,test,cat"]
+    assert NEAR_COPIES.read_text().splitlines()[1:] == [
+        f"3,{part},cat,3.png,13,test,cat,13.png" if as_files else f"3,{part},cat,,13,test,cat,"
+    ]
     with Image.open(NEAR_COPIES_SHEET) as sheet:
         assert sheet.height == 2 * CELL
     assert "near-copies in different parts: 1," in report_module.split_report()

@@ -59,6 +59,25 @@ def test_a_share_is_covered_exactly(size, share):
     assert chances[holds].sum() >= 0.94
 
 
+NEARER = {(0.9, 20), (0.97, 50)}  # the only cells where another interval could come below 98 %
+
+
+@pytest.mark.parametrize("size", [5, 20, 50, 500])
+@pytest.mark.parametrize("share", [0.75, 0.9, 0.97, 0.99, 0.998])
+def test_where_a_share_is_covered_too_often_no_interval_can_help(size, share):
+    """An interval whose ends rise with the count holds a share for neighbouring counts: all sets of these."""
+    counts = np.arange(size + 1)
+    chances = stats.binom.pmf(counts, size, share)
+    below = np.concatenate(([0], chances.cumsum()))
+    reached = below[None, 1:] - below[:-1, None]
+    low, high = share_ends(counts / size, size, confidence=0.95, shape=Shape())
+    ours = chances[(low <= share) & (share <= high)].sum()
+    if ours < 0.9805:
+        assert ours >= 0.93
+    else:
+        assert ((reached >= 0.93) & (reached <= 0.98)).any() == ((share, size) in NEARER)
+
+
 def test_effective_size_by_hand():
     # 10 images, share 0.8, replicates that vary twice as much as a share of 10: 0.8 * 0.2 / 10 * 2 * 9 / 10
     variance = 0.8 * 0.2 / 10 * 2 * 0.9

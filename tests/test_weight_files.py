@@ -32,10 +32,10 @@ def without_counters(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
 
 SHAPES: dict[str, tuple[Any, str]] = {
     "plain": (weights(WANTED), ""),
-    "state_dict": ({"state_dict": weights(WANTED), "epoch": 3}, ""),
-    "model": ({"model": weights(WANTED)}, ""),
-    "any key": ({"something": weights(WANTED)}, ""),
-    "two deep": ({"checkpoint": {"network": weights(WANTED)}}, ""),
+    "state_dict": ({"state_dict": weights(WANTED), "epoch": 3}, "took state_dict"),
+    "model": ({"model": weights(WANTED)}, "took model"),
+    "any key": ({"something": weights(WANTED)}, "took something"),
+    "two deep": ({"checkpoint": {"network": weights(WANTED)}}, "took network"),
     "data parallel": (weights(WANTED, "module."), "the prefix 'module.'"),
     "compiled": (weights(WANTED, "_orig_mod."), "the prefix '_orig_mod.'"),
     "lightning": ({"state_dict": weights(WANTED, "model."), "loops": {}}, "the prefix 'model.'"),

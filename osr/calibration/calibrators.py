@@ -16,6 +16,7 @@ from osr.calibration.isotonic import fit_isotonic
 from osr.calibration.probabilities import checked_labels, fit_temperature, probability_quality
 from osr.calibration.settings import CalibrationMethod as Method
 from osr.calibration.vector_scaling import fit_vector
+from osr.errors import InputError
 
 Array = NDArray[Any]
 FloatArray = NDArray[np.float64]
@@ -119,7 +120,7 @@ class CalibrationFit:
         num_images: validation images that it was made from.
         nll_before: mean NLL of these images without calibration, in nats.
         nll_held_out: the same after calibration, each image by what the other folds determine; equal to
-            nll_before for `none`, for one image, and where the images determine nothing.
+            nll_before for `none`, for one image or group, and where the images determine nothing.
     """
 
     calibration: Calibration
@@ -137,33 +138,45 @@ class CalibrationFit:
 
 
 def fit_calibration(
-    logits: Array, labels: ArrayLike, *, method: Method, bracket: Bracket, folds: int, seed: int
+    logits: Array,
+    labels: ArrayLike,
+    *,
+    method: Method,
+    bracket: Bracket,
+    folds: int,
+    seed: int,
+    groups: ArrayLike | None = None,
 ) -> CalibrationFit:
     """Fit a calibration, and use it only if it makes the NLL of held-out folds smaller.
 
-    Images that leave it open (`_fit`) are not calibrated: neither all of them nor those of some folds.
+    Images that leave it open (`_fit`) are not calibrated: neither all of them nor those of some folds. Frames
+    of one track are no held-out images of each other, so folds never divide a group.
 
     Args:
         logits: (N, K) finite floats of validation images of known classes.
         labels: (N,) int in 0..K-1: unknown (-1) and background (-2) images must be left out.
         method: which.
         bracket: lowest and highest temperature, around 1; a vector's weights are 1 / these at most and least.
-        folds: in how many parts the images are divided; effectively min(folds, N).
+        folds: in how many parts the images are divided; effectively at most N, or the number of groups.
         seed: of the division.
+        groups: (N,) integers, the group of each image; None where each stands for itself.
 
     Raises:
-        InputError: no images, a label outside 0..K-1, a logit that is not finite, or a bracket without 1.
+        InputError: no images, a label outside 0..K-1, a logit that is not finite, a bracket without 1, or
+            groups of other images.
     """
     classes = checked_labels(logits, labels)
+    units = _units(groups, len(classes))
     before = mean_nll(logits, classes)
     if method == "none":
         return CalibrationFit(Temperature(1.0), method, None, None, len(classes), before, before)
     fit, held_out = _fit(logits, classes, method, bracket), before
     reason = fit.left_open
-    if len(classes) == 1:
-        reason = "there is one validation image only, and none to judge it by"
+    if not units.any():
+        what = "validation image" if groups is None else "group of validation images"
+        reason = f"there is one {what} only, and none to judge it by"
     elif reason is None:
-        held_out = _held_out_nll(logits, classes, method, bracket, folds=folds, seed=seed)
+        held_out = _held_out_nll(logits, classes, method, bracket, units, folds=folds, seed=seed)
         if not held_out < before:
             reason = f"it makes the NLL of held-out validation images {held_out:.4g}, which was {before:.4g}"
     used, at_bound = (fit.used, fit.at_bound) if reason is None else (Temperature(1.0), None)
@@ -212,14 +225,33 @@ def _bound(bracket: Bracket, at_lowest: bool, at_highest: bool) -> str | None:
     return f"the NLL still falls at {' and at '.join(ends)}" if ends else None
 
 
+def _units(groups: ArrayLike | None, num_images: int) -> NDArray[np.int64]:
+    """(N,) the number of each image's group, without gaps; of the image itself without groups."""
+    if groups is None:
+        return np.arange(num_images)
+    found = np.asarray(groups)
+    if found.shape != (num_images,) or found.dtype.kind not in "iu":
+        raise InputError(f"Groups must be {num_images} integers, not {found.dtype} of shape {found.shape}.")
+    return np.unique(found, return_inverse=True)[1]
+
+
 def _held_out_nll(
-    logits: Array, classes: NDArray[np.int64], method: Method, bracket: Bracket, *, folds: int, seed: int
+    logits: Array,
+    classes: NDArray[np.int64],
+    method: Method,
+    bracket: Bracket,
+    units: NDArray[np.int64],
+    *,
+    folds: int,
+    seed: int,
 ) -> float:
-    """Mean NLL of at least two images, each after the calibration that the other folds determine, if any."""
-    order = np.random.default_rng(seed).permutation(len(classes))
+    """Mean NLL, each of at least two units judged by what the other folds determine, if anything."""
+    order = np.random.default_rng(seed).permutation(int(units.max()) + 1)
+    unit_by_unit = np.argsort(np.argsort(order)[units], kind="stable")
     total = 0.0
-    for rows in np.array_split(order, min(folds, len(classes))):
-        others = np.setdiff1d(order, rows)
+    for chosen in np.array_split(order, min(folds, len(order))):
+        rows = unit_by_unit[np.isin(units[unit_by_unit], chosen)]
+        others = np.setdiff1d(unit_by_unit, rows)
         calibration = _fit(logits[others], classes[others], method, bracket).used
         total += mean_nll(calibration.apply(logits[rows]), classes[rows]) * len(rows)
     return total / len(classes)

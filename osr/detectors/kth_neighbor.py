@@ -9,13 +9,14 @@ from torch import Tensor
 
 from osr.detectors.distances import unit
 from osr.detectors.selection import most_similar
+from osr.detectors.threads import on_threads
 from osr.detectors.tracing import is_traced
 
 # How many neighbours around the k-th by products are compared exactly: few at first, more where that is not
 # enough.
 _MARGINS = (1, 4, 16)
-# Numbers of a bank that are float64 at once: in the cache, and too few for threads to be worth it.
-_AT_ONCE = 1 << 15
+# Numbers of a bank that are float64 at once: in the cache, and too few for torch to start threads.
+_AT_ONCE = (1 << 15) - 1
 
 
 def kth_distances(features: Tensor, bank: Tensor, lengths: Tensor, count: int) -> Tensor:
@@ -79,11 +80,12 @@ def _squares(queries: Tensor, bank: Tensor, lengths: Tensor, rows: Tensor) -> Te
     """(n, m) float64, squared distances of each query to its rows (n, m) of the bank."""
     if is_traced():
         return _squares_at_once(queries, bank, lengths, rows)
-    step = max(1, _AT_ONCE // (rows.shape[1] * bank.shape[1]))
     result = queries.new_empty(rows.shape)
-    for start in range(0, len(rows), step):
-        part = slice(start, start + step)
+
+    def compute(part: slice) -> None:
         result[part] = _squares_at_once(queries[part], bank, lengths, rows[part])
+
+    on_threads(compute, len(rows), step=max(1, _AT_ONCE // (rows.shape[1] * bank.shape[1])))
     return result
 
 

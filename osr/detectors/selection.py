@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
+from osr.detectors.threads import on_threads
 from osr.detectors.tracing import is_traced
 
-# Rows of the bank per tile, similarities at once, and how many of them share a maximum at first.
+Array = NDArray[Any]
+
+# Rows of the bank per tile, similarities at once, those that are selected from at once, and how many of them
+# share a maximum at first.
 _TILE = 12288
 _AT_ONCE = 1 << 23
+_IN_CACHE = 1 << 18
 _GROUP = 8
 _SORTED = 512
 
@@ -66,10 +74,9 @@ def _most_similar(
     values, rows = [], []
     for start in range(0, len(bank), _TILE):
         tile = slice(start, start + _TILE)
-        similarities = _products(features, bank[tile].to(features.dtype)).mul_(scale[tile])
-        if zero is not None:
-            similarities += zero[tile]
-        tile_values, columns = _largest(similarities, count)
+        products = _products(features, bank[tile].to(features.dtype))
+        offset = None if zero is None else zero[tile]
+        tile_values, columns = _largest(products, count, scale[tile], offset)
         values.append(tile_values)
         rows.append(columns + start)
     top = torch.cat(values, 1).topk(count, dim=1)
@@ -83,41 +90,89 @@ def _products(features: Tensor, tile: Tensor) -> Tensor:
     return torch.from_numpy(features.numpy() @ tile.numpy().T)
 
 
-def _largest(similarities: Tensor, count: int) -> tuple[Tensor, Tensor]:
-    """The min(count, M) largest of each row of (n, M), and their columns.
+def _largest(products: Tensor, count: int, scale: Tensor, offset: Tensor | None) -> tuple[Tensor, Tensor]:
+    """The min(count, M) largest of each row of (n, M), in no order, and their columns, (n, ...) int64 each.
+
+    Each column is multiplied with its scale, and its offset added, in place. On a CPU rows are taken a few at
+    a time, which stay in the cache, on as many threads as torch has.
+    """
+    size = min(count, products.shape[1])
+    if _in_torch(products):
+        similar = products.mul_(scale)
+        return _largest_in_torch(similar if offset is None else similar.add_(offset), size)
+    array, factors, zeros = products.numpy(), scale.numpy(), None if offset is None else offset.numpy()
+    values, columns = np.empty((len(array), size), array.dtype), np.empty((len(array), size), np.int64)
+
+    def select(rows: slice) -> None:
+        part = array[rows]
+        part *= factors
+        if zeros is not None:
+            part += zeros
+        columns[rows] = _columns_of_largest(part, size)
+        values[rows] = _at(part, columns[rows])
+
+    on_threads(select, len(array), step=max(1, _IN_CACHE // array.shape[1]))
+    return torch.from_numpy(values), torch.from_numpy(columns)
+
+
+def _largest_in_torch(values: Tensor, count: int) -> tuple[Tensor, Tensor]:
+    """The same of (n, M), as `_columns_of_largest` finds them."""
+    width = values.shape[1]
+    groups = width // _GROUP
+    if groups <= 4 * count:
+        top = values.topk(count, dim=1, sorted=False)
+        return top.values, top.indices
+    maxima = values[:, : groups * _GROUP].reshape(-1, _GROUP, groups).amax(1)
+    best = maxima.topk(count, dim=1, sorted=False).indices
+    members = torch.arange(0, groups * _GROUP, groups, device=best.device)
+    left_over = torch.arange(groups * _GROUP, width, device=best.device).expand(best.shape[0], -1)
+    columns = torch.cat([(best[:, :, None] + members).flatten(1), left_over], 1)
+    top = values.gather(1, columns).topk(count, dim=1, sorted=False)
+    return top.values, columns.gather(1, top.indices)
+
+
+def _columns_of_largest(values: Array, count: int) -> Array:
+    """(n, count) int64, the columns of the largest values of each row of (n, M), in no order.
 
     Columns are put in groups; the largest `count` values lie in the `count` groups with the largest maxima,
     so that only these are looked at one by one.
     """
-    width = similarities.shape[1]
+    width = values.shape[1]
     groups = width // _GROUP
     if groups <= 4 * count:
-        columns = _columns_of_largest(similarities, min(count, width))
-        return similarities.gather(1, columns), columns
-    maxima = similarities[:, : groups * _GROUP].reshape(-1, _GROUP, groups).amax(1)
-    best = _columns_of_largest(maxima, count)
-    members = torch.arange(0, groups * _GROUP, groups, device=best.device)
-    left_over = torch.arange(groups * _GROUP, width, device=best.device).expand(best.shape[0], -1)
-    columns = torch.cat([(best[:, :, None] + members).flatten(1), left_over], 1)
-    looked_at = similarities.gather(1, columns)
-    top = _columns_of_largest(looked_at, count)
-    return looked_at.gather(1, top), columns.gather(1, top)
+        return _partitioned(values, count)
+    maxima = values[:, :groups].copy()
+    for start in range(groups, groups * _GROUP, groups):
+        np.maximum(maxima, values[:, start : start + groups], out=maxima)
+    members = _partitioned(maxima, count)[:, :, None] + np.arange(0, groups * _GROUP, groups)
+    left_over = np.broadcast_to(np.arange(groups * _GROUP, width), (len(values), width % _GROUP))
+    columns = np.concatenate([members.reshape(len(values), -1), left_over], axis=1)
+    return _at(columns, _partitioned(_at(values, columns), count))
 
 
-def _columns_of_largest(values: Tensor, count: int) -> Tensor:
-    """(n, count) int64, the columns of the largest values of each row of (n, M), in no order.
+def _partitioned(values: Array, count: int) -> Array:
+    """The same without groups.
 
     Numpy partitions values several times faster than columns, so columns are looked for by the smallest value
     that counts, unless others are equal to it.
     """
-    if _in_torch(values):
-        return values.topk(count, dim=1, sorted=False).indices
-    array = values.numpy()
-    place = array.shape[1] - count
-    large = array >= np.partition(array, place, axis=1)[:, place, None]
-    if np.count_nonzero(large) == len(array) * count:
-        return torch.from_numpy(np.nonzero(large)[1].reshape(len(array), count))
-    return torch.from_numpy(np.argpartition(array, place, axis=1)[:, place:])
+    place = values.shape[1] - count
+    large = values >= np.partition(values, place, axis=1)[:, place, None]
+    found = np.flatnonzero(large)
+    if len(found) == len(values) * count:
+        return np.asarray(found.reshape(len(values), count) - _first_of_rows(values))
+    return np.asarray(np.argpartition(values, place, axis=1)[:, place:])
+
+
+def _at(values: Array, columns: Array) -> Array:
+    """Values (n, M) at columns (n, m) of their rows; several times faster than numpy's take_along_axis."""
+    return np.asarray(np.take(np.ravel(values), columns + _first_of_rows(values)))
+
+
+def _first_of_rows(values: Array) -> Array:
+    """(n, 1), the place of each row's first value among all."""
+    found: Array = np.arange(len(values))[:, None] * values.shape[1]
+    return found
 
 
 def _in_torch(values: Tensor) -> bool:

@@ -63,8 +63,8 @@ def load_weights(backbone: nn.Module, path: Path, name: str) -> None:
     """Give a backbone the weights of a file.
 
     The file holds tensors by name, or a checkpoint with such a dict in it. What all names begin with
-    (`module.`, `backbone.`, `model.`, `_orig_mod.` and the like) is stripped; what was chosen or stripped is
-    logged in one line.
+    (`module.`, `backbone.`, `model.`, `_orig_mod.` and the like) is stripped; from below which key they were
+    taken, and what was stripped, is logged in one line.
 
     Args:
         backbone: with the names and shapes that are wanted. Classifiers, and what stands beside the network
@@ -87,7 +87,7 @@ def load_weights(backbone: nn.Module, path: Path, name: str) -> None:
     if bad := first_not_finite(chosen.tensors, own):
         raise InputError(f"model.backbone.weights {str(path)!r}: {bad!r} holds values that are not finite.")
     others = {fit.wrapper for fit in found} - {chosen.wrapper}
-    if chosen.prefix or others:
+    if chosen.wrapper or chosen.prefix or others:
         stripped = f", without the prefix {chosen.prefix!r} of its names" if chosen.prefix else ""
         beside = f" (not {', '.join(sorted(others))})" if others else ""
         what = chosen.wrapper or "the weights"

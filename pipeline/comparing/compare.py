@@ -7,7 +7,7 @@ import logging
 import math
 import sys
 import textwrap
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cache
 
@@ -17,7 +17,7 @@ from osr.metrics.comparison import bootstrap_difference
 from osr.metrics.metric_ends import ACCURACY
 from osr.metrics.open_set import HEADLINE
 from osr.params import flatten, load_params
-from pipeline.comparing.grouping import REPEATS, Method
+from pipeline.comparing.grouping import REPEATS, Method, by_task
 from pipeline.comparing.missing import TRIAL, Gap, command, gaps
 from pipeline.comparing.summary import PValue, Section, sections
 from pipeline.comparing.tables import print_terminal, to_csv, to_latex, to_markdown
@@ -31,6 +31,7 @@ from pipeline.workspace.place import workspace_root
 from pipeline.workspace.stages import PARAMS
 
 TESTED, ESTIMATED = ("auroc", "auoscr"), ("estimate/auroc", "estimate/unknown_rejection")
+BY_GROUP = "intervals/by_group"  # the metric that says whether whole groups were drawn
 WRITERS = {"markdown": to_markdown, "csv": to_csv, "latex": to_latex}
 
 _MAX_REASON_LENGTH = 200
@@ -104,13 +105,22 @@ def _tables(results: Sequence[Result], options: argparse.Namespace) -> list[Sect
         p_value=_bootstrap_p_value() if options.files else None,
     )
     lacking = [] if options.files else gaps(results)
+    drawn = {task: _drawn(runs) for task, runs in by_task(results).items()}
     return [
-        replace(table, notes=(*_legend(table, options), *table.notes, *_gap_notes(table, lacking)))
+        replace(table, notes=(*_legend(table, drawn, options), *table.notes, *_gap_notes(table, lacking)))
         for table in tables
     ]
 
 
-def _legend(table: Section, options: argparse.Namespace) -> Iterator[str]:
+def _drawn(results: Sequence[Result]) -> str:
+    """What the intervals of single runs were drawn from; rows older than groups do not say it."""
+    by_group = {result.metrics.get(BY_GROUP, 0) == 1 for result in results}
+    if by_group == {True}:
+        return "whole groups of images that belong together"
+    return "its images, or groups of them where the split has groups" if any(by_group) else "its images"
+
+
+def _legend(table: Section, drawn: Mapping[str, str], options: argparse.Namespace) -> Iterator[str]:
     """What the signs in the table mean, those that are in it."""
     cells = [cell for line in table.lines for cell in line.cells.values() if cell is not None]
     share = f"{100 * options.confidence:g} %"
@@ -118,8 +128,8 @@ def _legend(table: Section, options: argparse.Namespace) -> Iterator[str]:
         yield f"±: half the {share} t-interval over n runs that differ in {', '.join(REPEATS)} alone."
     if any(cell.n == 1 and not math.isnan(cell.low) for cell in cells):
         yield (
-            "[low, high]: the interval of a single run, whose width comes from a bootstrap over its images, "
-            "or groups of them."
+            "[low, high]: the interval of a single run, whose width comes from a bootstrap over "
+            f"{drawn[table.task]}."
         )
     test = "paired t-test over the runs that both have"
     if options.files:

@@ -20,6 +20,8 @@ _KEY = r"[\w.\-]+"
 _ASSIGNMENT = re.compile(rf"\+{{0,2}}(?P<key>{_KEY})=(?P<value>.*)", re.DOTALL)
 _DELETION = re.compile(rf"~{_KEY}")
 NAMES_IN_QUOTES = """names with other letters than a to z stand in quotes: -S 'split.unknown=["größe 28"]'."""
+SIGNS_IN_QUOTES = r"""a text with such signs stands in quotes: -S 'dataset.group_pattern="patient(\d+)"'."""
+_SIGNS = re.compile(r"[()\\^$|?*+]")
 # Blanks separate overrides only where the next one starts, so that `[0, 1]` and quoted text stay whole.
 _BETWEEN_OVERRIDES = re.compile(rf"\s+(?=\+{{0,2}}{_KEY}=|~{_KEY})")
 
@@ -114,6 +116,8 @@ def overridden(texts: Sequence[str], changes: Mapping[str, Any] | None = None) -
             check_params(merge(begun, parse_overrides(assigned)), source=source)  # it names the right keys
             reason = str(error.__cause__ or error).partition("\n")[0]
             hint = "" if all(map(str.isascii, texts)) else f"; {NAMES_IN_QUOTES}"
+            if not hint and any(_SIGNS.search(text.partition("=")[2]) for text in texts):
+                hint = f"; {SIGNS_IN_QUOTES}"
             raise InputError(f"overrides: DVC cannot read {' '.join(texts)!r}: {reason}{hint}") from error
         settings: dict[str, Any] = read_yaml(copy)
     check_params(settings, source=source)

@@ -146,6 +146,7 @@ def new_calibration(
         bracket=(settings.min_temperature, settings.max_temperature),
         folds=settings.folds,
         seed=settings.seed,
+        groups=known.groups,
     )
     return (fit, "") if fit.not_used is None else (None, fit.not_used)
 
