@@ -19,7 +19,7 @@ from osr.inference import streams
 from pipeline import cli
 from pipeline.serving import network
 
-TRIES = 4
+TRIES = int(os.environ.get("OSR_TRIES", "4"))  # of each kind; more by hand
 
 
 def work(number: int) -> torch.Tensor:

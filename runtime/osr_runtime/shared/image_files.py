@@ -179,7 +179,8 @@ def check_sides(name: str, width: int, height: int) -> None:
         raise InputError(f"{name} has {width} x {height} pixels, but each side must be at least 1.")
     if max(width, height) > MAX_ASPECT * min(width, height):
         raise InputError(
-            f"{name} has {width:,} x {height:,} pixels, but a side must be at most {MAX_ASPECT:,} times the other."
+            f"{name} has {width:,} x {height:,} pixels, but a side must be at most {MAX_ASPECT:,} times the"
+            " other."
         )
 
 

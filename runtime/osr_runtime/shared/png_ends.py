@@ -1,4 +1,4 @@
-"""Whether a PNG holds all its rows: Pillow leaves those black that a stream which ends early does not hold."""
+"""Whether a PNG holds all its rows: Pillow leaves those black that a stream that ends early lacks."""
 
 from __future__ import annotations
 
@@ -34,10 +34,14 @@ def check_whole(path: Path, image: Image.Image) -> None:
     with path.open("rb") as file:
         chunks = _chunks(file)
         head = next(chunks)[1]
-        needed, held = _bytes_needed(head), _bytes_held(content for kind, content in chunks if kind == b"IDAT")
+        needed, held = (
+            _bytes_needed(head),
+            _bytes_held(content for kind, content in chunks if kind == b"IDAT"),
+        )
     if held < needed:
         raise InputError(
-            f"{path} is cut short: it holds {held:,} bytes of its pixels, but {width} x {height} need {needed:,}."
+            f"{path} is cut short: it holds {held:,} bytes of its pixels, but {width} x {height} need"
+            f" {needed:,}."
         )
 
 
