@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,15 @@ from pipeline.workspace import interrupts
 ROOT = Path(__file__).parents[1]
 
 
+@pytest.fixture
+def heeded() -> Iterator[None]:
+    """SIGINT is not ignored, as it is in the background, by us and by the programs that begin here."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("heeded")
 @pytest.mark.parametrize("module", ["pipeline.train", "pipeline.cli"])
 @pytest.mark.parametrize("loaded", ["pipeline", "osr.errors", "numpy"])
 def test_while_modules_are_imported(module: str, loaded: str, tmp_path: Path) -> None:
