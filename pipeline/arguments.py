@@ -4,8 +4,13 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import math
+import re
 from collections.abc import Callable
 from pathlib import Path
+
+LEAST_SHARE = 1e-9
+_MAX_DIGITS, _MAX_SHOWN = 20, 40
 
 
 def path(text: str) -> Path:
@@ -15,28 +20,76 @@ def path(text: str) -> Path:
     return Path(text)
 
 
+def source(text: str) -> str:
+    """A path of images, a pattern of paths, or - for a list of them."""
+    return str(path(text))
+
+
+def new_file(text: str) -> Path:
+    """A file to write; `pipeline.places` checks it, and the three below."""
+    return path(text)
+
+
+def new_picture(text: str) -> Path:
+    """A figure to draw."""
+    return path(text)
+
+
+def new_stem(text: str) -> Path:
+    """Of several files to write, all but the endings."""
+    return path(text)
+
+
+def new_folder(text: str) -> Path:
+    """A folder to make."""
+    return path(text)
+
+
+def code(text: str) -> str:
+    """`module:Class`."""
+    if re.fullmatch(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*", text):
+        return text
+    raise argparse.ArgumentTypeError(f"must be module:Class, not {_short(text)}")
+
+
+def address(text: str) -> str:
+    """A host's name or address."""
+    if text and not text.isspace():
+        return text
+    raise argparse.ArgumentTypeError("must be a name or an address, not nothing")
+
+
 def number(text: str) -> float:
-    """A number."""
+    """A finite number."""
     with contextlib.suppress(ValueError):
-        if (value := float(text)) == value:
+        if math.isfinite(value := float(text)):
             return value
-    raise argparse.ArgumentTypeError(f"must be a number, not {text}")
+    raise argparse.ArgumentTypeError(f"must be a number, not {_short(text)}")
 
 
 def share(text: str) -> float:
-    """A share, without the ends."""
+    """A share, so far from both ends that a count of images can tell it from them."""
     with contextlib.suppress(ValueError):
-        if 0 < (value := float(text)) < 1:
+        if LEAST_SHARE <= (value := float(text)) <= 1 - LEAST_SHARE:
             return value
-    raise argparse.ArgumentTypeError(f"must be above 0 and below 1, not {text}")
+        if 0 < value < 1:
+            raise argparse.ArgumentTypeError(
+                f"must lie in {LEAST_SHARE:g}..{1 - LEAST_SHARE:.9f}, not {_short(text)}"
+            )
+    raise argparse.ArgumentTypeError(f"must be above 0 and below 1, not {_short(text)}")
 
 
 def whole(least: int, most: int) -> Callable[[str], int]:
     """Reads a whole number within bounds."""
 
     def read(text: str) -> int:
-        if text.isdecimal() and least <= int(text[:20]) <= most:
+        if text.isdecimal() and len(text) <= _MAX_DIGITS and least <= int(text) <= most:
             return int(text)
-        raise argparse.ArgumentTypeError(f"must be a whole number in {least}..{most}, not {text}")
+        raise argparse.ArgumentTypeError(f"must be a whole number in {least}..{most}, not {_short(text)}")
 
     return read
+
+
+def _short(text: str) -> str:
+    """The text, or its beginning where it is long."""
+    return text if len(text) <= _MAX_SHOWN else f"{text[:_MAX_SHOWN]}… ({len(text):,} characters)"

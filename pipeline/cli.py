@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import errno
 import importlib
+import io
 import logging
 import os
 import signal
@@ -15,11 +16,13 @@ from typing import Any
 
 from osr.errors import InputError
 from osr.version import VERSION
-from pipeline.arguments import path
+from pipeline.arguments import new_file, new_folder, new_picture, new_stem, path, source
 from pipeline.commands import COMMANDS, full
+from pipeline.workspace.interrupts import LINE, STATUS, was_interrupted, while_ending, while_working
 
 Parser = argparse.ArgumentParser
 
+_PATHS = (path, source, new_file, new_folder, new_picture, new_stem)
 SHELLS = ("bash", "zsh", "tcsh")
 # What a place can have against a file, and is no mistake of ours: it is full, read-only, forbidden ...
 PLACES = (
@@ -35,30 +38,62 @@ PLACES = (
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; bad input ends with its sentence on standard error and status 1."""
+    _mend_streams()
     options = make_parser().parse_args(arguments)
-    if (here := str(Path.cwd())) not in sys.path:  # modules of the user's own stand beside params.yaml
+    try:
+        here = str(Path.cwd())
+    except FileNotFoundError:
+        sys.stderr.write("ERROR: the working directory is no longer there.\n")
+        return 1
+    if here not in sys.path:  # modules of the user's own stand beside params.yaml
         sys.path.insert(0, here)
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
     try:
-        status: int = importlib.import_module(options.module).run(options)
+        if any(action.type in _PATHS for action in options.actions):
+            importlib.import_module("pipeline.places").check_places(options.actions, options)
+        module = importlib.import_module(options.module)
+        while_working()
+        status: int = module.run(options)
         sys.stdout.flush()  # here, where a reader that went away is no error
-    except InputError as error:
-        sys.stderr.write(f"ERROR: {error}\n")
-        return 1
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # nor when the interpreter ends
         return 128 + signal.SIGPIPE
-    except OSError as error:
-        if error.errno not in PLACES:
-            raise
-        sys.stderr.write(
-            f"ERROR: {error.filename or 'the output'} cannot be read or written: {error.strerror}.\n"
-        )
-        return 1
     except KeyboardInterrupt:
-        sys.stderr.write("ERROR: interrupted.\n")
-        return 128 + signal.SIGINT
+        return _interrupted()
+    except Exception as error:
+        if was_interrupted():
+            return _interrupted()
+        if (sentence := _sentence(error)) is None:
+            raise
+        sys.stderr.write(f"ERROR: {sentence}\n")
+        return 1
+    finally:
+        while_ending()
     return status
+
+
+def _mend_streams() -> None:
+    """Streams that were closed lead nowhere; characters that a terminal lacks have backslashes."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        stream = getattr(sys, name)
+        if stream is None:
+            setattr(sys, name, open(os.devnull, mode))  # noqa: SIM115, PTH123, for as long as the process is
+        elif mode == "w" and isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+
+
+def _interrupted() -> int:
+    sys.stderr.write(LINE.decode())
+    return STATUS
+
+
+def _sentence(error: Exception) -> str | None:
+    """What to say of an error that is no mistake of ours."""
+    if isinstance(error, InputError):
+        return str(error)
+    if isinstance(error, OSError) and error.errno in PLACES:
+        return f"{error.filename or 'the output'} cannot be read or written: {error.strerror}."
+    return None
 
 
 def make_parser() -> Parser:
@@ -83,7 +118,7 @@ def make_parser() -> Parser:
             description=full(name, told),
             formatter_class=argparse.RawDescriptionHelpFormatter,
         )
-        command.set_defaults(module=module)
+        command.set_defaults(module=module, actions=command._actions)
         add_arguments(command)
     return parser
 
@@ -93,7 +128,7 @@ class _PrintCompletion(argparse.Action):
         import shtab
 
         for action in _actions(parser):
-            if action.type is path:
+            if action.type in _PATHS:
                 action.complete = shtab.FILE  # type: ignore[attr-defined]
         sys.stdout.write(shtab.complete(parser, shell) + "\n")
         parser.exit()

@@ -6,7 +6,19 @@ import argparse
 from collections.abc import Callable
 from pathlib import Path
 
-from pipeline.arguments import number, path, share, whole
+from pipeline.arguments import (
+    address,
+    code,
+    new_file,
+    new_folder,
+    new_picture,
+    new_stem,
+    number,
+    path,
+    share,
+    source,
+    whole,
+)
 from pipeline.examples import EXAMPLES
 from pipeline.workspace.stages import PARAMS, STAGES
 
@@ -62,7 +74,7 @@ def _fit(command: Parser) -> None:
 def _predict(command: Parser) -> None:
     add = command.add_argument
     told = "an image, a folder, a pattern in quotes, a Parquet file, or - for paths on standard input"
-    add("paths", nargs="+", metavar="PATH", help=told)
+    add("paths", nargs="+", type=source, metavar="PATH", help=told)
     told = "a folder that `osr export` made; otherwise the present run judges"
     add("--model", type=path, metavar="FOLDER", help=told)
     add("--detector", metavar="NAME", help="one of those enabled; otherwise plot.detector, or the folder's")
@@ -76,12 +88,12 @@ def _predict(command: Parser) -> None:
     told = "of the images that are rejected, all together, at most this share is expected to be known"
     decision.add_argument("--fdr", type=share, metavar="SHARE", help=told)
     told = "import this class for a network of somebody's own; otherwise that of params.yaml alone"
-    add("--allow-code", metavar="MODULE:CLASS", help=told)
+    add("--allow-code", type=code, metavar="MODULE:CLASS", help=told)
     forms = ("csv", "json", "jsonl", "parquet")
-    add("--format", choices=forms, default="csv", help="of the verdicts (%(default)s)")
-    add("--output", type=path, metavar="FILE", help="write there instead of standard output")
+    add("--format", choices=forms, help="of the verdicts (by the ending of --output; otherwise csv)")
+    add("--output", type=new_file, metavar="FILE", help="write there instead of standard output")
     told = "also an HTML page: those most unknown and those nearest to the threshold, by score"
-    add("--gallery", type=path, metavar="FILE", help=told)
+    add("--gallery", type=new_file, metavar="FILE", help=told)
     add("--column", metavar="NAME", help="of Parquet files: image, bytes, path or file, unless named here")
     add("--workers", type=whole(0, 256), metavar="N", help="processes that read ahead (half of the cores)")
 
@@ -90,7 +102,7 @@ def _export(command: Parser) -> None:
     add = command.add_argument
     told = "the folder of a project with a finished run; otherwise the present one"
     add("run", nargs="?", default="present", metavar="RUN", help=told)
-    add("out", type=path, metavar="OUT", help="the folder to make")
+    add("out", type=new_folder, metavar="OUT", help="the folder to make")
     add("--detector", metavar="NAME", help="judges unless another is asked for; otherwise plot.detector")
     add("--onnx", action="store_true", help="also classifier.onnx, of this detector, for any runtime")
     add("--torch-export", action="store_true", help="also classifier.pt2, the same as a program of torch")
@@ -101,7 +113,7 @@ def _recalibrate(command: Parser) -> None:
     add("folder", metavar="FOLDER", type=path, help="what `osr export` or this command made")
     told = "a folder of new images of known classes, in class folders where their labels are to count"
     add("images", metavar="IMAGES", type=path, help=told)
-    add("--out", type=path, required=True, metavar="NEW", help="the folder to make")
+    add("--out", type=new_folder, required=True, metavar="NEW", help="the folder to make")
     told = "of new known images that is to be accepted; otherwise as the folder promises"
     add("--accept", type=share, metavar="SHARE", help=told)
     add("--rule", choices=("acceptance", "conformal"), help="of the thresholds; otherwise the folder's")
@@ -109,19 +121,24 @@ def _recalibrate(command: Parser) -> None:
     add("--group-pattern", metavar="PATTERN", help=told)
     add("--workers", type=whole(0, 256), metavar="N", help="processes that read ahead (half of the cores)")
     told = "import this class for a network of somebody's own"
-    add("--allow-code", metavar="MODULE:CLASS", help=told)
+    add("--allow-code", type=code, metavar="MODULE:CLASS", help=told)
 
 
 def _serve(command: Parser) -> None:
     add = command.add_argument
     add("folder", metavar="FOLDER", type=path, help="what `osr export` made")
-    add("--host", default="127.0.0.1", help="address to listen on; this machine alone reaches %(default)s")
+    add(
+        "--host",
+        type=address,
+        default="127.0.0.1",
+        help="address to listen on; this machine alone reaches %(default)s",
+    )
     add("--port", type=whole(0, 65_535), default=8000, help="(%(default)s)")
     add("--threads", type=whole(1, 256), metavar="N", help="of the network (the cores of the machine)")
     add("--max-megabytes", type=whole(1, 256), default=16, metavar="N", help="of a request (%(default)s)")
     add("--seconds", type=whole(1, 3600), default=30, metavar="N", help="to send, and to wait (%(default)s)")
     told = "import this class for a network of somebody's own"
-    add("--allow-code", metavar="MODULE:CLASS", help=told)
+    add("--allow-code", type=code, metavar="MODULE:CLASS", help=told)
     add("--quiet", action="store_true", help="no line per request")
 
 
@@ -130,21 +147,26 @@ def _monitor(command: Parser) -> None:
     add("verdicts", nargs="+", type=path, metavar="VERDICTS", help="files of `osr predict`, in order of time")
     add("--model", type=path, required=True, metavar="FOLDER", help="the exported folder that judged")
     add("--detector", metavar="NAME", help="that judged; otherwise the folder's default")
-    add("--state", type=path, metavar="FILE", help="goes on where the last call ended, and keeps the result")
+    add(
+        "--state",
+        type=new_file,
+        metavar="FILE",
+        help="goes on where the last call ended, and keeps the result",
+    )
     add("--false-alarm", type=share, default=0.01, metavar="SHARE", help="probability of one (%(default)s)")
-    add("--plot", type=path, metavar="FILE", help="draw the evidence: a png, pdf or svg")
+    add("--plot", type=new_picture, metavar="FILE", help="draw the evidence: a png, pdf or svg")
     add("--format", choices=("text", "json"), default="text", help="of the answer (%(default)s)")
     told = "import this class for a network of somebody's own"
-    add("--allow-code", metavar="MODULE:CLASS", help=told)
+    add("--allow-code", type=code, metavar="MODULE:CLASS", help=told)
 
 
 def _discover(command: Parser) -> None:
     add = command.add_argument
     add("folder", metavar="FOLDER", type=path, help="the exported folder that judges")
-    add("paths", nargs="*", metavar="PATH", help="images to judge, as for `osr predict`")
+    add("paths", nargs="*", type=source, metavar="PATH", help="images to judge, as for `osr predict`")
     told = "instead of PATH: take what is rejected in a file that `osr predict` wrote"
     add("--verdicts", type=path, metavar="FILE", help=told)
-    add("--out", type=path, required=True, metavar="DIR", help="the folder to make")
+    add("--out", type=new_folder, required=True, metavar="DIR", help="the folder to make")
     told = "of a candidate, at least (%(default)s)"
     add("--min-images", type=whole(2, 1_000_000), default=10, metavar="N", help=told)
     add("--detector", metavar="NAME", help="that judges; otherwise the folder's default")
@@ -152,7 +174,7 @@ def _discover(command: Parser) -> None:
     add("--accept", type=share, metavar="SHARE", help=told)
     add("--workers", type=whole(0, 256), metavar="N", help="processes that read ahead (half of the cores)")
     told = "import this class for a network of somebody's own"
-    add("--allow-code", metavar="MODULE:CLASS", help=told)
+    add("--allow-code", type=code, metavar="MODULE:CLASS", help=told)
 
 
 def _compare(command: Parser) -> None:
@@ -163,18 +185,18 @@ def _compare(command: Parser) -> None:
     add("--metrics", nargs="+", metavar="NAME", help=told_metrics)
     add("--where", action="append", default=[], metavar="KEY=VALUE", help="only runs with this parameter")
     add("--missing", action="store_true", help="print the commands that queue missing trials, and no table")
-    add("--format", choices=forms, default="terminal", help="of the table (%(default)s)")
-    add("--out", type=path, metavar="FILE", help="write the table there instead of standard output")
-    add("--diagram", type=path, metavar="FILE", help="also draw mean ranks over runs: a png, pdf or svg")
+    add("--format", choices=forms, help="of the table (by the ending of --out; otherwise terminal)")
+    add("--out", type=new_file, metavar="FILE", help="write the table there instead of standard output")
     add(
-        "--confidence",
-        type=float,
-        default=0.95,
-        metavar="SHARE",
-        help="of intervals over repeats (%(default)s)",
+        "--diagram",
+        type=new_picture,
+        metavar="FILE",
+        help="also draw mean ranks over runs: a png, pdf or svg",
     )
+    told = "of intervals over repeats (%(default)s)"
+    add("--confidence", type=share, default=0.95, metavar="SHARE", help=told)
     told = "p-value below which methods differ (%(default)s)"
-    add("--significance", type=float, default=0.05, metavar="SHARE", help=told)
+    add("--significance", type=share, default=0.05, metavar="SHARE", help=told)
 
 
 def _sweep(command: Parser) -> None:
@@ -214,7 +236,7 @@ def _register(command: Parser) -> None:
 def _leaderboard(command: Parser) -> None:
     add, metrics = command.add_argument, STAGES["evaluate"].metrics
     add("metrics", nargs="?", type=path, default=metrics, metavar="FILE", help="of evaluate (%(default)s)")
-    add("--out", type=path, metavar="STEM", help="write STEM.csv, STEM.md and STEM.png")
+    add("--out", type=new_stem, metavar="STEM", help="write STEM.csv, STEM.md and STEM.png")
 
 
 def _tracking(command: Parser) -> None:

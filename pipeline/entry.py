@@ -6,17 +6,17 @@ import argparse
 import errno
 import logging
 import shutil
-import signal
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from osr.errors import InputError
 from osr.params import Params, load_params
 from pipeline.tracking.stage_run import Row, stage_run
 from pipeline.workspace.files import write_json
+from pipeline.workspace.interrupts import STATUS, was_interrupted, while_ending, while_working
 from pipeline.workspace.shipped import check_version
 from pipeline.workspace.stages import PARAMS, STAGES
 from pipeline.workspace.stamps import check_stamps, write_stamp
@@ -25,7 +25,6 @@ from pipeline.workspace.swap import discard, finish_swaps, new, written_aside
 Metrics = dict[str, Any]
 Body = Callable[[Params, Row], Metrics]
 
-INTERRUPTED = 128 + signal.SIGINT
 _FULL_BYTES = 1 << 20  # free, when a write has failed
 
 logger = logging.getLogger("osr")
@@ -47,6 +46,7 @@ def run_stage(name: str, body: Body, description: str | None) -> None:
     parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
     logging.getLogger("fontTools").setLevel(logging.WARNING)  # of matplotlib's PDFs
+    while_working()
     try:
         finish_swaps()
         check_version()
@@ -59,10 +59,19 @@ def run_stage(name: str, body: Body, description: str | None) -> None:
     except InputError as error:
         sys.exit(f"ERROR: {error}")
     except KeyboardInterrupt:
-        sys.stderr.write(f"ERROR: {name} was interrupted; the next `dvc repro` goes on with it.\n")
-        sys.exit(INTERRUPTED)
+        _leave_interrupted(name)
+    except Exception:
+        if not was_interrupted():
+            raise
+        _leave_interrupted(name)
     finally:
         discard(name)
+        while_ending()
+
+
+def _leave_interrupted(name: str) -> NoReturn:
+    sys.stderr.write(f"ERROR: {name} was interrupted; the next `dvc repro` goes on with it.\n")
+    sys.exit(STATUS)
 
 
 @contextmanager

@@ -7,6 +7,7 @@ import json
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from tokenize import TokenError
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -16,6 +17,7 @@ from osr.data.images import ImageFiles, ImageSet, OddImage
 from osr.errors import InputError
 from osr.outputs import IntArray
 from osr.splits.split import Split
+from osr.stored.files import damaged
 from pipeline.workspace.place import workspace_root
 from pipeline.workspace.stages import IMAGE_FILES, IMAGES, ODD_IMAGES, SPLIT
 from pipeline.workspace.swap import new
@@ -24,6 +26,8 @@ if TYPE_CHECKING:
     from osr.data.batches import Images
     from osr.frame import Frame
 
+# What numpy's and JSON's readers raise of files that hold something else.
+_DAMAGES = (ValueError, TypeError, KeyError, OSError, EOFError, SyntaxError, RecursionError, TokenError)
 CHUNK = 4096  # images that are written at once
 SAMPLE = 1000  # training images whose mean and standard deviation normalise those that stay files
 
@@ -92,18 +96,32 @@ def open_images(folder: Path = SPLIT) -> Pixels:
     """The images of the split: (N, H, W, C) uint8, memory-mapped, or files.
 
     Raises:
-        InputError: the file that says so is missing.
+        InputError: the file that says so is missing or damaged.
     """
     listed, packed = folder / IMAGE_FILES.name, folder / IMAGES.name
-    if listed.is_file():
-        with listed.open(encoding="utf-8") as file:
-            head = json.loads(file.readline())
-            names = np.array([json.loads(line) for line in file])
-        root = workspace_root() / Path(head["root"])
-        return ImageFiles(root, names, head["channels"], head["max_pixels"])
-    if not packed.is_file():
-        raise InputError(f"{packed} is missing: run `dvc repro prepare-split` to make it.")
-    images: NDArray[np.uint8] = np.load(packed, mmap_mode="r", allow_pickle=False)
+    path, read = (listed, _listed) if listed.is_file() else (packed, _packed)
+    if not path.is_file():
+        raise InputError(f"{path} is missing: run `dvc repro prepare-split` to make it.")
+    try:
+        return read(path)
+    except _DAMAGES as error:
+        raise damaged(path, f"no images: {error!r}") from None
+
+
+def _listed(path: Path) -> ImageFiles:
+    with path.open(encoding="utf-8") as file:
+        head = json.loads(file.readline())
+        names = np.array([json.loads(line) for line in file])
+    if names.ndim != 1 or names.dtype.kind != "U":
+        raise ValueError("not a name in each line")
+    root = workspace_root() / Path(head["root"])
+    return ImageFiles(root, names, int(head["channels"]), int(head["max_pixels"]))
+
+
+def _packed(path: Path) -> NDArray[np.uint8]:
+    images: NDArray[np.uint8] = np.load(path, mmap_mode="r", allow_pickle=False)
+    if not isinstance(images, np.ndarray) or images.dtype != np.uint8 or images.ndim != 4:
+        raise ValueError("not (N, H, W, C) uint8")
     return images
 
 
@@ -115,6 +133,9 @@ def open_part(split: Split, rows: IntArray, *, frame: Frame, num_workers: int) -
         rows: (N,) int64.
         frame: the square that files are brought to.
         num_workers: processes that read files.
+
+    Raises:
+        InputError: the images are missing or damaged, or not as many as the split divides.
     """
     import torch  # seconds that stages without a network need not wait
 
@@ -122,6 +143,11 @@ def open_part(split: Split, rows: IntArray, *, frame: Frame, num_workers: int) -
     from osr.data.file_images import FileImages
 
     images, labels = open_images(), torch.from_numpy(split.labels[rows])
+    if len(images) != len(split.targets):
+        raise InputError(
+            f"{SPLIT} divides {len(split.targets):,} images, but {len(images):,} lie beside it: "
+            "files of different runs do not go together; run `dvc repro --force prepare-split`."
+        )
     if isinstance(images, ImageFiles):
         return FileImages(images, rows, labels, frame, num_workers)
     return ArrayImages(images, rows, labels)

@@ -13,6 +13,7 @@ TARGET = ROOT / "runtime/osr_runtime/shared"
 SOURCES = (
     "data/grey.py",
     "data/image_files.py",
+    "data/png_ends.py",
     "data/walking.py",
     "errors.py",
     "inference/inputs.py",

@@ -1,6 +1,8 @@
 """Folders and CSVs of images: what is listed, what is refused, odd files, packing, batches from files."""
 
 import csv
+import io
+import json
 import os
 import struct
 import zlib
@@ -347,6 +349,40 @@ def test_the_stage_keeps_files_or_packs_them(
     assert len(data) == len(split.train)
     assert sample_images(split.train, lambda: Frame(6)).shape[3] == 3
     assert [len(labels) for _, labels in data.batches(5)][:-1] == [5] * ((len(data) - 1) // 5)
+
+
+def npy(array: np.ndarray) -> bytes:
+    file = io.BytesIO()
+    np.save(file, array)
+    return file.getvalue()
+
+
+def test_images_of_the_split_that_are_damaged_or_of_another_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    animals(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    prepare_split(params(tmp_path), None)
+    whole, split = IMAGES.read_bytes(), Split.load(SPLIT)
+    shape = np.load(IMAGES).shape
+    for content in (
+        b"", b"no array", whole[:50], whole[:-5], whole[:6] + b"9" + whole[7:], npy(np.zeros(shape)),
+        npy(np.zeros(shape[:3], np.uint8)), npy(np.array("text")), npy(np.array([None], object)),
+    ):  # fmt: skip
+        IMAGES.write_bytes(content)
+        with pytest.raises(
+            InputError, match=r"images\.npy is damaged, or of another version of osr \(no images"
+        ):
+            open_images()
+    IMAGES.write_bytes(npy(np.zeros((shape[0] - 1, *shape[1:]), np.uint8)))
+    with pytest.raises(InputError, match=f"divides {shape[0]} images, but {shape[0] - 1} lie beside it"):
+        open_part(split, split.train, frame=Frame(6), num_workers=0)
+    IMAGES.unlink()
+    head = {"root": ".", "channels": 3, "max_pixels": 100}
+    for lines in (["nothing"], [head | {"root": 5}], [{}], [head, 5], [head, ["a"]], [head, "a", None], [[]]):
+        IMAGE_FILES.write_text("\n".join(map(json.dumps, lines)))
+        with pytest.raises(InputError, match=r"files\.jsonl is damaged, or of another version of osr"):
+            open_images()
 
 
 def test_nothing_of_an_earlier_split_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,6 +3,7 @@
 import io
 import os
 import struct
+import zlib
 from collections import Counter
 from pathlib import Path
 
@@ -13,9 +14,10 @@ from PIL import Image
 
 from osr.data.file_images import FileImages
 from osr.data.image_files import quiet_decoders, read_head, read_image, read_picture
-from osr.data.images import ImageFiles
+from osr.data.images import ImageFiles, ImageSet
 from osr.errors import InputError
 from osr.frame import Frame
+from osr.inference.inputs import batches_of
 
 FORMATS = {
     "png": {},
@@ -120,6 +122,63 @@ def test_one_limit_of_pixels(tmp_path: Path) -> None:
     for read in (read_head, lambda path, **limit: read_image(path, channels=1, **limit)):
         with pytest.raises(InputError, match=r"x\.png has 600 pixels, above dataset\.max_pixels, 599\."):
             read(tmp_path / "x.png", max_pixels=599)
+
+
+def png_of(width: int, height: int, rows: bytes, *, kind: int = 2, interlaced: int = 0) -> bytes:
+    """A PNG whose checksums are right, whatever its rows hold."""
+
+    def chunk(name: bytes, content: bytes) -> bytes:
+        return len(content).to_bytes(4) + name + content + zlib.crc32(name + content).to_bytes(4)
+
+    head = width.to_bytes(4) + height.to_bytes(4) + bytes([8, kind, 0, 0, interlaced])
+    packed = zlib.compress(rows)
+    half = len(packed) // 2
+    parts = (chunk(b"IDAT", packed[:half]), chunk(b"IDAT", packed[half:]))
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + b"".join(parts) + chunk(b"IEND", b"")
+
+
+@pytest.mark.parametrize(("width", "height"), [(1, 90_000_000), (90_000_000, 1), (20, 20_001), (2001, 2)])
+def test_a_line_of_pixels_is_no_picture(tmp_path: Path, width: int, height: int) -> None:
+    path = tmp_path / "x.png"
+    path.write_bytes(png_of(width, height, bytes(1000)))
+    for read in (read_head, lambda path: read_image(path, channels=3)):
+        with pytest.raises(InputError, match=r"x\.png has .* pixels, but a side must be at most 1,000 times"):
+            read(path)
+
+
+def test_sides_of_arrays_follow_the_same_rule() -> None:
+    names = ("a", "b")
+    for shape in ((2, 8, 0, 1), (2, 0, 8, 3), (2, 1, 1001, 1)):
+        with pytest.raises(InputError, match=r"each image of the array has .* pixels, but"):
+            ImageSet(np.zeros(shape, np.uint8), np.arange(2), names)
+    ImageSet(np.zeros((2, 1, 1000, 1), np.uint8), np.arange(2), names)
+    with pytest.raises(InputError, match=r"image 0 has 1 x 1,001 pixels"):
+        batches_of([np.zeros((1001, 1, 1), np.uint8)], channels=1, batch_size=2)
+
+
+@pytest.mark.parametrize("interlaced", [0, 1])
+@pytest.mark.parametrize(("kind", "samples"), [(0, 1), (2, 3), (3, 1), (4, 2), (6, 4)])
+def test_a_png_whose_rows_end_early_is_not_judged(
+    tmp_path: Path, kind: int, samples: int, interlaced: int
+) -> None:
+    """Pillow gives it, with black rows; one whose last rows are black is whole."""
+    path, width, height = tmp_path / "x.png", 9, 7
+    if interlaced:
+        passes = ((2, 1), (1, 1), (3, 1), (2, 2), (5, 2), (4, 4), (9, 3))
+        rows = b"".join((b"\0" + bytes(columns * samples)) * count for columns, count in passes)
+    else:
+        rows = (b"\0" + bytes(width * samples)) * height
+    palette = b"\0\0\0\x03PLTE\1\2\3" + zlib.crc32(b"PLTE\1\2\3").to_bytes(4)
+    for content, is_whole in ((rows, True), (rows + b"more", True), (rows[:-1], False), (rows[:9], False)):
+        made = png_of(width, height, content, kind=kind, interlaced=interlaced)
+        path.write_bytes(made.replace(made[33:37], palette + made[33:37], 1) if kind == 3 else made)
+        if is_whole:
+            assert read_image(path, channels=3).shape == (height, width, 3)
+        else:
+            with pytest.raises(
+                InputError, match=r"x\.png (is cut short: it holds|is no image that can be read)"
+            ):
+                read_image(path, channels=3)
 
 
 @pytest.mark.parametrize(("values", "bits"), [

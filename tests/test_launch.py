@@ -3,7 +3,6 @@ import shlex
 import shutil
 import subprocess
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 from dvc_project import FOREIGN, Project, states
@@ -65,8 +64,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     shutil.copy(ROOT / PARAMS, tmp_path)
     shutil.copytree(ROOT / "presets", tmp_path / "presets")
     monkeypatch.chdir(tmp_path)
-    failed = subprocess.CompletedProcess((), 255)
-    monkeypatch.setattr(launch, "subprocess", SimpleNamespace(run=lambda *_arguments, **_options: failed))
+    monkeypatch.setattr(launch, "finished", lambda *_arguments: 255)
     return tmp_path
 
 

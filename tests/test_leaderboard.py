@@ -132,6 +132,24 @@ def test_missing_metrics_are_one_sentence(tmp_path, capsys):
     assert "none.json is missing" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("key", "value", "said"),
+    [
+        ("auroc", 5, "auroc must hold a number of each detector"),
+        ("auroc", {}, "auroc must hold a number of each detector"),
+        ("auroc", ["msp"], "auroc must hold a number of each detector"),
+        ("auoscr_low", {"msp": 0.5}, "auoscr_low must hold a number of each detector"),
+        ("auroc_high", dict.fromkeys(AUROC, "much"), r"auroc_high.msp must be a number in 0..1, not 'much'"),
+        ("auroc_high", dict.fromkeys(AUROC, None), r"auroc_high.msp must be a number in 0..1, not None"),
+        ("auoscr", dict.fromkeys(AUROC, 10**400), r"auoscr.msp must be a number in 0..1, not 1000"),
+        ("auoscr", dict.fromkeys(AUROC, float("nan")), r"auoscr.msp must be a number in 0..1, not nan"),
+    ],
+)
+def test_metrics_that_evaluate_did_not_write_are_one_sentence(key, value, said):
+    with pytest.raises(InputError, match=said):
+        columns(metrics_of(AUROC) | {key: value})
+
+
 @pytest.mark.parametrize("name", ["mnist_a0", "cifar10_8_2", "cifar10_8_2_resnet18"])
 def test_the_tables_of_the_docs_are_those_of_their_csv(name):
     folder = ROOT / "docs" / "leaderboard"

@@ -142,16 +142,16 @@ def test_what_is_not_of_this_classifier_is_refused(capsys) -> None:
     monitor("v.csv", "--state", "s.json")
     state = Path("s.json").read_text()
     for arguments, sentence in (
-        (["other.csv"], "other.csv was judged by another classifier or detector than maxlogit"),
+        (["other.csv"], "other.csv, row 1, column p_value: "),
         (
             ["v.csv", "--detector", "mahalanobis"],
-            "v.csv was judged by another classifier or detector than maha",
+            "by mahalanobis: somebody changed the row, or another class",
         ),
         (["gone.csv"], "gone.csv is missing"),
         (["empty.csv"], "empty.csv holds no judged image"),
         (["nul.csv"], "nul.csv holds no"),
         (["v.jsonl", "--state", "s.json", "--plot", "e.docx"], "--plot e.docx must end in .png, .pdf, .svg."),
-        (["v.jsonl", "--state", "s.svg", "--plot", "s.svg"], "--plot and --state are both s.svg"),
+        (["v.jsonl", "--state", "s.svg", "--plot", "s.svg"], "--state and --plot are both s.svg"),
         (["bad.csv"], "bad.csv holds no verdicts"),
         (["bad.json"], "bad.json holds no verdicts"),
         (["bad.parquet"], "bad.parquet holds no verdicts"),

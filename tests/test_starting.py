@@ -1,6 +1,7 @@
 """Command init: what it finds in a folder of photos, and the project that it lays down."""
 
 import csv
+import errno
 import os
 import re
 import subprocess
@@ -314,3 +315,34 @@ def test_the_first_training_rests_on_the_weights_it_is_given(tmp_path):
         write_stages(tmp_path, [tmp_path / "photos"], weights=named, has_unknowns=True)
         found = YAML(typ="safe").load(tmp_path / "dvc.yaml")["stages"]
         assert [name for name in found if named in found[name]["deps"]] == ["train"] * rests
+
+
+@pytest.mark.parametrize("raised", [KeyboardInterrupt(), OSError(errno.ENOSPC, "No space left on device")])
+@pytest.mark.parametrize("held", ["nothing", "an empty folder", "a folder with git", "folders above"])
+def test_a_project_is_there_whole_or_not_at_all(photos, tmp_path, monkeypatch, raised, held):
+    """Ended in its last step; what stood there before stays."""
+    project = tmp_path / ("a/b/c" if held == "folders above" else "project")
+    if held in ("an empty folder", "a folder with git"):
+        project.mkdir()
+    if held == "a folder with git":
+        subprocess.run(["git", "init", "--quiet", project], check=True)
+
+    def end(folder):
+        (folder / ".dvc/tmp").mkdir(parents=True)
+        (folder / ".dvc/config").write_text("")
+        raise raised
+
+    def held_now():
+        return sorted(path for path in tmp_path.rglob("*") if ".git" not in path.parent.parts)
+
+    before = held_now()
+    monkeypatch.setattr(init, "start_repositories", end)
+    with pytest.raises((KeyboardInterrupt, InputError)) as caught:
+        start(photos, project)
+    assert held_now() == before
+    if isinstance(raised, OSError):
+        assert str(caught.value) == (
+            f"{project} could not be laid down: No space left on device; nothing of it is left."
+        )
+    monkeypatch.setattr(init, "start_repositories", lambda _project: "nothing")
+    assert start(photos, project) == 0

@@ -5,12 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
 
+from osr.data.ahead import ahead
 from osr.data.augmentation import augment
 from osr.data.batches import Batch
 from osr.data.image_files import quiet_decoders
@@ -65,9 +64,9 @@ class FileImages:
         plans = list(epoch_plans(len(self), settings, epoch=epoch, rank=rank, world_size=world_size))
         yield from self._loaded(_Augmented(self, plans, settings.augmentation))
 
-    def _loaded(self, batches: Dataset[Batch]) -> Iterator[Batch]:
-        loader: DataLoader[Any] = DataLoader(batches, batch_size=None, num_workers=self.num_workers)
-        for images, labels in loader:
+    def _loaded(self, batches: _Plain | _Augmented) -> Iterator[Batch]:
+        loaded = ahead(batches.__getitem__, range(len(batches)), num_workers=self.num_workers)
+        for images, labels in loaded:
             yield images.to(self.device), labels.to(self.device)
 
     @quiet_decoders()
@@ -98,7 +97,7 @@ class FileImages:
         return torch.stack(images)
 
 
-class _Plain(Dataset[Batch]):
+class _Plain:
     """Batches in order, as the images are."""
 
     def __init__(self, images: FileImages, positions: tuple[Tensor, ...]) -> None:
@@ -111,7 +110,7 @@ class _Plain(Dataset[Batch]):
         return self.images.read(self.positions[number]), self.labels[self.positions[number]]
 
 
-class _Augmented(Dataset[Batch]):
+class _Augmented:
     """Batches as planned."""
 
     def __init__(self, images: FileImages, plans: list[Plan], settings: AugmentationSettings) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from osr.data.image_files import MAX_PIXELS, read_image
+from osr.data.image_files import MAX_PIXELS, check_sides, read_image
 from osr.data.walking import is_utf8
 from osr.errors import InputError
 from osr.outputs import IntArray
@@ -147,6 +147,8 @@ def _check_pixels(images: NDArray[np.uint8]) -> None:
         raise InputError(
             f"images must be uint8 of shape (N, H, W, 1 or 3), not {images.dtype} {images.shape}."
         )
+    if len(images):
+        check_sides("each image of the array", images.shape[2], images.shape[1])
 
 
 def classes_of(labels: NDArray[Any]) -> tuple[IntArray, tuple[str, ...]]:

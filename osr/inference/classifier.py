@@ -28,6 +28,7 @@ from osr.models.preprocess import ImageFormat
 from osr.outputs import Outputs
 from osr.stored.arrays import read_arrays
 from osr.stored.files import damaged
+from osr.stored.makers import EXPORTED, made_by
 from osr.stored.origin import check_origin
 
 
@@ -69,18 +70,19 @@ class OpenSetClassifier:
             InputError: a file is missing, damaged, was changed, or is of another run than the others.
         """
         folder = Path(folder)
-        manifest = stored.read_manifest(folder)
-        return cls.from_files(
-            weights=folder / stored.WEIGHTS,
-            calibration=folder / stored.CALIBRATION,
-            detectors={name: folder / stored.detector_file(name) for name in manifest.detectors},
-            thresholds=folder / stored.THRESHOLDS,
-            scores=folder / stored.SCORES,
-            detector=manifest.detector,
-            batch_size=manifest.batch_size,
-            device=device,
-            allow_code=allow_code,
-        )
+        with made_by(EXPORTED):
+            manifest = stored.read_manifest(folder)
+            return cls.from_files(
+                weights=folder / stored.WEIGHTS,
+                calibration=folder / stored.CALIBRATION,
+                detectors={name: folder / stored.detector_file(name) for name in manifest.detectors},
+                thresholds=folder / stored.THRESHOLDS,
+                scores=folder / stored.SCORES,
+                detector=manifest.detector,
+                batch_size=manifest.batch_size,
+                device=device,
+                allow_code=allow_code,
+            )
 
     @classmethod
     def from_files(

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from osr.errors import InputError
 from osr.settings.base import Count, Section
-from osr.stored.files import checked, damaged, file_digest, read_json, write_json
+from osr.stored.files import checked, damaged, file_digest, read_json, write_json, written_whole
 from osr.stored.origin import Origin
 
 MANIFEST = "classifier.json"
@@ -95,24 +95,24 @@ def write_folder(
         InputError: the folder exists.
     """
     refuse_existing(folder)
-    aside = folder.with_name(f"{folder.name}.part")
-    shutil.rmtree(aside, ignore_errors=True)
-    aside.mkdir(parents=True)
-    for name, source in sources.items():
-        (aside / name).parent.mkdir(exist_ok=True)
-        shutil.copyfile(source, aside / name)
-    (aside / CARD).write_text(card, encoding="utf-8")
-    files = {name: file_digest(aside / name) for name in (*sources, CARD)}
-    content = Manifest(
-        detector=detector,
-        detectors=detectors,
-        batch_size=batch_size,
-        versions=dict(versions),
-        files=files,
-        recalibrated=recalibrated,
-    )
-    write_json(aside / MANIFEST, "classifier", content.model_dump(mode="json", exclude_none=True), made_from)
-    aside.replace(folder)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with written_whole(folder) as aside:
+        aside.mkdir()
+        for name, source in sources.items():
+            (aside / name).parent.mkdir(exist_ok=True)
+            shutil.copyfile(source, aside / name)
+        (aside / CARD).write_text(card, encoding="utf-8")
+        files = {name: file_digest(aside / name) for name in (*sources, CARD)}
+        content = Manifest(
+            detector=detector,
+            detectors=detectors,
+            batch_size=batch_size,
+            versions=dict(versions),
+            files=files,
+            recalibrated=recalibrated,
+        )
+        said = content.model_dump(mode="json", exclude_none=True)
+        write_json(aside / MANIFEST, "classifier", said, made_from)
 
 
 def refuse_existing(folder: Path) -> None:

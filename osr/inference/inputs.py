@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from osr.data.image_files import MAX_PIXELS, Picture, Square, quiet_decoders, read_fitted
+from osr.data.image_files import MAX_PIXELS, Picture, Square, check_sides, quiet_decoders, read_fitted
 from osr.data.walking import find_images
 from osr.errors import InputError
 
@@ -105,6 +105,7 @@ def batches_of(images: Images, *, channels: int, batch_size: int) -> list[list[i
         if not right or 0 in image.shape:
             found = f"{image.dtype} of shape {image.shape}"
             raise InputError(f"image {row} must be (H, W, {channels}) uint8, not {found}.")
+        check_sides(f"image {row}", image.shape[1], image.shape[0])
         of_shape.setdefault(image.shape, []).append(row)
     return [
         rows[start : start + batch_size]

@@ -10,8 +10,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from torch.utils.data import DataLoader, Dataset
 
+from osr.data.ahead import ahead
 from osr.data.file_images import read_fitted
 from osr.data.image_files import quiet_decoders
 from osr.errors import InputError
@@ -37,7 +37,7 @@ class Read(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Reader(Dataset[list[Read]]):
+class Reader:
     """Reads images for a network.
 
     Args:
@@ -83,26 +83,10 @@ def read_ahead(
         batch_size: images in all batches but the last.
         num_workers: processes that read; 0 reads in this one.
     """
-    batches: DataLoader[Any] = DataLoader(
-        reader,
-        batch_size=None,
-        sampler=_Chunks(sources, batch_size),
-        num_workers=num_workers,
-        collate_fn=_as_they_are,
-    )
-    yield from batches
+    return ahead(reader.__getitem__, _chunks(sources, batch_size), num_workers=num_workers)
 
 
-def _as_they_are(batch: list[Read]) -> list[Read]:
-    return batch
-
-
-class _Chunks:
-    """The sources by the batch; iterated once."""
-
-    def __init__(self, sources: Iterable[Source], size: int) -> None:
-        self.sources, self.size = iter(sources), size
-
-    def __iter__(self) -> Iterator[list[Source]]:
-        while chunk := list(islice(self.sources, self.size)):
-            yield chunk
+def _chunks(sources: Iterable[Source], size: int) -> Iterator[list[Source]]:
+    rest = iter(sources)
+    while chunk := list(islice(rest, size)):
+        yield chunk

@@ -24,6 +24,7 @@ from osr.errors import InputError
 LEVELS = (0.0, 0.001, 0.005, 0.02, 0.1)  # p-values that are bet on; 0 stands for the smallest there is
 _ODDS = np.geomspace(1.3, 300.0, 10)  # alternatives: so many times the odds that a known image has
 _TOLERANCE = 1e-9
+LEAST = 1e-9  # false_alarm: numbers do not tell the bounds of less from 1
 
 
 @dataclass
@@ -47,8 +48,10 @@ class Monitor:
     alarm: int | None = None
 
     def __post_init__(self) -> None:
-        if self.num_calibration < 1 or not 0 < self.false_alarm < 1:
-            raise InputError("A monitor needs at least one validation image, and false_alarm in 0..1.")
+        if self.num_calibration < 1 or not LEAST <= self.false_alarm < 1:
+            raise InputError(
+                f"A monitor needs at least one validation image, and false_alarm in {LEAST:g}..1."
+            )
         ranks = sorted({max(1, int(level * (self.num_calibration + 1))) for level in LEVELS})
         self.levels = np.array(ranks) / (self.num_calibration + 1)
         share = self.false_alarm / 2 / len(ranks)

@@ -13,7 +13,7 @@ from osr.errors import InputError
 from osr.metrics.thresholds import Threshold
 from osr.settings.base import Count, Section, ThresholdRule
 from osr.stored.files import checked, read_json, write_json
-from osr.stored.origin import APART, Origin, checked_digest
+from osr.stored.origin import Origin, apart, checked_digest
 
 Part = Annotated[float, Field(ge=0, le=1)]
 Number = Annotated[int, Field(ge=0)]
@@ -64,7 +64,7 @@ class StoredThresholds(NamedTuple):
         if self.detectors[name] != digest:
             raise InputError(
                 f"{path} is not the {name} that {self.path} was made from ({digest}, not "
-                f"{self.detectors[name]}): {APART}"
+                f"{self.detectors[name]}): {apart()}"
             )
         return self.of[name]
 

@@ -20,6 +20,7 @@ from osr.models.settings import ModelSettings
 from osr.models.weight_files import first_not_finite
 from osr.stored.arrays import read_tensors, write_tensors
 from osr.stored.files import checked, damaged
+from osr.stored.makers import maker
 from osr.stored.origin import Origin
 
 
@@ -164,8 +165,7 @@ class OpenSetModel(nn.Module):
 
 def _from_another_version(path: Path, what: str) -> InputError:
     return InputError(
-        f"{path} was written by another version of osr or of your own class ({what}): "
-        "run `dvc repro --force train` to make it anew."
+        f"{path} was written by another version of osr or of your own class ({what}): {maker().weights}"
     )
 
 

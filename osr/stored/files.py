@@ -8,7 +8,10 @@ from __future__ import annotations
 
 import json
 import mmap
-from collections.abc import Mapping
+import os
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
@@ -19,9 +22,9 @@ from osr.settings.base import Section
 from osr.settings.sentences import sentences
 from osr.stored.digests import digest_of as digest_of
 from osr.stored.digests import file_digest as file_digest
+from osr.stored.makers import maker
 from osr.stored.origin import Kind, Origin, checked_digest
 
-REMAKE = "`dvc repro` makes it anew."
 _KEY = "osr"  # of a safetensors header; one alone, whose order cannot differ between processes
 _LENGTH = 8  # bytes that say how long a safetensors header is
 _MAX_HEADER = 100_000_000  # what safetensors itself allows
@@ -98,7 +101,7 @@ def read_header(path: Path, kind: Kind) -> Stored:
         InputError: the file is missing, damaged, of another kind, or was changed.
     """
     if not path.is_file():
-        raise InputError(f"{path} is missing: run `dvc repro` to make it.")
+        raise InputError(f"{path} is missing: {maker().missing}")
     try:
         with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
             entries, start = _entries(content)
@@ -121,7 +124,7 @@ def read_plain_json(path: Path) -> dict[str, Any]:
         InputError: the file is missing or damaged.
     """
     if not path.is_file():
-        raise InputError(f"{path} is missing: run `dvc repro` to make it.")
+        raise InputError(f"{path} is missing: {maker().missing}")
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
@@ -153,16 +156,37 @@ def checked(path: Path, schema: type[Schema], content: Any, *, key: str = "") ->
 def damaged(path: Path, why: str) -> InputError:
     """The error of a file that cannot be used."""
     return InputError(
-        f"{path} is damaged, or of another version of osr ({' '.join(why.split())[:500]}): {REMAKE}"
+        f"{path} is damaged, or of another version of osr ({' '.join(why.split())[:500]}): {maker().anew}"
     )
 
 
 def write_whole(path: Path, content: bytes) -> None:
     """Write a file aside and rename it, so that it is there whole or not at all; makes its folder."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(f"{path.name}.part")
-    aside.write_bytes(content)
-    aside.replace(path)
+    with written_whole(path) as aside:
+        aside.write_bytes(content)
+
+
+@contextmanager
+def written_whole(path: Path) -> Iterator[Path]:
+    """A path to write a file or folder to, which becomes `path` if the block ends well and goes if not.
+
+    Its name is hidden and of this process: nothing of somebody else's stands there.
+    """
+    aside = path.with_name(f".{path.name}.{os.getpid()}.part")
+    _remove(aside)
+    try:
+        yield aside
+        aside.replace(path)
+    finally:
+        _remove(aside)
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def without_nan(content: Any) -> Any:
@@ -194,12 +218,12 @@ def _checked(path: Path, kind: Kind, described: Any, body: Any, entries: Any) ->
     if isinstance(described, dict) and not {"kind", "made_from", "content", "digest"} <= described.keys():
         raise InputError(
             f"{path} does not say what it was made from: another version of osr wrote it, or it was not "
-            f"written by osr; {REMAKE}"
+            f"written by osr; {maker().anew}"
         )
     header = checked(path, Header, described)
     if header.kind != kind:
-        raise InputError(f"{path} holds {header.kind[:40]!r}, but must hold {kind!r}: {REMAKE}")
+        raise InputError(f"{path} holds {header.kind[:40]!r}, but must hold {kind!r}: {maker().anew}")
     said = {key: described[key] for key in ("kind", "made_from", "content")}
     if digest_of([said, entries], body) != header.digest:
-        raise InputError(f"{path} was changed after osr wrote it, or was not written whole: {REMAKE}")
+        raise InputError(f"{path} was changed after osr wrote it, or was not written whole: {maker().anew}")
     return Stored(header.content, header.made_from, checked_digest(header.digest))

@@ -10,6 +10,7 @@ from pydantic import field_validator
 
 from osr.errors import InputError
 from osr.settings.base import Section
+from osr.stored.makers import maker
 
 Kind = Literal[
     "weights",
@@ -27,7 +28,11 @@ Kind = Literal[
     "classifier",
     "monitor",
 ]
-APART = "files of different runs do not go together; `dvc repro` makes them anew."
+
+
+def apart() -> str:
+    """What to say of files that are not of one run."""
+    return f"files of different runs do not go together; {maker().apart}"
 
 
 class Origin(Section):
@@ -83,4 +88,4 @@ def check_origin(file: Path, made_from: Origin, present: Origin, *, beside: Path
         if digest is None or found == digest:
             continue
         said = f"was made from {name} {found}" if found else f"does not say from which {name} it was made"
-        raise InputError(f"{file} {said}, but {beside} holds {name} {digest}: {APART}")
+        raise InputError(f"{file} {said}, but {beside} holds {name} {digest}: {apart()}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import io
 import logging
 import math
 import sys
@@ -10,6 +11,7 @@ import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cache
+from pathlib import Path
 
 from osr.errors import InputError
 from osr.metrics.bootstrap import FloatArray, bootstrap_replicates
@@ -17,6 +19,7 @@ from osr.metrics.comparison import bootstrap_difference
 from osr.metrics.metric_ends import ACCURACY
 from osr.metrics.open_set import HEADLINE
 from osr.params import flatten, load_params
+from osr.stored.files import write_whole
 from pipeline.comparing.grouping import REPEATS, Method, by_task
 from pipeline.comparing.missing import TRIAL, Gap, command, gaps
 from pipeline.comparing.summary import PValue, Section, sections
@@ -25,6 +28,7 @@ from pipeline.experiments.named import names_in
 from pipeline.experiments.sweep import missing
 from pipeline.experiments.sweep_file import FOLDER as SWEEPS
 from pipeline.experiments.sweep_file import load_sweep
+from pipeline.places import form_of
 from pipeline.tracking.results import Result, read_files, read_scores, read_store, select
 from pipeline.tracking.store import connect
 from pipeline.workspace.place import workspace_root
@@ -32,6 +36,7 @@ from pipeline.workspace.stages import PARAMS
 
 TESTED, ESTIMATED = ("auroc", "auoscr"), ("estimate/auroc", "estimate/unknown_rejection")
 BY_GROUP = "intervals/by_group"  # the metric that says whether whole groups were drawn
+ENDINGS = {".md": "markdown", ".csv": "csv", ".tex": "latex", ".txt": "terminal"}
 WRITERS = {"markdown": to_markdown, "csv": to_csv, "latex": to_latex}
 
 _MAX_REASON_LENGTH = 200
@@ -45,18 +50,19 @@ def run(options: argparse.Namespace) -> int:
     Raises:
         InputError: bad options, or MLflow cannot be reached.
     """
-    _check(options)
+    form = form_of(options.out, options.format, ENDINGS, "terminal")
     results = select([read_files()] if options.files else _stored(), options.where)
     if options.missing:
         _print_missing(results)
         return 0
     options.metrics = options.metrics or default_metrics(results)
-    _print_tables(_tables(results, options), options)
-    if options.diagram is not None:
+    tables = _tables(results, options)
+    if options.diagram is not None:  # first, because it may be refused
         from pipeline.comparing.diagram import write_diagram  # matplotlib takes half a second
 
         metric, significance = options.metrics[0], options.significance
         write_diagram(results, metric, options.diagram, significance=significance)
+    _print_tables(tables, form, options.out)
     return 0
 
 
@@ -64,18 +70,6 @@ def default_metrics(results: Sequence[Result]) -> list[str]:
     """The columns: where no run has tested unknown images, what is estimated instead."""
     tested = not results or any(key.startswith("auroc/") for result in results for key in result.metrics)
     return [*(TESTED if tested else ESTIMATED), "closed_set/accuracy"]
-
-
-def _check(options: argparse.Namespace) -> None:
-    for name in ("confidence", "significance"):
-        if not 0 < getattr(options, name) < 1:
-            raise InputError(f"--{name} must lie between 0 and 1, not {getattr(options, name)}.")
-    for name in ("out", "diagram"):
-        path = getattr(options, name)
-        if path is not None and not path.parent.is_dir():
-            raise InputError(f"--{name} {path}: the folder {path.parent} does not exist.")
-        if path is not None and path.is_dir():
-            raise InputError(f"--{name} {path}: must be a file, but it is a folder.")
 
 
 def _stored() -> list[Result]:
@@ -153,16 +147,19 @@ def _gap_notes(table: Section, lacking: Sequence[Gap]) -> Iterator[str]:
             yield f"Not run: {TRIAL} {trials}{runs}; --missing prints the command that does."
 
 
-def _print_tables(tables: Sequence[Section], options: argparse.Namespace) -> None:
-    if options.format == "terminal" and options.out is None:
+def _print_tables(tables: Sequence[Section], form: str, out: Path | None) -> None:
+    if form == "terminal" and out is None:
         print_terminal(tables, sys.stdout)
-    elif options.format == "terminal":
-        with options.out.open("w", encoding="utf-8") as file:
-            print_terminal(tables, file)
-    elif options.out is None:
-        sys.stdout.write(WRITERS[options.format](tables))
+        return
+    text = io.StringIO()
+    if form == "terminal":
+        print_terminal(tables, text)
     else:
-        options.out.write_text(WRITERS[options.format](tables), encoding="utf-8")
+        text.write(WRITERS[form](tables))
+    if out is None:
+        sys.stdout.write(text.getvalue())
+    else:
+        write_whole(out, text.getvalue().encode())
 
 
 def _print_missing(results: Sequence[Result]) -> None:

@@ -6,7 +6,6 @@ import argparse
 import logging
 import os
 import shlex
-import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -19,6 +18,7 @@ from osr.errors import InputError
 from pipeline.experiments.overrides import overridden, split_overrides
 from pipeline.experiments.params_file import rewrite
 from pipeline.experiments.preset import load_presets
+from pipeline.experiments.programs import finished
 from pipeline.report.outcome import outcome
 from pipeline.tracking.stage_run import failure, is_off
 from pipeline.tracking.store import connect, store_may_fail
@@ -130,7 +130,7 @@ def launch(command: Sequence[str], *, completes_row: bool) -> int:
     # The stages start as `python -m …`: it must be the Python of this environment.
     path = os.pathsep.join((str(Path(sys.executable).parent), os.environ.get("PATH", "")))
     env = {**os.environ, "PATH": path}
-    status = subprocess.run([sys.executable, "-m", *command], env=env, check=False).returncode
+    status = finished([sys.executable, "-m", *command], env)
     if status == 0:
         return 0 if not completes_row or sync() else 1
     reason = f"DVC ended with exit status {status}"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import shlex
-import subprocess
 import sys
 from collections.abc import Container, Iterable, Mapping, Sequence
 from typing import Any
@@ -15,6 +14,7 @@ from pipeline.experiments.identity import decides
 from pipeline.experiments.named import list_of
 from pipeline.experiments.overrides import merge, nested
 from pipeline.experiments.preset import Settings, assignments
+from pipeline.experiments.programs import finished
 from pipeline.experiments.sweep_file import FOLDER, Sweep, load_sweep
 from pipeline.tracking.results import Result, read_store
 from pipeline.tracking.store import connect
@@ -89,7 +89,7 @@ def _print(lines: Sequence[Sequence[str]]) -> int:
 
 def _run(lines: Sequence[Sequence[str]]) -> int:
     for line in lines:
-        status = subprocess.run([sys.executable, "-m", *line], check=False).returncode
+        status = finished([sys.executable, "-m", *line])
         if status:
             return status
     return 0

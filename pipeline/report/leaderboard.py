@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import csv
+import io
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -17,6 +18,7 @@ from matplotlib.figure import Figure
 from osr.errors import InputError
 from osr.plots.leaderboard import FRAME, ROW, Interval, leaderboard
 from osr.plots.style import PAGE_WIDTH, canvas, save, styled
+from osr.stored.files import write_whole
 from pipeline.report.judge import regret, stored_choice
 from pipeline.workspace.files import read_json
 from pipeline.workspace.stages import FIGURES, JUDGE, LEADERBOARD
@@ -40,7 +42,7 @@ def run(options: argparse.Namespace) -> int:
     sys.stdout.write(f"{to_markdown(board)}\n")
     if options.out is None and JUDGE.is_file():
         sys.stdout.write(f"{regret(str(stored_choice()['detector']), metrics['auroc'])}\n")
-    picture = stem.with_suffix(".png") if options.out else FIGURES / "leaderboard.png"
+    picture = stem.with_name(f"{stem.name}.png") if options.out else FIGURES / "leaderboard.png"
     picture.parent.mkdir(parents=True, exist_ok=True)
     with styled():
         save(draw(board), picture, _DPI)
@@ -62,7 +64,21 @@ def columns(metrics: Mapping[str, Any]) -> dict[str, dict[str, Interval]]:
     missing = [f"{metric}{end}" for metric in HEADLINES for end in ENDS if f"{metric}{end}" not in metrics]
     if missing:
         raise InputError(f"The metrics lack {', '.join(missing)}: run `dvc repro evaluate` to make them.")
+    _check_numbers(metrics)
     return {metric: intervals(metrics, metric, tuple(metrics[metric])) for metric in HEADLINES}
+
+
+def _check_numbers(metrics: Mapping[str, Any]) -> None:
+    """Refuse what evaluate did not write: a file may be anybody's."""
+    first = metrics[HEADLINES[0]]
+    for key in (f"{metric}{end}" for metric in HEADLINES for end in ENDS):
+        held = metrics[key]
+        is_table = isinstance(held, dict) and isinstance(first, dict) and bool(held)
+        if not is_table or held.keys() != first.keys():
+            raise InputError(f"The metrics' {key} must hold a number of each detector, the same everywhere.")
+        for name, value in held.items():
+            if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 1:
+                raise InputError(f"The metrics' {key}.{name} must be a number in 0..1, not {value!r:.40}.")
 
 
 def intervals(metrics: Mapping[str, Any], metric: str, names: Sequence[str]) -> dict[str, Interval]:
@@ -72,13 +88,13 @@ def intervals(metrics: Mapping[str, Any], metric: str, names: Sequence[str]) -> 
 
 def write_tables(board: Mapping[str, Mapping[str, Interval]], stem: Path) -> None:
     """`stem`.csv with all digits, `stem`.md with three."""
-    stem.parent.mkdir(parents=True, exist_ok=True)
-    with stem.with_suffix(".csv").open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(["detector", *(f"{metric}{end}" for metric in board for end in ENDS)])
-        for name in order(board):
-            writer.writerow([name, *(repr(value) for values in board.values() for value in values[name])])
-    stem.with_suffix(".md").write_text(to_markdown(board), encoding="utf-8")
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["detector", *(f"{metric}{end}" for metric in board for end in ENDS)])
+    for name in order(board):
+        writer.writerow([name, *(repr(value) for values in board.values() for value in values[name])])
+    write_whole(stem.with_name(f"{stem.name}.csv"), text.getvalue().encode())
+    write_whole(stem.with_name(f"{stem.name}.md"), to_markdown(board).encode())
 
 
 def read_csv(path: Path) -> dict[str, dict[str, Interval]]:

@@ -28,9 +28,11 @@ from osr.inference.predictor import UNKNOWN_NAME
 from osr.inference.streams import Reader, Source
 from osr.outputs import FloatArray, Outputs
 from osr.plots.thumbnails import inline
+from osr.stored.files import written_whole
+from pipeline.serving.load import load_folder
 from pipeline.serving.network import network_over
 from pipeline.serving.sources import Sources, open_sources
-from pipeline.serving.verdict_file import NOT_VERDICTS, read_verdicts
+from pipeline.serving.verdict_reader import read_verdicts
 
 logger = logging.getLogger("osr.discover")
 
@@ -108,7 +110,7 @@ def run(options: argparse.Namespace) -> int:
     refuse_existing(out)
     if bool(options.paths) == (options.verdicts is not None):
         raise InputError("Name images to judge, or with --verdicts a file of `osr predict`, and not both.")
-    classifier = OpenSetClassifier.load(options.folder, allow_code=options.allow_code)
+    classifier = load_folder(options.folder, allow_code=options.allow_code)
     decision = Decision(options.detector, accept=options.accept)
     classifier.check(decision)
     if options.verdicts is not None and decision != Decision():
@@ -138,7 +140,7 @@ def _judged(
         given = open_sources(options.paths)
         sources = given._replace(items=_files(given.items))
     else:
-        told = _told(options.verdicts, judged.most)
+        told = _told(options.verdicts, classifier, judged.most)
         sources = Sources(map(Source, told), len(told), PassedOver())
     passes = network_over(
         classifier,
@@ -174,55 +176,52 @@ def _files(sources: Iterator[Source]) -> Iterator[Source]:
         yield source
 
 
-def _told(file: Path, most: int) -> dict[str, bool]:
+def _told(file: Path, classifier: OpenSetClassifier, most: int) -> dict[str, bool]:
     """The files that a table holds verdicts on, and whether they are rejected.
 
     Of the accepted ones at most `most`, drawn at random.
     """
-    if not file.is_file():
-        raise InputError(f"{file} is missing: `osr predict --output {file}` makes such a file.")
-    try:
-        labels = {row["file"]: row["label"] for row in read_verdicts(file, ("file", "label")) if row["label"]}
-    except NOT_VERDICTS as error:
-        raise InputError(f"{file} holds no verdicts of `osr predict`: {error!r:.100}.") from None
-    accepted = [name for name, label in labels.items() if label != UNKNOWN_NAME]
+    verdicts, rejected = read_verdicts(file, classifier, classifier.detectors), dict[str, bool]()
+    for row, name, label in zip(verdicts.rows, verdicts.files, verdicts.labels, strict=True):
+        if rejected.setdefault(name, label == UNKNOWN_NAME) != (label == UNKNOWN_NAME):
+            raise InputError(
+                f"{file}, row {row}, column label: {label!r}, but another row of {name} says else."
+            )
+    accepted = [name for name, is_rejected in rejected.items() if not is_rejected]
     drawn = set(np.random.default_rng(0).permutation(accepted)[:most].tolist())
-    return {
-        name: label == UNKNOWN_NAME
-        for name, label in labels.items()
-        if label == UNKNOWN_NAME or name in drawn
-    }
+    return {name: is_rejected for name, is_rejected in rejected.items() if is_rejected or name in drawn}
 
 
 def _write(out: Path, classifier: OpenSetClassifier, judged: Judged, found: Candidates) -> str:
     """Folders, sheets, table and page, whole or not at all; returns what to say."""
-    aside = out.with_name(f"{out.name}.part")
-    shutil.rmtree(aside, ignore_errors=True)
-    aside.mkdir(parents=True)
-    image_format, shown = classifier.image_format, list[Shown]()
-    reader = Reader(image_format.frame, image_format.channels, MAX_PIXELS)
-    for number, (size, stability) in enumerate(zip(found.sizes, found.stability, strict=True)):
-        name = f"candidate_{number + 1}"
-        rows = np.flatnonzero(found.labels == number)
-        rows = rows[np.argsort(-found.membership[rows], kind="stable")]
-        _copy([Path(judged.names[row]) for row in rows], aside / CLASSES / name)
-        pictures = reader[[Source(judged.names[row]) for row in rows[:SHOWN]]]
-        sheet = io.BytesIO()
-        grid_sheet([read.pixels for read in pictures if read.pixels is not None]).save(sheet, "PNG")
-        (aside / f"{name}.png").write_bytes(sheet.getvalue())
-        counts = Counter(judged.nearest[row] for row in rows).most_common(3)
-        nearest = ", ".join(f"{count} for {label}" for label, count in counts)
-        shown.append(
-            Shown(name, int(size), float(stability), word_for(stability), nearest, inline(sheet.getvalue()))
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with written_whole(out) as aside:
+        aside.mkdir()
+        image_format, shown = classifier.image_format, list[Shown]()
+        reader = Reader(image_format.frame, image_format.channels, MAX_PIXELS)
+        for number, (size, stability) in enumerate(zip(found.sizes, found.stability, strict=True)):
+            name = f"candidate_{number + 1}"
+            rows = np.flatnonzero(found.labels == number)
+            rows = rows[np.argsort(-found.membership[rows], kind="stable")]
+            _copy([Path(judged.names[row]) for row in rows], aside / CLASSES / name)
+            pictures = reader[[Source(judged.names[row]) for row in rows[:SHOWN]]]
+            sheet = io.BytesIO()
+            grid_sheet([read.pixels for read in pictures if read.pixels is not None]).save(sheet, "PNG")
+            (aside / f"{name}.png").write_bytes(sheet.getvalue())
+            counts = Counter(judged.nearest[row] for row in rows).most_common(3)
+            nearest = ", ".join(f"{count} for {label}" for label, count in counts)
+            shown.append(
+                Shown(
+                    name, int(size), float(stability), word_for(stability), nearest, inline(sheet.getvalue())
+                )
+            )
+        _write_table(aside / TABLE, judged, found)
+        left = int(np.count_nonzero(found.labels < 0))
+        summary = (
+            f"{len(judged.names):,} rejected images: {len(shown)} candidate"
+            f"{'s' if len(shown) > 1 else ''} for new classes, and {left:,} images in none"
         )
-    _write_table(aside / TABLE, judged, found)
-    left = int(np.count_nonzero(found.labels < 0))
-    summary = (
-        f"{len(judged.names):,} rejected images: {len(shown)} candidate"
-        f"{'s' if len(shown) > 1 else ''} for new classes, and {left:,} images in none"
-    )
-    (aside / PAGE).write_text(_page(summary, shown), encoding="utf-8")
-    aside.replace(out)
+        (aside / PAGE).write_text(_page(summary, shown), encoding="utf-8")
     lines = [
         f"{each.name}: {each.size:,} images, stability {each.stability:.2f} ({each.word})" for each in shown
     ]

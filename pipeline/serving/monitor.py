@@ -14,13 +14,14 @@ from pydantic import FiniteFloat
 from osr.errors import InputError
 from osr.inference.classifier import OpenSetClassifier
 from osr.inference.judgement import Decision
-from osr.inference.predictor import UNKNOWN_NAME
 from osr.metrics.monitoring import Monitor
 from osr.metrics.thresholds import conformal_p_values
 from osr.settings.base import Count, Section
 from osr.stored.files import checked, damaged, file_digest, read_json, write_json
+from osr.stored.makers import STATE, made_by
 from osr.stored.origin import Origin, check_origin
-from pipeline.serving.verdict_file import NOT_VERDICTS, check_output, read_verdicts
+from pipeline.serving.load import load_folder
+from pipeline.serving.verdict_reader import read_verdicts
 
 ALARM_STATUS = 3
 
@@ -46,16 +47,7 @@ def run(options: argparse.Namespace) -> int:
         InputError: verdicts that cannot be read, were seen before or are of another classifier or detector; a
             classifier whose images stand in groups.
     """
-    for path in filter(None, (options.state, options.plot)):
-        check_output(path, path.suffix)
-    if options.plot is not None:
-        from osr.plots.style import PRINTERS
-
-        if options.plot.suffix not in PRINTERS:
-            raise InputError(f"--plot {options.plot} must end in {', '.join(PRINTERS)}.")
-        if options.plot == options.state:
-            raise InputError(f"--plot and --state are both {options.plot}, but must be two files.")
-    classifier = OpenSetClassifier.load(options.model, allow_code=options.allow_code)
+    classifier = load_folder(options.model, allow_code=options.allow_code)
     detector = options.detector or classifier.detector
     classifier.check(Decision(detector))
     if classifier.groups is not None:
@@ -64,7 +56,9 @@ def run(options: argparse.Namespace) -> int:
             " p-values cannot be monitored."
         )
     known, made_from = classifier.scores[detector], _origin(classifier)
-    state = _read_state(options.state, made_from, detector, len(known), options.false_alarm)
+    threshold = classifier.threshold(Decision(detector))  # what is promised is promised of the fitted one
+    with made_by(STATE):
+        state = _read_state(options.state, made_from, detector, len(known), options.false_alarm)
     monitor = Monitor(
         len(known),
         state.false_alarm,
@@ -76,9 +70,11 @@ def run(options: argparse.Namespace) -> int:
     files, paths, num_rejected = dict(state.files), list[NDArray[np.float64]](), state.num_rejected
     for file in options.verdicts:
         digest = _new_digest(file, files)
-        p_values, rejected = _p_values(file, known, detector)
-        paths.append(monitor.update(p_values))
-        num_rejected += rejected
+        read = read_verdicts(file, classifier, (detector,))
+        if not read.rows:
+            raise InputError(f"{file} holds no judged image: leave it out.")
+        paths.append(monitor.update(conformal_p_values(known, read.scores)))
+        num_rejected += int(np.count_nonzero(read.scores > threshold))
         files[digest] = str(file)
     new = State(
         detector=detector,
@@ -146,26 +142,6 @@ def _new_digest(file: Path, seen: dict[str, str]) -> str:
     if (digest := file_digest(file)) in seen:
         raise InputError(f"{file} was counted before, as {seen[digest]}.")
     return digest
-
-
-def _p_values(file: Path, known: NDArray[np.float64], detector: str) -> tuple[NDArray[np.float64], int]:
-    """The p-values of the judged images, made anew from their scores, and how many were rejected."""
-    scores, told, rejected = list[float](), list[float](), 0
-    try:
-        for row in read_verdicts(file, ("label", "score", "p_value")):
-            if row["score"] in ("", None):
-                continue
-            scores.append(float(row["score"]))
-            told.append(float(row["p_value"]))
-            rejected += row["label"] == UNKNOWN_NAME
-    except NOT_VERDICTS as error:
-        raise InputError(f"{file} holds no verdicts of `osr predict`: {error!r:.100}.") from None
-    if not scores:
-        raise InputError(f"{file} holds no judged image: leave it out.")
-    found = conformal_p_values(known, scores)
-    if not np.allclose(found, told, rtol=1e-9, atol=0):
-        raise InputError(f"{file} was judged by another classifier or detector than {detector} of --model.")
-    return found, rejected
 
 
 def _as_json(monitor: Monitor, state: State) -> str:

@@ -9,21 +9,22 @@ from collections.abc import Iterator, Sequence
 
 from tqdm import tqdm
 
-from osr.data.image_files import MAX_PIXELS, SUFFIXES
+from osr.data.image_files import MAX_PIXELS
 from osr.devices import pick_device, set_cpu_threads
 from osr.errors import InputError
-from osr.inference import folder as stored
 from osr.inference.classifier import OpenSetClassifier
 from osr.inference.judgement import Decision, Judgement
 from osr.inference.predictor import UNKNOWN_NAME
 from osr.inference.streams import Read, Reader, read_ahead
 from osr.params import Params, load_params
+from pipeline.places import form_of
 from pipeline.report.judge import judge_of
 from pipeline.serving.gallery import gallery_at
+from pipeline.serving.load import load_folder, tell_of_unused_code
 from pipeline.serving.network import num_readers
 from pipeline.serving.sources import Sources, open_sources
 from pipeline.serving.together import Q_VALUE, check_level, together
-from pipeline.serving.verdict_file import Record, check_output, writing
+from pipeline.serving.verdict_file import ENDINGS, Record, writing
 from pipeline.workspace.stages import CALIBRATOR, DETECTORS, PARAMS, THRESHOLDS, VAL_SCORES, WEIGHTS
 
 logger = logging.getLogger("osr.predict")
@@ -127,10 +128,12 @@ class Stream:
 def _classifier(options: argparse.Namespace, params: Params | None) -> tuple[OpenSetClassifier, int]:
     """That of the present run, or of the folder --model; and the most pixels that an image may have."""
     if params is None:
-        classifier = OpenSetClassifier.load(options.model, allow_code=options.allow_code)
+        classifier = load_folder(options.model, allow_code=options.allow_code)
         return classifier, MAX_PIXELS
     set_cpu_threads(params.train.cpu_threads)
-    return load_classifier(params, options.detector, allow_code=options.allow_code), params.dataset.max_pixels
+    classifier = load_classifier(params, options.detector, allow_code=options.allow_code)
+    tell_of_unused_code(classifier, options.allow_code)
+    return classifier, params.dataset.max_pixels
 
 
 def columns(class_names: Sequence[str], *, fdr: bool = False) -> list[str]:
@@ -176,12 +179,9 @@ def run(options: argparse.Namespace) -> int:
         InputError: a path or a file of the run is missing, no image can be read, or the verdicts cannot be
             written.
     """
-    for path, form in ((options.output, options.format), (options.gallery, "html")):
-        check_output(path, form)
-        if path is not None:
-            stored.refuse_inside(path)
-            if path.suffix.lower() in SUFFIXES:
-                raise InputError(f"{path} has the name of an image, and would replace it: choose another.")
+    form = form_of(options.output, options.format, ENDINGS, "csv")
+    if options.output is None and form == "parquet":
+        raise InputError("--format parquet needs --output FILE.")
     if options.fdr is not None and options.gallery is not None:
         raise InputError("--gallery shows images as they are judged, and --fdr decides after the last one.")
     params = load_params(PARAMS) if options.model is None else None
@@ -192,7 +192,7 @@ def run(options: argparse.Namespace) -> int:
     if options.fdr is not None:
         check_level(classifier, options.detector or classifier.detector, options.fdr)
     stream = Stream(classifier, decision, max_pixels=max_pixels, num_workers=options.workers)
-    _write(stream, sources, options)
+    _write(stream, sources, options, form)
     for kind, count in stream.converted.most_common():
         logger.warning("%d images converted: %s", count, kind)
     if sources.passed.counts:
@@ -201,11 +201,11 @@ def run(options: argparse.Namespace) -> int:
     return 0 if stream.labels and not stream.num_unreadable else 1
 
 
-def _write(stream: Stream, sources: Sources, options: argparse.Namespace) -> None:
+def _write(stream: Stream, sources: Sources, options: argparse.Namespace, form: str) -> None:
     """All rows and the gallery."""
     names, fdr = stream.classifier.class_names, options.fdr
     with (
-        writing(options.output, options.format, columns(names, fdr=fdr is not None)) as write,
+        writing(options.output, form, columns(names, fdr=fdr is not None)) as write,
         gallery_at(options.gallery) as gallery,
     ):
         if fdr is not None:

@@ -31,6 +31,7 @@ from osr.stored.arrays import write_arrays
 from osr.stored.files import digest_of, file_digest
 from pipeline.serving.card import Renewed, renewed_card
 from pipeline.serving.export import software
+from pipeline.serving.load import load_folder
 from pipeline.serving.network import network_over
 from pipeline.serving.sources import Sources
 from pipeline.workspace.shipped import shipped
@@ -160,7 +161,7 @@ def run(options: argparse.Namespace) -> int:
     """
     source, out = options.folder, options.out
     stored.refuse_existing(out)
-    classifier = OpenSetClassifier.load(source, allow_code=options.allow_code)
+    classifier = load_folder(source, allow_code=options.allow_code)
     if classifier.groups is not None and options.group_pattern is None:
         raise InputError(
             f"{source} counts images of a group as one: say with --group-pattern which new ones go together."

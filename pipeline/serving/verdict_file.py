@@ -12,34 +12,12 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from osr.errors import InputError
+from osr.stored.files import written_whole
 
 FORMATS = ("csv", "json", "jsonl", "parquet")
+ENDINGS = {f".{form}": form for form in FORMATS}
 Record = dict[str, Any]
 Write = Callable[[Sequence[Record]], None]
-
-
-def check_output(path: Path | None, form: str) -> None:
-    """Refuse at once where nobody can write.
-
-    Args:
-        path: of the file; None means standard output.
-        form: one of `FORMATS`, or another that a file may have.
-
-    Raises:
-        InputError: a folder, a device, a place that does not exist, or a format that is no text.
-    """
-    if path is None:
-        if form == "parquet":
-            raise InputError("--format parquet needs --output FILE.")
-        return
-    try:
-        if path.exists() and not path.is_file():
-            raise InputError(f"{path} is a folder or a device, but must be a file to write.")
-        aside = _aside(path)
-        aside.write_bytes(b"")
-        aside.unlink()
-    except OSError as error:
-        raise InputError(f"{path} cannot be written: {error.strerror}.") from error
 
 
 @contextmanager
@@ -49,18 +27,11 @@ def whole_file(path: Path) -> Iterator[Path]:
     Raises:
         InputError: the disk is full, or the like.
     """
-    aside = _aside(path)
     try:
-        yield aside
-        aside.replace(path)
+        with written_whole(path) as aside:
+            yield aside
     except OSError as error:
         raise InputError(f"{path} could not be written: {error.strerror or error}.") from error
-    finally:
-        aside.unlink(missing_ok=True)
-
-
-def _aside(path: Path) -> Path:
-    return path.with_name(f"{path.name}.part")
 
 
 @contextmanager
@@ -75,7 +46,7 @@ def writing(path: Path | None, form: str, columns: Sequence[str]) -> Iterator[Wr
         columns: the keys of a record, in order; those of `_is_number` hold numbers, the rest text.
 
     Raises:
-        InputError: the disk is full, or the like; see also `check_output`.
+        InputError: the disk is full, or the like; see also `pipeline.places`.
     """
     if path is None:
         with _rows_of_text(_Printable(sys.stdout), form, columns) as write:
@@ -172,34 +143,3 @@ def _printable(value: Any, encoding: str) -> Any:
     if not isinstance(value, str):
         return value
     return value.encode(encoding, "backslashreplace").decode(encoding)
-
-
-NOT_VERDICTS = (KeyError, ValueError, TypeError, csv.Error, RecursionError)  # of reading what is no such file
-
-
-def read_verdicts(file: Path, columns: Sequence[str]) -> Iterator[Record]:
-    """The rows of a file that `osr predict` wrote, in order; of CSV all values are text.
-
-    Args:
-        file: .parquet, .json, .jsonl, or CSV under any other name.
-        columns: that are needed; there may be others.
-
-    Raises:
-        KeyError, ValueError, TypeError, csv.Error, RecursionError: it holds something else (`NOT_VERDICTS`).
-    """
-    if file.suffix == ".parquet":
-        from pyarrow import ArrowException
-        from pyarrow.parquet import read_table
-
-        try:
-            yield from read_table(file, columns=list(columns)).to_pylist()
-        except ArrowException as error:
-            raise ValueError(str(error)) from None
-        return
-    with file.open(encoding="utf-8", newline="") as lines:
-        if file.suffix == ".json":
-            yield from json.load(lines)
-        elif file.suffix == ".jsonl":
-            yield from map(json.loads, lines)
-        else:
-            yield from csv.DictReader(lines)

@@ -6,7 +6,8 @@ import csv
 import shutil
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from osr.data.walking import find_images, is_utf8
 from osr.errors import InputError
 from pipeline.experiments.params_file import apply
 from pipeline.workspace.git import git
+from pipeline.workspace.interrupts import unstoppable
 from pipeline.workspace.shipped import shipped, version_text
 from pipeline.workspace.stages import DVC_FILE, PARAMS, VERSION_FILE
 
@@ -39,6 +41,33 @@ def check_place(project: Path) -> None:
         raise InputError(
             f"{project} must be empty, but holds {held[0]}; name a new folder: osr init PHOTOS NEW_FOLDER."
         )
+
+
+@contextmanager
+def whole_project(project: Path) -> Iterator[None]:
+    """Make the folder; what is in it stays if the block ends well, and goes if anything else happens.
+
+    Raises:
+        InputError: the disk is full, or the like.
+    """
+    made = [folder for folder in (project, *project.parents) if not folder.exists()]
+    is_empty_git = (project / ".git").is_dir()
+    project.mkdir(parents=True, exist_ok=True)
+    try:
+        yield
+    except BaseException as error:
+        with unstoppable():
+            for path in project.iterdir():
+                if not (is_empty_git and path.name == ".git"):
+                    shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
+            git("-C", str(project), "reset", "--quiet", "--", ".")  # what DVC or git noted of them
+            for folder in made:
+                folder.rmdir()
+        if isinstance(error, OSError):
+            raise InputError(
+                f"{project} could not be laid down: {error.strerror or error}; nothing of it is left."
+            ) from error
+        raise
 
 
 def write_settings(project: Path, changes: dict[str, Any]) -> None:

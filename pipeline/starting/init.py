@@ -18,6 +18,7 @@ from pipeline.experiments.overrides import merge
 from pipeline.starting.files import (
     check_place,
     start_repositories,
+    whole_project,
     write_others,
     write_settings,
     write_stages,
@@ -78,18 +79,18 @@ def run(options: argparse.Namespace) -> int:
     params = check_params(merge(ours, changes), source="osr init")
     if options.backbone or options.weights:
         _check_network(params, found.short_side)
-    project.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=project.parent) as folder:  # the project gets all files, or none
-        aside = Path(folder)
-        if unknown is not None and is_flat(unknown):
-            write_table(aside / TABLE, unknown)
-        write_settings(aside, changes)
-        watched, weights = [photos, *([unknown] if unknown else [])], params.model.backbone.weights
-        write_stages(aside, watched, weights=weights, has_unknowns=unknown is not None)
-        write_others(aside, readme_text(photos, params))
-        for file in sorted(aside.iterdir()):
-            shutil.move(file, project / file.name)
-    made = start_repositories(project)
+    with whole_project(project):
+        with tempfile.TemporaryDirectory() as held:
+            aside = Path(held)
+            if unknown is not None and is_flat(unknown):
+                write_table(aside / TABLE, unknown)
+            write_settings(aside, changes)
+            watched, weights = [photos, *([unknown] if unknown else [])], params.model.backbone.weights
+            write_stages(aside, watched, weights=weights, has_unknowns=unknown is not None)
+            write_others(aside, readme_text(photos, params))
+            for file in sorted(aside.iterdir()):
+                shutil.copyfile(file, project / file.name)
+        made = start_repositories(project)
     sys.stdout.write(laid_down_text(project, params, presets, made))
     return 0
 

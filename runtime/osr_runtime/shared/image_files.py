@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from osr_runtime.shared.grey import eight_bits
+from osr_runtime.shared.png_ends import check_whole
 from osr_runtime.shared.errors import InputError
 
 SUFFIXES = (
@@ -22,6 +23,7 @@ SUFFIXES = (
     ".pgm", ".pbm",
 )  # fmt: skip
 MAX_PIXELS = 100_000_000  # of one image, where nobody set `dataset.max_pixels`
+MAX_ASPECT = 1000  # a side of an image, times the other: a thinner one is damaged, or no picture
 LARGEST_PACKED = 64  # pixels a side of images that `pack_size: auto` packs
 REDUCING = 2  # a JPEG is decoded at no less than twice the size that is needed, and shrunk from there
 _MODES = {1: "L", 3: "RGB"}
@@ -111,8 +113,10 @@ def read_picture(
         converted = _oddities(image)
         if at_least is not None:
             image.draft(None, (REDUCING * at_least, REDUCING * at_least))
-        _turn_upright(image, path)
         image.load()
+        if image.format == "PNG":
+            check_whole(path, image)
+        _turn_upright(image, path)
         pixels, scaled = eight_bits(image, path)
         if pixels.has_transparency_data:
             pixels = pixels.convert("RGBA")
@@ -155,6 +159,7 @@ def _opened(path: Path, max_pixels: int) -> Iterator[Image.Image]:
     try:
         _check_file(path)
         with Image.open(path) as image:
+            check_sides(str(path), image.width, image.height)
             if (pixels := image.width * image.height) > max_pixels:
                 raise InputError(f"{path} has {pixels:,} pixels, above dataset.max_pixels, {max_pixels:,}.")
             yield image
@@ -162,6 +167,21 @@ def _opened(path: Path, max_pixels: int) -> Iterator[Image.Image]:
         raise
     except Exception as error:
         raise InputError(f"{path} is no image that can be read: {_why(path, error)}.") from error
+
+
+def check_sides(name: str, width: int, height: int) -> None:
+    """Refuse what no picture is: without pixels, or a line of them, which fitted would need much memory.
+
+    Raises:
+        InputError: a side is 0, or more than `MAX_ASPECT` times the other; the sentence begins with `name`.
+    """
+    if min(width, height) < 1:
+        raise InputError(f"{name} has {width} x {height} pixels, but each side must be at least 1.")
+    if max(width, height) > MAX_ASPECT * min(width, height):
+        raise InputError(
+            f"{name} has {width:,} x {height:,} pixels, but a side must be at most {MAX_ASPECT:,} times the"
+            " other."
+        )
 
 
 def _check_file(path: Path) -> None:

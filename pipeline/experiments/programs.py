@@ -1,0 +1,19 @@
+"""DVC as a program that commands run."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Mapping, Sequence
+
+
+def finished(command: Sequence[str], env: Mapping[str, str] | None = None) -> int:
+    """The status of a program that Ctrl-C reaches, too: it is left the time to put away what it began.
+
+    Who presses it again need not wait. (`subprocess.run` would kill DVC after a quarter of a second.)
+    """
+    program = subprocess.Popen(command, env=env)
+    try:
+        return program.wait()
+    except KeyboardInterrupt:
+        program.wait()
+        raise
