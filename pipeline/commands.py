@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Callable
 from pathlib import Path
 
-from pipeline.arguments import number, path, share, whole
+from pipeline.arguments import number, part, path, share, whole
 from pipeline.examples import EXAMPLES
 from pipeline.workspace.stages import PARAMS, STAGES
 
@@ -84,6 +84,9 @@ def _predict(command: Parser) -> None:
     add("--gallery", type=path, metavar="FILE", help=told)
     add("--column", metavar="NAME", help="of Parquet files: image, bytes, path or file, unless named here")
     add("--workers", type=whole(0, 256), metavar="N", help="processes that read ahead (half of the cores)")
+    told = "judge one part of the images, for arrays of jobs; a part that is there already is left as it is"
+    add("--shard", type=part, metavar="I/N", help=told)
+    add("--out", type=path, metavar="DIR", help="the folder of all parts, a file each")
 
 
 def _export(command: Parser) -> None:
