@@ -47,6 +47,7 @@ class LinearLogits(NDArrayOperatorsMixin):
     def __init__(self, features: NDArray[Any], weight: FloatArray, bias: FloatArray, *, block: int) -> None:
         self.features, self.weight, self.bias, self.block = features, weight, bias, block
         self.shape = len(features), len(weight)
+        self.size = len(features) * len(weight)
         self._last: tuple[int, FloatArray] | None = None  # those who read in order ask for a block again
 
     def __len__(self) -> int:
@@ -67,6 +68,11 @@ class LinearLogits(NDArrayOperatorsMixin):
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
         whole = np.concatenate([np.empty((0, self.shape[1]), np.float32), *self.blocks()])
         return whole if dtype is None else whole.astype(dtype, copy=False)
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("_"):  # of copies and pickles, which ask before there is anything
+            raise AttributeError(name)
+        return getattr(np.asarray(self), name)
 
     def __array_ufunc__(self, ufunc: np.ufunc, method: str, *inputs: Any, **options: Any) -> Any:
         arrays = (np.asarray(each) if isinstance(each, LinearLogits) else each for each in inputs)

@@ -3,6 +3,7 @@
 import os
 import signal
 from collections.abc import Callable
+from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -227,6 +228,9 @@ def test_logits_that_are_not_stored_have_the_bits_of_those_that_are(
                 assert_array_equal(each.logits[7], kept.logits[7])
                 assert_array_equal(each.logits[2:4, 1], kept.logits[2:4, 1])
                 assert_array_equal(each.logits / 2, kept.logits / 2)
+                assert_array_equal(each.logits.max(axis=1), kept.logits.max(axis=1))
+                assert (each.logits.ndim, each.logits.size) == (2, 90)
+                assert_array_equal(deepcopy(each).logits, kept.logits)
                 assert_array_equal(each.predictions, kept.predictions)
                 assert_array_equal(each.select(np.array([4, 1])).logits, kept.logits[[4, 1]])
     assert_allclose(kept.logits, kept.features @ kept.weight.T + kept.bias, rtol=1e-4, atol=1e-5)
