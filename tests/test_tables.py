@@ -9,6 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from numpy.testing import assert_allclose
+from pyarrow import dataset
 from test_extraction import IMAGES
 from test_predict import exportable, load, model, png, run  # noqa: F401 (fixtures)
 
@@ -110,7 +111,8 @@ def test_shards_together_are_the_whole(given):
     whole, parts = pq.read_table("v.parquet"), [pq.read_table(file) for file in files()]
     assert [part.num_rows for part in parts] == [7, 7, 7, 4]
     assert pa.concat_tables(parts) == whole
-    assert not list(Path("out").glob("*.part"))
+    assert dataset.dataset("out").to_table() == whole
+    assert not list(Path("out").glob(".*"))
 
 
 @pytest.mark.usefixtures("photos")
@@ -197,4 +199,4 @@ def test_a_killed_shard_leaves_nothing_half_and_is_done_again():
     assert gone not in files()
     in_shards("photos")
     assert {file: file.read_bytes() for file in files()} == before
-    assert not list(Path("out").glob("*.part"))
+    assert not list(Path("out").glob(".*"))
