@@ -68,12 +68,13 @@ def main() -> None:
     )
     print(f"| detector | {' | '.join(f'{count} shards: s (MB)' for count in arguments.shards)} |")
     print(f"|---|{'---:|' * len(arguments.shards)}")
-    context = multiprocessing.get_context("spawn")
+    limit_threads(arguments.threads)
+    context = multiprocessing.get_context("fork")  # loading the library takes seconds
     for name in arguments.only:
         costs = []
         for count in arguments.shards:
             with context.Pool(1) as pool:
-                costs.append(pool.apply(measured, (arguments.folder, name, count, arguments.threads)))
+                costs.append(pool.apply(measured, (arguments.folder, name, count)))
         print(f"| {name} | {' | '.join(map(str, costs))} |", flush=True)
 
 
@@ -99,9 +100,8 @@ def make(folder: Path, num_images: int, width: int, num_classes: int) -> None:
     )
 
 
-def measured(folder: Path, name: str, num_shards: int, threads: int) -> Cost:
+def measured(folder: Path, name: str, num_shards: int) -> Cost:
     """Of one detector, in this process alone."""
-    limit_threads(threads)
     settings = load_params(ROOT / "params.yaml").detectors.model_copy(update={"enabled": (name,)})
     outputs, peak = Outputs.load(folder), Peak()
 

@@ -337,6 +337,23 @@ def test_what_another_call_left_is_not_taken(tmp_path: Path, monkeypatch: pytest
         assert sum(sizes) + sum(changed_sizes) == 30
 
 
+def test_finished_files_that_are_linked_elsewhere_stay_as_they_are(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, stored = build(), Stored(folder=tmp_path)
+    whole = many(model, stored)
+    names = ("features.npy", "logits.npy")
+    for name in names:
+        os.link(tmp_path / name, tmp_path / f"linked {name}")
+    before = {name: (tmp_path / f"linked {name}").read_bytes() for name in names}
+    sizes = counted(model, monkeypatch)
+    assert_array_equal(many(model, stored).logits, whole.logits)
+    assert sizes == []  # all of it was there
+    many(model, replace(stored, features="float16"))
+    assert sum(sizes) == 30
+    assert {name: (tmp_path / f"linked {name}").read_bytes() for name in names} == before
+
+
 def test_features_beyond_float16_are_refused() -> None:
     model = build()
     with torch.no_grad():

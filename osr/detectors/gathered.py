@@ -60,6 +60,7 @@ class Gathered:
     def of(cls, images: Images, parts: Mapping[str, Part]) -> Self:
         """The parts of some images, with what else must agree."""
         outputs = images.outputs
+        parts = {name: _moved(part, images.device) for name, part in parts.items()}
         return cls(parts, len(images), outputs.weight, outputs.bias, outputs.made_from, images.device)
 
     @property

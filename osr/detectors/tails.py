@@ -59,7 +59,7 @@ class Tails(NamedTuple):
         sums, counts = gather_classes(images, space, correct_only=correct_only).values()
         kept = tail if alone else max(_TIMES * tail, _BYTES // (4 * sums.numel()))
         means = sums / counts.clamp_min(1)[:, None]
-        distances, labels, values = [means.new_empty(0)], [counts[:0]], [means.new_empty((0, sums.shape[1]))]
+        distances, labels, values = [means.new_empty(0)], [counts[:0]], [means[:0].float()]
         for batch in images.batches():
             found, classes = taken(batch, space, correct_only=correct_only)
             distances.append(distance_to(found.double(), means, classes, distance))
@@ -71,7 +71,7 @@ class Tails(NamedTuple):
             parts = torch.split(stay, [len(part) for part in labels])[1:]
             for batch, rows in zip(images.batches(), parts, strict=True):
                 values.append(taken(batch, space, correct_only=correct_only)[0][rows])
-        return whole._replace(values=torch.cat(values).float())._only(stay)
+        return whole._replace(values=torch.cat(values))._only(stay)
 
     @property
     def means(self) -> Tensor:

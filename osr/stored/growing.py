@@ -70,9 +70,13 @@ class OnDisk:
         }
         self.done = self.noted = self._earlier()
         folder.mkdir(parents=True, exist_ok=True)
-        self.files = {name: self._path(name).open("r+b" if self.done else "w+b") for name in forms}
+        for name, head in self.heads.items():
+            if not self.done:  # a new file: the old one may be linked from elsewhere
+                self._path(name).unlink(missing_ok=True)
+                self._path(name).write_bytes(head)
+        whole = {form.shape[0] for form in forms.values()} == {self.done}
+        self.files = {} if whole else {name: self._path(name).open("r+b") for name in forms}
         for name, file in self.files.items():
-            file.write(self.heads[name])
             file.truncate(len(self.heads[name]) + self.done * self.row_bytes[name])
             file.seek(0, io.SEEK_END)
 
@@ -90,7 +94,7 @@ class OnDisk:
         self._note()
         for file in self.files.values():
             file.close()
-        return {name: np.load(self._path(name), mmap_mode="r", allow_pickle=False) for name in self.files}
+        return {name: np.load(self._path(name), mmap_mode="r", allow_pickle=False) for name in self.heads}
 
     def _note(self) -> None:
         for file in self.files.values():
@@ -116,6 +120,7 @@ def grown_in(folder: Path | None, forms: Mapping[str, Form], *, plan: Any, chunk
 
 def write_rows(path: Path, form: Form, parts: Iterable[Array]) -> Array:
     """Write an array of which only some rows are in memory at once; returns it, mapped from its file."""
+    path.unlink(missing_ok=True)  # a new file: the old one may be linked from elsewhere
     with path.open("wb") as file:
         file.write(_head(form))
         for part in parts:

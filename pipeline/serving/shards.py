@@ -6,7 +6,7 @@ import argparse
 import contextlib
 import json
 import os
-import tempfile
+import platform
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -65,11 +65,11 @@ def agree(folder: Path, content: dict[str, Any]) -> None:
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile("w", dir=folder, prefix=".", encoding="utf-8") as aside:
-            aside.write(json.dumps(content, indent=2, sort_keys=True) + "\n")
-            aside.flush()
-            with contextlib.suppress(FileExistsError):
-                os.link(aside.name, folder / DESCRIPTION)  # whole, and by one of those who begin at once
+        aside = folder / f".{DESCRIPTION}.{platform.node()}.{os.getpid()}"
+        aside.write_text(json.dumps(content, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+        with contextlib.suppress(FileExistsError):
+            os.link(aside, folder / DESCRIPTION)  # whole, and by one of those who begin at once
+        aside.unlink()
     except OSError as error:
         raise InputError(f"{folder} cannot be written: {error.strerror}.") from error
     found = read_plain_json(folder / DESCRIPTION)
