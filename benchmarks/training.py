@@ -66,10 +66,10 @@ class Clocked(TensorImages):
         self.clocks.append(Clock())
         yield from super().epoch_batches(settings, **process)
 
-    def batches(self, batch_size: int) -> Iterator[Batch]:
+    def batches(self, batch_size: int, *, start: int = 0) -> Iterator[Batch]:
         """See `TensorImages`."""
         self.clocks.append(Clock())
-        yield from super().batches(batch_size)
+        yield from super().batches(batch_size, start=start)
 
 
 class Network(nn.Module):

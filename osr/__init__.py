@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from pathlib import Path
 
+    import pyarrow as pa
+
     from osr.inference.classifier import OpenSetClassifier
 
 
@@ -15,3 +17,10 @@ def load(folder: Path | str, **options: Any) -> OpenSetClassifier:
     from osr.inference.classifier import OpenSetClassifier  # PyTorch takes seconds to load
 
     return OpenSetClassifier.load(folder, **options)
+
+
+def score_table(classifier: OpenSetClassifier, table: pa.Table, **options: Any) -> pa.Table:
+    """The verdicts on an Arrow table of images: see `osr.inference.tables.score_table`."""
+    from osr.inference.tables import score_table as scored
+
+    return scored(classifier, table, **options)

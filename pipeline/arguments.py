@@ -79,6 +79,14 @@ def share(text: str) -> float:
     raise argparse.ArgumentTypeError(f"must be above 0 and below 1, not {_short(text)}")
 
 
+def part(text: str) -> tuple[int, int]:
+    """One of several parts, from 1: `3/8` is the third of eight."""
+    found = re.fullmatch(r"([0-9]{1,9})/([0-9]{1,9})", text)
+    if not found or not 1 <= int(found[1]) <= int(found[2]):
+        raise argparse.ArgumentTypeError(f"must be a number out of a number, such as 3/8, not {text}")
+    return int(found[1]), int(found[2])
+
+
 def whole(least: int, most: int) -> Callable[[str], int]:
     """Reads a whole number within bounds."""
 

@@ -17,8 +17,7 @@ from pipeline.workspace.swap import new
 
 def calibrate(params: Params, _row: Row) -> Metrics:
     """Write the validation outputs and the calibration; return its quality before and after."""
-    outputs = extract_part("val", params)
-    outputs.save(new(VAL_OUTPUTS))
+    outputs = extract_part("val", params, new(VAL_OUTPUTS))
     settings = params.calibrate
     fit = fit_calibration(
         outputs.logits,

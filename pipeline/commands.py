@@ -14,6 +14,7 @@ from pipeline.arguments import (
     new_picture,
     new_stem,
     number,
+    part,
     path,
     share,
     source,
@@ -96,6 +97,9 @@ def _predict(command: Parser) -> None:
     add("--gallery", type=new_file, metavar="FILE", help=told)
     add("--column", metavar="NAME", help="of Parquet files: image, bytes, path or file, unless named here")
     add("--workers", type=whole(0, 256), metavar="N", help="processes that read ahead (half of the cores)")
+    told = "judge one part of the images, for arrays of jobs; a part that is there already is left as it is"
+    add("--shard", type=part, metavar="I/N", help=told)
+    add("--out", type=path, metavar="DIR", help="the folder of all parts, a file each")
 
 
 def _export(command: Parser) -> None:

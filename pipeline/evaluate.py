@@ -56,8 +56,7 @@ Scores = NDArray[np.float64]
 
 def evaluate(params: Params, _row: Row) -> Metrics:
     """Write test outputs, scores per image and confusion matrices; return every metric."""
-    outputs = extract_part("test", params)
-    outputs.save(new(TEST_OUTPUTS))
+    outputs = extract_part("test", params, new(TEST_OUTPUTS))
     limits, stored = load_thresholds(THRESHOLDS), load_calibration(CALIBRATOR)
     for path, made_from in ((THRESHOLDS, limits.made_from), (CALIBRATOR, stored.made_from)):
         check(path, made_from, outputs.made_from)

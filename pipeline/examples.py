@@ -24,11 +24,13 @@ osr predict photo.png folder/ --output verdicts.csv
 osr predict 'photos/**/*.jpg' --format parquet --output verdicts.parquet --gallery page.html
 find / -name '*.png' | osr predict - --model classifier --accept 0.99 --format jsonl
 osr predict monday/ --fdr 0.05 --output verdicts.csv
+osr predict photos/ --shard "$SLURM_ARRAY_TASK_ID/8" --out verdicts --format parquet
 
 Rows come as the images are judged, in their order, in little memory however many there are. An image that
 cannot be read is a row with the reason, and makes the status 1; the others are judged all the same.
 --fdr decides on all images together (Benjamini and Hochberg), so rows come when the last one was judged, and
 stand in a temporary file until then. The column q_value is the smallest bound at which an image is rejected.
+--shard 3/8 judges the third of eight parts, whole batches, into a file of the folder --out (docs/scale.md).
 """,
     "compare": """
 osr compare                                        all finished runs in MLflow

@@ -35,11 +35,10 @@ def fit_openmax(params: Params, _row: Row) -> Metrics:
     from osr.detectors.registry import build_detectors
 
     settings = params.detectors
-    train, val = extract_part("train", params, odin="odin" in settings.ranked), Outputs.load(VAL_OUTPUTS)
-    train.save(new(TRAIN_OUTPUTS))
-    background = extract_part("background", params) if settings.threshold_rule == "background" else None
-    if background is not None:
-        background.save(new(BACKGROUND_OUTPUTS))
+    train = extract_part("train", params, new(TRAIN_OUTPUTS), odin="odin" in settings.ranked)
+    val, background = Outputs.load(VAL_OUTPUTS), None
+    if settings.threshold_rule == "background":
+        background = extract_part("background", params, new(BACKGROUND_OUTPUTS))
     groups, scores = groups_of(Split.load(SPLIT), val), dict[str, Scores]()
     thresholds, digests = dict[str, Threshold](), dict[str, str]()
     for name, detector in build_detectors(settings).items():

@@ -5,7 +5,10 @@ PyTorch is imported where it is used: a stage then loads it while the process be
 
 from __future__ import annotations
 
+import os
+import shutil
 from collections.abc import Iterable
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -19,22 +22,27 @@ from osr.stored.origin import Origin
 from pipeline.images import open_part
 from pipeline.workspace.stages import DETECTORS, FEATURES, SPLIT, WEIGHTS
 from pipeline.workspace.stamps import check
+from pipeline.workspace.swap import afterwards
 
 if TYPE_CHECKING:
     from osr.detectors.base import Detector
 
 
-def extract_part(part: str, params: Params, *, odin: bool = True) -> Outputs:
-    """Outputs of the images of one part, in order of rows.
+EXTRACTION = Path(".osr", "extraction")  # where outputs grow; a killed stage goes on from there
+
+
+def extract_part(part: str, params: Params, into: Path, *, odin: bool = True) -> Outputs:
+    """Outputs of the images of one part, in order of rows, written into a folder.
 
     Args:
         part: train or val (known classes only), test, or background (what training has not seen of it).
         params: all settings.
+        into: the folder, an output of the running stage.
         odin: False spares the network what `extraction.odin` asks for.
     """
     from osr.detectors.odin import Odin
     from osr.devices import pick_device, set_cpu_threads
-    from osr.inference.extraction import extract, outputs_of
+    from osr.inference.extraction import Stored, extract, outputs_of
     from osr.models.open_set_model import OpenSetModel
 
     set_cpu_threads(params.train.cpu_threads)
@@ -47,9 +55,12 @@ def extract_part(part: str, params: Params, *, odin: bool = True) -> Outputs:
     }[part]
     model = OpenSetModel.load(WEIGHTS, allow_code=params.model.backbone.name)
     check(WEIGHTS, model.made_from, Origin(split=split.digest))
+    place = EXTRACTION / part
+    stored = Stored.of(params.extraction, place)
     if not (odin and params.extraction.odin) and (features := frozen_features(part, rows)) is not None:
-        return outputs_of(model, features, labels=split.labels[rows], index=rows)
-    return extract(
+        outputs = outputs_of(model, features, labels=split.labels[rows], index=rows, stored=stored)
+        return _moved(outputs, place, into)
+    outputs = extract(
         model,
         open_part(split, rows, frame=model.image_format.frame, num_workers=params.train.num_workers),
         index=rows,
@@ -57,7 +68,25 @@ def extract_part(part: str, params: Params, *, odin: bool = True) -> Outputs:
         device=pick_device(params.train.accelerator),
         title=f"forward pass, {part}",
         odin=Odin(**params.detectors.odin.model_dump()) if odin and params.extraction.odin else None,
+        stored=stored,
     )
+    return _moved(outputs, place, into)
+
+
+def _moved(outputs: Outputs, place: Path, into: Path) -> Outputs:
+    """The outputs, written into the folder; where they grew they stay until the stage's results are whole."""
+    into.mkdir(parents=True, exist_ok=True)
+    for name in ("features", "logits", "odin"):
+        array = getattr(outputs, name)
+        if isinstance(array, np.memmap) and array.filename:
+            grown = Path(array.filename)
+            try:
+                os.link(grown, into / grown.name)
+            except OSError:  # a file system without links
+                shutil.copyfile(grown, into / grown.name)
+    outputs.save(into)
+    afterwards(lambda: shutil.rmtree(place, ignore_errors=True))
+    return outputs
 
 
 def frozen_features(part: str, rows: IntArray) -> FloatArray | None:

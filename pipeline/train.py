@@ -15,7 +15,6 @@ from pathlib import Path
 import numpy as np
 import torch
 
-import osr
 from osr.data.batches import Images
 from osr.data.plans import hash_seed
 from osr.devices import check_launched, limited_threads, num_launched, pick_device, set_cpu_threads
@@ -29,6 +28,7 @@ from osr.models.preprocess import ImageFormat, format_for, frame_for, needs_stat
 from osr.outputs import BACKGROUND, FloatArray, IntArray
 from osr.params import Params, load_params
 from osr.splits.split import Split
+from osr.stored.digests import code_digest
 from osr.stored.origin import Origin
 from osr.training.freezing import freeze_backbone
 from osr.training.frozen import as_given, features_of, probe
@@ -194,8 +194,7 @@ def checkpoint_path(params: Params, split_digest: str) -> Path:
     content = hashlib.sha256()
     settings = [section.model_dump(mode="json") for section in (params.model, params.train, params.losses)]
     content.update(json.dumps([settings, split_digest]).encode())
-    for source in sorted(Path(osr.__file__).parent.rglob("*.py")):
-        content.update(source.read_bytes())
+    content.update(code_digest().encode())
     content.update(source_of(params.model.backbone.name))
     content.update(digest_of_file(params.model.backbone.weights).encode())
     return workspace_root() / ".osr" / "checkpoints" / f"{content.hexdigest()[:16]}.pt"

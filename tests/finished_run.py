@@ -106,11 +106,13 @@ def make(root, monkeypatch, *, params, duplicates=False, unknowns=True, group_si
     scored = made_from.model_copy(update={"thresholds": digest})
     grouped = {} if groups is None else {"group": groups}
     write_arrays(stages.VAL_SCORES, "validation scores", {}, scored, {**scores, **grouped})
-    monkeypatch.setattr(
-        evaluate,
-        "extract_part",
-        lambda part, _params: replace(outputs_of(split, split.rows(part)), made_from=made_from),
-    )
+
+    def extract_part(part, _params, into):
+        outputs = replace(outputs_of(split, split.rows(part)), made_from=made_from)
+        outputs.save(into)
+        return outputs
+
+    monkeypatch.setattr(evaluate, "extract_part", extract_part)
     detectors = {name: Negative(name) for name in params.detectors.enabled}
     if not unknowns:  # the estimate fits detectors anew, so that they must be real ones
         replace(outputs_of(split, split.train), made_from=made_from).save(stages.TRAIN_OUTPUTS)

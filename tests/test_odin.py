@@ -104,7 +104,7 @@ def test_the_predictor_computes_it(alone):
 def test_training_images_pass_again_only_for_their_ranks_in_an_ensemble(monkeypatch):
     asked = {}
 
-    def stop(part, _params, *, odin=True):
+    def stop(part, _params, _into, *, odin=True):
         asked[part] = odin
         raise InputError("enough")
 

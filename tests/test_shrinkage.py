@@ -10,7 +10,9 @@ from test_detector_formulas import outputs
 from osr.detectors import shrinkage
 from osr.detectors.chunks import Images
 from osr.detectors.gaussian import Mahalanobis, Rmds
-from osr.detectors.moments import scatter
+from osr.detectors.moments import Moments
+from osr.detectors.sample import Sample
+from osr.errors import InputError
 
 
 def drawn(per_class, width, seed=0):
@@ -62,13 +64,19 @@ def test_a_feature_that_never_varies_does_not_change_the_ridge() -> None:
     assert_allclose(ridges[1], 2 * ridges[0], rtol=0.3)  # the mean variance halves; steps are 1.8 apart
 
 
-def test_images_left_out_are_drawn_where_there_are_many(monkeypatch) -> None:
+def test_images_left_out_are_drawn_where_there_are_many() -> None:
     train = drawn(100, 8)
     images = Images(train, None, torch.device("cpu"))
-    counts = torch.full((3,), 100)
-    x = torch.from_numpy(train.features).double()
-    means = torch.stack([x[train.labels == c].mean(0) for c in range(3)])
-    within = scatter(images, means) / 300
-    every = shrinkage.held_out_ridge(images, means, counts, within)
-    monkeypatch.setattr(shrinkage, "_NUM_LEFT_OUT", 150)
-    assert 1 / 4 < shrinkage.held_out_ridge(images, means, counts, within) / every < 4
+    moments = Moments.of_classes(images)
+    every, some = (
+        shrinkage.held_out_ridge(Sample.of(images, size), moments, "mahalanobis") for size in (4096, 150)
+    )
+    assert 1 / 4 < some / every < 4
+
+
+def test_a_sample_of_images_alone_in_their_classes_is_refused() -> None:
+    images = Images(drawn(2, 8), None, torch.device("cpu"))
+    moments = Moments.of_classes(images)
+    alone = moments._replace(counts=torch.ones(3, dtype=torch.int64))
+    with pytest.raises(InputError, match=r"detectors.rmds.ridge is auto, but .* alone in its class"):
+        shrinkage.held_out_ridge(Sample.of(images, 4096), alone, "rmds")

@@ -36,8 +36,8 @@ class Images(Protocol):
     def to(self, device: torch.device) -> Images:
         """The same images, whose batches appear on `device`."""
 
-    def batches(self, batch_size: int) -> Iterator[Batch]:
-        """All images in order, as they are: (B, C, H, W) uint8 and (B,) int64 labels."""
+    def batches(self, batch_size: int, *, start: int = 0) -> Iterator[Batch]:
+        """All images in order, from `start` on, as they are: (B, C, H, W) uint8 and (B,) int64 labels."""
 
     def epoch_batches(
         self, settings: BatchSettings, *, epoch: int, rank: int = 0, world_size: int = 1
@@ -79,10 +79,10 @@ class TensorImages:
         """The same images on `device`."""
         return TensorImages(self.images.to(device), self.labels.to(device))
 
-    def batches(self, batch_size: int) -> Iterator[Batch]:
+    def batches(self, batch_size: int, *, start: int = 0) -> Iterator[Batch]:
         """See `Images`."""
-        for start in range(0, len(self), batch_size):
-            rows = slice(start, start + batch_size)
+        for first in range(start, len(self), batch_size):
+            rows = slice(first, first + batch_size)
             yield self.images[rows], self.labels[rows]
 
     def epoch_batches(
@@ -130,10 +130,10 @@ class ArrayImages:
         """All images in the memory of `device`."""
         return TensorImages(self._read(self.rows), self.labels).to(device)
 
-    def batches(self, batch_size: int) -> Iterator[Batch]:
+    def batches(self, batch_size: int, *, start: int = 0) -> Iterator[Batch]:
         """See `Images`."""
-        for start in range(0, len(self), batch_size):
-            chunk = slice(start, start + batch_size)
+        for first in range(start, len(self), batch_size):
+            chunk = slice(first, first + batch_size)
             yield self._read(self.rows[chunk]), self.labels[chunk]
 
     def epoch_batches(

@@ -52,9 +52,9 @@ class FileImages:
         """The same images, whose batches appear on `device`."""
         return replace(self, labels=self.labels.to(device), device=device)
 
-    def batches(self, batch_size: int) -> Iterator[Batch]:
+    def batches(self, batch_size: int, *, start: int = 0) -> Iterator[Batch]:
         """See `Images`."""
-        positions = torch.split(torch.arange(len(self)), batch_size)
+        positions = torch.split(torch.arange(start, len(self)), batch_size)
         yield from self._loaded(_Plain(self, positions))
 
     def epoch_batches(

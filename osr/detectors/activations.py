@@ -11,8 +11,9 @@ from torch import Tensor
 
 from osr.detectors.base import Detector
 from osr.detectors.chunks import Batch, Images
-from osr.detectors.moments import feature_mean
-from osr.detectors.quantile import feature_quantile
+from osr.detectors.gathered import Gathered, Part
+from osr.detectors.moments import feature_sum
+from osr.detectors.quantile import Counts
 from osr.detectors.selection import top_values
 from osr.detectors.softmax import log_sum_exp
 from osr.detectors.tracing import is_traced
@@ -28,7 +29,7 @@ class React(Detector):
 
     Args:
         quantile: c is this quantile of all activations of the training images, all features together.
-            Published: 0.9.
+            Published: 0.9. Of more than a million activations it is known to within 1/2048 of itself.
         lower_quantile: l is this quantile of them, below `quantile`; 0: features are not clipped from below.
     """
 
@@ -37,11 +38,15 @@ class React(Detector):
     quantile: float
     lower_quantile: float = 0.0
 
-    def _fit(self, images: Images) -> dict[str, Tensor]:
-        quantiles = {"clip": self.quantile} | ({"floor": self.lower_quantile} if self.lower_quantile else {})
+    def _gather(self, images: Images) -> dict[str, Part]:
+        return {"activations": Counts.of(images)}
+
+    def _learn(self, found: Gathered) -> dict[str, Tensor]:
+        shares = {"clip": self.quantile} | ({"floor": self.lower_quantile} if self.lower_quantile else {})
+        quantiles = {key: found["activations"].quantile(share) for key, share in shares.items()}
         return {
-            key: torch.tensor([feature_quantile(images, quantile)], dtype=torch.float32, device=images.device)
-            for key, quantile in quantiles.items()
+            key: torch.tensor([value], dtype=torch.float32, device=found.device)
+            for key, value in quantiles.items()
         }
 
     def _score(self, batch: Batch) -> Tensor:
@@ -71,7 +76,7 @@ class Ash(Detector):
     variant: Literal["S", "B", "P"]
     pruned_fraction: float
 
-    def _fit(self, images: Images) -> dict[str, Tensor]:
+    def _gather(self, images: Images) -> dict[str, Part]:
         for batch in images.batches():
             self._check(batch)
         return {}
@@ -115,7 +120,7 @@ class Scale(Detector):
     name: ClassVar[str] = "scale"
     pruned_fraction: float
 
-    def _fit(self, images: Images) -> dict[str, Tensor]:
+    def _gather(self, images: Images) -> dict[str, Part]:
         for batch in images.batches():
             _refuse_negative(batch.features, self.name)
         return {}
@@ -142,9 +147,12 @@ class Dice(Detector):
     needs_fit: ClassVar[bool] = True
     masked_fraction: float
 
-    def _fit(self, images: Images) -> dict[str, Tensor]:
-        weight, _ = images.head
-        contribution = weight * feature_mean(images)
+    def _gather(self, images: Images) -> dict[str, Part]:
+        return {"sum": feature_sum(images)}
+
+    def _learn(self, found: Gathered) -> dict[str, Tensor]:
+        weight, _ = found.head
+        contribution = weight * (found["sum"] / found.count)
         bound = float(np.quantile(contribution.cpu().numpy(), self.masked_fraction))
         return {"weight": torch.where(contribution > bound, weight, 0.0).float()}
 

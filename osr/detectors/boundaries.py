@@ -11,7 +11,8 @@ from torch import Tensor
 from osr.detectors.base import Detector
 from osr.detectors.chunks import Batch, Images
 from osr.detectors.distances import lengths
-from osr.detectors.moments import feature_mean
+from osr.detectors.gathered import Gathered, Part
+from osr.detectors.moments import feature_sum
 
 # Rows of the head closer than this share of the longest row are one and the same.
 _SAME_ROW = 1e-6
@@ -29,8 +30,11 @@ class Fdbd(Detector):
     name: ClassVar[str] = "fdbd"
     needs_fit: ClassVar[bool] = True
 
-    def _fit(self, images: Images) -> dict[str, Tensor]:
-        weight, _ = images.head
+    def _gather(self, images: Images) -> dict[str, Part]:
+        return {"sum": feature_sum(images)}
+
+    def _learn(self, found: Gathered) -> dict[str, Tensor]:
+        weight, _ = found.head
         weight = weight - weight.mean(0)
         squares = weight.square().sum(1)
         gaps = (squares[:, None] + squares - 2 * weight @ weight.T).clamp_min(0).sqrt()
@@ -38,7 +42,7 @@ class Fdbd(Detector):
         distinct.fill_diagonal_(False)
         count = distinct.sum(1, keepdim=True).clamp_min(1)
         factors = torch.where(distinct, 1 / (gaps * count), 0.0)
-        return {"mean": feature_mean(images), "factors": factors.float()}
+        return {"mean": found["sum"] / found.count, "factors": factors.float()}
 
     def _score(self, batch: Batch) -> Tensor:
         below = batch.logits.amax(1, keepdim=True) - batch.logits
@@ -63,8 +67,11 @@ class Nci(Detector):
     needs_fit: ClassVar[bool] = True
     alpha: float
 
-    def _fit(self, images: Images) -> dict[str, Tensor]:
-        return {"mean": feature_mean(images)}
+    def _gather(self, images: Images) -> dict[str, Part]:
+        return {"sum": feature_sum(images)}
+
+    def _learn(self, found: Gathered) -> dict[str, Tensor]:
+        return {"mean": found["sum"] / found.count}
 
     def _score(self, batch: Batch) -> Tensor:
         features = batch.features.double()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, Literal
 
@@ -126,12 +126,15 @@ class Images:
         return int(self.outputs.features.shape[1])
 
     @property
-    def head(self) -> tuple[Tensor, Tensor]:
-        """Weight (K, D) and bias (K,) of the head, float64."""
-        weight, bias = (
-            as_tensor(array, self.device).double() for array in (self.outputs.weight, self.outputs.bias)
-        )
-        return weight, bias
+    def rows(self) -> NDArray[np.int64]:
+        """(n,) int64, which rows of the outputs count, rising."""
+        return np.arange(len(self.outputs)) if self.keep is None else np.flatnonzero(self.keep)
+
+    def only(self, rows: NDArray[np.int64]) -> Images:
+        """Those of the outputs' rows alone, in their order."""
+        keep = np.zeros(len(self.outputs), dtype=np.bool_)
+        keep[rows] = True
+        return replace(self, keep=keep)
 
     def batches(self, *, min_rows: int = 1) -> Iterator[Batch]:
         """The chunks, in order, of as many images as CHUNK_BYTES hold or of `min_rows`."""

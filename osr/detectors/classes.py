@@ -1,33 +1,25 @@
-"""Means of each known class over the training images, in one pass."""
+"""Sums and means of each known class over the training images."""
 
 from __future__ import annotations
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from osr.detectors.chunks import Batch, Images, Space
 from osr.errors import InputError
 
 
-def class_means(
-    images: Images, space: Space, *, correct_only: bool, detector: str, needed: int = 1
-) -> tuple[Tensor, Tensor]:
-    """Mean of each class, by label.
+def gather_classes(images: Images, space: Space, *, correct_only: bool) -> dict[str, Tensor]:
+    """Sums and counts of each class, by label.
 
     Args:
         images: known training images.
-        space: mean of the features or of the logits.
+        space: sums of the features or of the logits.
         correct_only: only images whose predicted class is their label.
-        detector: who asks, for the error.
-        needed: how many such images each class must have.
 
     Returns:
-        Means (K, D) float64 (D = K for logits), and the number of images of each class, (K,) int64.
-
-    Raises:
-        InputError: a class has fewer such images.
+        sums: (K, D) float64 (D = K for logits); counts: the number of images of each class, (K,) int64.
     """
     width = images.num_features if space == "features" else images.num_classes
     sums = torch.zeros((images.num_classes, width), dtype=torch.float64, device=images.device)
@@ -37,8 +29,17 @@ def class_means(
         values, labels = taken(batch, space, correct_only=correct_only)
         sums += class_sums(values, labels, images.num_classes)
         counts += torch.bincount(labels, minlength=images.num_classes)
-    _refuse_few(counts.cpu().numpy(), needed, detector, "correctly classified " if correct_only else "")
-    return sums / counts[:, None], counts
+    return {"sums": sums, "counts": counts}
+
+
+def class_means(sums: Tensor, counts: Tensor, *, detector: str, correct_only: bool = False) -> Tensor:
+    """Means (K, D) float64 of what `gather_classes` found.
+
+    Raises:
+        InputError: a class has no images.
+    """
+    refuse_few(counts, 1, detector, correct_only=correct_only)
+    return sums / counts[:, None]
 
 
 def class_sums(values: Tensor, labels: Tensor, num_classes: int) -> Tensor:
@@ -56,7 +57,9 @@ def taken(batch: Batch, space: Space, *, correct_only: bool) -> tuple[Tensor, Te
     return (values, labels) if bool(correct.all()) else (values[correct], labels[correct])
 
 
-def _refuse_few(counts: NDArray[np.int64], needed: int, detector: str, kind: str) -> None:
+def refuse_few(class_counts: Tensor, needed: int, detector: str, *, correct_only: bool) -> None:
+    """Raise `InputError` where a class has fewer images, of those that count, than are needed."""
+    counts = class_counts.cpu().numpy()
     few = np.flatnonzero(counts < needed)
     if not len(few):
         return
@@ -65,6 +68,7 @@ def _refuse_few(counts: NDArray[np.int64], needed: int, detector: str, kind: str
         setting = f" (detectors.{detector}.tail_size)"
         if counts.min() > 1:
             advice = f"lower detectors.{detector}.tail_size to at most {counts.min()}"
+    kind = "correctly classified " if correct_only else ""
     raise InputError(
         f"{detector} needs {needed} {kind}training images of each known class{setting}, but class {few[0]} "
         f"has {counts[few[0]]}; {len(few)} of {len(counts)} classes have too few. Train longer, give more "

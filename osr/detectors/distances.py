@@ -10,7 +10,8 @@ from torch import Tensor
 
 from osr.detectors.base import Detector
 from osr.detectors.chunks import Batch, Images, Space
-from osr.detectors.classes import class_means
+from osr.detectors.classes import class_means, gather_classes
+from osr.detectors.gathered import Gathered, Part
 from osr.detectors.selection import argmax
 
 Distance = Literal["euclidean", "cosine", "eucos"]
@@ -36,8 +37,11 @@ class Mav(Detector):
     needs_fit: ClassVar[bool] = True
     space: Space
 
-    def _fit(self, images: Images) -> dict[str, Tensor]:
-        means, _ = class_means(images, self.space, correct_only=True, detector=self.name)
+    def _gather(self, images: Images) -> dict[str, Part]:
+        return {**gather_classes(images, self.space, correct_only=True)}
+
+    def _learn(self, found: Gathered) -> dict[str, Tensor]:
+        means = class_means(found["sums"], found["counts"], detector=self.name, correct_only=True)
         directions, offsets = contrasts(means)
         return {"means": means, "directions": directions, "offsets": offsets}
 

@@ -33,6 +33,7 @@ class Ensemble(Detector):
 
     name: ClassVar[str] = "ensemble"
     needs_fit: ClassVar[bool] = True
+    needs_all: ClassVar[str] = "brings its members to one scale by the scores of all training images"
     members: tuple[Detector, ...]
 
     def to(self, device: torch.device | str) -> Self:

@@ -10,10 +10,12 @@ from torch import Tensor
 
 from osr.detectors.base import Detector
 from osr.detectors.chunks import Batch, Images
-from osr.detectors.classes import class_means
+from osr.detectors.classes import refuse_few
 from osr.detectors.distances import contrasts, lengths, nearest, rounded
-from osr.detectors.moments import scatter, times_triangle
-from osr.detectors.shrinkage import held_out_ridge
+from osr.detectors.gathered import Gathered, Part
+from osr.detectors.moments import Moments, times_triangle
+from osr.detectors.sample import Sample
+from osr.detectors.shrinkage import NUM_LEFT_OUT, held_out_ridge
 from osr.errors import InputError
 
 Ridge = float | Literal["auto"]
@@ -45,10 +47,12 @@ class Mahalanobis(Detector):
     ridge: Ridge
     normalize: bool = False
 
-    def _fit(self, images: Images) -> dict[str, Tensor]:
-        images = replace(images, unit=self.normalize)
-        moments = _moments(images, self.name)
-        return _own_gaussians(moments, _Added.of(self.ridge, images, moments), self.name)
+    def _gather(self, images: Images) -> dict[str, Part]:
+        return _summary(replace(images, unit=self.normalize), self.ridge)
+
+    def _learn(self, found: Gathered) -> dict[str, Tensor]:
+        covariances = _Covariances.of(found, self.name)
+        return _own_gaussians(covariances, _Added.of(self.ridge, found, covariances, self.name), self.name)
 
     def _score(self, batch: Batch) -> Tensor:
         batch = replace(batch, unit=self.normalize)
@@ -76,12 +80,14 @@ class Rmds(Detector):
     ridge: Ridge
     normalize: bool = False
 
-    def _fit(self, images: Images) -> dict[str, Tensor]:
-        images = replace(images, unit=self.normalize)
-        moments = _moments(images, self.name)
-        added = _Added.of(self.ridge, images, moments)
-        free = _whitener(moments.within + moments.between, moments.centre, added, self.name)
-        return {**_own_gaussians(moments, added, self.name), "class_free_whitener": free}
+    def _gather(self, images: Images) -> dict[str, Part]:
+        return _summary(replace(images, unit=self.normalize), self.ridge)
+
+    def _learn(self, found: Gathered) -> dict[str, Tensor]:
+        covariances = _Covariances.of(found, self.name)
+        added = _Added.of(self.ridge, found, covariances, self.name)
+        free = _whitener(covariances.within + covariances.between, covariances.centre, added, self.name)
+        return {**_own_gaussians(covariances, added, self.name), "class_free_whitener": free}
 
     def _score(self, batch: Batch) -> Tensor:
         batch = replace(batch, unit=self.normalize)
@@ -90,34 +96,39 @@ class Rmds(Detector):
         return rounded(_to_nearest(centred, self._state) - free)
 
 
-class _Moments(NamedTuple):
-    """Float64: mean (D,), class means (K, D), images of each class (K,), two covariances (D, D)."""
+def _summary(images: Images, ridge: Ridge) -> dict[str, Part]:
+    sample = {"sample": Sample.of(images, NUM_LEFT_OUT)} if ridge == "auto" else {}
+    return {"moments": Moments.of_classes(images), **sample}
+
+
+class _Covariances(NamedTuple):
+    """Float64: mean (D,), class means (K, D), two covariances (D, D)."""
 
     centre: Tensor
     means: Tensor
-    counts: Tensor
     within: Tensor
     between: Tensor
+
+    @classmethod
+    def of(cls, found: Gathered, detector: str) -> _Covariances:
+        moments: Moments = found["moments"]
+        refuse_few(moments.counts, 1, detector, correct_only=False)
+        share = moments.counts.double() / found.count
+        centre = share @ moments.means
+        spread = (moments.means - centre) * share.sqrt()[:, None]
+        covariances = cls(centre, moments.means, moments.covariance, spread.T @ spread)
+        if not covariances.variance > 0:
+            raise InputError(
+                f"{detector} needs training features that vary within the classes; these are constant, as "
+                f"they are with one image of each class: give more images, or leave {detector} out of "
+                "detectors.enabled."
+            )
+        return covariances
 
     @property
     def variance(self) -> float:
         """The mean variance of a feature within the classes."""
         return float(self.within.diagonal().mean())
-
-
-def _moments(images: Images, detector: str) -> _Moments:
-    means, counts = class_means(images, "features", correct_only=False, detector=detector)
-    share = counts.double() / counts.sum()
-    centre = share @ means
-    spread = (means - centre) * share.sqrt()[:, None]
-    moments = _Moments(centre, means, counts, scatter(images, means) / counts.sum(), spread.T @ spread)
-    if not moments.variance > 0:
-        raise InputError(
-            f"{detector} needs training features that vary within the classes; these are constant, as they "
-            f"are with one image of each class: give more images, or leave {detector} out of "
-            "detectors.enabled."
-        )
-    return moments
 
 
 class _Added(NamedTuple):
@@ -128,22 +139,22 @@ class _Added(NamedTuple):
     constant_share: float
 
     @classmethod
-    def of(cls, ridge: Ridge, images: Images, moments: _Moments) -> _Added:
+    def of(cls, ridge: Ridge, found: Gathered, covariances: _Covariances, detector: str) -> _Added:
         """The chosen ridge; what N images do not show at all happens in at most about one of N."""
         if ridge != "auto":
-            return cls(ridge, ridge * moments.variance, ridge)
-        chosen = held_out_ridge(images, moments.means, moments.counts, moments.within)
-        return cls(chosen, chosen * moments.variance, min(chosen, 1 / len(images)))
+            return cls(ridge, ridge * covariances.variance, ridge)
+        chosen = held_out_ridge(found["sample"], found["moments"], detector)
+        return cls(chosen, chosen * covariances.variance, min(chosen, 1 / found.count))
 
 
-def _own_gaussians(moments: _Moments, added: _Added, detector: str) -> dict[str, Tensor]:
+def _own_gaussians(covariances: _Covariances, added: _Added, detector: str) -> dict[str, Tensor]:
     """What `_to_nearest` needs; float64, or a small difference of two long whitened vectors is lost."""
-    whitener = _whitener(moments.within, moments.centre, added, detector)
-    means = (moments.means - moments.centre) @ whitener
+    whitener = _whitener(covariances.within, covariances.centre, added, detector)
+    means = (covariances.means - covariances.centre) @ whitener
     directions, offsets = contrasts(means)
     return {
-        "centre": moments.centre,
-        "ridge": moments.centre.new_tensor([added.ridge]),
+        "centre": covariances.centre,
+        "ridge": covariances.centre.new_tensor([added.ridge]),
         "whitener": whitener,
         "means": means,
         "directions": directions,

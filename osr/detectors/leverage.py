@@ -12,6 +12,7 @@ from torch import Tensor
 from osr.detectors.base import Detector
 from osr.detectors.chunks import Batch, Images
 from osr.detectors.distances import lengths
+from osr.detectors.gathered import Gathered, Part
 from osr.detectors.moments import scatter
 from osr.detectors.softmax import falling_exp
 
@@ -32,9 +33,12 @@ class Pnml(Detector):
     name: ClassVar[str] = "pnml"
     needs_fit: ClassVar[bool] = True
 
-    def _fit(self, images: Images) -> dict[str, Tensor]:
+    def _gather(self, images: Images) -> dict[str, Part]:
         origin = torch.zeros(images.num_features, dtype=torch.float64, device=images.device)
-        spectrum, directions = torch.linalg.eigh(scatter(replace(images, unit=True), origin))
+        return {"scatter": scatter(replace(images, unit=True), origin)}
+
+    def _learn(self, found: Gathered) -> dict[str, Tensor]:
+        spectrum, directions = torch.linalg.eigh(found["scatter"])
         seen = spectrum > len(spectrum) * torch.finfo(torch.float64).eps * spectrum[-1]
         return {"whitener": (directions[:, seen] / spectrum[seen].sqrt()).contiguous()}
 

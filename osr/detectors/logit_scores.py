@@ -10,6 +10,7 @@ from torch import Tensor
 
 from osr.detectors.base import Detector
 from osr.detectors.chunks import Batch, Images
+from osr.detectors.gathered import Part
 from osr.detectors.selection import top_values
 from osr.detectors.softmax import falling_exp, log_sum_exp, shifted, split_exponentials, with_confident
 from osr.errors import InputError
@@ -122,7 +123,7 @@ class KPlus1(Detector):
 
     name: ClassVar[str] = "kplus1"
 
-    def _fit(self, images: Images) -> dict[str, Tensor]:
+    def _gather(self, images: Images) -> dict[str, Part]:
         _refuse_no_extra_class(images.outputs.extra_logits.shape[1], self.name)
         return {}
 

@@ -11,7 +11,8 @@ from torch import Tensor
 from osr.detectors.base import Detector
 from osr.detectors.chunks import Batch, Images
 from osr.detectors.distances import lengths, rounded
-from osr.detectors.moments import feature_mean, scatter
+from osr.detectors.gathered import Gathered, Part
+from osr.detectors.moments import Moments
 from osr.errors import InputError
 
 # Of the variance of standardised features, that `auto` keeps: the rule of the paper.
@@ -41,15 +42,18 @@ class Neco(Detector):
     dimension: int | Literal["auto"]
     by_maxlogit: bool
 
-    def _fit(self, images: Images) -> dict[str, Tensor]:
-        if self.dimension != "auto" and images.num_features <= self.dimension:
+    def _gather(self, images: Images) -> dict[str, Part]:
+        return {"moments": Moments.of_all(images)}
+
+    def _learn(self, found: Gathered) -> dict[str, Tensor]:
+        num_features = found.weight.shape[1]
+        if self.dimension != "auto" and num_features <= self.dimension:
             raise InputError(
                 f"neco keeps {self.dimension} principal directions (detectors.neco.dimension), but the "
-                f"network has only {images.num_features} features: nothing would be left out. Set it below "
-                f"{images.num_features}, or to auto."
+                f"network has only {num_features} features: nothing would be left out. Set it below "
+                f"{num_features}, or to auto."
             )
-        mean = feature_mean(images)
-        covariance = scatter(images, mean) / len(images)
+        mean, covariance = found["moments"].means[0], found["moments"].covariance
         variance = covariance.diagonal()
         constant = variance <= (_CONSTANT * mean).square()
         if bool(constant.all()):

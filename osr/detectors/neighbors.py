@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
@@ -20,6 +20,7 @@ from osr.errors import InputError
 
 # Images, and rows of the bank, whose relations are in memory at once.
 _ROWS = 2048
+_KEEPS_IMAGES = "keeps training images themselves, a share of all (bank_fraction)"
 
 
 @dataclass(kw_only=True, eq=False)
@@ -38,6 +39,7 @@ class Knn(Detector):
 
     name: ClassVar[str] = "knn"
     needs_fit: ClassVar[bool] = True
+    needs_all: ClassVar[str] = _KEEPS_IMAGES
     num_neighbors: int
     bank_fraction: float = 1.0
 
@@ -75,6 +77,7 @@ class NNGuide(Detector):
 
     name: ClassVar[str] = "nnguide"
     needs_fit: ClassVar[bool] = True
+    needs_all: ClassVar[str] = _KEEPS_IMAGES
     num_neighbors: int
     bank_fraction: float
     seed: int
@@ -107,6 +110,7 @@ class Relation(Detector):
 
     name: ClassVar[str] = "relation"
     needs_fit: ClassVar[bool] = True
+    needs_all: ClassVar[str] = _KEEPS_IMAGES
     power: float
     threshold: float
     bank_fraction: float
@@ -143,10 +147,7 @@ def _drawn(images: Images, fraction: float, at_least: int, seed: int) -> Images:
     if size == len(images):
         return images
     drawn = np.random.default_rng(seed).choice(len(images), size, replace=False)
-    rows = drawn if images.keep is None else np.flatnonzero(images.keep)[drawn]
-    keep = np.zeros(len(images.outputs), dtype=np.bool_)
-    keep[rows] = True
-    return replace(images, keep=keep)
+    return images.only(images.rows[drawn])
 
 
 def _check_number(images: Images, count: int, detector: str) -> None:

@@ -12,8 +12,10 @@ from torch import Tensor
 
 from osr.detectors.base import Detector
 from osr.detectors.chunks import Batch, Images, Space
-from osr.detectors.classes import class_means, taken
+from osr.detectors.classes import refuse_few
 from osr.detectors.distances import Distance, distance_to
+from osr.detectors.gathered import Gathered, Part
+from osr.detectors.tails import Tails
 from osr.detectors.weibull import fit_weibull, fittable, weibull_cdf
 from osr.errors import InputError
 from osr.outputs import UNKNOWN, Outputs
@@ -51,7 +53,9 @@ class OpenMax(Detector):
     rejects below a probability of 0.9, which is not copied.
 
     `fit` refuses a class with fewer (correctly classified) training images than tail_size, and one whose
-    largest distances are all equal or, without a translation, reach down to 0: they have no Weibull fit.
+    largest distances are all equal or, without a translation, reach down to 0: they have no Weibull fit. Of
+    merged shards, each of which keeps several times `tail_size` images of a class, it also refuses a class
+    whose tail could hold an image that was not kept (`Tails`).
     """
 
     name: ClassVar[str] = "openmax"
@@ -91,17 +95,36 @@ class OpenMax(Detector):
         return np.where(winner == outputs.num_classes, UNKNOWN, winner).astype(np.int64)
 
     def _fit(self, images: Images) -> dict[str, Tensor]:
-        means, _ = class_means(
-            images, self.space, correct_only=self.correct_only, detector=self.name, needed=self.tail_size
+        return self._learn(Gathered.of(images, {"tails": self._tails(images, alone=True)}))
+
+    def _gather(self, images: Images) -> dict[str, Part]:
+        return {"tails": self._tails(images, alone=False)}
+
+    def _tails(self, images: Images, *, alone: bool) -> Tails:
+        return Tails.of(
+            images,
+            self.space,
+            distance=self.distance,
+            correct_only=self.correct_only,
+            tail=self.tail_size,
+            alone=alone,
         )
-        distances, labels = [], []
-        for batch in images.batches():
-            values, classes = taken(batch, self.space, correct_only=self.correct_only)
-            distances.append(distance_to(values.double(), means, classes, self.distance).cpu())
-            labels.append(classes.cpu())
-        tails = largest_per_class(torch.cat(distances).numpy(), torch.cat(labels).numpy(), self.tail_size)
-        return {"means": means} | {
-            key: torch.from_numpy(values).to(means.device) for key, values in self._weibull(tails).items()
+
+    def _learn(self, found: Gathered) -> dict[str, Tensor]:
+        tails: Tails = found["tails"]
+        refuse_few(tails.counts, self.tail_size, self.name, correct_only=self.correct_only)
+        distances, labels = tails.distances.cpu().numpy(), tails.labels.cpu().numpy()
+        largest = largest_per_class(distances, labels, self.tail_size)
+        uncertain = np.flatnonzero(tails.reach.cpu().numpy() > largest[:, 0])
+        if len(uncertain):
+            raise InputError(
+                f"openmax cannot tell the {self.tail_size} images of class {uncertain[0]} that lie "
+                "furthest from its mean: the means of the shards lie too far apart, and each keeps "
+                f"{tails.kept} images of a class. Deal the images to the shards at random, make fewer and "
+                "larger ones, or call fit with all images."
+            )
+        return {"means": tails.means} | {
+            key: torch.from_numpy(values).to(found.device) for key, values in self._weibull(largest).items()
         }
 
     def _weibull(self, tails: NDArray[np.float64]) -> dict[str, NDArray[np.float64]]:

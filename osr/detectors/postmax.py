@@ -12,6 +12,7 @@ from torch import Tensor
 from osr.detectors.base import Detector
 from osr.detectors.chunks import Batch, Images
 from osr.detectors.distances import lengths
+from osr.detectors.gathered import Gathered, Part, Values
 from osr.detectors.pareto import Pareto, fit_pareto, tail_in_order
 from osr.errors import InputError
 
@@ -33,9 +34,13 @@ class PostMax(Detector):
     name: ClassVar[str] = "postmax"
     needs_fit: ClassVar[bool] = True
 
-    def _fit(self, images: Images) -> dict[str, Tensor]:
-        parts = [_relative(batch)[batch.predictions == batch.labels] for batch in images.batches()]
-        values = torch.cat(parts).cpu().numpy().astype(np.float64)
+    def _gather(self, images: Images) -> dict[str, Part]:
+        none = torch.empty(0, dtype=torch.float64, device=images.device)
+        parts = (_relative(batch)[batch.predictions == batch.labels] for batch in images.batches())
+        return {"relative": Values(torch.cat([none, *parts]))}
+
+    def _learn(self, found: Gathered) -> dict[str, Tensor]:
+        values = found["relative"].values.cpu().numpy()
         if not len(values) or not np.ptp(values) > 0:
             raise InputError(
                 "postmax needs correctly classified training images whose largest logits, divided by the "
@@ -44,7 +49,7 @@ class PostMax(Detector):
             )
         excesses = values - values.min()
         fit = fit_pareto(excesses[excesses > 0])
-        return {"fit": torch.tensor([values.min(), *fit], dtype=torch.float64, device=images.device)}
+        return {"fit": torch.tensor([values.min(), *fit], dtype=torch.float64, device=found.device)}
 
     def _score(self, batch: Batch) -> Tensor:
         location, scale, shape = self._state["fit"].tolist()

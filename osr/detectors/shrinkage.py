@@ -2,24 +2,23 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
-import numpy as np
 import torch
-from torch import Tensor
 
-from osr.detectors.chunks import Images
+from osr.detectors.moments import Moments
+from osr.detectors.sample import Sample
+from osr.errors import InputError
 
 # Shares of the mean variance that are tried, a quarter of a decade apart.
 RIDGES = tuple(float(10 ** (step / 4)) for step in range(-24, 9))
 
 # More images left out than this would not move the choice: their mean likelihood is known well enough.
-_NUM_LEFT_OUT = 4096
+NUM_LEFT_OUT = 4096
+_ROWS = 512  # of them that are looked at at once
 # 1 - leverage is above 0; rounding may say otherwise.
 _MIN_REMAINDER = 1e-12
 
 
-def held_out_ridge(images: Images, means: Tensor, counts: Tensor, within: Tensor) -> float:
+def held_out_ridge(sample: Sample, moments: Moments, detector: str) -> float:
     """The ridge under which training images are most likely, each to a Gaussian fitted without it.
 
     Class means m_c and S, the covariance around them, are taken over the other N - 1 images; the image's
@@ -34,39 +33,36 @@ def held_out_ridge(images: Images, means: Tensor, counts: Tensor, within: Tensor
     alone in its class has no mean without it and is passed over.
 
     Args:
-        images: N known training images.
-        means: of the classes, (K, D) float64.
-        counts: images of each class, (K,) int64, not all of them 1.
-        within: covariance around the class means, W / N, (D, D) float64, not 0.
+        sample: of the N training images, those to leave out.
+        moments: of the classes, whose scatter is not 0.
+        detector: who asks, for the error.
 
     Returns:
         One of RIDGES; the largest of equally good ones.
+
+    Raises:
+        InputError: each image of the sample is alone in its class.
     """
-    total = len(images)
+    counts, means, within = moments.counts, moments.means, moments.covariance
+    total = int(counts.sum())
     variance = within.diagonal().mean()
     added = torch.tensor(RIDGES, dtype=torch.float64, device=within.device) * variance
     spectrum, directions = torch.linalg.eigh(within * (total / (total - 1)))
     spectrum = spectrum.clamp_min(0)[:, None] + added
     constant = (within.diagonal() == 0).sum()
     loss = spectrum.log().sum(0) - constant * added.log()
-    chosen = _left_out(images, counts)
-    for batch in chosen.batches():
-        share = counts.index_select(0, batch.labels).double()[:, None]
+    left_out = counts[sample.labels] > 1
+    features, labels = sample.features[left_out], sample.labels[left_out]
+    if not len(labels):
+        raise InputError(
+            f"detectors.{detector}.ridge is auto, but of the training images that were drawn each is alone "
+            "in its class: set it to a number, or give more images."
+        )
+    for values, classes in zip(torch.split(features, _ROWS), torch.split(labels, _ROWS), strict=True):
+        share = counts.index_select(0, classes).double()[:, None]
         factor = share / (share - 1)
-        centred = batch.features.double() - means.index_select(0, batch.labels)
+        centred = values.double() - means.index_select(0, classes)
         squares = (centred @ directions).square_() @ spectrum.reciprocal()
         remainder = (1 - factor * squares / (total - 1)).clamp_min_(_MIN_REMAINDER)
-        loss += (remainder.log() + factor.square() * squares / remainder).sum(0) / len(chosen)
+        loss += (remainder.log() + factor.square() * squares / remainder).sum(0) / len(labels)
     return RIDGES[len(RIDGES) - 1 - int(loss.flip(0).argmin())]
-
-
-def _left_out(images: Images, counts: Tensor) -> Images:
-    """Images that are not alone in their class, at most _NUM_LEFT_OUT of them, drawn once and for all."""
-    labels = np.asarray(images.outputs.labels)
-    known = np.flatnonzero(labels >= 0 if images.keep is None else images.keep)
-    rows = known[counts.cpu().numpy()[labels[known]] > 1]
-    if len(rows) > _NUM_LEFT_OUT:
-        rows = np.random.default_rng(0).choice(rows, _NUM_LEFT_OUT, replace=False)
-    keep = np.zeros(len(labels), dtype=np.bool_)
-    keep[rows] = True
-    return replace(images, keep=keep)

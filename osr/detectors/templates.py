@@ -10,8 +10,9 @@ from torch import Tensor
 
 from osr.detectors.base import Detector
 from osr.detectors.chunks import Batch, Images
-from osr.detectors.classes import class_means, class_sums
+from osr.detectors.classes import class_means, class_sums, gather_classes
 from osr.detectors.distances import rounded, unit
+from osr.detectors.gathered import Gathered, Part
 from osr.detectors.selection import argmax
 from osr.detectors.softmax import shifted, split_exponentials
 
@@ -30,7 +31,7 @@ class Klm(Detector):
     name: ClassVar[str] = "klm"
     needs_fit: ClassVar[bool] = True
 
-    def _fit(self, images: Images) -> dict[str, Tensor]:
+    def _gather(self, images: Images) -> dict[str, Part]:
         sums = torch.zeros((images.num_classes,) * 2, dtype=torch.float64, device=images.device)
         counts = torch.zeros(images.num_classes, dtype=torch.int64, device=images.device)
         for batch in images.batches():
@@ -38,7 +39,11 @@ class Klm(Detector):
             others /= (largest * (1 + rest))[:, None]
             sums += class_sums(others, batch.predictions, images.num_classes)
             counts += torch.bincount(batch.predictions, minlength=images.num_classes)
-        others_mean = sums / counts.clamp_min(1)[:, None]
+        return {"sums": sums, "counts": counts}
+
+    def _learn(self, found: Gathered) -> dict[str, Tensor]:
+        counts = found["counts"]
+        others_mean = found["sums"] / counts.clamp_min(1)[:, None]
         log_own = torch.log1p(-others_mean.sum(1))
         logs = others_mean.clamp_min(torch.finfo(torch.float32).tiny).log()
         logs.diagonal().copy_(log_own)
@@ -69,9 +74,11 @@ class She(Detector):
     name: ClassVar[str] = "she"
     needs_fit: ClassVar[bool] = True
 
-    def _fit(self, images: Images) -> dict[str, Tensor]:
-        means, _ = class_means(images, "features", correct_only=True, detector=self.name)
-        return {"means": means}
+    def _gather(self, images: Images) -> dict[str, Part]:
+        return {**gather_classes(images, "features", correct_only=True)}
+
+    def _learn(self, found: Gathered) -> dict[str, Tensor]:
+        return {"means": class_means(found["sums"], found["counts"], detector=self.name, correct_only=True)}
 
     def _score(self, batch: Batch) -> Tensor:
         return -self._state["means"].index_select(0, batch.predictions).mul_(batch.features).sum(1)
@@ -88,9 +95,11 @@ class Cosine(Detector):
     name: ClassVar[str] = "cosine"
     needs_fit: ClassVar[bool] = True
 
-    def _fit(self, images: Images) -> dict[str, Tensor]:
-        means, _ = class_means(images, "features", correct_only=False, detector=self.name)
-        return {"directions": unit(means)}
+    def _gather(self, images: Images) -> dict[str, Part]:
+        return {**gather_classes(images, "features", correct_only=False)}
+
+    def _learn(self, found: Gathered) -> dict[str, Tensor]:
+        return {"directions": unit(class_means(found["sums"], found["counts"], detector=self.name))}
 
     def _score(self, batch: Batch) -> Tensor:
         return -rounded(self._cosines(batch).amax(1))

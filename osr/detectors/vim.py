@@ -11,12 +11,16 @@ from torch import Tensor
 from osr.detectors.base import Detector
 from osr.detectors.chunks import Batch, Images
 from osr.detectors.distances import lengths, rounded
-from osr.detectors.moments import scatter
+from osr.detectors.gathered import Gathered, Part
+from osr.detectors.moments import Moments
+from osr.detectors.sample import Sample
 from osr.detectors.softmax import log_sum_exp
 from osr.errors import InputError
 
 # A residual this small beside the features is rounding.
 _MIN_RESIDUAL = 1e-5
+SAMPLE = 1 << 14  # training images at most whose residuals are taken
+_ROWS = 2048  # of them that are float64 at once
 
 
 @dataclass(kw_only=True, eq=False)
@@ -25,7 +29,8 @@ class Vim(Detector):
 
     u = -pinv(W) b is the origin where all logits are 0, as nearly as can be. The residual is what is left of
     f - u beside the `dimension` principal directions of the training features, and alpha makes its mean over
-    the training images equal to that of the largest logit.
+    the training images (over 16,384 of them, drawn once and for all, where there are more: `Sample`) equal to
+    that of the largest logit.
 
     Args:
         dimension: principal directions; auto: `default_dimension`, but at most half as many as training
@@ -42,13 +47,21 @@ class Vim(Detector):
     needs_fit: ClassVar[bool] = True
     dimension: int | Literal["auto"]
 
-    def _fit(self, images: Images) -> dict[str, Tensor]:
-        largest, offset = _largest_logit(images)
-        space, residual = _null_space(images, self.dimension, offset, self.name)
+    def _gather(self, images: Images) -> dict[str, Part]:
+        largest = total = torch.zeros((), dtype=torch.float64, device=images.device)
+        for batch in images.batches():
+            largest = largest + batch.logits.amax(1).double().sum()
+            total = total + batch.logits.double().sum()
+        return {**_summary(images), "largest": largest, "total": total}
+
+    def _learn(self, found: Gathered) -> dict[str, Tensor]:
+        largest, offset = _largest_logit(found)
+        space, residual = _null_space(found, self.dimension, offset, self.name)
         return {**space, "alpha": residual.new_tensor([largest]) / residual}
 
     def _score(self, batch: Batch) -> Tensor:
-        return self._state["alpha"] * rounded(_residual(batch, self._state)) - log_sum_exp(batch.logits)
+        residual = rounded(_residual(batch.features, self._state))
+        return self._state["alpha"] * residual - log_sum_exp(batch.logits)
 
 
 @dataclass(kw_only=True, eq=False)
@@ -67,53 +80,59 @@ class Residual(Detector):
     needs_fit: ClassVar[bool] = True
     dimension: int | Literal["auto"]
 
-    def _fit(self, images: Images) -> dict[str, Tensor]:
-        return _null_space(images, self.dimension, 0.0, self.name)[0]
+    def _gather(self, images: Images) -> dict[str, Part]:
+        return _summary(images)
+
+    def _learn(self, found: Gathered) -> dict[str, Tensor]:
+        return _null_space(found, self.dimension, 0.0, self.name)[0]
 
     def _score(self, batch: Batch) -> Tensor:
-        return rounded(_residual(batch, self._state))
+        return rounded(_residual(batch.features, self._state))
+
+
+def _summary(images: Images) -> dict[str, Part]:
+    return {"moments": Moments.of_all(images), "sample": Sample.of(images, SAMPLE)}
 
 
 def _null_space(
-    images: Images, dimension: int | Literal["auto"], offset: float, detector: str
+    found: Gathered, dimension: int | Literal["auto"], offset: float, detector: str
 ) -> tuple[dict[str, Tensor], Tensor]:
     """Origin (D,) and minor directions (D, D - dimension), float64, and the mean training residual, ().
 
     Args:
-        images: known training images.
+        found: what `_summary` gave.
         dimension: principal directions that are left out.
         offset: that is first taken off all biases.
         detector: who asks, for the error.
     """
-    kept = _dimension(dimension, images, detector)
-    weight, bias = images.head
+    kept = _dimension(dimension, found, detector)
+    weight, bias = found.head
     # Rows of W that sum to 0 leave a singular value that is 0 but for float32 rounding: cut it off.
     cut_off = max(weight.shape) * torch.finfo(torch.float32).eps
     origin = -torch.linalg.pinv(weight, rtol=cut_off) @ (bias - offset)
-    _, directions = torch.linalg.eigh(scatter(images, origin))
-    minor = directions[:, : images.num_features - kept].contiguous()
-    space = {"origin": origin, "minor": minor}
-    residual = extent = origin.new_zeros(())
-    for batch in images.batches():
-        residual = residual + _residual(batch, space).sum()
-        extent = extent + lengths(batch.features.double() - origin).sum()
+    _, directions = torch.linalg.eigh(found["moments"].scatter_around(origin))
+    space = {"origin": origin, "minor": directions[:, : len(origin) - kept].contiguous()}
+    features, residual, extent = found["sample"].features, origin.new_zeros(()), origin.new_zeros(())
+    for part in torch.split(features, _ROWS):
+        residual += _residual(part, space).sum()
+        extent += lengths(part.double() - origin).sum()
     if residual <= _MIN_RESIDUAL * extent:
         raise InputError(
             f"{detector} finds no residual: the training features lie in {kept} directions. Set "
             f"detectors.{detector}.dimension lower, or give more training images."
         )
-    return space, residual / len(images)
+    return space, residual / len(features)
 
 
-def _residual(batch: Batch, space: dict[str, Tensor]) -> Tensor:
+def _residual(features: Tensor, space: dict[str, Tensor]) -> Tensor:
     """(n,) float64, the length of what the principal directions leave of f - u."""
-    return lengths((batch.features.double() - space["origin"]) @ space["minor"])
+    return lengths((features.double() - space["origin"]) @ space["minor"])
 
 
-def _dimension(dimension: int | Literal["auto"], images: Images, detector: str) -> int:
-    num_features = images.num_features
+def _dimension(dimension: int | Literal["auto"], found: Gathered, detector: str) -> int:
+    num_features = found.weight.shape[1]
     if dimension == "auto":
-        return min(default_dimension(num_features), max(1, len(images) // 2))
+        return min(default_dimension(num_features), max(1, found.count // 2))
     if num_features <= dimension:
         raise InputError(
             f"{detector} keeps {dimension} principal directions (detectors.{detector}.dimension), but the "
@@ -123,12 +142,10 @@ def _dimension(dimension: int | Literal["auto"], images: Images, detector: str) 
     return dimension
 
 
-def _largest_logit(images: Images) -> tuple[float, float]:
+def _largest_logit(found: Gathered) -> tuple[float, float]:
     """Mean over the images of the largest logit, above 0, and what has been taken off all logits for that."""
-    largest = total = 0.0
-    for batch in images.batches():
-        largest += float(batch.logits.amax(1).double().sum()) / len(images)
-        total += float(batch.logits.double().sum()) / (len(images) * images.num_classes)
+    largest = float(found["largest"]) / found.count
+    total = float(found["total"]) / (found.count * len(found.weight))
     if largest > 0:
         return largest, 0.0
     if not largest - total > _MIN_RESIDUAL * abs(total):

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from osr.detectors.chunks import Images
-from osr.detectors.classes import class_means
+from osr.detectors.classes import class_means, gather_classes
 from osr.errors import InputError
 from osr.outputs import UNKNOWN, FloatArray, IntArray, Outputs
 from osr.training.probe import best_of, fit_probes
@@ -60,7 +60,8 @@ def similar_folds(train: Outputs, num_folds: int) -> list[IntArray]:
     _check(num_classes, num_folds)
     known = np.asarray(train.labels >= 0)
     images = Images(train, None if known.all() else known, torch.device("cpu"), unit=True)
-    means, _ = class_means(images, "features", correct_only=False, detector="leaving classes out")
+    found = gather_classes(images, "features", correct_only=False)
+    means = class_means(found["sums"], found["counts"], detector="leaving classes out")
     tree = linkage(means.numpy(), "ward")
     for count in range(min(num_folds, max(2, num_classes // 2)), num_classes + 1):
         codes = fcluster(tree, count, "maxclust")
@@ -107,7 +108,7 @@ def refitted(
     """
     kept = np.setdiff1d(np.arange(train.num_classes), left_out)
     rest = [part.select(np.flatnonzero(np.isin(part.labels, kept))) for part in (train, val)]
-    images = [(np.asarray(part.features), np.searchsorted(kept, part.labels)) for part in rest]
+    images = [(np.asarray(part.features, np.float32), np.searchsorted(kept, part.labels)) for part in rest]
     has_bias = bool(np.any(train.bias))
     fits = fit_probes(*images, num_classes=len(kept), bias=has_bias, settings=settings)
     best = fits[best_of(fits)]

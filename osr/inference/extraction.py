@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, cast
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -10,11 +14,42 @@ from tqdm import tqdm
 from osr.data.batches import Images
 from osr.detectors.odin import Odin
 from osr.devices import memory_advice
+from osr.errors import InputError
+from osr.inference.settings import ExtractionSettings
+from osr.models.custom import source_of
 from osr.models.forward import forward, ready
 from osr.models.open_set_model import OpenSetModel
-from osr.outputs import FloatArray, IntArray, Outputs
+from osr.outputs import FloatArray, IntArray, LinearLogits, Outputs
+from osr.stored.digests import code_digest, digest_of
+from osr.stored.growing import Form, grown_in, write_rows
 
-CHUNK = 4096  # images whose head runs at once
+CHUNK = 4096  # images, about, after which all that is on the disk is known to be whole
+
+
+@dataclass(frozen=True)
+class Stored:
+    """Which outputs are kept, and where.
+
+    Args:
+        logits: whether they are kept; else they are worked out from the features when they are read, with the
+            same bits.
+        features: float32, or float16, to which they are rounded first. Logits are those of the features that
+            are kept.
+        folder: where the arrays grow on the disk, and from where a call goes on that was ended before; None
+            holds them in memory.
+    """
+
+    logits: bool = True
+    features: str = "float32"
+    folder: Path | None = None
+
+    @classmethod
+    def of(cls, settings: ExtractionSettings, folder: Path) -> Stored:
+        """As the section `extraction` says."""
+        return cls(settings.store == "features+logits", settings.features, folder)
+
+
+IN_MEMORY = Stored()
 
 
 def extract(
@@ -26,6 +61,7 @@ def extract(
     device: torch.device,
     title: str,
     odin: Odin | None = None,
+    stored: Stored = IN_MEMORY,
 ) -> Outputs:
     """Logits and features of some images, without augmentation, in eval mode.
 
@@ -37,44 +73,52 @@ def extract(
         device: where the network runs.
         title: of the progress bar, which only a terminal sees.
         odin: scores that need two forward passes and one backward pass more; None leaves them out.
+        stored: what is kept, and where.
+
+    Raises:
+        InputError: a feature is too large for float16.
     """
-    model = ready(model, device)
-    with torch.no_grad():
-        weight, _ = model.head.affine()
-    num_classes, (num_logits, width) = model.head.num_classes, weight.shape
-    logits = np.empty((len(data), num_classes), dtype=np.float32)
-    extra_logits = np.empty((len(data), num_logits - num_classes), dtype=np.float32)
-    features = np.empty((len(data), width), dtype=np.float32)
-    odin_scores = np.empty((len(data), int(odin is not None)))
+    model, index = ready(model, device), np.asarray(index, dtype=np.int64)
+    width = model.head.affine()[0].shape[1]
+    forms = {"features": Form(np.dtype(stored.features), (len(data), width))}
+    if odin is not None:
+        forms["odin"] = Form(np.dtype(np.float64), (len(data), 1))
+    plan = [
+        code_digest(),
+        digest_of(model.origin.model_dump(), source_of(model.settings.backbone.name)),
+        digest_of(asdict(model.computing), index, data.labels.cpu().numpy()),
+        [batch_size, device.type, odin and odin.settings()],
+    ]
+    growing = grown_in(stored.folder, forms, plan=plan, chunk=CHUNK)
     advice = f"extraction.batch_size is {batch_size}: try {max(1, batch_size // 2)}"
     with torch.inference_mode(), memory_advice(advice):
         batches = tqdm(
-            data.batches(batch_size),
+            data.batches(batch_size, start=growing.done),
             desc=title,
             unit="batch",
             disable=None,
+            initial=growing.done // batch_size,
             total=-(-len(data) // batch_size),
         )
-        for number, (images, _) in enumerate(batches):
-            chunk = slice(number * batch_size, (number + 1) * batch_size)
-            batch_logits, batch_features = forward(model, images.to(device))
-            both = batch_logits.cpu().numpy()
-            logits[chunk], extra_logits[chunk] = both[:, :num_classes], both[:, num_classes:]
-            features[chunk] = batch_features.cpu().numpy()
-            if odin:
-                odin_scores[chunk, 0] = odin.scores_of(model, images.to(device)).cpu().numpy()
-    return _outputs(
-        model,
-        logits,
-        features,
-        labels=data.labels.cpu().numpy(),
-        index=index,
-        extra=extra_logits,
-        odin=odin_scores,
-    )
+        for images, _ in batches:
+            _, features = forward(model, images.to(device))
+            parts = {"features": _rounded(features.cpu().numpy(), stored.features)}
+            if odin is not None:
+                parts["odin"] = odin.scores_of(model, images.to(device)).cpu().numpy()[:, None]
+            growing.add(**parts)
+    arrays = growing.finished()
+    labels = data.labels.cpu().numpy()
+    return _outputs(model, arrays, labels=labels, index=index, stored=stored, block=batch_size)
 
 
-def outputs_of(model: OpenSetModel, features: FloatArray, *, labels: IntArray, index: IntArray) -> Outputs:
+def outputs_of(
+    model: OpenSetModel,
+    features: FloatArray,
+    *,
+    labels: IntArray,
+    index: IntArray,
+    stored: Stored = IN_MEMORY,
+) -> Outputs:
     """What `extract` gives, where the features are there already and only the head is to run.
 
     Args:
@@ -82,38 +126,58 @@ def outputs_of(model: OpenSetModel, features: FloatArray, *, labels: IntArray, i
         features: (N, D) float32.
         labels: (N,) int64.
         index: (N,) int64, row of each image in the split.
+        stored: what is kept, and where.
+
+    Raises:
+        InputError: a feature is too large for float16.
     """
-    model, num_classes = model.eval(), model.head.num_classes
-    with torch.inference_mode():
-        parts = [model.head(part).numpy() for part in torch.split(torch.from_numpy(features), CHUNK)]
-    logits: FloatArray = np.concatenate(parts)
-    return _outputs(
-        model, logits[:, :num_classes], features, labels=labels, index=index, extra=logits[:, num_classes:]
-    )
+    arrays = {"features": _rounded(features, stored.features)}
+    return _outputs(model.eval(), arrays, labels=labels, index=index, stored=stored, block=CHUNK)
 
 
 def _outputs(
     model: OpenSetModel,
-    logits: FloatArray,
-    features: FloatArray,
+    arrays: dict[str, NDArray[Any]],
     *,
     labels: IntArray,
     index: IntArray,
-    extra: FloatArray,
-    odin: NDArray[np.float64] | None = None,
+    stored: Stored,
+    block: int,
 ) -> Outputs:
-    """With the part of the head that stands for known classes."""
-    num_classes = model.head.num_classes
+    """With the part of the head that stands for known classes; logits in blocks, as from the network."""
+    num_classes, features = model.head.num_classes, arrays["features"]
     with torch.no_grad():
-        weight, bias = model.head.affine()
+        head, offset = model.head.affine()
+        weight = head.float().cpu().numpy()
+        bias = np.zeros(len(weight), np.float32) if offset is None else offset.float().cpu().numpy()
+    logits = LinearLogits(features, weight[:num_classes], bias[:num_classes], block=block)
+    extra = LinearLogits(features, weight[num_classes:], bias[num_classes:], block=block)
     return Outputs(
-        logits=logits,
+        logits=_kept(logits, stored.folder) if stored.logits else cast(FloatArray, logits),
         features=features,
         labels=labels,
-        index=np.asarray(index, dtype=np.int64),
-        weight=weight.detach()[:num_classes].float().cpu().numpy(),
-        bias=np.zeros(num_classes, np.float32) if bias is None else bias.detach()[:num_classes].cpu().numpy(),
-        extra_logits=extra,
-        odin=np.empty((len(logits), 0)) if odin is None else odin,
+        index=index,
+        weight=weight[:num_classes],
+        bias=bias[:num_classes],
+        extra_logits=np.asarray(extra),
+        odin=arrays.get("odin", np.empty((len(features), 0))),
         made_from=model.origin,
     )
+
+
+def _kept(logits: LinearLogits, folder: Path | None) -> FloatArray:
+    """As an array."""
+    if folder is None:
+        return np.asarray(logits)
+    folder.mkdir(parents=True, exist_ok=True)
+    return write_rows(folder / "logits.npy", Form(logits.dtype, logits.shape), logits.blocks())
+
+
+def _rounded(features: FloatArray, kind: str) -> NDArray[Any]:
+    """As they are kept."""
+    if kind == "float16" and np.abs(features).max(initial=0) > np.finfo(np.float16).max:
+        raise InputError(
+            f"extraction.features is float16, which holds numbers up to 65504, but a feature is "
+            f"{np.abs(features).max():g}: set it to float32."
+        )
+    return features.astype(kind, copy=False)

@@ -17,16 +17,20 @@ from osr.metrics.thresholds import Threshold
 from osr.models.forward import ready
 from osr.models.open_set_model import OpenSetModel
 from osr.stored.files import damaged
-from osr.stored.origin import check_origin
+from osr.stored.origin import Origin, check_origin
 
 
 class Parts(NamedTuple):
-    """Network, calibration, detectors with their thresholds by name, and the file of the thresholds."""
+    """Network, calibration, detectors with their thresholds by name, and the file of the thresholds.
+
+    `made_from` has the digests of all of these.
+    """
 
     model: OpenSetModel
     calibration: Calibration
     detectors: dict[str, tuple[Detector, Threshold]]
     thresholds: StoredThresholds
+    made_from: Origin = Origin()
 
 
 def load_parts(
@@ -65,4 +69,5 @@ def load_parts(
         found.name: (found, limits.check_detector(path, found.name, found.digest))
         for path, found in fitted.items()
     }
-    return Parts(ready(model, device), stored.fit.calibration, with_thresholds, limits)
+    made_from = model.origin.model_copy(update={"calibration": stored.digest, "thresholds": limits.digest})
+    return Parts(ready(model, device), stored.fit.calibration, with_thresholds, limits, made_from)

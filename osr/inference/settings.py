@@ -8,9 +8,11 @@ from osr.settings.base import Count, Section
 
 
 class ExtractionSettings(Section):
-    """Forward passes without training."""
+    """Forward passes without training, and what of them is stored."""
 
     batch_size: Count
     channels_last: bool
     precision: Literal["32-true", "bf16-mixed"]
     odin: bool
+    store: Literal["features", "features+logits"]
+    features: Literal["float32", "float16"]

@@ -27,6 +27,28 @@ class Source(NamedTuple):
     reason: str = ""
 
 
+def source_of(value: Any, row: str, folder: Path = Path()) -> Source:
+    """Where the image is that a cell of a table stands for.
+
+    Args:
+        value: a path, the bytes of a file, or both, `path` and `bytes`, as on Hugging Face.
+        row: what the cell is called; so are bytes.
+        folder: that paths may be relative to, where they are not to the working directory.
+    """
+    if isinstance(value, dict):
+        name, value = value.get("path"), value.get("bytes")
+        if value is None:
+            value = name
+        elif name:
+            row = f"{row}/{name}"
+    if isinstance(value, str):
+        beside = folder / value
+        return Source(str(beside) if not Path(value).exists() and beside.exists() else value)
+    if isinstance(value, bytes):
+        return Source(row, value)
+    return Source(row, reason=f"{row} must hold a path or the bytes of a file, not {value!r:.40}.")
+
+
 class Read(NamedTuple):
     """An image that was read: (H, W, C) uint8, and what was done to it; or the reason why there are none."""
 

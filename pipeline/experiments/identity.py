@@ -18,6 +18,7 @@ WHERE_AND_HOW = (
     "train.num_nodes",
     "train.strategy",
     "extraction.batch_size",
+    "extraction.store",
 )
 
 

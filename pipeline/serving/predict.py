@@ -12,19 +12,22 @@ from tqdm import tqdm
 from osr.data.image_files import MAX_PIXELS
 from osr.devices import pick_device, set_cpu_threads
 from osr.errors import InputError
+from osr.inference import folder as stored
 from osr.inference.classifier import OpenSetClassifier
 from osr.inference.judgement import Decision, Judgement
 from osr.inference.predictor import UNKNOWN_NAME
 from osr.inference.streams import Read, Reader, read_ahead
+from osr.inference.tables import columns, judge, records
 from osr.params import Params, load_params
 from pipeline.places import form_of
 from pipeline.report.judge import judge_of
 from pipeline.serving.gallery import gallery_at
 from pipeline.serving.load import load_folder, tell_of_unused_code
 from pipeline.serving.network import num_readers
+from pipeline.serving.shards import Shard, agree, refuse_unfit, what_is_judged
 from pipeline.serving.sources import Sources, open_sources
-from pipeline.serving.together import Q_VALUE, check_level, together
-from pipeline.serving.verdict_file import ENDINGS, Record, writing
+from pipeline.serving.together import check_level, together
+from pipeline.serving.verdict_file import ENDINGS, writing
 from pipeline.workspace.stages import CALIBRATOR, DETECTORS, PARAMS, THRESHOLDS, VAL_SCORES, WEIGHTS
 
 logger = logging.getLogger("osr.predict")
@@ -91,9 +94,7 @@ class Stream:
         workers = num_readers(self.num_workers, sources.total, size)
         with tqdm(total=sources.total, desc="predict", unit="image", disable=None) as bar:
             for batch in read_ahead(sources.items, self.reader, batch_size=size, num_workers=workers):
-                images = [read.pixels for read in batch if read.pixels is not None]
-                names = [read.name for read in batch if read.pixels is not None]
-                found = self.classifier.judge(images, self.decision, names=names) if images else None
+                found = judge(self.classifier, batch, self.decision)
                 self._note(batch, found)
                 yield batch, found
                 bar.update(len(batch))
@@ -136,42 +137,6 @@ def _classifier(options: argparse.Namespace, params: Params | None) -> tuple[Ope
     return classifier, params.dataset.max_pixels
 
 
-def columns(class_names: Sequence[str], *, fdr: bool = False) -> list[str]:
-    """Of a record: the probability of class NAME is `p/NAME`, and `reason` says why there is no verdict.
-
-    With `fdr` there is also `q_value`, the smallest bound that the image is rejected at.
-    """
-    shares, of_all = [f"p/{name}" for name in class_names], [Q_VALUE] if fdr else []
-    return ["file", "label", "score", "p_value", *of_all, "nearest", *shares, "reason"]
-
-
-def records(
-    batch: Sequence[Read], found: Judgement | None, class_names: Sequence[str], *, fdr: bool = False
-) -> Iterator[Record]:
-    """One per image, in order, with a key for each of the `columns`; what is not known yet is None.
-
-    Those that cannot be read hold their name and the reason.
-    """
-    row = 0
-    for read in batch:
-        record: Record = dict.fromkeys(columns(class_names, fdr=fdr)) | {
-            "file": read.name,
-            "reason": read.reason or None,
-        }
-        if found is not None and read.pixels is not None:
-            record |= {
-                "label": found.labels[row],
-                "score": float(found.scores[row]),
-                "p_value": float(found.p_values[row]),
-                "nearest": class_names[found.predictions[row]],
-            }
-            record |= {
-                f"p/{name}": float(p) for name, p in zip(class_names, found.probabilities[row], strict=True)
-            }
-            row += 1
-        yield record
-
-
 def run(options: argparse.Namespace) -> int:
     """Judge images; the status is 1 when one could not be read.
 
@@ -179,8 +144,9 @@ def run(options: argparse.Namespace) -> int:
         InputError: a path or a file of the run is missing, no image can be read, or the verdicts cannot be
             written.
     """
-    form = form_of(options.output, options.format, ENDINGS, "csv")
-    if options.output is None and form == "parquet":
+    refuse_unfit(options)
+    options.format = form_of(options.output, options.format, ENDINGS, "csv")
+    if options.output is None and options.out is None and options.format == "parquet":
         raise InputError("--format parquet needs --output FILE.")
     if options.fdr is not None and options.gallery is not None:
         raise InputError("--gallery shows images as they are judged, and --fdr decides after the last one.")
@@ -192,20 +158,44 @@ def run(options: argparse.Namespace) -> int:
     if options.fdr is not None:
         check_level(classifier, options.detector or classifier.detector, options.fdr)
     stream = Stream(classifier, decision, max_pixels=max_pixels, num_workers=options.workers)
-    _write(stream, sources, options, form)
+    if options.shard is not None:
+        return _write_shard(stream, sources, options)
+    _write(stream, sources, options)
+    return _told(stream, sources, options.fdr)
+
+
+def _write_shard(stream: Stream, sources: Sources, options: argparse.Namespace) -> int:
+    """The rows of one part, unless they are there already."""
+    shard, total = Shard(*options.shard), sources.total
+    if total is None:
+        raise InputError("--shard needs to know how many images there are: name a folder or a file, not -.")
+    stored.refuse_inside(options.out)
+    agree(options.out, what_is_judged(stream.classifier, stream.decision, options, total))
+    options.output = shard.file(options.out, options.format)
+    if options.output.is_file():
+        logger.info("%s is there already.", options.output)
+        return 0
+    rows = shard.rows(total, stream.classifier.batch_size)
+    logger.info("images %d to %d of %d", rows.start, rows.stop, total)
+    _write(stream, sources.only(rows), options)
+    return _told(stream, sources, None) if rows else 0
+
+
+def _told(stream: Stream, sources: Sources, fdr: float | None) -> int:
+    """The exit status, once what was noticed has been said."""
     for kind, count in stream.converted.most_common():
         logger.warning("%d images converted: %s", count, kind)
     if sources.passed.counts:
         logger.warning("%s.", sources.passed.sentence)
-    logger.info("%s", stream.summary(options.fdr))
+    logger.info("%s", stream.summary(fdr))
     return 0 if stream.labels and not stream.num_unreadable else 1
 
 
-def _write(stream: Stream, sources: Sources, options: argparse.Namespace, form: str) -> None:
+def _write(stream: Stream, sources: Sources, options: argparse.Namespace) -> None:
     """All rows and the gallery."""
     names, fdr = stream.classifier.class_names, options.fdr
     with (
-        writing(options.output, form, columns(names, fdr=fdr is not None)) as write,
+        writing(options.output, options.format, columns(names, fdr=fdr is not None)) as write,
         gallery_at(options.gallery) as gallery,
     ):
         if fdr is not None:

@@ -12,11 +12,11 @@ from contextlib import contextmanager
 from osr.errors import InputError
 from osr.inference.classifier import OpenSetClassifier
 from osr.inference.predictor import UNKNOWN_NAME
+from osr.inference.tables import Q_VALUE, Record
 from osr.metrics.false_discovery import FalseDiscovery, is_rejected
 from osr.metrics.thresholds import fewest_images
-from pipeline.serving.verdict_file import Record, Write
+from pipeline.serving.verdict_file import Write
 
-Q_VALUE = "q_value"
 _ROWS = 1000  # that are written at once
 
 

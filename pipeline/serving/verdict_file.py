@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from osr.errors import InputError
+from osr.inference.tables import Record, printable, verdict_schema, verdict_table
 from osr.stored.files import written_whole
 
 FORMATS = ("csv", "json", "jsonl", "parquet")
 ENDINGS = {f".{form}": form for form in FORMATS}
-Record = dict[str, Any]
 Write = Callable[[Sequence[Record]], None]
 
 
@@ -43,7 +43,7 @@ def writing(path: Path | None, form: str, columns: Sequence[str]) -> Iterator[Wr
     Args:
         path: of the file; None means standard output, where rows appear as they come.
         form: one of `FORMATS`.
-        columns: the keys of a record, in order; those of `_is_number` hold numbers, the rest text.
+        columns: the keys of a record, in order; see `osr.inference.tables`.
 
     Raises:
         InputError: the disk is full, or the like; see also `pipeline.places`.
@@ -96,17 +96,14 @@ def _rows_of_text(file: Any, form: str, columns: Sequence[str]) -> Iterator[Writ
 @contextmanager
 def _rows_of_parquet(path: Path, columns: Sequence[str]) -> Iterator[Write]:
     """Batches are gathered to row groups of thousands, as readers of large files expect."""
-    import pyarrow as pa
     from pyarrow.parquet import ParquetWriter
 
-    schema = pa.schema([(name, pa.float64() if _is_number(name) else pa.string()) for name in columns])
     waiting = list[Record]()
 
-    with ParquetWriter(path, schema) as file:
+    with ParquetWriter(path, verdict_schema(columns)) as file:
 
         def flush() -> None:
-            texts = [{key: _printable(value, "utf-8") for key, value in row.items()} for row in waiting]
-            file.write_table(pa.Table.from_pylist(texts, schema=schema))
+            file.write_table(verdict_table(waiting, columns))
             waiting.clear()
 
         def write(records: Sequence[Record]) -> None:
@@ -121,10 +118,6 @@ def _rows_of_parquet(path: Path, columns: Sequence[str]) -> Iterator[Write]:
 _ROW_GROUP = 10_000
 
 
-def _is_number(column: str) -> bool:
-    return column in ("score", "p_value", "q_value") or column.startswith("p/")
-
-
 class _Printable(io.TextIOBase):
     """Standard output, where characters that its encoding lacks have backslashes."""
 
@@ -132,14 +125,7 @@ class _Printable(io.TextIOBase):
         self._stream = stream
 
     def write(self, text: str) -> int:
-        return self._stream.write(_printable(text, self._stream.encoding or "utf-8"))
+        return self._stream.write(printable(text, self._stream.encoding or "utf-8"))
 
     def flush(self) -> None:
         self._stream.flush()
-
-
-def _printable(value: Any, encoding: str) -> Any:
-    """Text that the encoding holds; other values as they are."""
-    if not isinstance(value, str):
-        return value
-    return value.encode(encoding, "backslashreplace").decode(encoding)
