@@ -25,22 +25,24 @@ if TYPE_CHECKING:
     from osr.frame import Frame
 
 CHUNK = 4096  # images that are written at once
+LABELS = "labels.npy"
 SAMPLE = 1000  # training images whose mean and standard deviation normalise those that stay files
 
 Pixels = NDArray[np.uint8] | ImageFiles
 
 
-def save_images(sets: Sequence[ImageSet], *, root: str, max_pixels: int) -> None:
+def save_images(sets: Sequence[ImageSet], folder: Path, *, root: str, max_pixels: int) -> None:
     """Write the images of all sets, one after the other, without holding them in memory.
 
     Args:
         sets: the main data set and its unknown sources, all arrays of one shape or all files.
+        folder: to write to.
         root: the setting `dataset.root`, which the names of files are relative to.
         max_pixels: of one image that stays a file.
     """
     if isinstance(sets[0].images, ImageFiles):
         head = {"root": root, "channels": sets[0].images.channels, "max_pixels": max_pixels}
-        with new(IMAGE_FILES).open("w", encoding="utf-8") as file:
+        with (folder / IMAGE_FILES.name).open("w", encoding="utf-8") as file:
             file.write(json.dumps(head) + "\n")
             for data in sets:
                 names = data.images.names if isinstance(data.images, ImageFiles) else ()
@@ -49,7 +51,7 @@ def save_images(sets: Sequence[ImageSet], *, root: str, max_pixels: int) -> None
     arrays = [data.images for data in sets if not isinstance(data.images, ImageFiles)]
     shape = (sum(map(len, arrays)), *arrays[0].shape[1:])
     header = {"descr": "|u1", "fortran_order": False, "shape": shape}
-    with new(IMAGES).open("wb") as raw:
+    with (folder / IMAGES.name).open("wb") as raw:
         np.lib.format.write_array_header_1_0(raw, header)
         for array in arrays:
             for start in range(0, len(array), CHUNK):
@@ -116,12 +118,34 @@ def open_part(split: Split, rows: IntArray, *, frame: Frame, num_workers: int) -
         frame: the square that files are brought to.
         num_workers: processes that read files.
     """
+    return _labelled(open_images(), rows, split.labels[rows], frame, num_workers)
+
+
+def save_known_source(data: ImageSet, labels: IntArray, folder: Path, *, root: str, max_pixels: int) -> None:
+    """Write the images of one known source and their labels (N,) into a folder of its own."""
+    folder.mkdir(parents=True)
+    save_images([data], folder, root=root, max_pixels=max_pixels)
+    np.save(folder / LABELS, labels)
+
+
+def open_known_source(folder: Path, *, frame: Frame, num_workers: int) -> Images:
+    """What `save_known_source` wrote; see `open_part`.
+
+    Raises:
+        InputError: the images are missing.
+    """
+    images: Pixels = open_images(folder)
+    labels: IntArray = np.load(folder / LABELS, allow_pickle=False)
+    return _labelled(images, np.arange(len(labels)), labels, frame, num_workers)
+
+
+def _labelled(images: Pixels, rows: IntArray, known: IntArray, frame: Frame, num_workers: int) -> Images:
     import torch  # seconds that stages without a network need not wait
 
     from osr.data.batches import ArrayImages
     from osr.data.file_images import FileImages
 
-    images, labels = open_images(), torch.from_numpy(split.labels[rows])
+    labels = torch.from_numpy(known)
     if isinstance(images, ImageFiles):
         return FileImages(images, rows, labels, frame, num_workers)
     return ArrayImages(images, rows, labels)

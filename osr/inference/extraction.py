@@ -7,7 +7,7 @@ import torch
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from osr.data.batches import Images
+from osr.data.batches import Ordered
 from osr.detectors.odin import Odin
 from osr.devices import memory_advice
 from osr.models.forward import forward, ready
@@ -19,7 +19,7 @@ CHUNK = 4096  # images whose head runs at once
 
 def extract(
     model: OpenSetModel,
-    data: Images,
+    data: Ordered,
     *,
     index: IntArray,
     batch_size: int,
