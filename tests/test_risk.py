@@ -85,3 +85,39 @@ def test_the_curve_has_the_area_and_windows_do_not_change_it(monkeypatch):
     assert coverage[-1] == 1
     monkeypatch.setattr(counting, "ROWS", 3)
     assert risk_metrics(counts) == pytest.approx(whole, abs=1e-12)
+
+
+def images(seed, *, tied):
+    rng = np.random.default_rng(seed)
+    known, right, unknown = rng.uniform(0, 0.7, 300), rng.random(300) < 0.85, rng.uniform(0.2, 1, 200)
+    return (known.round(1), right, unknown.round(1)) if tied else (known, right, unknown)
+
+
+# fd-shifts, commit 8ac4f6db: trapezoids of selective_risk_stats, generalized_risk_stats (rc_stats_utils.py),
+# which RiskCoverageStats.aurc and .augrc are, but for a factor 1000; confids = 1 - score, residuals = wrong.
+FD_SHIFTS = {
+    (0, False): (0.3133669655615945, 0.18964999999999999),
+    (1, True): (0.29621781993189333, 0.18146799999999996),
+}
+
+
+@pytest.mark.parametrize(("seed", "tied"), FD_SHIFTS)
+def test_areas_are_those_of_fd_shifts(seed, tied):
+    ours = risk_metrics(count_accepted(*images(seed, tied=tied)))
+    assert (ours["aurc"], ours["augrc"]) == pytest.approx(FD_SHIFTS[seed, tied], abs=1e-12)
+
+
+def test_torch_uncertainty_has_the_same_numbers_without_ties():
+    """Version 0.13.0; probabilities (p, 1 - p) with p = 1 - score / 2 in float64, target `wrong`.
+
+    AURC().compute() and so on; CovAtxRisk(0.05) is in float32 there. Its areas begin at a coverage of 1 / n.
+    """
+    known, right, unknown = images(0, tied=False)
+    ours, n = risk_metrics(count_accepted(known, right, unknown)), 500
+    wrong = np.concatenate((~right, np.ones(200, bool)))
+    first = wrong[np.argmin(np.concatenate((known, unknown)))]
+    assert (n * ours["aurc"] - first) / (n - 1) == pytest.approx(0.3139949556214563, abs=1e-9)
+    assert (n * ours["augrc"] - first / (2 * n)) / (n - 1) == pytest.approx(0.19003006022226895, abs=1e-9)
+    assert ours["risk_at_80_coverage"] == pytest.approx(0.3925, abs=1e-9)
+    assert ours["risk_at_95_coverage"] == pytest.approx(0.45052631578947366, abs=1e-9)
+    assert ours["coverage_at_5_risk"] == pytest.approx(0.029999999329447746, abs=1e-9)
