@@ -6,8 +6,10 @@ import numpy as np
 import pytest
 from test_metrics import sample
 
+from osr.metrics.judged import Judged, operational_metrics
 from osr.metrics.operational import open_set_accuracies, open_set_accuracy, operational_threshold
 from osr.metrics.thresholds import count_accepted
+from osr.outputs import Outputs
 
 
 @pytest.mark.parametrize("kind", ["continuous", "tied", "constant", "separated"])
@@ -20,6 +22,21 @@ def test_the_threshold_is_the_smallest_of_the_best(kind):
     value, accuracy = operational_threshold(*scored)
     assert accuracy == pytest.approx(max(accuracies))
     assert value == thetas[np.flatnonzero(np.isclose(accuracies, max(accuracies), atol=1e-12))[0]]
+
+
+def test_metrics_by_detector():
+    known, right, unknown = sample("continuous", 2)
+    logits = np.eye(2, dtype=np.float32)[np.r_[np.where(right, 0, 1), np.zeros(len(unknown), int)]]
+    labels = np.r_[np.zeros(len(known), int), np.full(len(unknown), -1)]
+    outputs = Outputs(logits, logits, labels, np.arange(len(labels)), logits[:2], logits[0])
+    found = operational_metrics(
+        {"a": Judged(outputs, np.r_[known, unknown])}, {"a": known[:20]}, right[:20], {"a": unknown[:9]}
+    )
+    theta, accuracy = operational_threshold(known[:20], right[:20], unknown[:9])
+    assert found["oosa_threshold"] == {"a": theta}
+    assert found["validation_open_set_accuracy"] == {"a": accuracy}
+    assert found["oosa"] == {"a": open_set_accuracy(theta, known, right, unknown)}
+    assert found["surrogate_images"] == 9
 
 
 def test_both_sides_count_the_same_whatever_their_numbers():

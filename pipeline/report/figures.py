@@ -156,13 +156,14 @@ def _scores(run: RunFiles, _points: Points) -> Iterator[NamedFigure]:
     known = run.outputs.labels >= 0
     for name in run.params.detectors.enabled:
         score, threshold = run.scores_and_threshold(name)
+        is_single = run.thresholds[name].per_class is None
         figure = canvas(COLUMN_WIDTH, 2.8)
         score_histogram(
             figure.subplots(),
             score[known],
             unknown_scores=score[~known] if run.has_unknowns else None,
             threshold=threshold,
-            name=name,
+            name=name if is_single else f"{name} (above θ of its class)",
         )
         yield f"scores_{name}", figure
 
