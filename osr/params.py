@@ -45,6 +45,12 @@ class Params(Section):
                 raise ValueError(
                     "evaluate.estimate_folds is 0, but must be at least 2 when plot.detector is 'auto'"
                 )
+            if self.detectors.threshold_rule == "conformal_per_class":
+                raise ValueError(
+                    "plot.detector is 'auto', but must be one of detectors.enabled when "
+                    "detectors.threshold_rule is 'conformal_per_class': thresholds per class are not made "
+                    "without some of the classes"
+                )
         elif self.plot.detector not in self.detectors.enabled:
             raise ValueError(
                 f"plot.detector is {self.plot.detector!r}, but must be auto or one of detectors.enabled: "

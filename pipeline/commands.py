@@ -6,19 +6,13 @@ import argparse
 from collections.abc import Callable
 from pathlib import Path
 
+from pipeline import serving_arguments as judging
 from pipeline.arguments import (
-    address,
-    code,
     new_file,
-    new_folder,
     new_picture,
     new_stem,
-    number,
-    part,
     path,
     share,
-    source,
-    whole,
 )
 from pipeline.examples import EXAMPLES
 from pipeline.workspace.stages import PARAMS, STAGES
@@ -72,115 +66,6 @@ def _fit(command: Parser) -> None:
     add("-S", dest="settings", action="append", default=[], metavar="KEY=VALUE", help=SETTING)
 
 
-def _predict(command: Parser) -> None:
-    add = command.add_argument
-    told = "an image, a folder, a pattern in quotes, a Parquet file, or - for paths on standard input"
-    add("paths", nargs="+", type=source, metavar="PATH", help=told)
-    told = "a folder that `osr export` made; otherwise the present run judges"
-    add("--model", type=path, metavar="FOLDER", help=told)
-    add("--detector", metavar="NAME", help="one of those enabled; otherwise plot.detector, or the folder's")
-    decision = command.add_mutually_exclusive_group()
-    for name, metavar, told in (
-        ("--threshold", "SCORE", "scores above are unknown; otherwise the fitted one"),
-        ("--accept", "SHARE", "the threshold that accepts this share of known images, such as 0.99"),
-        ("--p-value", "SHARE", "images whose p-value is at most this are unknown, such as 0.01"),
-    ):
-        decision.add_argument(name, type=number, metavar=metavar, help=told)
-    told = "of the images that are rejected, all together, at most this share is expected to be known"
-    decision.add_argument("--fdr", type=share, metavar="SHARE", help=told)
-    told = "import this class for a network of somebody's own; otherwise that of params.yaml alone"
-    add("--allow-code", type=code, metavar="MODULE:CLASS", help=told)
-    forms = ("csv", "json", "jsonl", "parquet")
-    add("--format", choices=forms, help="of the verdicts (by the ending of --output; otherwise csv)")
-    add("--output", type=new_file, metavar="FILE", help="write there instead of standard output")
-    told = "also an HTML page: those most unknown and those nearest to the threshold, by score"
-    add("--gallery", type=new_file, metavar="FILE", help=told)
-    add("--column", metavar="NAME", help="of Parquet files: image, bytes, path or file, unless named here")
-    add("--workers", type=whole(0, 256), metavar="N", help="processes that read ahead (half of the cores)")
-    told = "judge one part of the images, for arrays of jobs; a part that is there already is left as it is"
-    add("--shard", type=part, metavar="I/N", help=told)
-    add("--out", type=path, metavar="DIR", help="the folder of all parts, a file each")
-
-
-def _export(command: Parser) -> None:
-    add = command.add_argument
-    told = "the folder of a project with a finished run; otherwise the present one"
-    add("run", nargs="?", default="present", metavar="RUN", help=told)
-    add("out", type=new_folder, metavar="OUT", help="the folder to make")
-    add("--detector", metavar="NAME", help="judges unless another is asked for; otherwise plot.detector")
-    add("--onnx", action="store_true", help="also classifier.onnx, of this detector, for any runtime")
-    add("--torch-export", action="store_true", help="also classifier.pt2, the same as a program of torch")
-
-
-def _recalibrate(command: Parser) -> None:
-    add = command.add_argument
-    add("folder", metavar="FOLDER", type=path, help="what `osr export` or this command made")
-    told = "a folder of new images of known classes, in class folders where their labels are to count"
-    add("images", metavar="IMAGES", type=path, help=told)
-    add("--out", type=new_folder, required=True, metavar="NEW", help="the folder to make")
-    told = "of new known images that is to be accepted; otherwise as the folder promises"
-    add("--accept", type=share, metavar="SHARE", help=told)
-    add("--rule", choices=("acceptance", "conformal"), help="of the thresholds; otherwise the folder's")
-    told = "images that belong together, as dataset.group_pattern: subfolder, or a regular expression"
-    add("--group-pattern", metavar="PATTERN", help=told)
-    add("--workers", type=whole(0, 256), metavar="N", help="processes that read ahead (half of the cores)")
-    told = "import this class for a network of somebody's own"
-    add("--allow-code", type=code, metavar="MODULE:CLASS", help=told)
-
-
-def _serve(command: Parser) -> None:
-    add = command.add_argument
-    add("folder", metavar="FOLDER", type=path, help="what `osr export` made")
-    add(
-        "--host",
-        type=address,
-        default="127.0.0.1",
-        help="address to listen on; this machine alone reaches %(default)s",
-    )
-    add("--port", type=whole(0, 65_535), default=8000, help="(%(default)s)")
-    add("--threads", type=whole(1, 256), metavar="N", help="of the network (the cores of the machine)")
-    add("--max-megabytes", type=whole(1, 256), default=16, metavar="N", help="of a request (%(default)s)")
-    add("--seconds", type=whole(1, 3600), default=30, metavar="N", help="to send, and to wait (%(default)s)")
-    told = "import this class for a network of somebody's own"
-    add("--allow-code", type=code, metavar="MODULE:CLASS", help=told)
-    add("--quiet", action="store_true", help="no line per request")
-
-
-def _monitor(command: Parser) -> None:
-    add = command.add_argument
-    add("verdicts", nargs="+", type=path, metavar="VERDICTS", help="files of `osr predict`, in order of time")
-    add("--model", type=path, required=True, metavar="FOLDER", help="the exported folder that judged")
-    add("--detector", metavar="NAME", help="that judged; otherwise the folder's default")
-    add(
-        "--state",
-        type=new_file,
-        metavar="FILE",
-        help="goes on where the last call ended, and keeps the result",
-    )
-    add("--false-alarm", type=share, default=0.01, metavar="SHARE", help="probability of one (%(default)s)")
-    add("--plot", type=new_picture, metavar="FILE", help="draw the evidence: a png, pdf or svg")
-    add("--format", choices=("text", "json"), default="text", help="of the answer (%(default)s)")
-    told = "import this class for a network of somebody's own"
-    add("--allow-code", type=code, metavar="MODULE:CLASS", help=told)
-
-
-def _discover(command: Parser) -> None:
-    add = command.add_argument
-    add("folder", metavar="FOLDER", type=path, help="the exported folder that judges")
-    add("paths", nargs="*", type=source, metavar="PATH", help="images to judge, as for `osr predict`")
-    told = "instead of PATH: take what is rejected in a file that `osr predict` wrote"
-    add("--verdicts", type=path, metavar="FILE", help=told)
-    add("--out", type=new_folder, required=True, metavar="DIR", help="the folder to make")
-    told = "of a candidate, at least (%(default)s)"
-    add("--min-images", type=whole(2, 1_000_000), default=10, metavar="N", help=told)
-    add("--detector", metavar="NAME", help="that judges; otherwise the folder's default")
-    told = "judge by the threshold that accepts this share of known images, such as 0.9"
-    add("--accept", type=share, metavar="SHARE", help=told)
-    add("--workers", type=whole(0, 256), metavar="N", help="processes that read ahead (half of the cores)")
-    told = "import this class for a network of somebody's own"
-    add("--allow-code", type=code, metavar="MODULE:CLASS", help=told)
-
-
 def _compare(command: Parser) -> None:
     add = command.add_argument
     told_metrics = "columns (auroc auoscr closed_set/accuracy; estimates where no run tested unknown images)"
@@ -230,13 +115,6 @@ def _preset(command: Parser) -> None:
     add("--list", action="store_true", help="print the presets there are")
 
 
-def _register(command: Parser) -> None:
-    add = command.add_argument
-    add("name", metavar="NAME", help="of the registered model")
-    add("--alias", metavar="NAME", help="points to this version from now on")
-    add("--detector", metavar="NAME", help="one of detectors.enabled; otherwise plot.detector")
-
-
 def _leaderboard(command: Parser) -> None:
     add, metrics = command.add_argument, STAGES["evaluate"].metrics
     add("metrics", nargs="?", type=path, default=metrics, metavar="FILE", help="of evaluate (%(default)s)")
@@ -266,7 +144,7 @@ COMMANDS: dict[str, tuple[str, str, Callable[[Parser], None]]] = {
     "predict": (
         "pipeline.serving.predict",
         "judge new images with the present run: a class, or unknown",
-        _predict,
+        judging.predict,
     ),
     "compare": (
         "pipeline.comparing.compare",
@@ -293,24 +171,28 @@ COMMANDS: dict[str, tuple[str, str, Callable[[Parser], None]]] = {
     "register": (
         "pipeline.serving.register",
         "put the present run's classifier into MLflow's registry",
-        _register,
+        judging.register,
     ),
     "export": (
         "pipeline.serving.export",
         "the classifier of a run as one folder that `osr.load` reads anywhere",
-        _export,
+        judging.export,
     ),
     "recalibrate": (
         "pipeline.serving.recalibrate",
         "a new version of an exported classifier, its thresholds made from new images of known classes",
-        _recalibrate,
+        judging.recalibrate,
     ),
-    "serve": ("pipeline.serving.serve", "answer over HTTP with an exported classifier", _serve),
-    "monitor": ("pipeline.serving.monitor", "whether new images can still be of known classes", _monitor),
+    "serve": ("pipeline.serving.serve", "answer over HTTP with an exported classifier", judging.serve),
+    "monitor": (
+        "pipeline.serving.monitor",
+        "whether new images can still be of known classes",
+        judging.monitor,
+    ),
     "discover": (
         "pipeline.serving.discover",
         "candidate new classes among rejected images, as class folders that `osr init` takes",
-        _discover,
+        judging.discover,
     ),
     "tracking": ("pipeline.tracking.sync", "bring MLflow up to date", _tracking),
 }

@@ -8,7 +8,12 @@ from numpy.typing import NDArray
 from osr.detectors.settings import DetectorsSettings
 from osr.metrics.groups import groups_of
 from osr.metrics.threshold_files import save_thresholds
-from osr.metrics.thresholds import Threshold, fit_background_threshold, fit_threshold
+from osr.metrics.thresholds import (
+    Threshold,
+    fit_background_threshold,
+    fit_class_thresholds,
+    fit_threshold,
+)
 from osr.outputs import Outputs
 from osr.params import Params
 from osr.splits.split import Split
@@ -39,13 +44,23 @@ def fit_openmax(params: Params, _row: Row) -> Metrics:
     val, background = Outputs.load(VAL_OUTPUTS), None
     if settings.threshold_rule == "background":
         background = extract_part("background", params, new(BACKGROUND_OUTPUTS))
-    groups, scores = groups_of(Split.load(SPLIT), val), dict[str, Scores]()
+    split = Split.load(SPLIT)
+    groups, scores = groups_of(split, val), dict[str, Scores]()
     thresholds, digests = dict[str, Threshold](), dict[str, str]()
     for name, detector in build_detectors(settings).items():
         digests[name] = detector.fit(train).save(new(DETECTORS / f"{name}.safetensors"))
         scores[name] = detector.score(val)
         not_known = None if background is None else detector.score(background)
-        thresholds[name] = threshold_of(scores[name], not_known, settings, groups)
+        if settings.threshold_rule == "conformal_per_class":
+            thresholds[name] = fit_class_thresholds(
+                scores[name],
+                val.predictions,
+                class_names=split.known_names,
+                target_acceptance=settings.target_acceptance,
+                groups=groups,
+            )
+        else:
+            thresholds[name] = threshold_of(scores[name], not_known, settings, groups)
     digest = save_thresholds(new(THRESHOLDS), thresholds, digests, train.made_from)
     made_from = train.made_from.model_copy(update={"thresholds": digest})
     arrays = {**scores, **({} if groups is None else {"group": groups})}
@@ -63,7 +78,7 @@ def threshold_of(
     settings: DetectorsSettings,
     groups: NDArray[np.int64] | None = None,
 ) -> Threshold:
-    """The threshold of one detector by the rule of the settings.
+    """The threshold of one detector by the rule of the settings, which is not per class.
 
     Args:
         scores: (N,) of validation knowns.

@@ -29,22 +29,24 @@ if TYPE_CHECKING:
 # What numpy's and JSON's readers raise of files that hold something else.
 _DAMAGES = (ValueError, TypeError, KeyError, OSError, EOFError, SyntaxError, RecursionError, TokenError)
 CHUNK = 4096  # images that are written at once
+LABELS = "labels.npy"
 SAMPLE = 1000  # training images whose mean and standard deviation normalise those that stay files
 
 Pixels = NDArray[np.uint8] | ImageFiles
 
 
-def save_images(sets: Sequence[ImageSet], *, root: str, max_pixels: int) -> None:
+def save_images(sets: Sequence[ImageSet], folder: Path, *, root: str, max_pixels: int) -> None:
     """Write the images of all sets, one after the other, without holding them in memory.
 
     Args:
         sets: the main data set and its unknown sources, all arrays of one shape or all files.
+        folder: to write to.
         root: the setting `dataset.root`, which the names of files are relative to.
         max_pixels: of one image that stays a file.
     """
     if isinstance(sets[0].images, ImageFiles):
         head = {"root": root, "channels": sets[0].images.channels, "max_pixels": max_pixels}
-        with new(IMAGE_FILES).open("w", encoding="utf-8") as file:
+        with (folder / IMAGE_FILES.name).open("w", encoding="utf-8") as file:
             file.write(json.dumps(head) + "\n")
             for data in sets:
                 names = data.images.names if isinstance(data.images, ImageFiles) else ()
@@ -53,7 +55,7 @@ def save_images(sets: Sequence[ImageSet], *, root: str, max_pixels: int) -> None
     arrays = [data.images for data in sets if not isinstance(data.images, ImageFiles)]
     shape = (sum(map(len, arrays)), *arrays[0].shape[1:])
     header = {"descr": "|u1", "fortran_order": False, "shape": shape}
-    with new(IMAGES).open("wb") as raw:
+    with (folder / IMAGES.name).open("wb") as raw:
         np.lib.format.write_array_header_1_0(raw, header)
         for array in arrays:
             for start in range(0, len(array), CHUNK):
@@ -137,17 +139,43 @@ def open_part(split: Split, rows: IntArray, *, frame: Frame, num_workers: int) -
     Raises:
         InputError: the images are missing or damaged, or not as many as the split divides.
     """
-    import torch  # seconds that stages without a network need not wait
-
-    from osr.data.batches import ArrayImages
-    from osr.data.file_images import FileImages
-
-    images, labels = open_images(), torch.from_numpy(split.labels[rows])
+    images = open_images()
     if len(images) != len(split.targets):
         raise InputError(
             f"{SPLIT} divides {len(split.targets):,} images, but {len(images):,} lie beside it: "
             "files of different runs do not go together; run `dvc repro --force prepare-split`."
         )
+    return _labelled(images, rows, split.labels[rows], frame, num_workers)
+
+
+def save_known_source(data: ImageSet, labels: IntArray, folder: Path, *, root: str, max_pixels: int) -> None:
+    """Write the images of one known source and their labels (N,) into a folder of its own."""
+    folder.mkdir(parents=True)
+    save_images([data], folder, root=root, max_pixels=max_pixels)
+    np.save(folder / LABELS, labels)
+
+
+def open_known_source(folder: Path, *, frame: Frame, num_workers: int) -> Images:
+    """What `save_known_source` wrote; see `open_part`.
+
+    Raises:
+        InputError: the images or their labels are missing or damaged.
+    """
+    images: Pixels = open_images(folder)
+    try:
+        labels: IntArray = np.load(folder / LABELS, allow_pickle=False)
+    except _DAMAGES as error:
+        raise damaged(folder / LABELS, f"no labels: {error!r}") from None
+    return _labelled(images, np.arange(len(labels)), labels, frame, num_workers)
+
+
+def _labelled(images: Pixels, rows: IntArray, known: IntArray, frame: Frame, num_workers: int) -> Images:
+    import torch  # seconds that stages without a network need not wait
+
+    from osr.data.batches import ArrayImages
+    from osr.data.file_images import FileImages
+
+    labels = torch.from_numpy(known)
     if isinstance(images, ImageFiles):
         return FileImages(images, rows, labels, frame, num_workers)
     return ArrayImages(images, rows, labels)

@@ -7,24 +7,27 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from osr.errors import InputError
+from osr.metrics.settings import ShiftsSettings
 from osr.metrics.threshold_files import StoredThresholds
 from osr.outputs import BACKGROUND, FloatArray, IntArray, Outputs
 from osr.params import Params
 from osr.splits.split import Split
 from osr.stored.origin import Origin
-from pipeline.images import open_part
-from pipeline.workspace.stages import DETECTORS, FEATURES, SPLIT, WEIGHTS
+from pipeline.images import open_known_source, open_part
+from pipeline.workspace.stages import DETECTORS, FEATURES, KNOWN_SOURCES, SPLIT, WEIGHTS
 from pipeline.workspace.stamps import check
 from pipeline.workspace.swap import afterwards
 
 if TYPE_CHECKING:
+    from osr.data.batches import Ordered
     from osr.detectors.base import Detector
 
 
@@ -87,6 +90,50 @@ def _moved(outputs: Outputs, place: Path, into: Path) -> Outputs:
     outputs.save(into)
     afterwards(lambda: shutil.rmtree(place, ignore_errors=True))
     return outputs
+
+
+def shifted_outputs(params: Params, settings: ShiftsSettings) -> Iterator[tuple[str, str, Outputs]]:
+    """Known images under a shift: those of each known source, and the test images under each corruption.
+
+    Args:
+        params: all settings.
+        settings: the corruptions.
+
+    Yields:
+        `sources` with its name or `corruptions` with kind_severity, and the outputs; their index is the row
+        in the source, or in the split.
+    """
+    from osr.data.corruptions import Corrupted
+    from osr.detectors.odin import Odin
+    from osr.devices import pick_device, set_cpu_threads
+    from osr.inference.extraction import extract
+    from osr.models.open_set_model import OpenSetModel
+
+    set_cpu_threads(params.train.cpu_threads)
+    split = Split.load(SPLIT)
+    rows = split.known_rows("test")
+    model = OpenSetModel.load(WEIGHTS, allow_code=params.model.backbone.name)
+    check(WEIGHTS, model.made_from, Origin(split=split.digest))
+    frame, num_workers = model.image_format.frame, params.train.num_workers
+
+    def outputs(images: Ordered, index: IntArray, title: str) -> Outputs:
+        return extract(
+            model,
+            images,
+            index=index,
+            batch_size=params.extraction.batch_size,
+            device=pick_device(params.train.accelerator),
+            title=f"forward pass, {title}",
+            odin=Odin(**params.detectors.odin.model_dump()) if params.extraction.odin else None,
+        )
+
+    for folder in sorted(KNOWN_SOURCES.glob("*")):
+        source = open_known_source(folder, frame=frame, num_workers=num_workers)
+        yield "sources", folder.name, outputs(source, np.arange(len(source)), folder.name)
+    images = open_part(split, rows, frame=frame, num_workers=num_workers)
+    for kind, severity in product(settings.corruptions, settings.severities):
+        name = f"{kind}_{severity}"
+        yield "corruptions", name, outputs(Corrupted(images, rows, kind, severity, settings.seed), rows, name)
 
 
 def frozen_features(part: str, rows: IntArray) -> FloatArray | None:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from numpy.typing import NDArray
 
 from osr.metrics.open_set import curves
+from osr.metrics.risk import Selection
 from osr.metrics.thresholds import count_accepted
 from osr.params import Params
 from osr.plots.curves import thin
@@ -99,15 +100,17 @@ def numbers_of(choice: Choice) -> Metrics:
 
 
 def detector_curves(scores: Mapping[str, Array], name: str) -> dict[str, Pair]:
-    """The OSCR, ROC and precision-recall points of one detector."""
+    """The OSCR, ROC, precision-recall and risk-coverage points of one detector."""
     score, known = scores[f"score_{name}"], scores["label"] >= 0
     correct = (scores["prediction"] == scores["label"])[known]
-    found = curves(count_accepted(score[known], correct, score[~known]))
+    counts = count_accepted(score[known], correct, score[~known])
+    found = curves(counts)
     # ROC points fall from (1, 1); curves are drawn and written rising.
     return {
         "oscr": (found["oscr_fpr"], found["oscr_ccr"]),
         "roc": (found["roc_fpr"][::-1], found["roc_tpr"][::-1]),
         "precision_recall": (found["pr_unknown_recall"][::-1], found["pr_unknown_precision"][::-1]),
+        "risk_coverage": Selection.of(counts).curve(),
     }
 
 
@@ -120,9 +123,9 @@ def write_curves(points: Mapping[str, Mapping[str, Pair]]) -> None:
         if not points:
             (folder / "none.txt").write_text(f"{NO_UNKNOWNS}\n", encoding="utf-8")
     for name, kinds in points.items():
-        for kind, pair in kinds.items():
+        for kind, header in columns.items():
             path = new(CURVES / kind / f"{name}.csv")
-            write_curve(path, columns[kind], thin(*pair, max_points=MAX_CSV_POINTS))
+            write_curve(path, header, thin(*kinds[kind], max_points=MAX_CSV_POINTS))
 
 
 def write_curve(path: Path, header: tuple[str, str], pair: Pair) -> None:

@@ -4,25 +4,28 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+import numpy as np
+
 from osr.data.contact_sheet import contact_sheet
 from osr.data.datasets import load_images
 from osr.data.hashes import hashes_of
 from osr.data.images import ImageSet
 from osr.data.near_copies import near_copies
 from osr.data.reading import BadImageError
-from osr.data.unknown_sources import add_sources, load_sources
+from osr.data.unknown_sources import add_sources, load_known_sources, load_sources
 from osr.errors import InputError
+from osr.outputs import IntArray
 from osr.params import Params
 from osr.splits.classes import choose_classes
 from osr.splits.division import make_split, thinned, without_duplicates
 from osr.splits.openness import openness
 from osr.splits.split import PARTS, Split
 from pipeline.entry import Metrics, run_stage
-from pipeline.images import odd_images, open_images, save_images, write_odd
+from pipeline.images import odd_images, open_images, save_images, save_known_source, write_odd
 from pipeline.near_copies import write_near_copies
 from pipeline.tracking.stage_run import Row
 from pipeline.workspace.place import workspace_root
-from pipeline.workspace.stages import BAD_IMAGES, CONTACT_SHEET, SPLIT
+from pipeline.workspace.stages import BAD_IMAGES, CONTACT_SHEET, KNOWN_SOURCES, SPLIT
 from pipeline.workspace.swap import new
 
 
@@ -34,8 +37,13 @@ def prepare_split(params: Params, _row: Row) -> Metrics:
     params.check_training_images(split.training_counts())
     folder = new(SPLIT)
     folder.mkdir(parents=True, exist_ok=True)
-    save_images([data, *sources.values()], root=params.dataset.root, max_pixels=params.dataset.max_pixels)
+    root, max_pixels = params.dataset.root, params.dataset.max_pixels
+    save_images([data, *sources.values()], folder, root=root, max_pixels=max_pixels)
     split.save(folder)
+    shifted = load_shifted(params, data, split)
+    for name, (source, labels) in shifted.items():
+        kept = folder / KNOWN_SOURCES.name / name
+        save_known_source(source, labels, kept, root=root, max_pixels=max_pixels)
     images = open_images(folder)
     contact_sheet(images, split).save(new(CONTACT_SHEET))
     pairs = near_copies(images, split.part_codes, split.hashes)
@@ -45,6 +53,7 @@ def prepare_split(params: Params, _row: Row) -> Metrics:
     return {
         "images": {**counts, "test_known": counts["test"] - unknown_test, "test_unknown": unknown_test},
         **({"unknown_sources": split.source_counts()} if sources else {}),
+        **({"known_sources": counts_of(shifted, split)} if shifted else {}),
         "classes": {"known": len(split.known), "unknown": len(split.unknown)},
         "openness": openness(len(split.known), len(split.unknown)),
         "duplicates": len(split.duplicates),
@@ -70,6 +79,25 @@ def load(params: Params) -> tuple[ImageSet, dict[str, ImageSet]]:
     except BadImageError as error:
         write_odd(bad_images, error.odd)
         raise InputError(f"{error}\n{bad_images} lists them all.") from error
+
+
+def load_shifted(params: Params, data: ImageSet, split: Split) -> dict[str, tuple[ImageSet, IntArray]]:
+    """The images of every known source and their labels.
+
+    Raises:
+        InputError: a source cannot be read, or has no image of a known class.
+    """
+    dataset = params.dataset.model_copy(update={"root": str(workspace_root() / params.dataset.root)})
+    return load_known_sources(dataset, load_images, like=data, known_names=split.known_names)
+
+
+def counts_of(sources: Mapping[str, tuple[ImageSet, IntArray]], split: Split) -> dict[str, dict[str, int]]:
+    """Images of each known source, and how many of them are copies of training images, pixel by pixel."""
+    trained = np.empty(0, np.uint64) if split.hashes is None else split.hashes[split.train]
+    return {
+        name: {"images": len(labels), "trained_on": int(np.isin(hashes_of(data), trained).sum())}
+        for name, (data, labels) in sources.items()
+    }
 
 
 def divide(data: ImageSet, params: Params, sources: Mapping[str, ImageSet] | None = None) -> Split:

@@ -120,10 +120,16 @@ def fit(params: Params, on_epoch: EpochCallback) -> tuple[OpenSetModel, Progress
         return model, progress, checkpoint
     if params.train.regime == "tune_last":
         freeze_backbone(model, settings.backbone.frozen_stages)
-    smoothing = params.train.label_smoothing
+    loss = build_loss(
+        params.train.loss,
+        params.losses,
+        label_smoothing=params.train.label_smoothing,
+        head=model.head,
+        class_counts=np.bincount(labels[labels >= 0], minlength=len(split.known)).tolist(),
+    )
     progress = train(
         model,
-        build_loss(params.train.loss, params.losses, label_smoothing=smoothing, head=model.head),
+        loss,
         train_data=part(split.train),
         val_data=part(split.known_rows("val")),
         settings=params.train,

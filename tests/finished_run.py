@@ -114,9 +114,9 @@ def make(root, monkeypatch, *, params, duplicates=False, unknowns=True, group_si
 
     monkeypatch.setattr(evaluate, "extract_part", extract_part)
     detectors = {name: Negative(name) for name in params.detectors.enabled}
+    replace(validation, made_from=made_from).save(stages.VAL_OUTPUTS)
     if not unknowns:  # the estimate fits detectors anew, so that they must be real ones
         replace(outputs_of(split, split.train), made_from=made_from).save(stages.TRAIN_OUTPUTS)
-        replace(validation, made_from=made_from).save(stages.VAL_OUTPUTS)
         detectors = build_detectors(params.detectors)
     monkeypatch.setattr(evaluate, "load_detectors", lambda _names, _limits: detectors)
     metrics = evaluate.evaluate(params, Row())

@@ -123,6 +123,9 @@ def test_low_is_good_for_errors():
     assert lower_is_better("fpr_at_95tpr_known")
     assert lower_is_better("closed_set/ece_after")
     assert lower_is_better("closed_set/nll_before")
+    assert lower_is_better("risk_at_80_coverage")
+    assert lower_is_better("costs/expected_cost")
+    assert not lower_is_better("coverage_at_5_risk")
     assert not lower_is_better("ccr_at_fpr_0.1")
     results = trials(0.9)
     for run in results:

@@ -147,9 +147,9 @@ def test_no_key_may_be_missing(key: str) -> None:
         (
             "train.loss",
             "cce",
-            "is 'cce', but must be one of 'ce', 'logitnorm', 'one_vs_rest', 'center', 'arpl', 'entropic', "
-            "'objectosphere', 'outlier_exposure', 'energy_reg', 'kplus1', 'proser', 'penalty', 'threshold', "
-            "'combined'; did you mean 'ce'?",
+            "is 'cce', but must be one of 'ce', 'logitnorm', 'logit_adjusted', 'one_vs_rest', 'center', "
+            "'arpl', 'entropic', 'objectosphere', 'outlier_exposure', 'energy_reg', 'kplus1', 'proser', "
+            "'penalty', 'threshold', 'combined'; did you mean 'ce'?",
         ),
         (
             "train.optimizer",
@@ -299,6 +299,14 @@ def test_files_that_no_program_can_walk_through(tmp_path: Path, text: str, end: 
             {"split.protocol": "explicit", "split.known": [1], "split.unknown": [2]},
             "split.known is [1], but must hold at least 2 of the classes, or none, which means all others, "
             "when split.protocol is 'explicit'.",
+        ),
+        (
+            {"evaluate.prevalence": 1.5},
+            "evaluate.prevalence is 1.5, but must be 'test' or at most 1.",
+        ),
+        (
+            dict.fromkeys((f"evaluate.costs.{name}" for name in SHIPPED["evaluate"]["costs"]), 0.0),
+            "evaluate.costs are all 0, but one of them at least must be above 0.",
         ),
         (
             {"evaluate.estimate_folds": 1},
@@ -507,6 +515,7 @@ def test_flips_are_refused_where_they_change_the_class() -> None:
 def test_mixed_labels_need_a_loss_that_takes_them(key: str) -> None:
     mixed = {f"train.augmentation.{key}": 0.2}
     check_params(changed({**mixed, "train.loss": "ce"}), source="params.yaml")
-    assert "train.loss is 'center', but must be one of ce, logitnorm, one_vs_rest" in complaint(
-        {**mixed, "train.loss": "center"}
+    assert (
+        "train.loss is 'center', but must be one of ce, logitnorm, logit_adjusted, one_vs_rest"
+        in complaint({**mixed, "train.loss": "center"})
     )

@@ -48,7 +48,7 @@ def commands(text: str) -> Iterator[list[str]]:
     """The simple commands of shell text, as words; what stands in $(...) comes by itself."""
     for line in text.replace("\\\n", " ").splitlines():
         inner = re.findall(r"\$\(([^()]*)\)", line)
-        bare = re.sub(r"\$\([^()]*\)", "SUBSTITUTED", line)
+        bare = re.sub(r"\$\w+", "1", re.sub(r"\$\([^()]*\)", "SUBSTITUTED", line))
         for part in (*inner, *SEPARATORS.split(bare)):
             yield shlex.split(part, comments=True)
 

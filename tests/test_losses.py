@@ -16,6 +16,7 @@ from osr.losses.cross_entropy import CrossEntropy
 from osr.losses.energy_reg import EnergyReg
 from osr.losses.entropic import Entropic
 from osr.losses.extra_class import Combined, KPlus1, Penalty, Threshold
+from osr.losses.logit_adjusted import LogitAdjusted
 from osr.losses.logitnorm import LogitNorm
 from osr.losses.objectosphere import Objectosphere
 from osr.losses.one_vs_rest import OneVsRest
@@ -34,6 +35,7 @@ WITH_BACKGROUND = [name for name in NAMES if LOSSES[name].needs_background]
 SETTINGS: dict[str, dict[str, float]] = {
     "ce": {},
     "logitnorm": {"temperature": 0.1},
+    "logit_adjusted": {"tau": 0.5},
     "one_vs_rest": {},
     "center": {"weight": 0.1},
     "arpl": {"weight": 0.5, "margin": 2.0, "temperature": 2.0},
@@ -62,7 +64,8 @@ def make(name: str, *, label_smoothing: float = 0.0, **changes: float) -> tuple[
     if changes:
         section = getattr(SHIPPED, name).model_copy(update=changes)
         settings = SHIPPED.model_copy(update={name: section})
-    return build_loss(name, settings, label_smoothing=label_smoothing, head=head).double(), head
+    loss = build_loss(name, settings, label_smoothing=label_smoothing, head=head, class_counts=(4, 3, 2, 1))
+    return loss.double(), head
 
 
 def batch(name: str, head: Head) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -204,6 +207,31 @@ def test_logitnorm_by_hand() -> None:
     torch.testing.assert_close(loss(100 * logits, logits, torch.tensor([0])), result, atol=1e-6, rtol=0)
 
 
+def test_logit_adjusted_by_hand() -> None:
+    # Shares 3/4 and 1/4: equal logits become probabilities of these shares.
+    loss = LogitAdjusted(class_counts=(30, 10), tau=1.0, label_smoothing=0.0)
+    logits = torch.zeros(2, 2)
+    result = loss(logits, logits, torch.tensor([0, 1]))
+    assert float(result) == pytest.approx(-(math.log(0.75) + math.log(0.25)) / 2, abs=1e-6)
+    half = LogitAdjusted(class_counts=(30, 10), tau=2.0, label_smoothing=0.0)
+    assert float(half(logits, logits, torch.tensor([1, 1]))) == pytest.approx(math.log(10), abs=1e-6)
+
+
+def test_logit_adjusted_without_weight_or_with_equal_classes_is_cross_entropy() -> None:
+    _, head = make("ce")
+    _, logits, features, labels = batch("ce", head)
+    plain = CrossEntropy(label_smoothing=0.1)(logits, features, labels)
+    for counts, tau in (((9, 3, 2, 1), 0.0), ((5, 5, 5, 5), 1.0)):
+        loss = LogitAdjusted(class_counts=counts, tau=tau, label_smoothing=0.1).double()
+        torch.testing.assert_close(loss(logits, features, labels), plain)
+
+
+def test_logit_adjusted_needs_every_class() -> None:
+    _, head = make("ce")
+    with pytest.raises(InputError, match=r"^train.loss is 'logit_adjusted', which needs a training image"):
+        build_loss("logit_adjusted", SHIPPED, label_smoothing=0.0, head=head, class_counts=(3, 0, 2, 1))
+
+
 def test_one_vs_rest_by_hand() -> None:
     # Sigmoids 3/4 and 1/5; the target 0 is (1, 0), with smoothing 0.2 it is (0.9, 0.1).
     logits = torch.tensor([[math.log(3.0), math.log(0.25)]], dtype=torch.float64)
@@ -293,7 +321,7 @@ def test_losses_and_background_images_must_go_together() -> None:
         check_background("entropic", 0)
     assert str(missing.value) == (
         "train.loss is 'entropic', which learns from background images, but the split has no background "
-        "class: give it one, or use one of ce, logitnorm, one_vs_rest, center, arpl, proser."
+        "class: give it one, or use one of ce, logitnorm, logit_adjusted, one_vs_rest, center, arpl, proser."
     )
     with pytest.raises(InputError) as ignored:
         check_background("ce", 3)

@@ -12,7 +12,6 @@ from sklearn import metrics as sk
 
 from osr.errors import InputError
 from osr.metrics import counting
-from osr.metrics import open_set as metrics
 from osr.metrics.open_set import ccr_at_fpr, curves, metrics_of, open_set_metrics, oracle_threshold
 from osr.metrics.thresholds import count_accepted
 from osr.splits.openness import openness
@@ -116,7 +115,7 @@ def test_scikit_learn_agrees_on_drawn_samples(drawn):
 def test_sums_over_several_windows_are_those_of_one(kind, monkeypatch):
     drawn = sample(kind, 3)
     whole = open_set_metrics(*drawn)
-    monkeypatch.setattr(metrics, "WINDOW", 7)
+    monkeypatch.setattr(counting, "ROWS", 7)
     monkeypatch.setattr(counting, "WINDOW", 7)
     parts = open_set_metrics(*drawn)
     assert (parts["auroc"], parts["auoscr"]) == (whole["auroc"], whole["auoscr"])  # whole numbers are summed

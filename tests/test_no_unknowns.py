@@ -105,7 +105,7 @@ def outcome_of(params, monkeypatch):
 
 
 def test_known_numbers_are_counted(run):
-    scores, theta = run.scores["score_maxlogit"], run.threshold
+    scores, theta = run.scores["score_maxlogit"], run.thresholds["maxlogit"].value
     accepted = scores <= theta
     assert run.metrics["known_acceptance"]["maxlogit"] == accepted.mean()
     assert run.metrics["selective_accuracy"]["maxlogit"] == run.outputs.correct[accepted].mean()

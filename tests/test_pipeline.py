@@ -20,6 +20,8 @@ QUICK = {
     "train.epochs": 3,
     "train.warmup_epochs": 1,
     "evaluate.bootstrap_replicates": 100,
+    "evaluate.shifts.corruptions": ["noise"],
+    "evaluate.shifts.severities": [1, 5],
     "plot.tsne_images": 200,
     "plot.vector": "none",  # half of the time of stage plot; tests/test_report.py draws them
 }
@@ -98,6 +100,7 @@ def test_first_run_leaves_results_figures_and_one_row(project):
     assert_complete(row)
     assert {"speed/images_per_s", "system/cpu_utilization_percentage"} <= set(row.data.metrics)
     figures = {"oscr", "oscr_log", "roc", "precision_recall", "reliability", "confusion", "tsne", "training"}
+    figures |= {"risk_coverage", "shifts"}
     figures |= {"classes_known", "classes_unknown", "class_scores", "gallery_accepted_unknowns"}
     figures |= {f"scores_{name}" for name in ("msp", "maxlogit", "energy", "mav", "openmax")}
     assert {f"figures/{name}.png" for name in figures} <= set(project.artifacts(row, "figures"))
@@ -110,6 +113,8 @@ def test_first_run_leaves_results_figures_and_one_row(project):
     assert metrics["auroc_low"]["maxlogit"] < metrics["auroc"]["maxlogit"] < metrics["auroc_high"]["maxlogit"]
     assert metrics["auroc"]["maxlogit"] > 0.6
     assert metrics["closed_set"]["accuracy"] > 0.6
+    shifted = metrics["shifts"]["corruptions"]
+    assert shifted["noise_1"]["accuracy"] > max(0.6, shifted["noise_5"]["accuracy"])
     assert metrics["ccr_at_fpr_0.001"]["msp"] is None  # 1/720 is the smallest FPR that 720 unknowns can show
     # The threshold comes from validation knowns and accepts there what it promises.
     for share in project.metric("fit-openmax")["val_known_acceptance"].values():

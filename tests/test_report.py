@@ -19,12 +19,14 @@ import pytest
 
 from osr.metrics.thresholds import Threshold
 from osr.params import check_params
+from osr.plots.style import styled
 from pipeline.plot import headline, plot
 from pipeline.report import cautions
 from pipeline.report import page as report
 from pipeline.report.cautions import acceptance_bounds
 from pipeline.report.code_state import CodeState, code_state
 from pipeline.report.figure_texts import TEXTS, figure_text
+from pipeline.report.figures import _shifts
 from pipeline.report.galleries import accepted_unknowns, rejected_knowns
 from pipeline.report.page import INTERVALS, write_report
 from pipeline.report.run_files import RunFiles
@@ -142,6 +144,7 @@ def test_the_same_run_gives_the_same_bytes_and_needs_no_pytorch(drawn, tmp_path,
     program = """
 import json, sys
 from osr.params import check_params
+from osr.plots.style import styled
 from pipeline.plot import plot
 from pipeline.tracking.stage_run import Row
 plot(check_params(json.load(open("settings.json")), source="test"), Row())
@@ -162,7 +165,7 @@ assert "torch" not in sys.modules
 def test_galleries_hold_the_worst_mistakes_in_order(run):
     scores, labels = run.scores["score_maxlogit"], run.outputs.labels
     picks = accepted_unknowns(run, 5)
-    accepted = np.sort(scores[(labels < 0) & (scores <= run.threshold)])
+    accepted = np.sort(scores[(labels < 0) & (scores <= run.thresholds[run.detector].value)])
     assert [pick.score for pick in picks] == accepted[:5].tolist()
     names = finished_run.NAMES
     for pick in picks:
@@ -170,7 +173,7 @@ def test_galleries_hold_the_worst_mistakes_in_order(run):
         assert pick.truth in ("fox", "eel")
         (position,) = np.flatnonzero(run.outputs.index == pick.row)
         assert pick.predicted == names[run.outputs.predictions[position]]
-    rejected = np.sort(scores[(labels >= 0) & (scores > run.threshold)])[::-1]
+    rejected = np.sort(scores[(labels >= 0) & (scores > run.thresholds[run.detector].value)])[::-1]
     picks = rejected_knowns(run, 1000)
     assert [pick.score for pick in picks] == rejected.tolist()
     assert all(pick.known and pick.truth == names[run.split.targets[pick.row]] for pick in picks)
@@ -247,7 +250,7 @@ def test_warnings_name_calibration_thresholds_and_chance(run):
 def test_what_a_threshold_was_asked_and_what_it_got(run):
     """The interval of the test share decides, whether the few validation images explain the gap or not."""
     known = run.outputs.labels >= 0
-    accepted = int((run.scores["score_maxlogit"][known] <= run.threshold).sum())
+    accepted = int((run.scores["score_maxlogit"][known] <= run.thresholds[run.detector].value).sum())
     low, high = run.ends_of_acceptance("maxlogit")
     assert low < run.metrics["known_acceptance"]["maxlogit"] == accepted / known.sum() < high
     assert run.metrics["asked_acceptance"]["maxlogit"] == 0.95
@@ -339,3 +342,48 @@ def test_code_state_is_the_last_commit_that_touched_the_sources(tmp_path, monkey
     assert code_state().settings == {"train": {"lr": 1e-3}}
     (tmp_path / "osr" / "b.py").write_text("2")
     assert code_state().changed == ("osr/b.py",)
+
+
+def test_risk_and_costs_stand_on_the_page(run, page):
+    text = re.sub(r"<[^>]+>", " ", page)
+    for metric in ("aurc", "augrc", "risk_at_80_coverage", "coverage_at_5_risk"):
+        value, low, high = (run.metrics[f"{metric}{end}"]["energy"] for end in ("", "_low", "_high"))
+        assert low <= value <= high
+        assert re.search(rf"{value:.3f} +\[{low:.3f}, {high:.3f}\]", text), metric
+    costs = run.metrics["costs"]
+    assert costs["prevalence"] == pytest.approx(0.4)
+    assert f"{costs['expected_cost_at_cost_threshold']['energy']:.3f}" in text
+    assert f"{costs['oracle_expected_cost']['energy']:.3f}" in text
+    for name in run.params.detectors.enabled:
+        best = costs["oracle_expected_cost"][name]
+        assert best <= min(costs["expected_cost"][name], costs["expected_cost_at_cost_threshold"][name])
+        assert costs["expected_cost_low"][name] <= costs["expected_cost"][name]
+        assert best <= costs["expected_cost_accepting_all"]
+
+
+def test_shifted_images_have_a_table_and_a_figure(run, tmp_path):
+    def numbers(share):
+        ends = {end: dict.fromkeys(("maxlogit", "energy"), share) for end in ("", "_low", "_high")}
+        return {
+            **{f"accuracy{end}": share for end in ends},
+            **{f"known_acceptance{end}": found for end, found in ends.items()},
+            "auroc": {"maxlogit": 0.777, "energy": 0.5},
+        }
+
+    assert not run.shifts
+    run.metrics["shifts"] = {
+        "corruptions": {"noise_3": numbers(0.613), "blur_1": numbers(0.512)},
+        "sources": {"phone": numbers(0.411)},
+        "full_spectrum": {"auroc": {"maxlogit": 0.888, "energy": 0.5}},
+    }
+    assert [(row["kind"], row["severity"]) for row in run.shifts] == [("blur", 1), ("noise", 3), ("phone", 0)]
+    write_report(run, tmp_path / "report.html")
+    text = re.sub(r"<[^>]+>", " ", (tmp_path / "report.html").read_text())
+    for told in ("known, noise", "known, phone", "unknown, held_out", "0.613", "0.411", "0.888"):
+        assert told in text
+    with styled():
+        panels = _shifts(run).axes
+        lines = {line.get_label(): line.get_xydata().tolist() for line in panels[1].get_lines()}
+    assert lines["noise"] == [[0, run.metrics["known_acceptance"]["maxlogit"]], [3, 0.613]]
+    assert set(lines) == {"noise", "blur", "unknown: held_out"}
+    del run.metrics["shifts"]

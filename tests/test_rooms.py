@@ -40,6 +40,7 @@ FLOORS = (
     "pipeline/evaluate.py",
     "pipeline/plot.py",
     "pipeline/arguments.py",
+    "pipeline/serving_arguments.py",
     "pipeline/places.py",
     "pipeline/experiments",
     "pipeline/starting",

@@ -9,18 +9,18 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from osr.data.images import ImageSet, OddImage
-from osr.data.unknown_sources import add_sources, part_to_test, resized
+from osr.data.unknown_sources import add_sources, load_known_sources, part_to_test, resized
 from osr.errors import InputError
 from osr.metrics.class_tables import full_name, source_and_name, source_metrics, unknowns_of
 from osr.metrics.open_set import HEADLINE
-from osr.metrics.settings import EvaluateSettings
 from osr.outputs import Outputs
 from osr.params import Params, check_params, load_params
 from osr.settings.reading import read_yaml
 from osr.splits.split import PARTS, Split
+from pipeline.images import open_images, open_known_source
 from pipeline.prepare_split import divide, prepare_split
 from pipeline.report.split_report import split_report
-from pipeline.workspace.stages import IMAGES, SPLIT
+from pipeline.workspace.stages import IMAGES, KNOWN_SOURCES, SPLIT
 
 ROOT = Path(__file__).parents[1]
 RNG = np.random.default_rng(0)
@@ -155,6 +155,45 @@ def test_the_stage_joins_the_sets(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert "unknown set far: 8 images" in split_report()
 
 
+def test_known_sources_stand_apart_with_the_labels_of_their_classes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(tmp_path / "data")
+    monkeypatch.chdir(tmp_path)
+    pixels = np.load(tmp_path / "data" / "images.npz")["images"]
+    alone = prepare_split(params(), None)
+    before = Split.load(SPLIT)
+    names = np.array(["dog", "gnu", "cat", "elk"])
+    np.savez(tmp_path / "data" / "phone.npz", x=np.r_[pixels[:4], images(4)], labels=np.repeat(names, 2))
+    phone = {"source": "phone", "name": "arrays", "arrays": {"file": "phone.npz", "images": "x"}}
+    settings = params()
+    dataset = settings.model_dump()["dataset"] | {"known_sources": [phone]}
+    settings = Params.model_validate(settings.model_dump() | {"dataset": dataset})
+    metrics = prepare_split(settings, None)
+    trained = int(np.isin([0, 1], before.train).sum())
+    assert metrics == alone | {"known_sources": {"phone": {"images": 4, "trained_on": trained}}}
+    assert Split.load(SPLIT).digest == before.digest
+    assert before.known_names == ("cat", "dog")
+    source = open_known_source(KNOWN_SOURCES / "phone", frame=None, num_workers=0)
+    batch, labels = next(source.batches(9))
+    assert labels.tolist() == [1, 1, 0, 0]
+    assert (batch[:2].permute(0, 2, 3, 1).numpy() == pixels[:2]).all()
+    assert len(open_images()) == 60
+
+
+def test_a_known_source_without_a_known_class_is_refused() -> None:
+    data = main_set()
+    settings = params(FAR).dataset
+    settings = settings.model_copy(update={"known_sources": settings.unknown_sources})
+    with pytest.raises(InputError, match=r"known_sources: far has the classes elk, but must have images of"):
+        load_known_sources(
+            settings,
+            lambda _: ImageSet(images(2), np.zeros(2, int), ("elk",)),
+            like=data,
+            known_names=("cat", "dog"),
+        )
+
+
 def test_without_unknown_images_nothing_is_divided() -> None:
     with pytest.raises(InputError, match=r"3 classes are free; split\.num_unknown: 0 trains on all"):
         divide(main_set(), params(num_known=3))
@@ -173,7 +212,7 @@ def test_metrics_of_each_source() -> None:
     assert unknowns.of_source("far").tolist() == (test[labels < 0] >= 60).tolist()
     # Held-out images score like known ones, those of the far set above all.
     scores = np.where(labels >= 0, 0.0, np.where(test >= 60, 2.0, 0.0))
-    settings = EvaluateSettings(estimate_folds=5, bootstrap_replicates=100, confidence=0.95, seed=0)
+    settings = load_params(ROOT / "params.yaml").evaluate.model_copy(update={"bootstrap_replicates": 100})
     found = source_metrics(outputs, {"msp": scores}, thresholds={"msp": 1.0}, split=split, settings=settings)
     assert found["far"]["auroc"] == {"msp": 1.0}
     assert found["far"]["auroc_low"]["msp"] < found["far"]["auroc_high"]["msp"] == 1.0

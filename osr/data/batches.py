@@ -24,8 +24,8 @@ Batch = tuple[Tensor, Tensor]
 TOGETHER = 4  # batches that are augmented at once: small operations cost as much as large ones
 
 
-class Images(Protocol):
-    """Labelled images that come in batches, from memory or from files."""
+class Ordered(Protocol):
+    """Labelled images that come in batches, in their order: all that extraction asks for."""
 
     @property
     def labels(self) -> Tensor:
@@ -33,11 +33,15 @@ class Images(Protocol):
 
     def __len__(self) -> int: ...
 
-    def to(self, device: torch.device) -> Images:
-        """The same images, whose batches appear on `device`."""
-
     def batches(self, batch_size: int, *, start: int = 0) -> Iterator[Batch]:
         """All images in order, from `start` on, as they are: (B, C, H, W) uint8 and (B,) int64 labels."""
+
+
+class Images(Ordered, Protocol):
+    """Labelled images that also come in random order, augmented, from memory or from files."""
+
+    def to(self, device: torch.device) -> Images:
+        """The same images, whose batches appear on `device`."""
 
     def epoch_batches(
         self, settings: BatchSettings, *, epoch: int, rank: int = 0, world_size: int = 1

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, Field, model_validator
 
@@ -88,7 +88,7 @@ class CsvSettings(Section):
 
 
 class SourceArraysSettings(Section):
-    """`ArraysSettings` of an unknown source; what is left out is as in `dataset.arrays`."""
+    """`ArraysSettings` of a source; what is left out is as in `dataset.arrays`."""
 
     file: str | None = None
     images: str | None = None
@@ -101,7 +101,7 @@ class SourceArraysSettings(Section):
 
 
 class SourceCsvSettings(Section):
-    """`CsvSettings` of an unknown source; what is left out is as in `dataset.csv`."""
+    """`CsvSettings` of a source; what is left out is as in `dataset.csv`."""
 
     file: str | None = None
     path: str | None = None
@@ -110,8 +110,8 @@ class SourceCsvSettings(Section):
     group: str | None = None
 
 
-class UnknownSourceSettings(Section):
-    """A data set whose images are all unknown; what is left out is as in `dataset`, but for groups: none."""
+class SourceSettings(Section):
+    """A data set beside the main one; what is left out is as in `dataset`, but for groups: none."""
 
     source: str
     name: DatasetName | OwnFunction
@@ -136,26 +136,32 @@ class DatasetSettings(Section):
     pack_size: Pixels | Literal["auto", "none"]
     on_bad_image: Literal["error", "skip"]
     max_pixels: Count
-    unknown_sources: tuple[UnknownSourceSettings, ...]
+    unknown_sources: tuple[SourceSettings, ...]
+    known_sources: tuple[SourceSettings, ...]
 
     @model_validator(mode="after")
     def _names_of_sources(self) -> Self:
-        names = [section.source for section in self.unknown_sources]
-        for name in names:
-            if name == "held_out" or names.count(name) > 1 or not re.fullmatch(r"[A-Za-z0-9_+-]+", name):
-                raise ValueError(
-                    f"dataset.unknown_sources: source is {name!r}, but must be a name of letters, digits, _, "
-                    "+ and - that no other source has; 'held_out' are the unknown classes of dataset.name"
-                )
+        for key, sections in (
+            ("unknown_sources", self.unknown_sources),
+            ("known_sources", self.known_sources),
+        ):
+            names = [section.source for section in sections]
+            for name in names:
+                if name == "held_out" or names.count(name) > 1 or not re.fullmatch(r"[A-Za-z0-9_+-]+", name):
+                    raise ValueError(
+                        f"dataset.{key}: source is {name!r}, but must be a name of letters, digits, _, "
+                        "+ and - that no other source has; 'held_out' are the unknown classes of dataset.name"
+                    )
         return self
 
-    def of_source(self, section: UnknownSourceSettings) -> DatasetSettings:
-        """The settings that read an unknown source."""
+    def of_source(self, section: SourceSettings) -> DatasetSettings:
+        """The settings that read another data set."""
         own = section.model_dump(include={"name", "root", "folder"}, exclude_none=True)
         own["group_pattern"] = section.group_pattern or "none"
         arrays = self.arrays.model_copy(update=section.arrays.model_dump(exclude_none=True))
         csv = self.csv.model_copy(update=section.csv.model_dump(exclude_none=True))
-        return self.model_copy(update={**own, "arrays": arrays, "csv": csv, "unknown_sources": ()})
+        alone: dict[str, Any] = {"unknown_sources": (), "known_sources": ()}
+        return self.model_copy(update={**own, "arrays": arrays, "csv": csv, **alone})
 
 
 class AugmentationSettings(Section):

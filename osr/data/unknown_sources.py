@@ -1,8 +1,8 @@
-"""Other data sets whose images are all unknown and only tested: near and far sets beside held-out classes."""
+"""Other data sets that are only tested: unknown ones, near and far, and known classes that look otherwise."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -11,11 +11,12 @@ from PIL import Image
 
 from osr.data.hashes import hashes_of
 from osr.data.images import ImageFiles, ImageSet
-from osr.data.settings import DatasetSettings
+from osr.data.settings import DatasetSettings, SourceSettings
 from osr.errors import InputError
-from osr.outputs import IntArray
+from osr.outputs import UNKNOWN, IntArray
 from osr.splits.split import HELD_OUT, Split
 
+MOST_NAMES = 10  # in an error
 GREY = np.array([0.299, 0.587, 0.114])
 
 
@@ -32,13 +33,73 @@ def load_sources(
     Raises:
         InputError: a source cannot be read, or has no image.
     """
+    return _loaded("unknown_sources", settings.unknown_sources, settings, load, like)
+
+
+def load_known_sources(
+    settings: DatasetSettings,
+    load: Callable[[DatasetSettings], ImageSet],
+    *,
+    like: ImageSet,
+    known_names: Sequence[str],
+) -> dict[str, tuple[ImageSet, IntArray]]:
+    """The tested images of known classes of every known source, and their labels (N,) int64 in 0..K-1.
+
+    Images of other classes are left out.
+
+    Args:
+        settings: the section `dataset`.
+        load: reads the images that such a section names.
+        like: the main data set.
+        known_names: names of the K known classes, in label order.
+
+    Raises:
+        InputError: as `load_sources` does; or a source has no image of a known class.
+    """
     found = {}
-    for section in settings.unknown_sources:
+    for name, data in _loaded("known_sources", settings.known_sources, settings, load, like).items():
+        place = {class_name: label for label, class_name in enumerate(known_names)}
+        labels = np.array([place.get(class_name, UNKNOWN) for class_name in data.class_names])[data.targets]
+        rows = np.flatnonzero(labels >= 0)
+        if not len(rows):
+            raise InputError(
+                f"dataset.known_sources: {name} has the classes {shortened(data.class_names)}, but must have "
+                f"images of known ones: {shortened(known_names)}."
+            )
+        found[name] = (_selected(data, rows), np.asarray(labels[rows], dtype=np.int64))
+    return found
+
+
+def shortened(names: Sequence[str]) -> str:
+    """The first of some names."""
+    return ", ".join(names[:MOST_NAMES]) + (", …" if len(names) > MOST_NAMES else "")
+
+
+def _loaded(
+    key: str,
+    sections: Sequence[SourceSettings],
+    settings: DatasetSettings,
+    load: Callable[[DatasetSettings], ImageSet],
+    like: ImageSet,
+) -> dict[str, ImageSet]:
+    found = {}
+    for section in sections:
         tested = part_to_test(load(settings.of_source(section)))
         if not len(tested.targets):
-            raise InputError(f"dataset.unknown_sources: {section.source} has no image to test.")
-        found[section.source] = _matched(tested, like, section.source)
+            raise InputError(f"dataset.{key}: {section.source} has no image to test.")
+        found[section.source] = _matched(tested, like, f"dataset.{key}: {section.source}")
     return found
+
+
+def _selected(data: ImageSet, rows: IntArray) -> ImageSet:
+    return replace(
+        data,
+        images=data.images.select(rows) if isinstance(data.images, ImageFiles) else data.images[rows],
+        targets=data.targets[rows],
+        parts=None if data.parts is None else data.parts[rows],
+        groups=None if data.groups is None else data.groups[rows],
+        hashes=None if data.hashes is None else data.hashes[rows],
+    )
 
 
 def _matched(data: ImageSet, like: ImageSet, source: str) -> ImageSet:
@@ -48,7 +109,7 @@ def _matched(data: ImageSet, like: ImageSet, source: str) -> ImageSet:
         return replace(data, images=pixels, hashes=data.hashes if pixels is data.images else None)
     if not isinstance(data.images, ImageFiles) or data.images.root != like.images.root:
         raise InputError(
-            f"dataset.unknown_sources: {source} must be files in {like.images.root}, too, because the images "
+            f"{source} must be files in {like.images.root}, too, because the images "
             "of the main set stay files; or set dataset.pack_size to a number of pixels."
         )
     return replace(data, images=replace(data.images, channels=like.images.channels))

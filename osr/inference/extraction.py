@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from osr.data.batches import Images
+from osr.data.batches import Ordered
 from osr.detectors.odin import Odin
 from osr.devices import memory_advice
 from osr.errors import InputError
@@ -54,7 +54,7 @@ IN_MEMORY = Stored()
 
 def extract(
     model: OpenSetModel,
-    data: Images,
+    data: Ordered,
     *,
     index: IntArray,
     batch_size: int,

@@ -12,6 +12,7 @@ from osr.calibration.calibrators import Calibration
 from osr.calibration.files import load_calibration
 from osr.detectors.base import Detector
 from osr.detectors.registry import load_detector
+from osr.errors import InputError
 from osr.metrics.threshold_files import StoredThresholds, load_thresholds
 from osr.metrics.thresholds import Threshold
 from osr.models.forward import ready
@@ -54,9 +55,15 @@ def load_parts(
 
     Raises:
         InputError: a file is missing, damaged, was changed, or was made from other weights, another split or
-            another fit of a detector than the rest; or there is no threshold for a detector.
+            another fit of a detector than the rest; there is no threshold for a detector, or one per class.
     """
     stored, limits = load_calibration(calibration), load_thresholds(thresholds)
+    if any(fit.per_class is not None for fit in limits.of.values()):
+        raise InputError(
+            f"{thresholds} holds a threshold for each class (detectors.threshold_rule: conformal_per_class), "
+            "which counts in metrics and report alone: a classifier has one for all classes. Set the rule "
+            "acceptance or conformal and run `dvc repro` to judge new images."
+        )
     fitted = {path: load_detector(path, device=device) for path in detectors}
     model = OpenSetModel.load(weights, allow_code=allow_code)
     origins = {calibration: stored.made_from, **{path: found.made_from for path, found in fitted.items()}}

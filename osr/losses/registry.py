@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from osr.errors import InputError
 from osr.losses.arpl import Arpl
 from osr.losses.base import Loss
@@ -10,6 +12,7 @@ from osr.losses.cross_entropy import CrossEntropy
 from osr.losses.energy_reg import EnergyReg
 from osr.losses.entropic import Entropic
 from osr.losses.extra_class import Combined, KPlus1, Penalty, Threshold
+from osr.losses.logit_adjusted import LogitAdjusted
 from osr.losses.logitnorm import LogitNorm
 from osr.losses.objectosphere import Objectosphere
 from osr.losses.one_vs_rest import OneVsRest
@@ -19,7 +22,14 @@ from osr.losses.settings import LossesSettings, LossName
 from osr.models.heads import Head
 
 
-def build_loss(name: LossName, settings: LossesSettings, *, label_smoothing: float, head: Head) -> Loss:
+def build_loss(
+    name: LossName,
+    settings: LossesSettings,
+    *,
+    label_smoothing: float,
+    head: Head,
+    class_counts: Sequence[int] = (),
+) -> Loss:
     """The loss of `train.loss`.
 
     Args:
@@ -27,9 +37,10 @@ def build_loss(name: LossName, settings: LossesSettings, *, label_smoothing: flo
         settings: the `losses` section of params.yaml.
         label_smoothing: `train.label_smoothing`, in 0..1, of the known images' labels in every loss.
         head: of the network: gives losses with parameters their shapes.
+        class_counts: training images of each known class, for `logit_adjusted`.
 
     Raises:
-        InputError: the loss needs another head.
+        InputError: the loss needs another head, or a training image of every class.
     """
     section = getattr(settings, name, None)
     values = {"label_smoothing": label_smoothing, **(section.model_dump() if section else {})}
@@ -37,6 +48,13 @@ def build_loss(name: LossName, settings: LossesSettings, *, label_smoothing: flo
         return Arpl(head, **values)
     if LOSSES[name].needs_extra_class:
         values["num_extra"] = head.num_outputs - head.num_classes
+    if name == "logit_adjusted":
+        if len(class_counts) != head.num_classes or min(class_counts) < 1:
+            raise InputError(
+                f"train.loss is 'logit_adjusted', which needs a training image of each of the "
+                f"{head.num_classes} known classes, not {list(class_counts)}."
+            )
+        values["class_counts"] = class_counts
     if name == "proser":
         return Proser(head, **values)
     if name == "center":
@@ -68,6 +86,7 @@ def check_background(name: LossName, num_background: int) -> None:
 LOSSES: dict[str, type[Loss]] = {
     "ce": CrossEntropy,
     "logitnorm": LogitNorm,
+    "logit_adjusted": LogitAdjusted,
     "one_vs_rest": OneVsRest,
     "center": Center,
     "arpl": Arpl,

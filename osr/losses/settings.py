@@ -11,6 +11,7 @@ from osr.settings.base import Positive, Section, Weight
 LossName = Literal[
     "ce",
     "logitnorm",
+    "logit_adjusted",
     "one_vs_rest",
     "center",
     "arpl",
@@ -25,7 +26,7 @@ LossName = Literal[
     "combined",
 ]
 # What the schema must know of the losses without importing them; a test compares.
-SOFT_LABEL_LOSSES: tuple[LossName, ...] = ("ce", "logitnorm", "one_vs_rest")
+SOFT_LABEL_LOSSES: tuple[LossName, ...] = ("ce", "logitnorm", "logit_adjusted", "one_vs_rest")
 EXTRA_CLASS_LOSSES: tuple[LossName, ...] = ("kplus1", "proser", "penalty", "threshold", "combined")
 
 Shape = Annotated[float, Field(ge=1e-3, le=1e3)]  # of a Beta distribution: below, its draws underflow
@@ -38,6 +39,12 @@ class LogitNormSettings(Section):
     """Logit normalisation (Wei et al. 2022)."""
 
     temperature: Positive
+
+
+class LogitAdjustedSettings(Section):
+    """Logit-adjusted cross-entropy (Menon et al. 2021)."""
+
+    tau: Weight
 
 
 class CenterSettings(Section):
@@ -117,6 +124,7 @@ class LossesSettings(Section):
     """The settings of each loss; `train.loss` chooses one."""
 
     logitnorm: LogitNormSettings
+    logit_adjusted: LogitAdjustedSettings
     center: CenterSettings
     arpl: ArplSettings
     objectosphere: ObjectosphereSettings

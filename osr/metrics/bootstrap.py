@@ -11,13 +11,18 @@ from numpy.typing import ArrayLike, NDArray
 
 from osr.errors import InputError
 from osr.metrics.groups import Groups
-from osr.metrics.metric_ends import ACCURACY, SHARE, Units, metric_ends, upper_estimates
+from osr.metrics.metric_ends import ACCURACY, SHARE, Units, least_coverage, metric_ends, upper_estimates
 from osr.metrics.open_set import HEADLINE, headline_metrics
 from osr.metrics.resampling import resample
-from osr.metrics.statistics import Interval, effective_size, share_ends
+from osr.metrics.risk import RISKS, risk_metrics
+from osr.metrics.statistics import Interval, effective_size, percentile_interval, share_ends
 from osr.metrics.thresholds import Acceptance, count_accepted
 
 FloatArray = NDArray[np.float64]
+
+RESAMPLED = (*HEADLINE, *RISKS, ACCURACY)
+# From one row to another: the ends hold those of the percentiles, and of a risk that is surely small, too.
+JUMPING = ("coverage_at_5_risk",)
 
 
 def bootstrap_intervals(
@@ -31,7 +36,7 @@ def bootstrap_intervals(
     num_threads: int = 1,
     groups: Groups | None = None,
 ) -> dict[str, Interval]:
-    """Intervals of one detector's headline metrics and of `accuracy`: beta intervals of an effective size.
+    """Intervals of one detector's metrics of `RESAMPLED`: beta intervals of an effective size.
 
     The size comes from the variance of the replicates (see `effective_size`), so that an interval has a width
     also where no replicate differs, at an AUROC of 1, say. That of `accuracy` is n_K where images are
@@ -65,10 +70,15 @@ def bootstrap_intervals(
     upper, found = upper_estimates(accepted, units), {}
     for name, estimate in headline(accepted).items():
         spread = float(draws[name].std(ddof=1))
-        low, high = metric_ends(
+        ends = metric_ends(
             name, estimate, spread**2, units=units, confidence=confidence, upper_estimate=upper.get(name)
         )
-        found[name] = Interval(estimate, float(low), float(high), spread, replicates)
+        low, high = (float(end) for end in ends)
+        if name in JUMPING:
+            seen = percentile_interval(draws[name], estimate=estimate, confidence=confidence)
+            least = least_coverage(accepted, units, risk=0.05, confidence=confidence)
+            low, high = min(low, seen.low, least), max(high, seen.high)
+        found[name] = Interval(estimate, low, high, spread, replicates)
     return found
 
 
@@ -82,7 +92,7 @@ def bootstrap_replicates(
     num_threads: int = 1,
     groups: Groups | None = None,
 ) -> dict[str, FloatArray]:
-    """The headline metrics and `accuracy` of test sets drawn with replacement, (replicates,) float64 each.
+    """The metrics of `RESAMPLED` of test sets drawn with replacement, (replicates,) float64 each.
 
     Stratified: n_K of the known and n_U of the unknown images per replicate, or as `Groups.draw` says. The
     scores are sorted once; a replicate only recounts how often each was drawn. The draws depend on seed, n_K,
@@ -101,7 +111,7 @@ def bootstrap_replicates(
         num_threads=num_threads,
         groups=groups,
     )
-    return dict(zip((*HEADLINE, ACCURACY), table.T, strict=True))
+    return dict(zip(RESAMPLED, table.T, strict=True))
 
 
 def oscr_band(
@@ -169,6 +179,6 @@ def oscr_band(
 
 
 def headline(accepted: Acceptance) -> dict[str, float]:
-    """The metrics that are resampled: the headline metrics, and the accuracy of K."""
+    """The metrics that are resampled, those of `RESAMPLED`: headline, risk and coverage, accuracy of K."""
     accuracy = int(accepted.correct[-1]) / accepted.num_known
-    return {**headline_metrics(accepted), ACCURACY: accuracy}
+    return {**headline_metrics(accepted), **risk_metrics(accepted), ACCURACY: accuracy}

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from osr.metrics.groups import Groups, groups_of
-from osr.metrics.intervals import by_metric, metrics_with_ends
+from osr.metrics.intervals import by_metric, metrics_with_ends, share_with_ends
 from osr.metrics.metric_ends import ACCURACY
 from osr.metrics.per_class import KnownClass, UnknownClass, Unknowns, known_classes, unknown_classes
 from osr.metrics.settings import EvaluateSettings
-from osr.outputs import Outputs
+from osr.outputs import IntArray, Outputs
 from osr.splits.split import HELD_OUT, Split
 
 Scores = NDArray[np.float64]
+Theta = float | NDArray[Any]  # one threshold, or (N,), that of each image
 Tables = tuple[list[KnownClass], list[UnknownClass]]
 
 
@@ -44,24 +47,32 @@ def class_tables(
     scores: Mapping[str, Scores],
     *,
     confusions: Mapping[str, NDArray[np.int64]],
-    thresholds: Mapping[str, float],
+    thresholds: Mapping[str, Theta],
     split: Split,
+    confidence: float,
 ) -> dict[str, Tables]:
-    """The tables of every detector."""
+    """The tables of every detector; intervals of shares of whole groups where the split has groups."""
     known, unknowns = outputs.labels >= 0, unknowns_of(split, outputs)
+    groups = groups_of(split, outputs)
     tables: dict[str, Tables] = {}
     for detector, score in scores.items():
         tables[detector] = (
-            known_classes(
-                confusions[detector],
-                labels=outputs.labels[known],
-                predictions=outputs.predictions[known],
-                names=split.known_names,
+            _with_ends(
+                known_classes(
+                    confusions[detector],
+                    labels=outputs.labels[known],
+                    predictions=outputs.predictions[known],
+                    names=split.known_names,
+                ),
+                (score <= thresholds[detector])[known],
+                outputs.labels[known],
+                None if groups is None else groups[known],
+                confidence,
             ),
             []
             if known.all()
             else unknown_classes(
-                thresholds[detector],
+                np.broadcast_to(thresholds[detector], score.shape)[~known],
                 score[known],
                 score[~known],
                 unknowns=unknowns,
@@ -72,10 +83,32 @@ def class_tables(
     return tables
 
 
+def _with_ends(
+    rows: list[KnownClass],
+    accepted: NDArray[np.bool_],
+    labels: IntArray,
+    groups: IntArray | None,
+    confidence: float,
+) -> list[KnownClass]:
+    """The rows with the interval of what is accepted of each class that has an image."""
+    found = []
+    for code, row in enumerate(rows):
+        chosen = labels == code
+        if chosen.any():
+            own = None if groups is None else groups[chosen]
+            _, low, high = share_with_ends(accepted[chosen], confidence=confidence, groups=own)
+            row = replace(row, acceptance_low=low, acceptance_high=high)
+        found.append(row)
+    return found
+
+
 def worst_classes(tables: Mapping[str, Tables]) -> dict[str, dict[str, float]]:
     """The worst class of each detector as numbers: metric -> detector -> value; of U where there is any."""
     known = {
-        "worst_known_recall": {name: min(row.recall for row in rows) for name, (rows, _) in tables.items()}
+        "worst_known_recall": {name: min(row.recall for row in rows) for name, (rows, _) in tables.items()},
+        "worst_known_acceptance": {
+            name: min(row.acceptance for row in rows) for name, (rows, _) in tables.items()
+        },
     }
     if not all(rows for _, rows in tables.values()):
         return known
@@ -92,7 +125,7 @@ def source_metrics(
     outputs: Outputs,
     scores: Mapping[str, Scores],
     *,
-    thresholds: Mapping[str, float],
+    thresholds: Mapping[str, Theta],
     split: Split,
     settings: EvaluateSettings,
 ) -> dict[str, dict[str, dict[str, float]]]:
@@ -110,10 +143,11 @@ def source_metrics(
         tested = None if groups is None else Groups(groups[known], groups[~known][chosen])
         for detector, score in scores.items():
             unknown = score[~known][chosen]
+            theta = np.broadcast_to(thresholds[detector], score.shape)[~known][chosen]
             numbers = metrics_with_ends(score[known], correct, unknown, settings, groups=tested)
             metrics[detector] = {
                 **{name: value for name, value in numbers.items() if not name.startswith(ACCURACY)},
-                "unknown_rejection": float(np.mean(unknown > thresholds[detector])),
+                "unknown_rejection": float(np.mean(unknown > theta)),
             }
         found[source] = by_metric(metrics)
     return found

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,8 @@ from numpy.typing import NDArray
 Array = NDArray[Any]
 
 WINDOW = 1 << 15  # scores that are counted at a time: they fit in the processor's cache
+# Rows of counts that are summed at a time; larger arrays would be fresh memory each time, which costs more.
+ROWS = 1 << 13
 
 
 def sort_runs(*runs: Array) -> tuple[Array, NDArray[np.int64]]:
@@ -57,3 +60,18 @@ def count_rows(
         row, known_before, right_before = end, int(known_now[-1]), int(right_now[-1])
     np.subtract(unknown, known, out=unknown)
     return scores[:row], known[: row + 1], correct[: row + 1], unknown[: row + 1]
+
+
+def windows(num_rows: int) -> Iterator[slice]:
+    """Runs of rows of counts that fit in the processor's cache; each begins with the last of the one before.
+
+    Args:
+        num_rows: G, of arrays (G + 1,).
+    """
+    for start in range(0, num_rows, ROWS):
+        yield slice(start, start + ROWS + 1)
+
+
+def dot(first: NDArray[np.float64], second: NDArray[np.float64]) -> float:
+    """The scalar product without BLAS, whose last bits depend on the number of its threads."""
+    return float(np.einsum("i,i->", first, second))

@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from osr.calibration.calibrators import Calibration
-from osr.metrics.decisions import closed_set_metrics, confusion_matrix, count_verdicts, operating_point
+from osr.metrics.class_tables import Theta
+from osr.metrics.costs import cost_curve, expected_cost, least_cost_threshold, prevalence_of
+from osr.metrics.decisions import closed_set_metrics, count_verdicts, operating_point
 from osr.metrics.groups import Groups
-from osr.metrics.intervals import metrics_with_ends, share_with_ends
+from osr.metrics.intervals import by_metric, metrics_with_ends, share_with_ends
 from osr.metrics.open_set import metrics_of, oracle_threshold
-from osr.metrics.settings import EvaluateSettings
-from osr.metrics.thresholds import Acceptance, Threshold, count_accepted
+from osr.metrics.operational import open_set_accuracy, operational_threshold
+from osr.metrics.settings import TEST, EvaluateSettings
+from osr.metrics.thresholds import Acceptance, Threshold, checked_scores, count_accepted
 from osr.outputs import Outputs
 
 Scores = NDArray[np.float64]
@@ -40,18 +45,19 @@ class Judged:
         known = self.outputs.labels >= 0
         return self.scores[known], self.outputs.correct[known], self.scores[~known]
 
-    def confusion(self, threshold: float) -> NDArray[np.int64]:
-        """(K + 1, K + 1) counts at a threshold."""
-        known = self.outputs.labels >= 0
-        return confusion_matrix(
-            threshold,
-            self.scores[known],
-            known_labels=self.outputs.labels[known],
-            known_predictions=self.outputs.predictions[known],
-            unknown_scores=self.scores[~known],
-            unknown_predictions=self.outputs.predictions[~known],
-            num_classes=self.outputs.num_classes,
+    def confusion(self, threshold: Theta) -> NDArray[np.int64]:
+        """(K + 1, K + 1) counts at a threshold, as `confusion_matrix` has them.
+
+        Raises:
+            InputError: a score is NaN.
+        """
+        unknown, labels = self.outputs.num_classes, self.outputs.labels
+        accepted = checked_scores(self.scores, name="scores of test images") <= threshold
+        truth, verdict = (
+            np.where(chosen, classes, unknown)
+            for chosen, classes in ((labels >= 0, labels), (accepted, self.outputs.predictions))
         )
+        return count_verdicts(truth, verdict, num_classes=unknown)
 
 
 def detector_metrics(
@@ -68,7 +74,7 @@ def detector_metrics(
     }
 
 
-def known_metrics(test: Judged, threshold: float, settings: EvaluateSettings) -> dict[str, float]:
+def known_metrics(test: Judged, threshold: Theta, settings: EvaluateSettings) -> dict[str, float]:
     """What can be counted without unknown images, each with NAME_low and NAME_high.
 
     accuracy: known images whose class is predicted right.
@@ -100,7 +106,7 @@ def threshold_check(test: Judged, fit: Threshold, settings: EvaluateSettings) ->
     """
     known = test.outputs.labels >= 0
     _, low, high = share_with_ends(
-        test.scores[known] <= fit.value,
+        (test.scores <= fit.at(test.outputs.predictions))[known],
         confidence=settings.confidence,
         groups=None if test.groups is None else test.groups.known,
     )
@@ -109,6 +115,105 @@ def threshold_check(test: Judged, fit: Threshold, settings: EvaluateSettings) ->
         return found
     made_from = fit.num_images if fit.num_groups is None else fit.num_groups
     return found | {"asked_acceptance": fit.target, "asked_of": made_from}
+
+
+def cost_metrics(
+    tests: Mapping[str, Judged],
+    thresholds: Mapping[str, Theta],
+    held_out: Mapping[str, Scores],
+    held_out_correct: NDArray[np.bool_],
+    settings: EvaluateSettings,
+) -> dict[str, Any]:
+    """Expected costs of an image, metric -> detector -> value, and what they were asked for.
+
+    docs/metrics.md names them. Without unknown test images the threshold of least cost alone, and nothing
+    where the share of unknown images is to be that of the test images.
+
+    Args:
+        tests: the test images, by detector.
+        thresholds: of the run, by detector.
+        held_out: scores of the validation knowns, (N,) by detector.
+        held_out_correct: (N,), whether the class of each is predicted right.
+        settings: the section `evaluate`.
+    """
+    known, _, unknown = next(iter(tests.values())).scored
+    if settings.prevalence == TEST and not len(unknown):
+        return {}
+    prevalence, costs = prevalence_of(settings, len(known), len(unknown)), settings.costs
+    found: dict[str, dict[str, float]] = {}
+    for name, test in tests.items():
+        least = least_cost_threshold(
+            held_out[name],
+            held_out_correct,
+            costs,
+            prevalence=prevalence,
+            assumed_auroc=settings.assumed_auroc,
+        )
+        found[name] = {"cost_threshold": least.value, "assumed_expected_cost": least.cost}
+        if len(unknown):
+            found[name] |= _costs_of(test, thresholds[name], least.value, prevalence, settings)
+    asked: dict[str, Any] = {"prevalence": prevalence, "assumed_auroc": settings.assumed_auroc}
+    if len(unknown):
+        wrong = 1 - float(np.mean(next(iter(tests.values())).scored[1]))
+        accepting = (costs.misclassified_known * wrong, costs.accepted_unknown)
+        for what, (of_known, of_unknown) in (
+            ("accepting", accepting),
+            ("rejecting", (costs.rejected_known, costs.rejected_unknown)),
+        ):
+            asked[f"expected_cost_{what}_all"] = (1 - prevalence) * of_known + prevalence * of_unknown
+    return {**by_metric(found), **asked}
+
+
+def _costs_of(
+    test: Judged, threshold: Theta, least: float, prevalence: float, settings: EvaluateSettings
+) -> dict[str, float]:
+    """The costs of the test images at the threshold of the run, at that of least cost, and in hindsight."""
+    found: dict[str, float] = {}
+    for where, theta in (("", threshold), ("_at_cost_threshold", least)):
+        accepted, known = test.scores <= theta, test.outputs.labels >= 0
+        ends = expected_cost(
+            accepted[known],
+            test.outputs.correct[known],
+            accepted[~known],
+            settings.costs,
+            prevalence=prevalence,
+            confidence=settings.confidence,
+            groups=test.groups,
+        )
+        names = (f"expected_cost{where}{end}" for end in ("", "_low", "_high"))
+        found |= dict(zip(names, ends, strict=True))
+    known_scores, _, unknown_scores = test.scored
+    curve = cost_curve(count_accepted(*test.scored), settings.costs, prevalence)
+    return found | {
+        "known_acceptance_at_cost_threshold": float(np.mean(known_scores <= least)),
+        "unknown_rejection_at_cost_threshold": float(np.mean(unknown_scores > least)),
+        "oracle_expected_cost": float(curve.min()),
+    }
+
+
+def operational_metrics(
+    tests: Mapping[str, Judged],
+    held_out: Mapping[str, Scores],
+    held_out_correct: NDArray[np.bool_],
+    surrogates: Mapping[str, Scores],
+) -> dict[str, Any]:
+    """Operational open-set accuracy, metric -> detector -> value; see `osr.metrics.operational`.
+
+    Args:
+        tests: the test images, known and unknown, by detector.
+        held_out: scores of the validation knowns, (N,) by detector.
+        held_out_correct: (N,), whether the class of each is predicted right.
+        surrogates: scores of images of no known class that were neither trained on nor are tested, (M,).
+    """
+    found: dict[str, dict[str, float]] = {}
+    for name, test in tests.items():
+        theta, accuracy = operational_threshold(held_out[name], held_out_correct, surrogates[name])
+        found[name] = {
+            "oosa": open_set_accuracy(theta, *test.scored),
+            "oosa_threshold": theta,
+            "validation_open_set_accuracy": accuracy,
+        }
+    return {**by_metric(found), "surrogate_images": len(next(iter(surrogates.values())))}
 
 
 def oracle_point(test: Judged, accepted: Acceptance) -> dict[str, float]:

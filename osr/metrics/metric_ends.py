@@ -8,8 +8,10 @@ from typing import Self
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from osr.metrics.counting import ROWS
 from osr.metrics.groups import Groups
 from osr.metrics.open_set import fpr_at_tpr_known, fpr_at_tpr_unknown
+from osr.metrics.risk import RISKS, Selection
 from osr.metrics.statistics import Shape, effective_size, share_ends
 from osr.metrics.thresholds import Acceptance
 
@@ -31,6 +33,12 @@ SHAPES = {
     "fpr_at_95tpr_known": RATE,
     "fpr_at_95tpr_unknown": RATE,
     ACCURACY: SHARE,
+    # Of all images, at coverages that are estimated, too (python -m benchmarks.risk_intervals).
+    "aurc": Shape(continuity=0.0, design_effect=2.0),
+    "augrc": AREA,
+    "risk_at_80_coverage": Shape(design_effect=2.0),
+    "risk_at_95_coverage": Shape(design_effect=2.0),
+    "coverage_at_5_risk": RATE,
 }
 
 
@@ -60,6 +68,12 @@ class Units:
         """The smaller of both numbers."""
         return min(self.known, self.unknown)
 
+    def behind(self, name: str) -> float:
+        """How many of them a metric is made from: K, both, or the fewer where it compares K with U."""
+        if name == ACCURACY:
+            return self.known
+        return self.known + self.unknown if name in RISKS else self.fewest
+
 
 def metric_ends(
     name: str,
@@ -86,11 +100,31 @@ def metric_ends(
         size = effective_size(
             estimate,
             variance,
-            units=units.known if name == ACCURACY else units.fewest,
+            units=units.behind(name),
             expected=shape.design_effect,
             images=units.images,
         )
     return share_ends(estimate, size, confidence=confidence, shape=shape, upper_estimate=upper_estimate)
+
+
+def least_coverage(accepted: Acceptance, units: Units, *, risk: float, confidence: float) -> float:
+    """The largest coverage whose selective risk is at most `risk` also at the high end of its interval.
+
+    0 where there is none: few images that are all right say nothing of a small risk.
+    """
+    selection = Selection.of(accepted)
+    weight = min(
+        1.0, (units.known + units.unknown) / selection.num_images
+    )  # of an image that stands in a group
+    rows = np.flatnonzero((selection.wrong <= risk * selection.accepted) & (selection.accepted > 0))
+    for part in np.array_split(rows[::-1], max(1, len(rows) // ROWS)):
+        images, wrong = selection.accepted[part], selection.wrong[part]
+        _, high = share_ends(
+            wrong / np.maximum(images, 1), weight * images, confidence=confidence, shape=SHARE
+        )
+        if (kept := np.flatnonzero(high <= risk)).size:
+            return int(images[kept[0]]) / selection.num_images
+    return 0.0
 
 
 def upper_estimates(accepted: Acceptance, units: Units) -> dict[str, float]:

@@ -7,18 +7,16 @@ many images each distinct score accepts. One sort makes it, and equal scores alw
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from osr.metrics.counting import dot, windows
+from osr.metrics.risk import risk_metrics
 from osr.metrics.thresholds import Acceptance, count_accepted, required_count
 
 HEADLINE = ("auroc", "auoscr", "aupr_unknown", "aupr_known", "fpr_at_95tpr_known", "fpr_at_95tpr_unknown")
-WINDOW = (
-    1 << 13
-)  # rows that are summed at a time; larger arrays would be fresh memory each time, which costs more
 FPR_LEVELS = (0.001, 0.01, 0.1, 0.2, 0.5)
 
 Array = NDArray[Any]
@@ -98,6 +96,7 @@ def metrics_of(accepted: Acceptance) -> dict[str, float]:
     """Every open-set metric by its name in the field guide, in 0..1; `prevalence` is the share of U."""
     return {
         **headline_metrics(accepted),
+        **risk_metrics(accepted),
         "prevalence": accepted.num_unknown / (accepted.num_known + accepted.num_unknown),
         **{f"ccr_at_fpr_{fpr:g}": ccr_at_fpr(accepted, fpr) for fpr in FPR_LEVELS},
         "u_recall_at_95_seen_precision": u_recall_at_95_seen_precision(accepted),
@@ -134,7 +133,7 @@ def _areas(accepted: Acceptance) -> tuple[float, float, float, float]:
     """
     num_known, num_unknown = accepted.num_known, accepted.num_unknown
     sums = np.zeros(4)
-    for rows in _windows(accepted):
+    for rows in windows(len(accepted.thresholds)):
         counts = (accepted.known, accepted.correct, accepted.unknown)
         known, correct, unknown = (of[rows].astype(np.float64) for of in counts)
         # Of a resampled test set the outer rows may select no image; they add none either.
@@ -142,25 +141,14 @@ def _areas(accepted: Acceptance) -> tuple[float, float, float, float]:
         left = np.maximum(num_known + num_unknown - known - unknown, 1)[:-1]
         more_unknown = np.diff(unknown)
         sums += (
-            _dot(known[1:] + known[:-1], more_unknown),
-            _dot(correct[1:] + correct[:-1], more_unknown),
-            _dot((num_unknown - unknown[:-1]) / left, more_unknown),
-            _dot(known[1:] / taken, np.diff(known)),
+            dot(known[1:] + known[:-1], more_unknown),
+            dot(correct[1:] + correct[:-1], more_unknown),
+            dot((num_unknown - unknown[:-1]) / left, more_unknown),
+            dot(known[1:] / taken, np.diff(known)),
         )
     pairs = 2 * num_known * num_unknown
     auroc, auoscr, aupr_unknown, aupr_known = sums / (pairs, pairs, num_unknown, num_known)
     return float(auroc), float(auoscr), float(aupr_unknown), float(aupr_known)
-
-
-def _dot(first: FloatArray, second: FloatArray) -> float:
-    """The scalar product without BLAS, whose last bits depend on the number of its threads."""
-    return float(np.einsum("i,i->", first, second))
-
-
-def _windows(accepted: Acceptance) -> Iterator[slice]:
-    """Runs of rows that fit in the processor's cache; each begins with the last row of the one before."""
-    for start in range(0, len(accepted.thresholds), WINDOW):
-        yield slice(start, start + WINDOW + 1)
 
 
 def _precision(positives: Array, negatives: Array) -> FloatArray:

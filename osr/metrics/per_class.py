@@ -5,6 +5,7 @@ Higher score = more unknown; accept as known when s <= theta. K stands for known
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -33,6 +34,7 @@ class KnownClass:
         precision: share of right ones among all test images accepted as this class, unknowns too.
         true_positive, false_positive, false_negative, true_negative: images, "accepted as this class" being
             positive: the 2 x 2 confusion matrix of the class.
+        acceptance_low, acceptance_high: the interval of the acceptance.
     """
 
     name: str
@@ -45,6 +47,8 @@ class KnownClass:
     false_positive: int
     false_negative: int
     true_negative: int
+    acceptance_low: float = math.nan
+    acceptance_high: float = math.nan
 
 
 @dataclass(frozen=True)
@@ -150,7 +154,7 @@ def known_classes(
 
 
 def unknown_classes(
-    threshold: float,
+    threshold: ArrayLike,
     known_scores: ArrayLike,
     unknown_scores: ArrayLike,
     *,
@@ -163,7 +167,7 @@ def unknown_classes(
     K is sorted once for all classes.
 
     Args:
-        threshold: theta.
+        threshold: theta, or (n_U,) that of each unknown image.
         known_scores: (n_K,) real.
         unknown_scores: (n_U,) real.
         unknowns: the class of each unknown image.
@@ -182,7 +186,8 @@ def unknown_classes(
         raise InputError(f"{len(unknown)} unknown images need as many classes, not {classes.shape}.")
     below = np.searchsorted(known, unknown, side="left") + np.searchsorted(known, unknown, side="right")
     places = np.zeros((2, len(unknowns.names), count), dtype=np.int64)  # all images, then accepted ones
-    for table, chosen in zip(places, (np.full(len(unknown), True), unknown <= threshold), strict=True):
+    accepted = unknown <= np.asarray(threshold)
+    for table, chosen in zip(places, (np.full(len(unknown), True), accepted), strict=True):
         np.add.at(table, (classes[chosen], predicted[chosen]), 1)
     areas = np.bincount(classes, weights=below, minlength=len(unknowns.names)) / (2 * len(known))
     found = [

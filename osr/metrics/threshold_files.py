@@ -30,6 +30,7 @@ class ThresholdContent(Section):
     false_acceptance: Part | None
     num_background: Number
     num_groups: Count | None
+    per_class: tuple[float, ...] | None = None
     detector: str
 
     @field_validator("detector")
@@ -81,6 +82,9 @@ def save_thresholds(
         made_from: what the detectors were made from.
     """
     content = {name: {**asdict(fit), "detector": detectors[name]} for name, fit in thresholds.items()}
+    for entry in content.values():
+        if entry["per_class"] is None:
+            del entry["per_class"]
     return write_json(path, "thresholds", content, made_from)
 
 

@@ -6,6 +6,7 @@ Higher score = more unknown; accept as known when s <= theta. K stands for known
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -59,6 +60,62 @@ def fit_background_threshold(
     )
 
 
+def fit_class_thresholds(
+    scores: ArrayLike,
+    predictions: ArrayLike,
+    *,
+    class_names: Sequence[str],
+    target_acceptance: float,
+    groups: ArrayLike | None = None,
+) -> Threshold:
+    """A conformal theta for each predicted class, from the validation knowns that are predicted as it.
+
+    Of new known images that are predicted as a class, whatever class they are of, each theta accepts at least
+    `target_acceptance`: Mondrian conformal prediction (Vovk et al. 2005), whose categories are the predicted
+    classes. A class that is rare or hard is then rejected no more often than the others.
+
+    Args:
+        scores: (N,) real, of validation images of known classes.
+        predictions: (N,) int in 0..K-1, their predicted classes.
+        class_names: K names, for the errors.
+        target_acceptance: above 0 and below 1.
+        groups: (N,) integers, the group of each image; None where each stands for itself.
+
+    Raises:
+        InputError: as `fit_threshold` does; or too few images are predicted as a class, which it names.
+    """
+    checked = checked_scores(scores, name="scores of validation knowns")
+    predicted, members = np.asarray(predictions), None if groups is None else np.asarray(groups)
+    found = []
+    for code, name in enumerate(class_names):
+        rows = np.flatnonzero(predicted == code)
+        count = len(rows) if members is None else len(np.unique(members[rows]))
+        if count < (fewest := fewest_images(target_acceptance)):
+            raise InputError(
+                f"detectors.threshold_rule is 'conformal_per_class', but {count} validation "
+                f"{'images' if members is None else 'groups'} are predicted as {name!r}, and a threshold "
+                f"that accepts {target_acceptance:g} needs {fewest} at least: raise split.val_fraction, "
+                "lower detectors.target_acceptance, or take the rule conformal."
+            )
+        of_class = fit_threshold(
+            checked[rows],
+            target_acceptance=target_acceptance,
+            conformal=True,
+            groups=None if members is None else members[rows],
+        )
+        found.append(of_class.value)
+    thetas = np.array(found)
+    return Threshold(
+        value=float(thetas.max()),
+        rule="conformal_per_class",
+        target=float(target_acceptance),
+        acceptance=float(np.mean(checked <= thetas[predicted])),
+        num_images=len(checked),
+        num_groups=None if members is None else len(np.unique(members)),
+        per_class=tuple(found),
+    )
+
+
 def threshold_like(
     fit: Threshold, scores: ArrayLike, background: ArrayLike | None, groups: ArrayLike | None = None
 ) -> Threshold:
@@ -71,8 +128,10 @@ def threshold_like(
         groups: (N,) of the validation knowns; None where each stands for itself.
 
     Raises:
-        InputError: as `fit_threshold` and `fit_background_threshold` do.
+        InputError: as `fit_threshold` and `fit_background_threshold` do; or the rule is per class.
     """
+    if fit.rule == "conformal_per_class":
+        raise InputError("thresholds per class (detectors.threshold_rule) are not made without some classes")
     if fit.rule == "background":
         others = () if background is None else background
         return fit_background_threshold(scores, others, target_false_acceptance=fit.target)
@@ -130,6 +189,16 @@ def count_accepted(
     """
     known = checked_scores(known_scores, name="scores of known test images")
     unknown = checked_scores(unknown_scores, name="scores of unknown test images")
+    return _counted(known, known_correct, unknown)
+
+
+def count_known(scores: ArrayLike, correct: ArrayLike) -> Acceptance:
+    """The counts of known images alone, U being none; arguments and errors as in `count_accepted`."""
+    known = checked_scores(scores, name="scores of known images")
+    return _counted(known, correct, known[:0])
+
+
+def _counted(known: Array, known_correct: ArrayLike, unknown: Array) -> Acceptance:
     correct = np.asarray(known_correct)
     if correct.shape != known.shape or correct.dtype != np.bool_:
         raise InputError(

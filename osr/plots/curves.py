@@ -19,6 +19,7 @@ Curve = tuple[Array, Array]
 Area = float | tuple[float, float, float]  # value, or value with the ends of its interval
 
 MAX_POINTS = 4000
+LEAST_COVERAGE = 0.05
 
 
 def oscr(
@@ -122,6 +123,38 @@ def precision_recall(
     legend_below(axes, lines, title=_legend_title("AUPR", areas, confidence))
 
 
+def risk_coverage(
+    axes: Axes,
+    curves: Mapping[str, Curve],
+    *,
+    areas: Mapping[str, Area] | None = None,
+    confidence: float = 0.95,
+) -> None:
+    """Share of wrong images among the accepted ones against the share of all images that is accepted.
+
+    Where everything is accepted all curves of one network meet, at the dotted line. The risk axis covers
+    coverages from `LEAST_COVERAGE` on: of the very first images the risk is any number.
+
+    Args:
+        axes: where to draw.
+        curves: name -> (coverage, risk), each (n,) in 0..1, coverage rising.
+        areas: name -> AURC, or (AURC, low, high); the legend lists the best, the smallest, first.
+        confidence: of the intervals in `areas`.
+
+    Raises:
+        InputError: no curve, a curve that is not monotone in x or not finite, or a name without area.
+    """
+    checked = _check(curves, areas)
+    lines = _draw(axes, checked, areas, log_x=False, smallest_first=True)
+    everything = max(float(risk[-1]) for _, risk in checked.values())
+    style: dict[str, Any] = {"color": REFERENCE, "linewidth": 0.8, "linestyle": ":", "zorder": 1}
+    lines.append(axes.axhline(everything, label=f"everything accepted {everything:.3f}", **style))
+    top = max(float(risk[coverage >= LEAST_COVERAGE].max()) for coverage, risk in checked.values())
+    axes.set(xlabel="images accepted (coverage)", ylabel="wrong among accepted (risk)", xlim=(0, 1))
+    axes.set_ylim(0, min(1.02, 1.05 * top) or 1.02)
+    legend_below(axes, lines, title=_legend_title("AURC", areas, confidence))
+
+
 def thin(x: Array, y: Array, *, max_points: int = MAX_POINTS) -> tuple[Array, Array]:
     """Fewer vertices that draw the same line: first, lowest, highest and last of each narrow column of x.
 
@@ -192,15 +225,22 @@ def _after(curve: Curve, left: float) -> Curve:
 
 
 def _draw(
-    axes: Axes, curves: Mapping[str, Curve], areas: Mapping[str, Area] | None, *, log_x: bool, **style: Any
+    axes: Axes,
+    curves: Mapping[str, Curve],
+    areas: Mapping[str, Area] | None,
+    *,
+    log_x: bool,
+    smallest_first: bool = False,
+    **style: Any,
 ) -> list[Line2D]:
-    """One line per curve; returned best first when areas are known."""
+    """One line per curve; returned best first when areas are known, the largest unless told otherwise."""
     lines = {}
     for position, (name, (x, y)) in enumerate(curves.items()):
         kept = _kept(np.log10(x) if log_x else x, y, MAX_POINTS)
         label = name if areas is None else f"{name}  {_area_text(areas[name])}"
         (lines[name],) = axes.plot(x[kept], y[kept], label=label, **line_style(position), **style)
-    ranked = list(lines) if areas is None else sorted(lines, key=lambda name: -_value(areas[name]))
+    sign = 1 if smallest_first else -1
+    ranked = list(lines) if areas is None else sorted(lines, key=lambda name: sign * _value(areas[name]))
     for depth, name in enumerate(ranked):
         lines[name].set_zorder(3 - depth / len(ranked))  # the best stays visible where curves meet
     return [lines[name] for name in ranked]

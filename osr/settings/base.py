@@ -7,7 +7,8 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 Space = Literal["features", "logits"]
-ThresholdRule = Literal["acceptance", "conformal", "background"]
+ThresholdRule = Literal["acceptance", "conformal", "conformal_per_class", "background"]
+CorruptionName = Literal["noise", "blur", "jpeg", "contrast", "rotation"]
 
 # Bounds: what no experiment needs and float32, an index or a machine's memory cannot hold.
 MANY = 10**9

@@ -14,10 +14,8 @@ from functools import cache
 from pathlib import Path
 
 from osr.errors import InputError
-from osr.metrics.bootstrap import FloatArray, bootstrap_replicates
+from osr.metrics.bootstrap import RESAMPLED, FloatArray, bootstrap_replicates
 from osr.metrics.comparison import bootstrap_difference
-from osr.metrics.metric_ends import ACCURACY
-from osr.metrics.open_set import HEADLINE
 from osr.params import flatten, load_params
 from osr.stored.files import write_whole
 from pipeline.comparing.grouping import REPEATS, Method, by_task
@@ -193,7 +191,7 @@ def _bootstrap_p_value() -> PValue:
         )
 
     def p_value(metric: str, one: Method, two: Method) -> float:
-        if metric not in (*HEADLINE, ACCURACY):
+        if metric not in RESAMPLED:
             return 1.0  # not resampled, so nothing is known of its spread
         first, second = (drawn(method.detector)[metric] for method in (one, two))
         return bootstrap_difference(first, second, estimate=0.0, confidence=0.95).p_value

@@ -24,7 +24,18 @@ from pipeline.comparing.grouping import (
 )
 from pipeline.tracking.results import Result
 
-LOWER_IS_BETTER = ("fpr_at_", "nll", "brier", "ece", "loss")
+LOWER_IS_BETTER = (
+    "fpr_at_",
+    "nll",
+    "brier",
+    "ece",
+    "loss",
+    "aurc",
+    "augrc",
+    "risk_at_",
+    "expected_cost",
+    "oracle_expected_cost",
+)
 
 PValue = Callable[[str, Method, Method], float]
 

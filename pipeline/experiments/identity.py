@@ -33,6 +33,7 @@ def decides(key: str, params: Params) -> bool:
         params: of the experiment.
     """
     if key == "dataset.root":
-        names = {params.dataset.name, *(source.name for source in params.dataset.unknown_sources)}
+        others = (*params.dataset.unknown_sources, *params.dataset.known_sources)
+        names = {params.dataset.name, *(source.name for source in others)}
         return not names <= FLIP_SAFE.keys()
     return not key.startswith("plot.") and key not in WHERE_AND_HOW

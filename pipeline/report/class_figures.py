@@ -46,7 +46,7 @@ def _confusion(run: RunFiles) -> Figure:
 
 def _scores(run: RunFiles) -> Figure:
     """The scores of every class; of many classes the first knowns and the hardest unknowns."""
-    labels, score = run.outputs.labels, run.scores[f"score_{run.detector}"]
+    labels, (score, threshold) = run.outputs.labels, run.scores_and_threshold(run.detector)
     codes = {name: code for code, name in enumerate(run.unknowns.names)}
     half = MAX_CLASSES // 2
     knowns, unknowns = run.known_classes[:half], run.unknown_classes[:half]
@@ -60,7 +60,7 @@ def _scores(run: RunFiles) -> Figure:
         vectors,
         names=[_name(row) for row in (*knowns, *unknowns)],
         num_known=len(knowns),
-        threshold=run.threshold,
+        threshold=threshold,
         detector=run.detector,
     )
     return figure

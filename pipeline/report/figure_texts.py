@@ -62,6 +62,12 @@ TEXTS = {
         "The same curves with the share of unknowns accepted on a logarithmic axis, which shows strict "
         "thresholds.",
     ),
+    "risk_coverage": (
+        "Risk and coverage",
+        "Share of wrong images among the accepted ones, misclassified knowns and unknowns, against the share "
+        "of all test images that is accepted; lower is better. The legend gives the area under each curve, "
+        "the smallest first; the dotted line is the risk where everything is accepted.",
+    ),
     "roc": (
         "Unknowns against knowns",
         "Share of unknowns rejected, against the share of knowns rejected; the upper left corner is best, "
@@ -90,6 +96,12 @@ TEXTS = {
     "confusion": (
         "Decisions",
         "Images per true class and decision, unknown as last row and column; the diagonal is right.",
+    ),
+    "shifts": (
+        "Shifted known images",
+        "Known test images under corruptions of rising severity: the share classified right, and the share "
+        "accepted as known beside that of the unknown sets (dashed). Where images are still classified right "
+        "but no longer accepted, the detector rejects the corruption, not an unknown class.",
     ),
     "reliability": (
         "Calibration",

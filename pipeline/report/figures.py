@@ -21,11 +21,12 @@ from numpy.typing import NDArray
 
 from osr.calibration.reliability import reliability as reliability_table
 from osr.metrics.bootstrap import oscr_band
-from osr.plots.curves import oscr, precision_recall, roc
+from osr.plots.curves import oscr, precision_recall, risk_coverage, roc
 from osr.plots.embedding import embed, embed_umap, embedding, fitting_perplexity, has_umap
 from osr.plots.gallery import gallery
 from osr.plots.reliability import reliability
 from osr.plots.scores import score_histogram
+from osr.plots.shifts import shifts
 from osr.plots.style import COLUMN_WIDTH, PAGE_WIDTH, canvas, save, styled
 from osr.plots.training import training_curves
 from pipeline.report import leaderboard
@@ -54,7 +55,7 @@ def draw_figures(run: RunFiles, points: Points) -> None:
 
     Args:
         run: its files.
-        points: detector -> oscr, roc, precision_recall -> x and y.
+        points: detector -> oscr, roc, precision_recall, risk_coverage -> x and y.
     """
     if run.params.plot.umap == "auto" and not has_umap():
         logger.info("plot: no UMAP figure, because umap-learn is not installed; t-SNE shows the features")
@@ -101,13 +102,14 @@ def _num_cores() -> int:
 
 
 def _curves(run: RunFiles, points: Points) -> Iterator[NamedFigure]:
-    """OSCR on both axes, ROC, precision-recall; none of them without unknown images."""
+    """OSCR on both axes, risk-coverage, ROC, precision-recall; none of them without unknown images."""
     if not run.has_unknowns:
         return
     prevalence = next(iter(run.metrics["prevalence"].values()))
     for suffix, log_x, band in (("", False, _band(run, log_x=False)), ("_log", True, _band(run, log_x=True))):
         draw = partial(oscr, log_x=log_x, band=band)
         yield f"oscr{suffix}", _curve(run, points, "oscr", "auoscr", draw)
+    yield "risk_coverage", _curve(run, points, "risk_coverage", "aurc", risk_coverage)
     yield "roc", _curve(run, points, "roc", "auroc", roc)
     draw = partial(precision_recall, prevalence=prevalence)
     yield "precision_recall", _curve(run, points, "precision_recall", "aupr_unknown", draw)
@@ -153,14 +155,15 @@ def _scores(run: RunFiles, _points: Points) -> Iterator[NamedFigure]:
     """One histogram per detector with its threshold."""
     known = run.outputs.labels >= 0
     for name in run.params.detectors.enabled:
-        score = run.scores[f"score_{name}"]
+        score, threshold = run.scores_and_threshold(name)
+        is_single = run.thresholds[name].per_class is None
         figure = canvas(COLUMN_WIDTH, 2.8)
         score_histogram(
             figure.subplots(),
             score[known],
             unknown_scores=score[~known] if run.has_unknowns else None,
-            threshold=run.thresholds[name].value,
-            name=name,
+            threshold=threshold,
+            name=name if is_single else f"{name} (above θ of its class)",
         )
         yield f"scores_{name}", figure
 
@@ -171,8 +174,31 @@ def _others(run: RunFiles, _points: Points) -> Iterator[NamedFigure]:
     yield "training", _training(run)
     if run.has_unknowns:
         yield "leaderboard", leaderboard.draw(leaderboard.columns(run.metrics))
-    elif run.has_estimate:
+    if any(row["severity"] for row in run.shifts):
+        yield "shifts", _shifts(run)
+    if not run.has_unknowns and run.has_estimate:
         yield "estimate_leaderboard", leaderboard.draw(leaderboard.columns(run.estimate), of="estimate of ")
+
+
+def _shifts(run: RunFiles) -> Figure:
+    """Accuracy and acceptance of corrupted known images, and of the unknown sets beside them."""
+    clean = {"accuracy": run.metrics["closed_set"]["accuracy"]}
+    clean["accepted"] = run.metrics["known_acceptance"][run.detector]
+    curves: dict[str, dict[str, dict[int, float]]] = {"accuracy": {}, "accepted": {}}
+    for row in run.shifts:
+        if not row["severity"]:
+            continue  # a known source has none
+        for what, of_kind in curves.items():
+            of_kind.setdefault(row["kind"], {0: clean[what]})[row["severity"]] = row[what][0]
+    figure = canvas(PAGE_WIDTH, 3.2)
+    left, right = figure.subplots(1, 2)
+    shifts(
+        (left, right),
+        **curves,
+        unknown=run.unknown_accepted if run.has_unknowns else {},
+        detector=run.detector,
+    )
+    return figure
 
 
 def _reliability(run: RunFiles) -> Figure:

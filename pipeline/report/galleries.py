@@ -40,14 +40,14 @@ class Pick:
 def accepted_unknowns(run: RunFiles, count: int) -> list[Pick]:
     """Unknown images that are accepted as known, those with the lowest scores first; at most `count`."""
     labels, scores = run.outputs.labels, run.scores[f"score_{run.detector}"]
-    chosen = np.flatnonzero((labels < 0) & (scores <= run.threshold))
+    chosen = np.flatnonzero((labels < 0) & run.accepted)
     return _picks(run, chosen[np.argsort(scores[chosen], kind="stable")][:count])
 
 
 def rejected_knowns(run: RunFiles, count: int) -> list[Pick]:
     """Known images that are rejected as unknown, those with the highest scores first; at most `count`."""
     labels, scores = run.outputs.labels, run.scores[f"score_{run.detector}"]
-    chosen = np.flatnonzero((labels >= 0) & (scores > run.threshold))
+    chosen = np.flatnonzero((labels >= 0) & ~run.accepted)
     return _picks(run, chosen[np.argsort(-scores[chosen], kind="stable")][:count])
 
 

@@ -43,7 +43,7 @@ def _tested(run: RunFiles, known: int) -> list[Line]:
     ]
     accepted, rejected = (run.metrics[key][name] for key in ("known_acceptance", "unknown_rejection"))
     verdict = f"accepts {accepted:.1%} of the knowns, rejects {rejected:.1%} of the unknowns"
-    return [*rows, ("threshold", f"{run.threshold:.4g}", verdict)]
+    return [*rows, ("threshold", run.threshold_in_words(), verdict)]
 
 
 def _estimated(run: RunFiles) -> list[Line]:
@@ -52,7 +52,7 @@ def _estimated(run: RunFiles) -> list[Line]:
     verdict = f"accepts {own['known_acceptance']:.1%} of the knowns"
     if own["selective_accuracy"] is not None:
         verdict += f", {own['selective_accuracy']:.1%} of these with the right class"
-    rows = [("threshold", f"{run.threshold:.4g}", f"{run.detector} {verdict}")]
+    rows = [("threshold", run.threshold_in_words(), f"{run.detector} {verdict}")]
     if not run.estimated_classes:
         return [
             *rows,

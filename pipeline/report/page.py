@@ -17,6 +17,7 @@ from pipeline.report.cautions import cautions
 from pipeline.report.code_state import CodeState, code_state
 from pipeline.report.figure_texts import FigureText, figure_text
 from pipeline.report.galleries import Pick, accepted_unknowns, rejected_knowns, tiles
+from pipeline.report.risk_tables import costs_table, shifts_table
 from pipeline.report.run_files import RunFiles
 from pipeline.report.verdicts import how_to_measure
 from pipeline.workspace.naming import OWN_DATA, data_set_name
@@ -30,6 +31,13 @@ AT_THRESHOLD = {
     "known_acceptance": "Knowns accepted",
     "unknown_rejection": "Unknowns rejected",
     "kplus1_macro_f1": "Macro-F1 with unknown",
+}
+RISK_INTERVALS = {
+    "aurc": "AURC",
+    "augrc": "AUGRC",
+    "risk_at_80_coverage": "Risk at 80 % coverage",
+    "risk_at_95_coverage": "Risk at 95 % coverage",
+    "coverage_at_5_risk": "Coverage at 5 % risk",
 }
 KNOWN_INTERVALS = {"known_acceptance": "Knowns accepted", "selective_accuracy": "Right among accepted"}
 ESTIMATED = {"unknown_rejection": "Unknowns rejected", "auroc": "AUROC", "auoscr": "AUOSCR"}
@@ -77,6 +85,9 @@ def _content(run: RunFiles) -> dict[str, Any]:
         "cautions": cautions(run),
         "headline": _headline(run),
         "intervals": INTERVALS,
+        "risk_intervals": RISK_INTERVALS,
+        "costs": costs_table(run),
+        "shifts": shifts_table(run),
         "known_intervals": KNOWN_INTERVALS,
         "estimated": ESTIMATED,
         "at_threshold": AT_THRESHOLD,
@@ -120,7 +131,7 @@ def _facts(run: RunFiles, state: CodeState) -> dict[str, str]:
         "Network": f"{params.model.backbone.name}, {trained['parameters']:,} parameters",
         "Training": _training(run),
         "Calibration": _calibration(run),
-        "Judges new images": f"{run.detector}, threshold {run.threshold:.6g}".replace("-", "−"),
+        "Judges new images": f"{run.detector}, threshold {run.threshold_in_words(6)}".replace("-", "−"),
         **({"Chosen": run.choice} if run.choice else {}),
         "Code": code,
     }
@@ -190,6 +201,7 @@ def _headline(run: RunFiles) -> list[dict[str, Any]]:
         {
             "name": name,
             "intervals": _intervals(run.metrics, intervals, name),
+            "risks": _intervals(run.metrics, RISK_INTERVALS if run.has_unknowns else (), name),
             "at_threshold": [run.metrics[metric][name] for metric in shares],
         }
         for name in names

@@ -7,6 +7,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
 
 from osr.calibration.calibrators import CalibrationFit
@@ -140,10 +141,23 @@ class RunFiles:
         """Per detector (K, K + 1) counts: true known class by decision, unknown last."""
         return self._evaluated(CONFUSION, "confusion")
 
+    def threshold_in_words(self, digits: int = 4) -> str:
+        """Of the detector that judges new images: a number, or that there is one for each class."""
+        fit = self.thresholds[self.detector]
+        return f"{fit.value:.{digits}g}" if fit.per_class is None else "one per class"
+
     @property
-    def threshold(self) -> float:
-        """Of the detector that judges new images."""
-        return self.thresholds[self.detector].value
+    def accepted(self) -> NDArray[np.bool_]:
+        """(N,), which test images that detector accepts as known."""
+        theta = self.thresholds[self.detector].at(self.outputs.predictions)
+        return np.asarray(self.scores[f"score_{self.detector}"] <= theta)
+
+    def scores_and_threshold(self, name: str) -> tuple[Array, float]:
+        """The test scores (N,) of a detector and its threshold; of one per class how far above it, and 0."""
+        fit, scores = self.thresholds[name], self.scores[f"score_{name}"]
+        if fit.per_class is None:
+            return scores, fit.value
+        return scores - fit.at(self.outputs.predictions), 0.0
 
     def ends_of_acceptance(self, name: str) -> tuple[float, float]:
         """The interval of the share of test knowns that the threshold of a detector accepts."""
@@ -159,8 +173,34 @@ class RunFiles:
         made_from = f"{fit.num_images:,} images"
         if fit.num_groups is not None:
             made_from += f" in {fit.num_groups:,} groups"
-        least = "at least " if fit.rule == "conformal" else ""
+        least = "" if fit.rule == "acceptance" else "at least "
         return f"asked {least}{100 * fit.target:g}% of {made_from}; {got}"
+
+    @property
+    def shifts(self) -> list[Row]:
+        """Known images under each shift, for that detector: corruptions by severity, then known sources."""
+        found, ends = [], ("", "_low", "_high")
+        for group in ("corruptions", "sources"):
+            for name, numbers in self.metrics.get("shifts", {}).get(group, {}).items():
+                kind, _, severity = name.rpartition("_") if group == "corruptions" else (name, "", "0")
+                row = {
+                    "kind": kind,
+                    "severity": int(severity),
+                    "accuracy": tuple(numbers[f"accuracy{end}"] for end in ends),
+                    "accepted": tuple(numbers[f"known_acceptance{end}"][self.detector] for end in ends),
+                    "auroc": numbers["auroc"][self.detector] if self.has_unknowns else None,
+                }
+                found.append(row)
+        return sorted(found, key=lambda row: (row["severity"] == 0, row["kind"], row["severity"]))
+
+    @property
+    def unknown_accepted(self) -> dict[str, float]:
+        """The share of each unknown set that that detector accepts."""
+        accepted = self.accepted[self.outputs.labels < 0]
+        return {
+            source: float(np.mean(accepted[self.unknowns.of_source(source)]))
+            for source in self.unknowns.sources
+        }
 
     @cached_property
     def estimate(self) -> Row:

@@ -9,6 +9,7 @@ ARTIFACTS = Path("artifacts")
 SPLIT = ARTIFACTS / "split"
 IMAGES = SPLIT / "images.npy"
 IMAGE_FILES = SPLIT / "files.jsonl"
+KNOWN_SOURCES = SPLIT / "known_sources"  # a folder each, with images and labels
 ODD_IMAGES = SPLIT / "odd_images.csv"
 BAD_IMAGES = ARTIFACTS / "bad_images.csv"  # of a stage that they stopped, whose own folder does not stay
 CONTACT_SHEET = SPLIT / "contact_sheet.png"

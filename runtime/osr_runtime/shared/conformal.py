@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 from osr_runtime.shared.errors import InputError
 
 Array = NDArray[Any]
-Rule = Literal["acceptance", "conformal", "background"]
+Rule = Literal["acceptance", "conformal", "conformal_per_class", "background"]
 
 
 @dataclass(frozen=True)
@@ -23,8 +23,9 @@ class Threshold:
     """A threshold and what it was made from; `asdict` and `Threshold(**stored)` carry it through JSON.
 
     Args:
-        value: theta; an image is accepted as known when its score is <= theta.
-        rule: acceptance, conformal or background.
+        value: theta; an image is accepted as known when its score is <= theta. With thresholds per class the
+            largest of them.
+        rule: acceptance, conformal, conformal_per_class or background.
         target: share of validation knowns, of new known images, or of background images that was to be
             accepted, in 0..1.
         acceptance: share of validation knowns that theta accepts.
@@ -32,6 +33,7 @@ class Threshold:
         false_acceptance: share of background images that theta accepts; None under the other rules.
         num_background: how many of these there were; none of them was trained on.
         num_groups: how many groups the validation knowns stand in; None where each stands for itself.
+        per_class: K thresholds, each of the images that are predicted as this class; None under other rules.
     """
 
     value: float
@@ -42,6 +44,11 @@ class Threshold:
     false_acceptance: float | None = None
     num_background: int = 0
     num_groups: int | None = None
+    per_class: tuple[float, ...] | None = None
+
+    def at(self, predictions: Array) -> float | Array:
+        """Theta by the predicted classes (N,) in 0..K-1: (N,) float64, or the one number of all classes."""
+        return self.value if self.per_class is None else np.array(self.per_class)[predictions]
 
 
 def fit_threshold(
