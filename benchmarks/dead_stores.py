@@ -1,14 +1,15 @@
 """What a store that is dead or silent costs each stage, beyond a store that is a file.
 
-Run: python -m benchmarks.dead_stores
+Run: python -m benchmarks.dead_stores [ROUNDS]
 Six stages that compute nothing run one by one with DVC, with each store in turn, in two rounds; of a stage
-the faster time counts. Everything happens in a temporary folder and on the loopback.
+the fastest time counts. Everything happens in a temporary folder and on the loopback.
 """
 
 from __future__ import annotations
 
 import contextlib
 import socket
+import sys
 import tempfile
 import time
 from collections.abc import Iterator
@@ -16,7 +17,6 @@ from pathlib import Path
 
 from benchmarks.tracking import run, toy_project
 
-ROUNDS = 2
 FILE = "a file, mlflow.db"
 
 
@@ -40,7 +40,7 @@ def stores(root: Path) -> Iterator[dict[str, str]]:
         }
 
 
-def main() -> None:
+def main(rounds: int = 2) -> None:
     """Print a table."""
     with tempfile.TemporaryDirectory() as folder, stores(Path(folder)) as addresses:
         project = toy_project(Path(folder))
@@ -48,7 +48,7 @@ def main() -> None:
 
         taken: dict[tuple[str, str], float] = {}
         run(project, "dvc", "repro", "-q", OSR_TRACKING="off")
-        for _ in range(ROUNDS):
+        for _ in range(rounds):
             for what, address in addresses.items():
                 for stage in STAGES:
                     start = time.perf_counter()
@@ -65,4 +65,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    main(*map(int, sys.argv[1:2]))

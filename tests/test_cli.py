@@ -159,6 +159,19 @@ def test_a_reader_that_goes_away_is_no_error() -> None:
     assert done.stderr == ""
 
 
+def test_streams_that_are_closed_and_a_folder_that_is_gone(tmp_path: Path) -> None:
+    program = f"PYTHONPATH={ROOT} {sys.executable} -m pipeline.cli preset --list"
+    gone = tmp_path / "gone"
+    for command, status, said in (
+        (f"{program} >&- <&-", 0, ""),
+        (f"{program} 2>&- | head -1", 0, "all_detectors"),
+        (f"mkdir {gone} && cd {gone} && rmdir {gone} && {program}", 1, "ERROR: the working directory is no"),
+    ):
+        done = subprocess.run(["sh", "-c", command], cwd=ROOT, capture_output=True, text=True, check=False)
+        assert done.returncode == status, done.stderr
+        assert (done.stdout + done.stderr).startswith(said)
+
+
 def test_outside_a_project_a_command_names_the_file_that_is_missing(tmp_path: Path) -> None:
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
     for command in (["run"], ["predict", "."], ["split", "--report"], ["tracking", "sync"], ["leaderboard"]):

@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import islice
 from multiprocessing.connection import Connection
+from multiprocessing.util import get_temp_dir
 from typing import Any, TypeVar
 
 from torch import set_num_threads
@@ -27,7 +28,7 @@ Result = TypeVar("Result")
 Work = Callable[[Any], Any]
 
 PER_WORKER = 2  # items that a process has at once: it works on one while the result of the other is taken
-PATIENCE_S = 0.2  # with processes that are at work when nobody wants their results any more
+PATIENT_S, IMPATIENT_S = 10.0, 0.2  # with processes that are done, and with those whose work nobody wants
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
@@ -47,6 +48,8 @@ def ahead(work: Callable[[Item], Result], items: Iterable[Item], *, num_workers:
         yield from map(work, items)
         return
     rest, workers, waiting = iter(items), list[_Worker](), deque[_Worker]()
+    get_temp_dir()  # which this process removes; else each of the others leaves its own when it is killed
+    patience_s = IMPATIENT_S
     try:
         for number, item in enumerate(islice(rest, num_workers * PER_WORKER)):
             if number < num_workers:
@@ -60,10 +63,11 @@ def ahead(work: Callable[[Item], Result], items: Iterable[Item], *, num_workers:
                 worker.send(item)
                 waiting.append(worker)
             yield result
+        patience_s = PATIENT_S
     finally:
         for worker in workers:
             worker.connection.close()  # which ends those that have nothing to do
-        last = time.monotonic() + PATIENCE_S
+        last = time.monotonic() + patience_s
         for worker in workers:
             worker.process.join(max(0.0, last - time.monotonic()))
             worker.process.kill()

@@ -6,7 +6,7 @@ import argparse
 import errno
 import socket
 import sys
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 
 from osr.devices import set_cpu_threads
 from osr.errors import InputError
@@ -46,7 +46,8 @@ def run(options: argparse.Namespace) -> int:
         )
         host = f"[{options.host}]" if ":" in options.host else options.host
         sys.stderr.write(f"Listening on http://{host}:{sockets[0].getsockname()[1]}; Ctrl-C ends it.\n")
-        uvicorn.Server(config).run(sockets=sockets)
+        with suppress(KeyboardInterrupt):  # which it raises when it has ended
+            uvicorn.Server(config).run(sockets=sockets)
     return 0
 
 
