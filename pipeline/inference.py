@@ -62,7 +62,7 @@ def extract_part(part: str, params: Params, into: Path, *, odin: bool = True) ->
     stored = Stored.of(params.extraction, place)
     if not (odin and params.extraction.odin) and (features := frozen_features(part, rows)) is not None:
         outputs = outputs_of(model, features, labels=split.labels[rows], index=rows, stored=stored)
-        return _moved(outputs, place, into)
+        return _written(outputs, place, into)
     outputs = extract(
         model,
         open_part(split, rows, frame=model.image_format.frame, num_workers=params.train.num_workers),
@@ -73,10 +73,10 @@ def extract_part(part: str, params: Params, into: Path, *, odin: bool = True) ->
         odin=Odin(**params.detectors.odin.model_dump()) if odin and params.extraction.odin else None,
         stored=stored,
     )
-    return _moved(outputs, place, into)
+    return _written(outputs, place, into)
 
 
-def _moved(outputs: Outputs, place: Path, into: Path) -> Outputs:
+def _written(outputs: Outputs, place: Path, into: Path) -> Outputs:
     """The outputs, written into the folder; where they grew they stay until the stage's results are whole."""
     into.mkdir(parents=True, exist_ok=True)
     for name in ("features", "logits", "odin"):
@@ -88,7 +88,8 @@ def _moved(outputs: Outputs, place: Path, into: Path) -> Outputs:
             except OSError:  # a file system without links
                 shutil.copyfile(grown, into / grown.name)
     outputs.save(into)
-    afterwards(lambda: shutil.rmtree(place, ignore_errors=True))
+    if place.is_dir():
+        afterwards(lambda: shutil.rmtree(place))
     return outputs
 
 

@@ -337,6 +337,20 @@ def test_what_another_call_left_is_not_taken(tmp_path: Path, monkeypatch: pytest
         assert sum(sizes) + sum(changed_sizes) == 30
 
 
+@pytest.mark.parametrize("damage", ["progress.txt", "features.npy"])
+def test_what_was_left_and_is_no_longer_whole_is_made_anew(
+    damage: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, stored = build(), Stored(folder=tmp_path)
+    whole = many(model, IN_MEMORY)
+    many(model, stored)
+    content = (tmp_path / damage).read_bytes()
+    (tmp_path / damage).write_bytes(content[:-9])
+    sizes = counted(model, monkeypatch)
+    assert_array_equal(many(model, stored).features, whole.features)
+    assert sum(sizes) == 30
+
+
 def test_finished_files_that_are_linked_elsewhere_stay_as_they_are(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import io
-import json
+import os
+import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -12,9 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from osr.stored.digests import digest_of
-from osr.stored.files import read_plain_json, write_whole
+from osr.stored.files import write_whole
 
-PROGRESS = "progress.json"
+PROGRESS = "progress.txt"  # the digest of the plan, and how many rows are whole
 Array = NDArray[Any]
 
 
@@ -99,15 +100,23 @@ class OnDisk:
     def _note(self) -> None:
         for file in self.files.values():
             file.flush()
+            os.fsync(file.fileno())  # the rows first, and then that they are there
         self.noted = self.done
-        write_whole(self.folder / PROGRESS, json.dumps({"plan": self.plan, "done": self.done}).encode())
+        write_whole(self.folder / PROGRESS, f"{self.plan} {self.done}\n".encode())
 
     def _earlier(self) -> int:
-        """Rows that an earlier call with this plan has left whole."""
-        if not (self.folder / PROGRESS).is_file():
+        """Rows that an earlier call with this plan has left whole; 0 where what it left is not."""
+        noted = self.folder / PROGRESS
+        found = re.fullmatch(rb"([0-9a-f]{16}) ([0-9]+)\n", noted.read_bytes()) if noted.is_file() else None
+        if found is None or found[1].decode() != self.plan:
             return 0
-        found = read_plain_json(self.folder / PROGRESS)
-        return int(found["done"]) if found.get("plan") == self.plan else 0
+        done = int(found[2])
+        rows = {name: self._path(name) for name in self.heads}
+        are_there = all(
+            path.is_file() and path.stat().st_size >= len(self.heads[name]) + done * self.row_bytes[name]
+            for name, path in rows.items()
+        )
+        return done if are_there else 0
 
     def _path(self, name: str) -> Path:
         return self.folder / f"{name}.npy"
