@@ -83,6 +83,15 @@ def test_damage_of_any_kind_is_one_sentence_with_the_path(tmp_path: Path, kind: 
     assert outcomes == {True: TRIALS}
 
 
+@pytest.mark.parametrize("kind", FORMATS)
+def test_a_file_that_is_cut_short_is_not_read(tmp_path: Path, kind: str) -> None:
+    path, whole = tmp_path / f"x.{kind}", written(kind, **FORMATS[kind])
+    for share in (0.3, 0.6, 0.9):
+        path.write_bytes(whole[: int(share * len(whole))])
+        with quiet_decoders(), pytest.raises(InputError, match="is no image that can be read"):
+            read_image(path, channels=3)
+
+
 @pytest.mark.parametrize(
     "raised", [struct.error("short"), RuntimeError(""), MemoryError(), KeyError("x"), SyntaxError("y")]
 )
