@@ -26,7 +26,7 @@ def source(text: str) -> str:
 
 
 def new_file(text: str) -> Path:
-    """A file to write; `pipeline.places` checks it, and the three below."""
+    """A file to write; `pipeline.places` checks it, and the four below."""
     return path(text)
 
 
@@ -42,6 +42,11 @@ def new_stem(text: str) -> Path:
 
 def new_folder(text: str) -> Path:
     """A folder to make."""
+    return path(text)
+
+
+def growing_folder(text: str) -> Path:
+    """A folder to make, or to put more into."""
     return path(text)
 
 

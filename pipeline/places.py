@@ -15,7 +15,7 @@ from typing import Any
 from osr.data.image_files import SUFFIXES
 from osr.errors import InputError
 from osr.inference import folder as exported
-from pipeline.arguments import new_file, new_folder, new_picture, new_stem, path, source
+from pipeline.arguments import growing_folder, new_file, new_folder, new_picture, new_stem, path, source
 from pipeline.workspace.stages import DVC_FILE, LOCK, PARAMS, STAGES, VERSION_FILE
 
 PICTURES = (".png", ".pdf", ".svg")
@@ -39,7 +39,11 @@ def check_places(actions: Iterable[argparse.Action], options: argparse.Namespace
     files = [(_title(action), file) for action, value in made for file in _CHECKS[action.type](action, value)]
     for action, value in made:
         if action.type is new_folder:
+            exported.refuse_existing(value)
+        if action.type in (new_folder, growing_folder):
             _check_folder(value, read)
+        if action.type is growing_folder:
+            exported.refuse_inside(value / "part")
     for title, file in files:
         _check_file(title, file, read)
     _check_apart(files)
@@ -115,11 +119,12 @@ _CHECKS: Mapping[Any, Callable[[argparse.Action, Path], list[Path]]] = {
     new_picture: _picture,
     new_stem: _stem,
     new_folder: _folder,
+    growing_folder: _folder,
 }
 
 
 def _check_folder(folder: Path, read: Iterable[Path]) -> None:
-    exported.refuse_existing(folder)
+    exported.refuse_inside(folder)
     _refuse_project(folder)
     for place in read:
         if place.is_dir() and folder.resolve().is_relative_to(place.resolve()):

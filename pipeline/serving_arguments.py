@@ -7,6 +7,7 @@ import argparse
 from pipeline.arguments import (
     address,
     code,
+    growing_folder,
     new_file,
     new_folder,
     new_picture,
@@ -49,7 +50,7 @@ def predict(command: Parser) -> None:
     add("--workers", type=whole(0, 256), metavar="N", help="processes that read ahead (half of the cores)")
     told = "judge one part of the images, for arrays of jobs; a part that is there already is left as it is"
     add("--shard", type=part, metavar="I/N", help=told)
-    add("--out", type=path, metavar="DIR", help="the folder of all parts, a file each")
+    add("--out", type=growing_folder, metavar="DIR", help="the folder of all parts, a file each")
 
 
 def export(command: Parser) -> None:

@@ -11,7 +11,7 @@ from test_predict import exportable, model, png, run  # noqa: F401 (fixtures)
 from osr.errors import InputError
 from osr.plots.style import PRINTERS
 from pipeline import cli
-from pipeline.arguments import new_file, new_folder, new_picture, new_stem
+from pipeline.arguments import growing_folder, new_file, new_folder, new_picture, new_stem
 from pipeline.places import PICTURES, form_of
 from pipeline.serving.serve import listening
 
@@ -62,7 +62,7 @@ def refused(command: str, capsys: pytest.CaptureFixture[str]) -> str:
 
 
 def test_every_output_of_every_command_is_one_that_is_checked() -> None:
-    types = (new_file, new_picture, new_stem, new_folder)
+    types = (new_file, new_picture, new_stem, new_folder, growing_folder)
     names = ("out", "output", "gallery", "state", "plot", "diagram")
     for action in cli._actions(cli.make_parser()):
         assert (action.type in types) == (action.dest in names), action
@@ -122,6 +122,13 @@ def test_no_command_writes_where_it_must_not(capsys) -> None:
         "| two outputs in one file | *--out and --diagram are both x.svg, but must be two files.* |",
     ]
     check_section("reliability.md", HEADING, INTRODUCTION + "\n".join(lines))
+
+
+@pytest.mark.usefixtures("project")
+def test_a_folder_of_shards_may_be_there_already(capsys) -> None:
+    said = refused("predict new --shard 1/2 --out classifier", capsys)
+    assert "classifier/part lies in the exported classifier" in said
+    assert "exists" not in refused("predict new --shard 1/2 --out new", capsys)
 
 
 @pytest.mark.usefixtures("project")

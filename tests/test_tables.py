@@ -162,7 +162,7 @@ def test_a_folder_holds_the_shards_of_one_call(capsys):
         (("--shard", "1/4", "--out", "out", "--gallery", "g.html"), "--gallery does not go with --shard"),
         (("--shard", "1/4", "--out", "out", "--fdr", "0.1"), "--fdr does not go with --shard: it decides"),
         (("-", "--shard", "1/4", "--out", "out"), "--shard needs to know how many images there are"),
-        (("--shard", "1/4", "--out", "photos/00.png"), "photos/00.png cannot be written"),
+        (("--shard", "1/4", "--out", "photos/00.png"), "photos/00.png lies in photos, which is read"),
     ],
 )
 @pytest.mark.usefixtures("photos")

@@ -118,6 +118,7 @@ def test_a_preset_trains_and_its_network_is_extracted(
     model = OpenSetModel(params.model, format_for(params.model, images[rows]), known)
     before = {key: tensor.clone() for key, tensor in model.state_dict().items()}
     smoothing, head = params.train.label_smoothing, model.head
+    counts = np.bincount(labels[rows][labels[rows] >= 0], minlength=len(known)).tolist()
     parts = [ArrayImages(images, chosen, torch.from_numpy(labels[chosen])) for chosen in (rows, val)]
     if params.train.is_frozen:
         options = {"batch_size": 24, "title": "test"}
@@ -128,7 +129,9 @@ def test_a_preset_trains_and_its_network_is_extracted(
             freeze_backbone(model, params.model.backbone.frozen_stages)
         progress = train(
             model,
-            build_loss(params.train.loss, params.losses, label_smoothing=smoothing, head=head),
+            build_loss(
+                params.train.loss, params.losses, label_smoothing=smoothing, head=head, class_counts=counts
+            ),
             train_data=parts[0],
             val_data=parts[1],
             settings=params.train,

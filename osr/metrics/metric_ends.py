@@ -102,7 +102,8 @@ def metric_ends(
             variance,
             units=units.behind(name),
             expected=shape.design_effect,
-            images=units.images,
+            # That unknown images are wrong is no chance: it does not show whether images of a group are.
+            images=0 if name in RISKS else units.images,
         )
     return share_ends(estimate, size, confidence=confidence, shape=shape, upper_estimate=upper_estimate)
 

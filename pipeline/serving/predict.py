@@ -12,7 +12,6 @@ from tqdm import tqdm
 from osr.data.image_files import MAX_PIXELS
 from osr.devices import pick_device, set_cpu_threads
 from osr.errors import InputError
-from osr.inference import folder as stored
 from osr.inference.classifier import OpenSetClassifier
 from osr.inference.judgement import Decision, Judgement
 from osr.inference.predictor import UNKNOWN_NAME
@@ -24,7 +23,7 @@ from pipeline.report.judge import judge_of
 from pipeline.serving.gallery import gallery_at
 from pipeline.serving.load import load_folder, tell_of_unused_code
 from pipeline.serving.network import num_readers
-from pipeline.serving.shards import Shard, agree, refuse_unfit, what_is_judged
+from pipeline.serving.shards import Shard, agree, clear_abandoned, refuse_unfit, what_is_judged
 from pipeline.serving.sources import Sources, open_sources
 from pipeline.serving.together import check_level, together
 from pipeline.serving.verdict_file import ENDINGS, writing
@@ -169,13 +168,13 @@ def _write_shard(stream: Stream, sources: Sources, options: argparse.Namespace) 
     shard, total = Shard(*options.shard), sources.total
     if total is None:
         raise InputError("--shard needs to know how many images there are: name a folder or a file, not -.")
-    stored.refuse_inside(options.out)
     agree(options.out, what_is_judged(stream.classifier, stream.decision, options, total))
     options.output = shard.file(options.out, options.format)
     if options.output.is_file():
         logger.info("%s is there already.", options.output)
         return 0
     rows = shard.rows(total, stream.classifier.batch_size)
+    clear_abandoned(options.output)
     logger.info("images %d to %d of %d", rows.start, rows.stop, total)
     _write(stream, sources.only(rows), options)
     return _told(stream, sources, None) if rows else 0

@@ -38,6 +38,12 @@ class Shard(NamedTuple):
         return folder / f"verdicts-{self.number:05}-of-{self.of:05}.{form}"
 
 
+def clear_abandoned(file: Path) -> None:
+    """Remove what a killed job left of this shard; of two jobs at one shard, the later one goes on."""
+    for part in file.parent.glob(f".{file.name}.*.part"):
+        part.unlink(missing_ok=True)
+
+
 def refuse_unfit(options: argparse.Namespace) -> None:
     """Raise `InputError` for what does not go with `--shard`."""
     if (options.shard is None) != (options.out is None):
