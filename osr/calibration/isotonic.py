@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import isotonic_regression
 
 from osr.calibration.probabilities import probability_quality
 
@@ -23,6 +22,8 @@ def fit_isotonic(
     Returns:
         Rising largest probabilities, and the share of right predictions at each, between 0 and 1.
     """
+    from scipy.optimize import isotonic_regression  # stages that only apply a table need not wait for it
+
     confidence = probability_quality(logits, classes, 1.0)[0]
     knots, index, count = np.unique(confidence, return_inverse=True, return_counts=True)
     right = np.bincount(index, logits.argmax(axis=1) == classes)

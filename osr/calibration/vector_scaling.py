@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import minimize
 
 from osr.calibration.probabilities import BLOCK_ELEMENTS
 
@@ -88,6 +87,8 @@ def fit_vector(logits: Array, classes: NDArray[np.int64], *, lowest: float, high
         lowest: a weight is at least this.
         highest: and at most this.
     """
+    from scipy.optimize import minimize  # stages that only apply a scaling need not wait for it
+
     width = logits.shape[1]
     found = minimize(
         VectorLoss(logits, classes),
