@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import subprocess
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 
-def finished(command: Sequence[str], env: Mapping[str, str] | None = None) -> int:
+def finished(command: Sequence[str], env: Mapping[str, str] | None = None, *, cwd: Path | None = None) -> int:
     """The status of a program that Ctrl-C reaches, too: it is left the time to put away what it began.
 
     Who presses it again need not wait. (`subprocess.run` would kill DVC after a quarter of a second.)
     """
-    program = subprocess.Popen(command, env=env)
+    program = subprocess.Popen(command, env=env, cwd=cwd)
     try:
         return program.wait()
     except KeyboardInterrupt:

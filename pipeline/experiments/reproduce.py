@@ -20,6 +20,7 @@ from osr.stored.digests import digest_of
 from pipeline.experiments.ledger import LEDGER, NETWORK, Entry, Number, load_ledger, page
 from pipeline.experiments.overrides import merge
 from pipeline.experiments.preset import Settings, assignments
+from pipeline.experiments.programs import finished
 from pipeline.experiments.sweep_file import Sweep, load_sweep, make_sweep
 from pipeline.workspace.files import read_json, write_json
 from pipeline.workspace.git import git
@@ -172,7 +173,7 @@ def _run(name: str, commit: str, experiment: Settings, stage: str) -> dict[str, 
     command = [sys.executable, "-m", "pipeline.cli", "run", stage, *flags]
     # Its rows would stand in a store that goes away with the clone.
     env = {**os.environ, "OSR_TRACKING": "off", "PYTHONPATH": str(clone.absolute())}
-    if subprocess.run(command, cwd=clone, env=env, check=False).returncode:
+    if finished(command, env, cwd=clone):
         raise InputError(
             f"{name}: the run in {clone} failed, as said above; `osr reproduce {name}` goes on with it."
         )
