@@ -15,7 +15,8 @@ from osr.errors import InputError
 from osr.params import check_params, flatten
 from osr.settings.reading import read_yaml
 from pipeline import cli
-from pipeline.experiments.ledger import LEDGER, Entry, load_ledger, page
+from pipeline.experiments import reproduce
+from pipeline.experiments.ledger import LEDGER, Entry, Ledger, load_ledger, page
 from pipeline.experiments.overrides import merge, overridden
 from pipeline.experiments.preset import Settings, load_presets
 from pipeline.experiments.reproduce import compare, experiments_of, sweep_of, table
@@ -120,6 +121,22 @@ def test_a_missing_file_is_named_before_anything_runs() -> None:
 def test_an_unknown_name_is_one_sentence(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["reproduce", "digit"]) == 1
     assert "did you mean 'digits'" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("found", "told"), [("a1", "1 of 1 runs have the published"), ("b2", "")])
+def test_images_or_a_division_that_differ_are_said(
+    found: str,
+    told: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    ledger = Ledger("", {"one": entry(splits=["a1"])})
+    monkeypatch.setattr(reproduce, "load_ledger", lambda: ledger)
+    monkeypatch.setattr(reproduce, "_results", lambda *_: iter([{"split": found, "metrics": {}}]))
+    assert cli.main(["reproduce", "one", "--split"]) == (0 if found == "a1" else 1)
+    assert capsys.readouterr().out.startswith(told)
+    assert ("other images or another division (split b2, published a1)" in caplog.text) == (found == "b2")
 
 
 @pytest.mark.skipif(shutil.which("git") is None or not (ROOT / ".git").exists(), reason="needs a clone")

@@ -64,6 +64,10 @@ def run(options: argparse.Namespace) -> int:
     results = list(_results(options.name, experiments, "prepare-split" if options.split else "evaluate"))
     same = _same_splits(entry, [result["split"] for result in results])
     if options.split:
+        if same and entry.splits:
+            sys.stdout.write(
+                f"{len(results)} of {len(results)} runs have the published images and division\n"
+            )
         return 0 if same else 1
     verdicts = compare(entry, [result["metrics"] for result in results])
     sys.stdout.write(table(verdicts))
