@@ -18,7 +18,7 @@ from osr.errors import InputError
 from osr.version import VERSION
 from pipeline.arguments import growing_folder, new_file, new_folder, new_picture, new_stem, path, source
 from pipeline.commands import COMMANDS, full
-from pipeline.workspace.interrupts import LINE, STATUS, was_interrupted, while_ending, while_working
+from pipeline.workspace.interrupts import LINE, STATUS, is_interrupt, while_ending, while_working
 
 Parser = argparse.ArgumentParser
 
@@ -58,11 +58,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # nor when the interpreter ends
         return 128 + signal.SIGPIPE
-    except KeyboardInterrupt:
-        return _interrupted()
-    except Exception as error:
-        if was_interrupted():
-            return _interrupted()
+    except (KeyboardInterrupt, Exception) as error:
+        if is_interrupt(error):
+            sys.stderr.write(LINE.decode())
+            return STATUS
         if (sentence := _sentence(error)) is None:
             raise
         sys.stderr.write(f"ERROR: {sentence}\n")
@@ -82,12 +81,7 @@ def _mend_streams() -> None:
             stream.reconfigure(errors="backslashreplace")
 
 
-def _interrupted() -> int:
-    sys.stderr.write(LINE.decode())
-    return STATUS
-
-
-def _sentence(error: Exception) -> str | None:
+def _sentence(error: BaseException) -> str | None:
     """What to say of an error that is no mistake of ours."""
     if isinstance(error, InputError):
         return str(error)

@@ -10,13 +10,13 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 from osr.errors import InputError
 from osr.params import Params, load_params
 from pipeline.tracking.stage_run import Row, stage_run
 from pipeline.workspace.files import write_json
-from pipeline.workspace.interrupts import STATUS, was_interrupted, while_ending, while_working
+from pipeline.workspace.interrupts import STATUS, is_interrupt, while_ending, while_working
 from pipeline.workspace.shipped import check_version
 from pipeline.workspace.stages import PARAMS, STAGES
 from pipeline.workspace.stamps import check_stamps, write_stamp
@@ -58,20 +58,14 @@ def run_stage(name: str, body: Body, description: str | None) -> None:
             write_json(new(STAGES[name].metrics), metrics)
     except InputError as error:
         sys.exit(f"ERROR: {error}")
-    except KeyboardInterrupt:
-        _leave_interrupted(name)
-    except Exception:
-        if not was_interrupted():
+    except BaseException as error:
+        if not is_interrupt(error):
             raise
-        _leave_interrupted(name)
+        sys.stderr.write(f"ERROR: {name} was interrupted; the next `dvc repro` goes on with it.\n")
+        sys.exit(STATUS)
     finally:
         discard(name)
         while_ending()
-
-
-def _leave_interrupted(name: str) -> NoReturn:
-    sys.stderr.write(f"ERROR: {name} was interrupted; the next `dvc repro` goes on with it.\n")
-    sys.exit(STATUS)
 
 
 @contextmanager

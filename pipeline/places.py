@@ -150,8 +150,7 @@ def _check_file(title: str, file: Path, read: Iterable[Path]) -> None:
         for place in read:
             if file.exists() and place.exists() and file.samefile(place):
                 raise InputError(f"{title} {file} is also read, and would be replaced: choose another name.")
-        with tempfile.NamedTemporaryFile(dir=file.parent, prefix=f".{file.name}"):
-            pass
+        tempfile.NamedTemporaryFile(dir=file.parent, prefix=f".{file.name}").close()
     except OSError as error:
         raise InputError(f"{file} cannot be written: {error.strerror}.") from error
 

@@ -47,7 +47,7 @@ def test_who_imports_us_keeps_the_signals() -> None:
     interrupts.while_working()
     interrupts.while_ending()
     assert signal.getsignal(signal.SIGINT) is before
-    assert not interrupts.was_interrupted()
+    assert not interrupts.is_interrupt(ValueError())
 
 
 def test_an_error_after_ctrl_c_is_its_consequence(

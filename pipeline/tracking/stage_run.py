@@ -22,7 +22,7 @@ from osr.params import Params, flatten
 from pipeline.tracking.forkserver import DONE, ask_for_keeper
 from pipeline.tracking.provenance import hardware
 from pipeline.tracking.store import KILLED, LATER, owner
-from pipeline.workspace.interrupts import was_interrupted
+from pipeline.workspace.interrupts import is_interrupt
 from pipeline.workspace.place import is_helper
 
 logger = logging.getLogger("osr.tracking")
@@ -114,7 +114,7 @@ def stage_run(name: str, params: Params) -> Iterator[Row]:
             yield Row(keeper.tell)
             keeper.end({})
         except BaseException as error:
-            failed = isinstance(error, Exception) and not was_interrupted()
+            failed = isinstance(error, Exception) and not is_interrupt(error)
             keeper.end({"failed": failed, "reason": failure(error) if failed else KILLED})
             raise
 

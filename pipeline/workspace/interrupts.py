@@ -57,9 +57,9 @@ def unstoppable() -> Iterator[None]:
             signal.signal(number, signal.SIG_DFL if handler is None else handler)
 
 
-def was_interrupted() -> bool:
-    """Whether Ctrl-C came: an error after it is its consequence, in libraries that turn it into others."""
-    return bool(_came)
+def is_interrupt(error: BaseException) -> bool:
+    """Whether an error is Ctrl-C, or follows it: libraries turn it into errors of their own."""
+    return isinstance(error, KeyboardInterrupt) or (bool(_came) and isinstance(error, Exception))
 
 
 def _leave(_number: int, _frame: FrameType | None) -> None:
