@@ -1,4 +1,4 @@
-"""The command: `osr-runtime predict FOLDER IMAGES...` writes CSV to standard output, as `osr predict` does."""
+"""The command: `osr-runtime predict FOLDER IMAGES...` writes CSV to standard output, that of `osr predict`."""
 
 from __future__ import annotations
 
