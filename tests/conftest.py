@@ -1,7 +1,7 @@
 """Property tests run without a deadline: a machine that is busy is no mistake of ours.
 
 One thread per test process: pytest-xdist already keeps every core busy. The files that drive whole pipelines
-start first, so that no core waits for them at the end. What osr-runtime shares with osr is copied before its import.
+start first, so that no core waits for them at the end. What osr-runtime shares with osr is copied before all.
 """
 
 import os

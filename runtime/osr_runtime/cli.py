@@ -1,4 +1,4 @@
-"""The command: `osr-runtime predict FOLDER IMAGES...` writes CSV to standard output, that of `osr predict`."""
+"""The command `osr-runtime predict FOLDER IMAGES...`: CSV to standard output, that of `osr predict`."""
 
 from __future__ import annotations
 
