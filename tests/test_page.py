@@ -48,7 +48,7 @@ def test_the_page_is_one_file_that_loads_nothing_from_elsewhere(server: Server) 
     for name in re.findall(r'<(?:input|select)[^>]*id="(\w+)"', text):
         assert f'<label for="{name}">' in text
     assert 'role="status" aria-live="polite"' in text
-    assert "The nearest training images are not shown: the exported folder" in text
+    assert "img-src 'self' blob: data:; " in policy
 
 
 def test_the_scores_of_known_images_and_where_a_decision_parts_them(server: Server) -> None:  # noqa: F811
