@@ -355,6 +355,28 @@ def test_a_changed_byte_is_refused_by_name(folder):
         osr_runtime.load(folder / "detectors")
 
 
+def test_graphs_follow_new_thresholds(exported, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for number, image in enumerate(OTHERS):
+        (tmp_path / "photos").mkdir(exist_ok=True)
+        Image.fromarray(255 - image[..., 0] // 2).save(tmp_path / "photos" / f"{number}.png")
+    asked = ["recalibrate", str(exported), "photos", "--out", "renewed", "--accept", "0.8"]
+    assert cli.main(asked) == 0
+    renewed, before = osr.load("renewed"), osr.load(exported)
+    assert renewed.threshold() != before.threshold()
+    images = np.concatenate([OTHERS, 250 - OTHERS // 2])
+    expected = renewed.predict(images)
+    assert expected.labels != before.predict(images).labels
+    assert_same(osr_runtime.load("renewed").predict(images), expected)
+    session = onnxruntime.InferenceSession("renewed/classifier.onnx")
+    assert [label == "unknown" for label in expected.labels] == (
+        session.run(["label"], {"images": images})[0] < 0
+    ).tolist()
+    said = {"classifier.json": ""}
+    torch.export.load("renewed/classifier.pt2", extra_files=said)
+    assert json.loads(json.loads(said["classifier.json"])["threshold"])["value"] == renewed.threshold()
+
+
 class Recorder:
     """Stands for a session: keeps what it is given, and says the same of every image."""
 

@@ -89,7 +89,7 @@ def export(
                 stored.THRESHOLDS: THRESHOLDS,
                 stored.SCORES: VAL_SCORES,
                 **{stored.detector_file(name): file for name, file in files.items()},
-                **_graphs(Path(aside), graphs, parts, used, params.extraction.batch_size),
+                **write_graphs(Path(aside), graphs, parts, used, params.extraction.batch_size),
                 **_neighbours(Path(aside), neighbours, parts.model.origin),
             },
             card=card(parts, params, used, versions, neighbours),
@@ -102,10 +102,21 @@ def export(
     return parts
 
 
-def _graphs(
+def write_graphs(
     aside: Path, graphs: Collection[str], parts: Parts, detector: str, batch_size: int
 ) -> dict[str, Path]:
-    """Name in the folder -> file aside."""
+    """Name in the folder -> file aside.
+
+    Args:
+        aside: a folder.
+        graphs: some of GRAPHS.
+        parts: what judges.
+        detector: the one that judges in them.
+        batch_size: of the classifier.
+
+    Raises:
+        InputError: the run has no graph, or the packages that write one are not there.
+    """
     if not graphs:
         return {}
     from osr.inference.graph_files import describe, record, write_onnx, write_program
