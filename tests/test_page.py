@@ -154,16 +154,16 @@ def test_an_image_is_judged_and_shown(server, browser, files, width, scheme) -> 
 @pytest.mark.slow
 @pytest.mark.parametrize("width", WIDTHS)
 def test_the_nearest_training_images_are_shown(with_images, browser, files, width) -> None:  # noqa: F811
-    with Server(osr.load(with_images)) as server:
+    with Server(osr.load(with_images)) as serving:
         page = browser.new_page(viewport={"width": WIDTHS[width], "height": 800})
         complaints = []
         page.on("console", lambda told: complaints.append(told.text) if told.type == "error" else None)
-        page.goto(f"http://127.0.0.1:{server.port}/")
+        page.goto(f"http://127.0.0.1:{serving.port}/")
         page.locator("#detector option").first.wait_for(state="attached")
         page.get_by_label("Image file").set_input_files(files[3])
         entries = page.get_by_role("list", name="Nearest training images").get_by_role("listitem")
         entries.first.wait_for()
-        near = server.classifier.predict([IMAGES[3]], neighbours=5).neighbours[0]
+        near = serving.classifier.predict([IMAGES[3]], neighbours=5).neighbours[0]
         told = [f"{one.class_name}, similarity {one.similarity:.2f}" for one in near]
         assert entries.all_inner_texts() == told
         page.wait_for_load_state("networkidle")
