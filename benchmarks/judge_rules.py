@@ -66,6 +66,13 @@ def trusted(scores: Scores, head: str, several: Sequence[str] = ()) -> list[int]
     return list(members) if choice.detector == "ensemble" else [names.index(choice.detector)]
 
 
+def by_regime(scores: Scores, regime: str) -> list[int]:
+    """What the library takes now: where the network learned, `LEARNED`, whatever the left-out classes say."""
+    if regime == "frozen":
+        return trusted(scores, "clustered", STURDY)
+    return list(named(*LEARNED)(scores))
+
+
 def top(values: Floats, count: int) -> list[int]:
     """The rows of the largest values."""
     return np.argsort(-values, kind="stable")[:count].tolist()
@@ -83,6 +90,7 @@ def named(*names: str) -> Rule:
 
 
 STURDY = ("mahalanobis", "rmds", "vim")
+LEARNED = ("maxlogit", "rmds", "vim")
 RULES: dict[str, Rule] = {
     "trusted unless another is better": lambda s: trusted(s, "clustered"),
     "the same, with an ensemble": lambda s: trusted(s, "clustered", STURDY),
@@ -92,6 +100,7 @@ RULES: dict[str, Rule] = {
     "always mahalanobis": named("mahalanobis"),
     "always vim": named("vim"),
     "always the ensemble": named(*STURDY),
+    "always the ensemble of learned networks": named(*LEARNED),
     "first of the ranking": lambda s: top(by_class(s).mean(1), 1),
     "cheapest within one error": lambda s: cheapest_alike(s, by_class(s)),
     "similar classes together, first": lambda s: top(by_class(s, "clustered").mean(1), 1),
