@@ -60,7 +60,7 @@ def trusted(scores: Scores, head: str, several: Sequence[str] = ()) -> list[int]
     if several:
         more = by_class(scores, head, lambda values, known: together(values[members], known[members]))
         aurocs, names = np.vstack([aurocs, more]), [*names, "ensemble"]
-    choice = choice_of(names, aurocs, confidence=0.95, seed=0)
+    choice = choice_of(names, aurocs, confidence=0.95, seed=0, seen=False)
     if not several and "mahalanobis" in choice.alike:
         return [names.index("mahalanobis")]
     return list(members) if choice.detector == "ensemble" else [names.index(choice.detector)]

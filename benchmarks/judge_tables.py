@@ -171,8 +171,9 @@ def to_markdown(rows: Mapping[str, Row]) -> str:
             lines.append(f"| mean of {title} ({len(part)}) | | | | | {' | | '.join(cells)} |")
     lines += [
         "",
-        "\\* chose the first rule; the others confirm it, but *unit*, which came later. † ran after the rule by regime "
-        "was written down, and confirm it. *below*: below `maxlogit` by more than the 95 % interval of the difference.",
+        "\\* chose the first rule; the others confirm it, but *unit*, which came later. † ran after the rule "
+        "by regime was written down, and confirm it. *below*: below `maxlogit` by more than the 95 % interval "
+        "of the difference.",
         "Regret is against the best single detector, which an ensemble may surpass.",
     ]
     return "\n".join([*lines, ""])
