@@ -98,6 +98,13 @@ def _sweep(command: Parser) -> None:
     add("-S", dest="overrides", action="append", default=[], metavar="KEY=VALUE", help=SETTING)
 
 
+def _search(command: Parser) -> None:
+    add = command.add_argument
+    add("space", type=path, metavar="SPACE.yaml", help="what is varied, how often, and how it is judged")
+    told = "address of Optuna's database (optuna.db beside mlflow.db)"
+    add("--storage", metavar="URL", help=told)
+
+
 def _reproduce(command: Parser) -> None:
     which = command.add_mutually_exclusive_group(required=True)
     which.add_argument("name", nargs="?", metavar="NAME", help="a result in docs/ledger.yaml")
@@ -158,6 +165,11 @@ COMMANDS: dict[str, tuple[str, str, Callable[[Parser], None]]] = {
     ),
     "preset": ("pipeline.experiments.preset", "named settings as flags for `dvc exp run`", _preset),
     "sweep": ("pipeline.experiments.sweep", "print or queue the experiments of a published table", _sweep),
+    "search": (
+        "pipeline.experiments.search",
+        "search settings with Optuna, judged by known classes that are held out",
+        _search,
+    ),
     "reproduce": (
         "pipeline.experiments.reproduce",
         "make a result of docs/results.md anew, and compare",
