@@ -9,11 +9,12 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, ValidationError
 
+from osr.detectors.registry import DETECTORS
 from osr.errors import InputError
 from osr.params import Params, check_params, flatten
 from osr.settings.base import Count, CountOrZero, Section, Seed
 from osr.settings.reading import read_yaml
-from osr.settings.sentences import sentences
+from osr.settings.sentences import did_you_mean, sentences
 from pipeline.experiments.identity import decides
 from pipeline.experiments.overrides import merge, nested
 from pipeline.experiments.preset import Settings, load_presets, override_text
@@ -136,9 +137,7 @@ def _space(path: Path, rest: _File) -> Space:
         raise InputError(f"{path}: train.regime is 'none', which learns nothing: there is nothing to search.")
     if base.train.devices not in (1, "auto") or base.train.num_nodes != 1:
         raise InputError(f"{path}: train.devices and train.num_nodes must be 1 in a search.")
-    with_detector = merge(merge(ours, common), {"detectors": {"enabled": [rest.detector]}})
-    with_detector["plot"] = {**with_detector["plot"], "detector": rest.detector}
-    check_params(with_detector, source=f"{path}, detector")
+    _check_detector(path, rest.detector, merge(ours, common))
     faults: list[str] = []
     ranges: dict[str, Range] = {}
     choices: dict[str, Mapping[str, Any]] = {}
@@ -159,6 +158,15 @@ def _space(path: Path, rest: _File) -> Space:
     if faults:
         raise InputError("\n".join(faults))
     return Space(path.stem, path, common, ranges, choices, rest)
+
+
+def _check_detector(path: Path, name: str, ours: Settings) -> None:
+    names = [each for each in DETECTORS if each != "odin"]  # which needs the network again
+    if name not in names:
+        hint = did_you_mean(name, names) or "."
+        raise InputError(f"{path}: detector is {name!r}, but must be one of {', '.join(names)}{hint}")
+    alone = {"detectors": {"enabled": [name]}, "plot": {"detector": name}}
+    check_params(merge(ours, alone), source=f"{path}, detector")
 
 
 def _check_key(key: str, base: Params) -> None:
