@@ -153,25 +153,53 @@ def judge(
         InputError: `train.regime` is none, or the settings do not fit the data, or training diverged.
     """
     split, unknown = _divide(params, data, hold_out)
+    rows = np.concatenate([split.known_rows("val"), unknown])
+    state = folder / f"{hold_out.name}.pt"
+    return judge_split(params, data, split, rows, state=state, detector=detector, until=until)
+
+
+def judge_split(
+    params: Params,
+    data: ChosenImages,
+    split: Split,
+    rows: IntArray,
+    *,
+    state: Path,
+    detector: str = "maxlogit",
+    until: int | None = None,
+) -> Judged:
+    """Train on a split as stage train does, and tell known images from unknown ones; see `judge`.
+
+    Args:
+        params: all settings.
+        data: whose images `split` divides.
+        split: of it.
+        rows: (N,) int64, the images that are judged.
+        state: file of the training's state.
+        detector: whose score tells them apart.
+        until: an epoch, or None.
+
+    Raises:
+        InputError: as `judge`.
+    """
     labels = split.labels[split.train]
     check_background(params.train.loss, int((labels == BACKGROUND).sum()))
     settings = params.model
     torch.manual_seed(hash_seed(params.train.seed, -1))  # the initial weights, as in stage train
-    rows = split.train if needs_statistics(settings) else split.train[:1]
-    sample = sample_of(data.images, data.places[rows], lambda: frame_for(settings, None))
+    seen = split.train if needs_statistics(settings) else split.train[:1]
+    sample = sample_of(data.images, data.places[seen], lambda: frame_for(settings, None))
     model = OpenSetModel(settings, format_for(settings, sample), split.known_names)
 
     def part(rows: IntArray) -> Images:
         frame, workers = model.image_format.frame, params.train.num_workers
         return labelled(data.images, data.places[rows], split.labels[rows], frame=frame, num_workers=workers)
 
-    val = split.known_rows("val")
     if params.train.regime == "probe":
-        _probe(model, part(split.train), part(val), params)
+        _probe(model, part(split.train), part(split.known_rows("val")), params)
     elif params.train.regime == "none":
         raise InputError("train.regime is 'none', but must be another: nothing would be learned.")
     else:
-        _train(model, part(split.train), part(val), params, folder / f"{hold_out.name}.pt", until)
+        _train(model, part(split.train), part(split.known_rows("val")), params, state, until)
 
     def outputs(rows: IntArray) -> Outputs:
         return extract(
@@ -187,7 +215,7 @@ def judge(
     judging = build_detectors(chosen)[detector]
     if judging.needs_fit:
         judging.fit(outputs(split.train))
-    found = outputs(np.concatenate([val, unknown]))
+    found = outputs(rows)
     is_known, scores = found.labels >= 0, judging.score(found)
     metrics = open_set_metrics(scores[is_known], found.correct[is_known], scores[~is_known])
     return Judged(float(found.correct[is_known].mean()), metrics["auroc"])

@@ -225,38 +225,59 @@ def test_a_job_whose_time_is_over_is_begun_again(project: Path) -> None:
     assert "timed-out" in log.read_text()
 
 
-def sweep(project: Path, name: str, *more: str) -> subprocess.Popen:
-    command = [sys.executable, "-m", "pipeline.cli", "sweep", name, "--submit", "local", *more]
-    return subprocess.Popen(command, cwd=project, stdout=subprocess.PIPE, text=True)
+def sweep(project: Path, name: str, cluster: str, *more: str) -> subprocess.Popen:
+    command = [sys.executable, "-m", "pipeline.cli", "sweep", name, "--submit", cluster, *more]
+    return subprocess.Popen(command, cwd=project, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
 
 
-def kill_one(program: subprocess.Popen, draw: random.Random) -> bool:
+def jobs_of(project: Path) -> list[psutil.Process]:
+    """The processes of all jobs that run."""
+    found = []
+    for process in psutil.process_iter():
+        try:
+            words = " ".join(process.cmdline())
+            if process.cwd().startswith(str(project)) and ("_submit" in words or "pipeline.cli run" in words):
+                found.append(process)
+        except psutil.Error:
+            continue
+    return found
+
+
+def kill_one(project: Path, draw: random.Random) -> bool:
     """End a process of a job, whichever it is, or all of a job as a scheduler does."""
+    targets = jobs_of(project)
     try:
-        below = psutil.Process(program.pid).children(recursive=True)
-        targets = [p for p in below if "submitit" in " ".join(p.cmdline()) or "pipeline.cli" in p.cmdline()]
-        if not targets:
-            return False
-        target = draw.choice(targets)
-        whole = [target, *target.children(recursive=True)] if draw.random() < 0.7 else [target]
-        for process in whole:
+        target = draw.choice(targets) if targets else None
+        whole = [] if target is None else [target, *target.children(recursive=True)]
+        for process in whole if draw.random() < 0.7 else whole[:1]:
             process.kill()
     except psutil.NoSuchProcess:
         return False
-    return True
+    return target is not None
 
 
-def run_with_kills(project: Path, name: str, kills: int, jobs: int) -> int:
+def waiting(cluster: str, name: str) -> bool:
+    if cluster == "local":
+        return False
+    command = ["squeue", "--noheader", f"--name=osr-{name}"]
+    return bool(subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip())
+
+
+def run_with_kills(project: Path, name: str, *, kills: int, jobs: int, cluster: str = "local") -> int:
     """Sweep until nothing is missing, with random kills meanwhile; how many there were."""
     draw, done = random.Random(0), 0
-    for _ in range(20):
-        program = sweep(project, name, "--missing", "--jobs", str(jobs))
-        while program.poll() is None:
+    for _ in range(30):
+        program = sweep(
+            project, name, cluster, "--missing", "--jobs", str(jobs), "--cpus", "1", "--memory", "1"
+        )
+        while program.poll() is None or waiting(cluster, name):
             time.sleep(draw.uniform(0.5, 3))
             if done < kills:
-                done += kill_one(program, draw)
+                done += kill_one(project, draw)
         assert program.stdout is not None
-        if "no experiment is missing" in program.stdout.read():
+        told = program.stdout.read()
+        assert "Traceback" not in told, told
+        if "no experiment is missing" in told:
             return done
         time.sleep(2)  # what a kill has left alone comes to its end
     raise AssertionError("there is always something missing")
@@ -266,6 +287,18 @@ def test_a_killed_job_is_neither_lost_nor_doubled(project: Path) -> None:
     pytest.importorskip("submitit", reason=NO_SUBMITIT)
     assert run_with_kills(project, "few", kills=2, jobs=2) == 2
     assert rows(project) == all_once([91, 92, 93])
+
+
+@pytest.mark.parametrize(("name", "kills"), [("few", 1), pytest.param("many", 25, marks=pytest.mark.slow)])
+def test_a_slurm_of_one_machine(
+    project: Path, monkeypatch: pytest.MonkeyPatch, name: str, kills: int
+) -> None:
+    pytest.importorskip("submitit", reason=NO_SUBMITIT)
+    if shutil.which("sinfo") is None:
+        pytest.skip('no Slurm here: eval "$(.ci/slurm start FOLDER)" starts one')
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{project}/mlflow.db")
+    assert run_with_kills(project, name, kills=kills, jobs=3, cluster="slurm") == kills
+    assert len({row for row in rows(project) if row[1] == "FINISHED"}) == len(rows(project)) in (3, 60)
 
 
 @pytest.mark.slow

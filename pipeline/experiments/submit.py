@@ -168,7 +168,8 @@ def _local(name: str, folders: Sequence[Path], logs: Path, options: argparse.Nam
     executor = submitit.LocalExecutor(folder=logs / "%j", max_num_timeout=options.requeue)
     limits = {"timeout_min": options.time, "signal_delay_s": min(_SIGNAL_S, 15 * options.time)}
     executor.update_parameters(**limits, gpus_per_node=options.gpus)
-    waiting, running = list(folders), list[Job[None]]()
+    waiting = list(folders)
+    running: list[Job[None]] = []
     try:
         while waiting or running:
             running = [job for job in running if not job.done()]
