@@ -2,10 +2,8 @@
 
 import argparse
 import os
-import random
 import shutil
 import signal
-import sqlite3
 import subprocess
 import sys
 import time
@@ -14,6 +12,7 @@ from pathlib import Path
 import psutil
 import pytest
 from dvc_project import TIMEOUT_S, commit_all, states
+from swept_project import create_stand_in, rows, run_with_kills
 from toy_project import STAGES, create, is_complete
 
 from osr.errors import InputError
@@ -24,64 +23,17 @@ from pipeline.tracking.store import connect
 from pipeline.workspace.git import git
 
 NO_SUBMITIT = "submitit is not installed: `.ci/extras slurm` runs this"
-# Stands for `osr run`: a row of its workspace, which a second run goes on in, and half a second of work.
-RUN = """\
-import os, re, sqlite3, time, uuid
-from pathlib import Path
-from filelock import FileLock
-
-
-def run(options):
-    Path(".osr").mkdir(exist_ok=True)
-    with FileLock(".osr/run.lock"):
-        workspace = Path(".osr/workspace")
-        if not workspace.exists():
-            workspace.write_text(uuid.uuid4().hex)
-        name = workspace.read_text()
-        tables = sqlite3.connect(os.environ["MLFLOW_TRACKING_URI"].removeprefix("sqlite:///"), timeout=300)
-        dpi = re.search(r"  dpi: (\\d+)", Path("params.yaml").read_text())[1]
-        with tables:
-            if not tables.execute("SELECT 1 FROM runs WHERE run_uuid = ?", (name,)).fetchone():
-                tables.execute(
-                    "INSERT INTO runs (run_uuid, name, status, start_time, lifecycle_stage, experiment_id)"
-                    " VALUES (?, ?, 'RUNNING', ?, 'active', 1)", (name, name, int(time.time() * 1000)))
-                tables.execute("INSERT INTO params (run_uuid, key, value) VALUES (?, 'plot.dpi', ?)",
-                               (name, dpi))
-        if Path("../hang").exists():
-            Path("../hang").unlink()
-            time.sleep(300)
-        time.sleep(0.5)
-        with tables:
-            tables.execute("UPDATE runs SET status = 'FINISHED' WHERE run_uuid = ?", (name,))
-            done = (name, "osr.stage.evaluate", "done")
-            tables.execute("INSERT OR REPLACE INTO tags (run_uuid, key, value) VALUES (?, ?, ?)", done)
-    return 3 if Path("../fail").exists() else 0
-"""
 
 
 @pytest.fixture
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A project whose `osr run` is a stand-in, with a store; the working directory."""
-    toy = create(tmp_path / "toy")
-    (toy.root / "pipeline" / "experiments" / "launch.py").write_text(RUN)
-    (toy.root / "sweeps").mkdir()
-    (toy.root / "data").mkdir()
-    (toy.root / "sweeps" / "few.yaml").write_text("grid: {plot.dpi: [91, 92, 93]}\n")
-    many = list(range(101, 161))
-    (toy.root / "sweeps" / "many.yaml").write_text(f"grid: {{plot.dpi: {many}}}\n")
-    commit_all(toy, "a stand-in")
+    root = create_stand_in(tmp_path / "toy")
     for name in ("MLFLOW_TRACKING_URI", "OSR_TRACKING"):
         monkeypatch.delenv(name, raising=False)
-    monkeypatch.chdir(toy.root)
-    connect(toy.root)
-    return toy.root
-
-
-def rows(project: Path) -> list[tuple[str, str]]:
-    """Value and status of each row."""
-    with sqlite3.connect(project / "mlflow.db") as tables:
-        query = "SELECT value, status FROM runs JOIN params ON params.run_uuid = runs.run_uuid ORDER BY value"
-        return tables.execute(query).fetchall()
+    monkeypatch.chdir(root)
+    connect(root)
+    return root
 
 
 def all_once(values: list[int]) -> list[tuple[str, str]]:
@@ -223,64 +175,6 @@ def test_a_job_whose_time_is_over_is_begun_again(project: Path) -> None:
     assert rows(project) == [("91", "FINISHED")]
     (log,) = (project / ".osr" / "sweeps" / "late" / "logs").rglob("*_log.err")
     assert "timed-out" in log.read_text()
-
-
-def sweep(project: Path, name: str, cluster: str, *more: str) -> subprocess.Popen:
-    command = [sys.executable, "-m", "pipeline.cli", "sweep", name, "--submit", cluster, *more]
-    return subprocess.Popen(command, cwd=project, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-
-
-def jobs_of(project: Path) -> list[psutil.Process]:
-    """The processes of all jobs that run."""
-    found = []
-    for process in psutil.process_iter():
-        try:
-            words = " ".join(process.cmdline())
-            if process.cwd().startswith(str(project)) and ("_submit" in words or "pipeline.cli run" in words):
-                found.append(process)
-        except psutil.Error:
-            continue
-    return found
-
-
-def kill_one(project: Path, draw: random.Random) -> bool:
-    """End a process of a job, whichever it is, or all of a job as a scheduler does."""
-    targets = jobs_of(project)
-    try:
-        target = draw.choice(targets) if targets else None
-        whole = [] if target is None else [target, *target.children(recursive=True)]
-        for process in whole if draw.random() < 0.7 else whole[:1]:
-            process.kill()
-    except psutil.NoSuchProcess:
-        return False
-    return target is not None
-
-
-def waiting(cluster: str, name: str) -> bool:
-    if cluster == "local":
-        return False
-    command = ["squeue", "--noheader", f"--name=osr-{name}"]
-    return bool(subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip())
-
-
-def run_with_kills(project: Path, name: str, *, kills: int, jobs: int, cluster: str = "local") -> int:
-    """Sweep until nothing is missing, with random kills meanwhile; how many there were."""
-    draw, done = random.Random(0), 0
-    for _ in range(30):
-        program = sweep(
-            project, name, cluster, "--missing", "--jobs", str(jobs), "--cpus", "1", "--memory", "1"
-        )
-        while program.poll() is None or waiting(cluster, name):
-            time.sleep(draw.uniform(0.5, 3))
-            if done < kills:
-                done += kill_one(project, draw)
-        assert program.stdout is not None
-        told = program.stdout.read()
-        assert "Traceback" not in told, told
-        if "no experiment is missing" in told:
-            return done
-        time.sleep(2)  # what a kill has left alone comes to its end
-    raise AssertionError("there is always something missing")
 
 
 def test_a_killed_job_is_neither_lost_nor_doubled(project: Path) -> None:

@@ -8,32 +8,28 @@ from __future__ import annotations
 import argparse
 import io
 import logging
-import platform
 import shutil
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from filelock import FileLock
 from ruamel.yaml import YAML
 
 from osr.data.chosen import ChosenImages
-from osr.data.plans import hash_seed
 from osr.devices import set_cpu_threads
 from osr.errors import InputError
 from osr.held_out import HoldOut, Judged, hold_outs, judge, load_known
 from osr.params import Params, check_params, flatten
 from osr.settings.reading import read_yaml
-from osr.stored.digests import code_digest, digest_of
+from osr.stored.digests import code_digest
 from pipeline.experiments.overrides import merge
 from pipeline.experiments.preset import Settings
 from pipeline.experiments.search_rows import SearchRows
 from pipeline.experiments.space_file import Space, load_space
-from pipeline.tracking.store import is_alive, owner
+from pipeline.experiments.study import FOLDER, next_trial, open_study
 from pipeline.workspace.files import read_json, write_json
 from pipeline.workspace.place import workspace_root
 from pipeline.workspace.stages import PARAMS
@@ -42,14 +38,7 @@ if TYPE_CHECKING:
     from optuna import Study, Trial
     from optuna.trial import FrozenTrial
 
-FOLDER = Path(".osr/search")
-DATABASE = "optuna.db"
-MISSING = (
-    "`osr search` needs Optuna: install the extra `search`, in a clone by uv pip install -e '.[search]'."
-)
-OWNER, DEFAULT, REASON, AUROCS, ACCURACY = "owner", "default", "reason", "aurocs", "accuracy"
-_OF_MLFLOW = "experiments"  # a table that Optuna has not
-_UNCLAIMED_S = 60.0
+DEFAULT, REASON, AUROCS, ACCURACY = "default", "reason", "aurocs", "accuracy"
 
 logger = logging.getLogger("osr.search")
 
@@ -98,7 +87,7 @@ def run(options: argparse.Namespace) -> int:
     """
     space, ours = load_space(options.space), read_yaml(PARAMS)
     params = check_params(merge(ours, space.common), source=f"{space.source}, settings")
-    study = _study(space, ours, options.storage)
+    study = open_study(space, ours, options.storage)
     trials = space.rest.split_trials or (params.split.trial,)
     data = load_known(params, trials)
     trainings = hold_outs(params, data.class_names, trials=trials, parts=space.rest.parts)
@@ -111,51 +100,13 @@ def run(options: argparse.Namespace) -> int:
     with SearchRows(study.study_name, space.source, names, search.row_params) as rows:
         rows.mirror(study.trials)
         while _finished(study) < space.rest.trials:
-            trial = next_trial(search)
+            trial = next_trial(study, space.rest.seed)
             run_trial(search, trial)
             rows.mirror(study.trials)
         text = preset(search)
         rows.end(text, _summary(search))
     sys.stdout.write(text)
     return 0
-
-
-def _study(space: Space, ours: Settings, storage: str | None) -> Study:
-    """Optuna's study of this space and these settings; another number of trials is the same study.
-
-    Raises:
-        InputError: Optuna is missing, or the database cannot be used.
-    """
-    try:
-        import optuna
-    except ImportError:
-        raise InputError(MISSING) from None
-    from sqlalchemy import create_engine, inspect
-    from sqlalchemy.exc import ArgumentError, NoSuchModuleError, SQLAlchemyError
-
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
-    url = storage or f"sqlite:///{workspace_root() / DATABASE}"
-    rest = space.rest.model_dump(mode="json", exclude={"trials"})
-    name = f"{space.name}-{digest_of([rest, _of_learning(ours), space.common])[:8]}"
-    shown = url.rpartition("@")[2]
-    try:
-        if _OF_MLFLOW in inspect(create_engine(url)).get_table_names():
-            raise InputError(
-                f"--storage {shown} is MLflow's database, whose tables Optuna's would break: name another "
-                "one on the same server."
-            )
-        kept = optuna.storages.RDBStorage(url)
-        pruner = optuna.pruners.MedianPruner(n_startup_trials=space.rest.prune_after, n_warmup_steps=0)
-        return optuna.create_study(
-            storage=kept, study_name=name, direction="maximize", load_if_exists=True, pruner=pruner
-        )
-    except (ArgumentError, NoSuchModuleError, ImportError, SQLAlchemyError) as error:
-        reason = str(error).strip().partition("\n")[0]
-        raise InputError(f"--storage {shown} cannot be used as Optuna's database: {reason}.") from None
-
-
-def _of_learning(ours: Settings) -> Settings:
-    return {key: ours[key] for key in ("dataset", "split", "model", "train", "losses", "detectors")}
 
 
 def begin(search: Search, params: Params) -> None:
@@ -168,38 +119,6 @@ def begin(search: Search, params: Params) -> None:
         logger.warning("%s does not lie in the space: no trial shows what it comes to", PARAMS)
         return
     search.study.enqueue_trial(point, user_attrs={DEFAULT: True}, skip_if_exists=True)
-
-
-def next_trial(search: Search) -> Trial:
-    """A trial that a dead process of this machine left, or a new one.
-
-    The draws of a trial depend on its number and on the trials before it alone, so that a search that was
-    ended goes on as it would have.
-    """
-    import optuna
-
-    study, mine = search.study, owner()
-    folder = workspace_root() / FOLDER
-    folder.mkdir(parents=True, exist_ok=True)
-    with FileLock(folder / "lock"):
-        left = next((trial for trial in study.trials if _is_left(trial)), None)
-        number = len(study.trials) if left is None else left.number
-        # The sampler of a left trial draws what is missing of it only.
-        study.sampler = optuna.samplers.TPESampler(seed=hash_seed(search.space.rest.seed, number) % 2**32)
-        trial = study.ask() if left is None else optuna.trial.Trial(study, left._trial_id)
-        trial.set_user_attr(OWNER, mine)
-    return trial
-
-
-def _is_left(trial: FrozenTrial) -> bool:
-    """Whether a trial is open, and its process on this machine is gone."""
-    if trial.state.name != "RUNNING":
-        return False
-    held = trial.user_attrs.get(OWNER)
-    if held is None:  # its process ended before it could say who it is, or is about to say it
-        begun = trial.datetime_start
-        return begun is None or (datetime.now() - begun).total_seconds() > _UNCLAIMED_S
-    return held.startswith(f"{platform.node()}:") and not is_alive(held)
 
 
 def run_trial(search: Search, trial: Trial) -> None:

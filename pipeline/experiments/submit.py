@@ -95,7 +95,8 @@ def submit(name: str, experiments: Sequence[Settings], options: argparse.Namespa
     logs = FOLDER / name / "logs"
     (home / logs).mkdir(parents=True, exist_ok=True)
     if not folders:
-        sys.stdout.write("no experiment is missing\n")
+        told = f"all {len(experiments)} are at work" if experiments else "no experiment is missing"
+        sys.stdout.write(f"{told}\n")
         return 0
     runs = {"slurm": _slurm, "condor": _condor, "local": _local}
     return runs[options.submit](name, folders, logs, options)
