@@ -67,10 +67,6 @@ class Judged:
     auroc: float
 
 
-class _Paused(Exception):  # noqa: N818, no error
-    """A training has come as far as it was asked to."""
-
-
 def load_known(params: Params, trials: Sequence[int]) -> ChosenImages:
     """The images of known and background classes, outside of a published test part.
 
@@ -146,8 +142,8 @@ def judge(
         hold_out: which classes.
         folder: keeps the state of the training after each epoch; a call with the same settings goes on.
         detector: whose score tells them apart.
-        until: the epoch after which a training that has more to come is judged as it stands then, by the
-            weights that are being learned; None trains to the end and takes the best epoch.
+        until: the epoch after which a training that has more to come is judged, by its best epoch so far;
+            None trains to the end.
 
     Raises:
         InputError: `train.regime` is none, or the settings do not fit the data, or training diverged.
@@ -257,23 +253,17 @@ def _train(
         class_counts=np.bincount(labels[labels >= 0], minlength=model.head.num_classes).tolist(),
     )
 
-    def pause(row: dict[str, float], _rate: float) -> None:
-        if until is not None and until <= row["epoch"] < params.train.epochs:
-            raise _Paused
-
-    try:
-        train(
-            model,
-            loss,
-            train_data=train_data,
-            val_data=val_data,
-            settings=params.train,
-            checkpoint=state,
-            num_extra=params.model.head.extra_classes,
-            on_epoch=pause,
-        )
-    except _Paused:
-        return
+    train(
+        model,
+        loss,
+        train_data=train_data,
+        val_data=val_data,
+        settings=params.train,
+        checkpoint=state,
+        num_extra=params.model.head.extra_classes,
+        on_epoch=lambda _row, _rate: None,
+        until=until,
+    )
 
 
 def _probe(model: OpenSetModel, train_data: Images, val_data: Images, params: Params) -> None:
