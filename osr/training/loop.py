@@ -39,6 +39,7 @@ def train(
     checkpoint: Path,
     on_epoch: EpochCallback,
     num_extra: int = 0,
+    until: int | None = None,
 ) -> Progress:
     """Fit `model` and leave it in the state of its best epoch.
 
@@ -54,6 +55,7 @@ def train(
         checkpoint: where the state after an epoch is kept (`Keeper`); an existing file is resumed.
         on_epoch: called once an epoch is kept, with its history row and its training images per second.
         num_extra: how many of the last logits belong to extra classes, which accuracy leaves out.
+        until: the epoch after which this call stops, though the settings have more; another goes on.
 
     Raises:
         InputError: the loss became NaN or infinite, memory or the disk is full, this machine has no such
@@ -76,8 +78,9 @@ def train(
         is_first = fabric.global_rank == 0
         bar = ProgressBar(settings.epochs, done=done, num_images=len(train_data), hidden=not is_first)
         keeper = Keeper(run.state, checkpoint, on_epoch) if is_first else None
+        end = settings.epochs if until is None else min(until, settings.epochs)
         with bar:
-            for epoch in range(done, settings.epochs):
+            for epoch in range(done, end):
                 if progress.ends_early(settings):
                     break
                 started = time.perf_counter()
@@ -87,7 +90,7 @@ def train(
                 progress.elapsed_s = fabric.broadcast(progress.elapsed_s + duration_s)
                 bar.epoch(row)
                 if keeper:
-                    is_last = len(progress.history) == settings.epochs or progress.ends_early(settings)
+                    is_last = len(progress.history) == end or progress.ends_early(settings)
                     keeper.add(row, len(train_data) / duration_s, progress, is_last=is_last)
     model.load_state_dict(progress.best_state)
     return progress
