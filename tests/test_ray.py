@@ -55,7 +55,8 @@ def ray(whole, monkeypatch):  # noqa: ARG001, what it set in the environment
     monkeypatch.setenv("RAY_agent_register_timeout_ms", "300000")
     ray = pytest.importorskip("ray", reason="Ray is not installed: .ci/extras ray")
     pytest.importorskip("ray.data", reason="Ray Data is not installed: .ci/extras ray")
-    ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False)
+    # Two for the workers; what reads the images needs one of its own.
+    ray.init(num_cpus=4, include_dashboard=False, log_to_driver=False)
     yield ray
     ray.shutdown()
 
@@ -70,7 +71,7 @@ def collected(dataset) -> pa.Table:
 @quietly
 @pytest.mark.slow
 def test_two_workers_give_the_verdicts_of_predict_and_of_shards(ray, whole):
-    dataset = ray.data.read_parquet("photos.parquet")
+    dataset = ray.data.read_parquet("photos.parquet").repartition(4)
     found = collected(osr.score_ray(dataset, Path("classifier").resolve(), column="path", num_workers=2))
     assert_same_verdicts(found, whole)
     kept = osr.score_ray(

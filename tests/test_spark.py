@@ -62,7 +62,8 @@ def test_two_workers_give_the_verdicts_of_predict_and_of_shards(spark, whole):
 def test_the_function_of_mlflow_gives_the_same_verdicts(spark, whole, tmp_path):
     from mlflow.pyfunc import spark_udf
 
-    save_model(tmp_path / "model", Path("classifier"), "small_convnet", threshold=0.0, channels=1)
+    threshold = osr.load("classifier").threshold()
+    save_model(tmp_path / "model", Path("classifier"), "small_convnet", threshold=threshold, channels=1)
     judge = spark_udf(spark, str(tmp_path / "model"), env_manager="local")
     frame = spark.read.parquet(str(Path("photos.parquet").resolve())).repartition(2)
     readable = [row for row in whole.to_pylist() if row["label"] is not None]
