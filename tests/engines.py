@@ -11,6 +11,7 @@ from pipeline import cli
 
 ROOT = Path(__file__).parents[1]
 SHARDS = 4
+NEXT_RANK = 1.01 / 31  # of a p-value, with the 30 stored scores of the fixture
 
 
 def prepare(photos: pa.Table, monkeypatch) -> pa.Table:
@@ -36,7 +37,10 @@ def prepare(photos: pa.Table, monkeypatch) -> pa.Table:
 
 
 def assert_same_verdicts(found: pa.Table, whole: pa.Table) -> None:
-    """In any order of rows; numbers to the bits that the other images of a batch may change."""
+    """In any order of rows; numbers to the bits that the other images of a batch may change.
+
+    A p-value may move by a rank: the images are those that the stored scores are of, to the last bit.
+    """
     assert found.schema.names == whole.schema.names
     found, whole = found.sort_by("file"), whole.sort_by("file")
     for name in whole.schema.names:
@@ -44,6 +48,6 @@ def assert_same_verdicts(found: pa.Table, whole: pa.Table) -> None:
         if pa.types.is_floating(whole.schema.field(name).type):
             assert [value is None for value in mine] == [value is None for value in theirs], name
             numbers = [[value for value in values if value is not None] for values in (mine, theirs)]
-            assert_allclose(*numbers, rtol=1e-5, err_msg=name)
+            assert_allclose(*numbers, rtol=1e-5, atol=NEXT_RANK if name == "p_value" else 0, err_msg=name)
         else:
             assert mine == theirs, name

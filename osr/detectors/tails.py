@@ -64,8 +64,8 @@ class Tails(NamedTuple):
         distances, labels = means.new_empty(int(counts.sum())), counts.new_empty(int(counts.sum()))
         for batch in images.batches():
             found, classes = taken(batch, space, correct_only=correct_only)
-            rows = slice(sum(sizes), sum(sizes) + len(classes))
-            distances[rows], labels[rows] = distance_to(found.double(), means, classes, distance), classes
+            here = slice(sum(sizes), sum(sizes) + len(classes))
+            distances[here], labels[here] = distance_to(found.double(), means, classes, distance), classes
             sizes.append(len(classes))
         reach = torch.full_like(sums[:, 0], -torch.inf)
         whole = cls(sums, counts, distances, labels, values[0], reach, kept, distance)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from itertools import islice
@@ -21,6 +21,7 @@ from osr.data.plans import hash_seed, num_batches
 from osr.devices import compile_advice, make_fabric, memory_advice, processes_of
 from osr.errors import InputError
 from osr.training.depthwise import QuickDepthwise, has_depthwise
+from osr.training.keeping import EpochCallback, Keeper
 from osr.training.optimization import make_optimizer, make_schedule
 from osr.training.progress import ProgressBar
 from osr.training.settings import TrainSettings
@@ -35,8 +36,6 @@ from osr.training.sharding import (
 from osr.training.state import History as History
 from osr.training.state import Progress, TrainingState, average_of, scaler_of
 from osr.training.steps import Step, batch_sizes, groups_of, num_right
-
-EpochCallback = Callable[[dict[str, float], float], None]
 
 
 def train(
@@ -61,8 +60,8 @@ def train(
         train_data: training images, on any device: known, and background where the loss wants them.
         val_data: known validation images.
         settings: the `train` section of params.yaml.
-        checkpoint: where the state after each epoch is kept; an existing file is resumed.
-        on_epoch: called after each epoch with its history row and its training images per second.
+        checkpoint: where the state after an epoch is kept (`Keeper`); an existing file is resumed.
+        on_epoch: called once an epoch is kept, with its history row and its training images per second.
         num_extra: how many of the last logits belong to extra classes, which accuracy leaves out.
 
     Raises:
@@ -85,6 +84,7 @@ def train(
         train_data, val_data = train_data.to(fabric.device), val_data.to(fabric.device)
         is_first = fabric.global_rank == 0
         bar = ProgressBar(settings.epochs, done=done, num_images=len(train_data), hidden=not is_first)
+        keeper = Keeper(run.state, checkpoint, on_epoch, writes=is_first)
         with bar:
             for epoch in range(done, settings.epochs):
                 if progress.ends_early(settings):
@@ -95,9 +95,11 @@ def train(
                 duration_s = time.perf_counter() - started
                 progress.elapsed_s = fabric.broadcast(progress.elapsed_s + duration_s)
                 bar.epoch(row)
-                run.state.save(checkpoint, progress, writes=is_first)
-                if is_first:
-                    on_epoch(row, len(train_data) / duration_s)
+                is_last = len(progress.history) == settings.epochs or progress.ends_early(settings)
+                is_due = keeper.is_due(is_last=is_last)
+                if run.is_sharded:  # all give their part, when the first one's clock says so
+                    is_due = fabric.broadcast(is_due)
+                keeper.add(row, len(train_data) / duration_s, progress, is_due=is_due)
         run.leave(model, loss, progress)
     return progress
 
