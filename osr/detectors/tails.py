@@ -60,7 +60,7 @@ class Tails(NamedTuple):
         kept = tail if alone else max(_TIMES * tail, _BYTES // (4 * sums.numel()))
         means = sums / counts.clamp_min(1)[:, None]
         values, sizes = [means[:0].float()], list[int]()
-        # Made before the chunks: what is made between them keeps the C library from using their memory again.
+        # Made before the chunks: what is made between them keeps glibc from using their memory again.
         distances, labels = means.new_empty(int(counts.sum())), counts.new_empty(int(counts.sum()))
         for batch in images.batches():
             found, classes = taken(batch, space, correct_only=correct_only)
