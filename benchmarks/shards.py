@@ -59,7 +59,7 @@ def main() -> None:
     before = {path: path.stat().st_mtime_ns for path in files(out)}
     again = sum(finish(job(number)) for number in range(1, arguments.shards + 1))
     after = {path: path.stat().st_mtime_ns for path in files(out)}
-    row("all called again", count, again)
+    print(f"| all called again | {again:,.1f} | |")
     done_again = sum(before.get(path) != changed for path, changed in after.items())
     print(f"\n{len(before)} shards were there after the first round, {done_again} done in the second")
     same = pa.concat_tables(map(pq.read_table, files(out))) == pq.read_table(whole)
