@@ -385,6 +385,21 @@ def test_a_file_that_never_ends(tmp_path: Path) -> None:
             "rises over these epochs.",
         ),
         (
+            {"train.strategy": "fsdp", "train.precision": "16-mixed"},
+            "train.precision is '16-mixed', but must be 32-true or bf16-mixed when train.strategy is 'fsdp': "
+            "Fabric scales no loss there.",
+        ),
+        (
+            {"train.strategy": "fsdp", "train.channels_last": True},
+            "train.channels_last is true, but must be false when train.strategy is 'fsdp': weights are "
+            "shared out in their usual layout.",
+        ),
+        (
+            {"train.strategy": "fsdp", "train.optimizer": "lamb"},
+            "train.optimizer is 'lamb', but must be another one when train.strategy is 'fsdp': it needs the "
+            "norm of each whole weight.",
+        ),
+        (
             {"model.backbone.frozen_stages": "all"},
             "model.backbone.frozen_stages is 'all', but must be 'auto' unless train.regime is 'tune_last'; "
             "it is 'tune'.",

@@ -1,7 +1,7 @@
 """A training in processes of its own, for tests that kill it or let several share it.
 
 `python tests/training_program.py FOLDER JSON`, JSON being changes of the section `train`, whether the network
-has norms and dropout, and the epoch in which the second process dies.
+has norms and dropout, the epoch in which the second process dies, and the weights of a unit of FSDP.
 """
 
 import hashlib
@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from osr.data.batches import Batch, TensorImages
 from osr.losses.center import Center
 from osr.params import load_params
-from osr.training import keeping
+from osr.training import keeping, sharding
 from osr.training.loop import train
 
 TRAIN = load_params(Path(__file__).parents[1] / "params.yaml").train
@@ -74,6 +74,7 @@ def main(folder: Path, changes: dict[str, object]) -> None:
     moved = TRAIN.augmentation.model_copy(update=SHIFTED)
     network = Network(with_state=changes.pop("with_state", False))
     DEATH["epoch"] = changes.pop("dies_in", None)
+    sharding.UNIT = changes.pop("unit", sharding.UNIT)
     settings = TRAIN.model_copy(
         update={"accelerator": "cpu", "warmup_epochs": 1, "augmentation": moved} | changes
     )

@@ -58,7 +58,7 @@ class TrainSettings(BatchSettings):
     compile: bool
     devices: Annotated[int, Field(ge=1, le=1024)] | Literal["auto"]
     num_nodes: Annotated[int, Field(ge=1, le=65536)]
-    strategy: Literal["auto", "ddp"]
+    strategy: Literal["auto", "ddp", "fsdp"]
 
     @model_validator(mode="after")
     def _relations(self) -> Self:
@@ -72,6 +72,7 @@ class TrainSettings(BatchSettings):
                 "train.warmup_epochs is 0, but must be at least 1 when train.schedule is 'one_cycle', "
                 "which rises over these epochs"
             )
+        self._check_sharing()
         mixing = max(self.augmentation.mixup_alpha, self.augmentation.cutmix_alpha)
         if mixing and self.loss not in SOFT_LABEL_LOSSES:
             raise ValueError(
@@ -97,3 +98,15 @@ class TrainSettings(BatchSettings):
                 "must be 'ce' and 0 when train.regime is 'probe', which is a logistic regression; for "
                 "another loss take tune_last with model.backbone.frozen_stages: all"
             )
+
+    def _check_sharing(self) -> None:
+        for key, value, others, why in (
+            ("precision", "16-mixed", "32-true or bf16-mixed", "Fabric scales no loss there"),
+            ("channels_last", True, "false", "weights are shared out in their usual layout"),
+            ("optimizer", "lamb", "another one", "it needs the norm of each whole weight"),
+        ):
+            if self.strategy == "fsdp" and getattr(self, key) == value:
+                told = str(value).lower() if isinstance(value, bool) else repr(value)
+                raise ValueError(
+                    f"train.{key} is {told}, but must be {others} when train.strategy is 'fsdp': {why}"
+                )
