@@ -88,7 +88,8 @@ def fit(params: Params, on_epoch: EpochCallback) -> tuple[OpenSetModel, Progress
     set_cpu_threads(params.train.cpu_threads)
     split = Split.load(SPLIT)
     labels = split.labels[split.train]
-    check_background(params.train.loss, int((labels == BACKGROUND).sum()))
+    pseudo = params.train.augmentation.pseudo_unknowns != "none"
+    check_background(params.train.loss, int((labels == BACKGROUND).sum()), pseudo_unknowns=pseudo)
     # What the detectors need is no param of this stage: it stops a training in vain and changes none.
     params.check_training_images(split.training_counts())
     checkpoint = checkpoint_path(params, split.digest)
@@ -135,6 +136,7 @@ def fit(params: Params, on_epoch: EpochCallback) -> tuple[OpenSetModel, Progress
         settings=params.train,
         checkpoint=checkpoint,
         num_extra=params.model.head.extra_classes,
+        rotation_weight=params.losses.rotation.weight if params.model.rotation_head else 0.0,
         on_epoch=on_epoch,
     )
     return model, progress, checkpoint

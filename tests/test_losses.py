@@ -23,7 +23,7 @@ from osr.losses.one_vs_rest import OneVsRest
 from osr.losses.outlier_exposure import OutlierExposure
 from osr.losses.proser import Proser
 from osr.losses.registry import LOSSES, build_loss, check_background
-from osr.losses.settings import EXTRA_CLASS_LOSSES, SOFT_LABEL_LOSSES
+from osr.losses.settings import BACKGROUND_LOSSES, EXTRA_CLASS_LOSSES, SOFT_LABEL_LOSSES
 from osr.models.heads import HEADS, Head, ReciprocalHead
 from osr.models.settings import HeadSettings
 from osr.params import load_params
@@ -321,8 +321,10 @@ def test_losses_and_background_images_must_go_together() -> None:
         check_background("entropic", 0)
     assert str(missing.value) == (
         "train.loss is 'entropic', which learns from background images, but the split has no background "
-        "class: give it one, or use one of ce, logitnorm, logit_adjusted, one_vs_rest, center, arpl, proser."
+        "class: give it one, set train.augmentation.pseudo_unknowns to pixmix, or use one of ce, logitnorm, "
+        "logit_adjusted, one_vs_rest, center, arpl, proser."
     )
+    check_background("entropic", 0, pseudo_unknowns=True)
     with pytest.raises(InputError) as ignored:
         check_background("ce", 3)
     assert str(ignored.value) == (
@@ -335,6 +337,7 @@ def test_losses_and_background_images_must_go_together() -> None:
 def test_the_schema_knows_the_losses() -> None:
     assert set(SOFT_LABEL_LOSSES) == {name for name in NAMES if LOSSES[name].takes_soft_labels}
     assert set(EXTRA_CLASS_LOSSES) == {name for name in NAMES if LOSSES[name].needs_extra_class}
+    assert set(BACKGROUND_LOSSES) == set(WITH_BACKGROUND)
 
 
 @pytest.mark.parametrize("name", SOFT_LABEL_LOSSES)

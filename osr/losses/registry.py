@@ -63,18 +63,23 @@ def build_loss(
     return LOSSES[name](**values)
 
 
-def check_background(name: LossName, num_background: int) -> None:
+def check_background(name: LossName, num_background: int, *, pseudo_unknowns: bool = False) -> None:
     """Refuse a loss that does not go with the background images of a split.
+
+    Args:
+        name: a key of `LOSSES`.
+        num_background: background images to train on.
+        pseudo_unknowns: whether batches bring others, which are made of known images.
 
     Raises:
         InputError: the loss learns from background images and there is none, or it would ignore them.
     """
     needs = LOSSES[name].needs_background
     others = ", ".join(other for other, loss in LOSSES.items() if loss.needs_background != needs)
-    if needs and not num_background:
+    if needs and not num_background and not pseudo_unknowns:
         raise InputError(
             f"train.loss is {name!r}, which learns from background images, but the split has no background "
-            f"class: give it one, or use one of {others}."
+            f"class: give it one, set train.augmentation.pseudo_unknowns to pixmix, or use one of {others}."
         )
     if num_background and not needs:
         raise InputError(

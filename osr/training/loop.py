@@ -25,7 +25,7 @@ from osr.training.progress import ProgressBar
 from osr.training.settings import TrainSettings
 from osr.training.state import History as History
 from osr.training.state import Progress, TrainingState, average_of, scaler_of
-from osr.training.steps import Step, batch_sizes, groups_of, num_right
+from osr.training.steps import Beside, Step, batch_sizes, groups_of, num_right
 
 EpochCallback = Callable[[dict[str, float], float], None]
 
@@ -40,6 +40,7 @@ def train(
     checkpoint: Path,
     on_epoch: EpochCallback,
     num_extra: int = 0,
+    rotation_weight: float = 0.0,
 ) -> Progress:
     """Fit `model` and leave it in the state of its best epoch.
 
@@ -55,6 +56,7 @@ def train(
         checkpoint: where the state after each epoch is kept; an existing file is resumed.
         on_epoch: called after each epoch with its history row and its training images per second.
         num_extra: how many of the last logits belong to extra classes, which accuracy leaves out.
+        rotation_weight: of the second head that tells quarter turns; 0 for a model without it.
 
     Raises:
         InputError: the loss became NaN or infinite, memory or the disk is full, this machine has no such
@@ -68,7 +70,9 @@ def train(
         strategy=settings.strategy,
     )
     with processes_of(fabric):
-        run = _Run.start(fabric, model, loss, settings, len(train_data), num_extra)
+        mixed_weight = settings.augmentation.mix_beside
+        beside = Beside(settings.copies, mixed_weight, rotation_weight)
+        run = _Run.start(fabric, Step(model, loss, beside), settings, len(train_data), num_extra)
         progress = run.state.resume(checkpoint)
         done = len(progress.history)
         if fabric.broadcast(done) != done:
@@ -117,15 +121,14 @@ class _Run:
     def start(
         cls,
         fabric: Fabric,
-        model: nn.Module,
-        loss: nn.Module,
+        step: Step,
         settings: TrainSettings,
         num_images: int,
         num_extra: int,
     ) -> _Run:
         if settings.channels_last:
-            model.to(memory_format=torch.channels_last)
-        model, loss = model.to(fabric.device), loss.to(fabric.device)
+            step.model.to(memory_format=torch.channels_last)
+        model, loss = step.model.to(fabric.device), step.loss.to(fabric.device)
         optimizer = make_optimizer(model, settings, loss=loss)
         num_steps = -(-cls.num_batches(fabric, settings, num_images) // settings.accumulate_batches)
         state = TrainingState(
@@ -136,7 +139,6 @@ class _Run:
             average_of(model, settings.ema_decay),
             scaler_of(fabric),
         )
-        step = Step(model, loss)
         ready, ready_optimizer = fabric.setup(torch.compile(step) if settings.compile else step, optimizer)
         return cls(fabric, settings, state, ready, ready_optimizer, num_extra, has_depthwise(model))
 
@@ -178,9 +180,9 @@ class _Run:
                 with self._alone(position < len(group) - 1), self._quick():
                     value, logits = self.step(images, labels)
                     # Processes take the mean of their gradients, whatever the share of images they had.
-                    fabric.backward(value * (len(labels) * fabric.world_size / num_images))
-                losses.append(value.detach() * len(labels))
-                correct += num_right(logits.detach(), labels, self.num_extra)
+                    fabric.backward(value * (len(logits) * fabric.world_size / num_images))
+                losses.append(value.detach() * len(logits))
+                correct += num_right(logits.detach(), labels[: len(logits)], self.num_extra)
             if settings.grad_clip_norm:
                 limit = settings.grad_clip_norm
                 fabric.clip_gradients(state.model, self.optimizer, max_norm=limit, error_if_nonfinite=False)

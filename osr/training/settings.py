@@ -7,7 +7,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from osr.data.settings import BatchSettings
-from osr.losses.settings import SOFT_LABEL_LOSSES, LossName
+from osr.losses.settings import BACKGROUND_LOSSES, SOFT_LABEL_LOSSES, LossName
 from osr.settings.base import Count, CountOrZero, Positive, Section, Share, Weight
 
 
@@ -72,8 +72,14 @@ class TrainSettings(BatchSettings):
                 "train.warmup_epochs is 0, but must be at least 1 when train.schedule is 'one_cycle', "
                 "which rises over these epochs"
             )
-        mixing = max(self.augmentation.mixup_alpha, self.augmentation.cutmix_alpha)
-        if mixing and self.loss not in SOFT_LABEL_LOSSES:
+        pseudo = self.augmentation.pseudo_unknowns
+        if pseudo != "none" and self.loss not in BACKGROUND_LOSSES:
+            raise ValueError(
+                f"train.augmentation.pseudo_unknowns is {pseudo!r}, but must be 'none' when train.loss is "
+                f"{self.loss!r}, which learns from known images alone; {', '.join(BACKGROUND_LOSSES)} "
+                "learn from such pictures, too"
+            )
+        if self.augmentation.mixes and self.loss not in SOFT_LABEL_LOSSES:
             raise ValueError(
                 f"train.loss is {self.loss!r}, but must be one of {', '.join(SOFT_LABEL_LOSSES)} when "
                 "train.augmentation.mixup_alpha or cutmix_alpha is above 0: they mix labels, too"
