@@ -390,8 +390,8 @@ def test_files_that_no_program_can_walk_through(tmp_path: Path, text: str, end: 
         (
             {"train.augmentation.pseudo_unknowns": "pixmix"},
             "train.augmentation.pseudo_unknowns is 'pixmix', but must be 'none' when train.loss is 'ce', "
-            "which learns from known images alone; entropic, objectosphere, outlier_exposure, energy_reg, kplus1, "
-            "penalty, threshold, combined learn from such pictures, too.",
+            "which learns from known images alone; entropic, objectosphere, outlier_exposure, energy_reg, "
+            "kplus1, penalty, threshold, combined learn from such pictures, too.",
         ),
         (
             {"detectors.ensemble.members": ["msp"]},
