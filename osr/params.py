@@ -62,6 +62,11 @@ class Params(Section):
                 f"model.head.name is {self.model.head.name!r}, but must be 'reciprocal' when train.loss is "
                 "'arpl'"
             )
+        if self.train.loss == "supcon" and self.model.head.name != "linear":
+            raise ValueError(
+                f"model.head.name is {self.model.head.name!r}, but must be 'linear' when train.loss is "
+                "'supcon', whose second phase is a logistic regression"
+            )
         if self.train.augmentation.flip:
             self._check_flip()
         extra, needed = self.model.head.extra_classes, self.train.loss in EXTRA_CLASS_LOSSES

@@ -106,11 +106,14 @@ def fit(params: Params, on_epoch: EpochCallback) -> tuple[OpenSetModel, Progress
     def part(rows: IntArray) -> Images:
         return open_part(split, rows, frame=frame, num_workers=params.train.num_workers)
 
-    if params.train.is_frozen:
-        features = {
+    def frozen_parts() -> dict[str, tuple[FloatArray, IntArray]]:
+        return {
             name: frozen_part(model, name, part(rows), rows, params)
             for name, rows in (("train", split.train), ("val", split.known_rows("val")))
         }
+
+    if params.train.is_frozen:
+        features = frozen_parts()
         with limited_threads(params.train.cpu_threads):
             if params.train.regime == "none":
                 progress = as_given(model, features["train"], features["val"])
@@ -139,6 +142,11 @@ def fit(params: Params, on_epoch: EpochCallback) -> tuple[OpenSetModel, Progress
         rotation_weight=params.losses.rotation.weight if params.model.rotation_head else 0.0,
         on_epoch=on_epoch,
     )
+    if params.train.loss == "supcon":
+        features = frozen_parts()
+        with limited_threads(params.train.cpu_threads):
+            second = probe(model, features["train"], features["val"], params.train.probe)
+        on_epoch(progress.end_with(second), 0.0)
     return model, progress, checkpoint
 
 

@@ -134,6 +134,19 @@ def test_processes_together_make_the_batches_of_one(on: dict[str, object], world
                 assert torch.equal(torch.cat(half), of_all)
 
 
+def test_two_views_of_each_image_stand_in_its_batch() -> None:
+    """As a loss that compares them wants it."""
+    data = TensorImages(noise(50).images, torch.arange(50))
+    chosen = settings(on={"rotation_degrees": 10.0}, batch_size=16, shift_pixels=1, loss="supcon")
+    seen = []
+    for images, labels in data.epoch_batches(chosen, epoch=2):
+        first, second = labels.chunk(2)
+        assert torch.equal(first, second)
+        assert not bool((images[: len(first)] == images[len(first) :]).flatten(1).all(dim=1).any())
+        seen += first.tolist()
+    assert sorted(seen) == list(range(50))
+
+
 def test_no_process_gets_a_single_image() -> None:
     assert num_batches(50, 4, 2) == 12
     for rank in range(2):

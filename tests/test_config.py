@@ -394,6 +394,16 @@ def test_files_that_no_program_can_walk_through(tmp_path: Path, text: str, end: 
             "kplus1, penalty, threshold, combined learn from such pictures, too.",
         ),
         (
+            {"train.loss": "supcon", "model.head.name": "cosine"},
+            "model.head.name is 'cosine', but must be 'linear' when train.loss is 'supcon', whose second "
+            "phase is a logistic regression.",
+        ),
+        (
+            {"train.loss": "supcon", "train.devices": 2},
+            "train.devices is 2 and train.num_nodes is 1, but must be 1 when train.loss is 'supcon', which "
+            "compares all images of a batch with each other.",
+        ),
+        (
             {"detectors.ensemble.members": ["msp"]},
             "detectors.ensemble.members is ['msp'], but must hold at least two detectors, and not the "
             "ensemble itself.",

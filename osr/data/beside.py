@@ -26,8 +26,9 @@ def finished(
 
     Returns:
         (B, C, H, W) uint8 images and their labels; where `BatchSettings.copies` is 2, twice as many, those of
-        the batch first: with `mix_beside` then the mixed ones (all labels are shares, (2 B, K) float32), with
-        `pseudo_unknowns` then pictures whose label is that of background images.
+        the batch first. With two `views` each follows once more; with `mix_beside` the mixed ones follow (and
+        all labels are shares, (2 B, K) float32); with `pseudo_unknowns` pictures follow that are labelled as
+        background images are.
     """
     own = slice(plan.num_images)
     if plan.mix is not None:

@@ -76,7 +76,8 @@ class Plan:
     """What one process makes of one batch.
 
     Args:
-        rows: (R,) int64, images to augment: the B of this process, then those that are only mixed into them.
+        rows: (R,) int64, images to augment: the B of this process, then those that are only mixed into them;
+            with two views all of them once more.
         draws: for these R images.
         mix: for the B images; its partners are positions in `rows`. None where nothing is mixed.
         num_images: B.
@@ -104,6 +105,7 @@ def epoch_plans(
     order = torch.randperm(num_images, generator=generator)
     for rows in order.tensor_split(num_batches(num_images, settings.batch_size, world_size)):
         draws = Draws.make(len(rows), settings.augmentation, generator)
+        more = [Draws.make(len(rows), settings.augmentation, generator) for _ in range(settings.views - 1)]
         mix = Mix.make(len(rows), settings.augmentation, generator)
         local = torch.arange(len(rows)).tensor_split(world_size)[rank]
         wanted, num_local = local, len(local)
@@ -113,7 +115,8 @@ def epoch_plans(
             place = torch.empty_like(mix.partner)
             place[wanted] = torch.arange(len(wanted))
             mix = replace(mix[local], partner=place[partners])
-        yield Plan(rows[wanted], draws[wanted], mix, num_local)
+        views = Draws.cat([each[wanted] for each in (draws, *more)])
+        yield Plan(rows[wanted].repeat(settings.views), views, mix, num_local)
 
 
 def num_batches(num_images: int, batch_size: int, world_size: int = 1) -> int:

@@ -215,7 +215,14 @@ class BatchSettings(Section):
     augmentation: AugmentationSettings
 
     @property
+    def views(self) -> int:
+        """How often each image stands in its batch, each time augmented anew."""
+        return 1
+
+    @property
     def copies(self) -> int:
         """2 where each batch ends in as many images again that were made of its own; else 1."""
+        if self.views == 2:
+            return 2
         beside = self.augmentation.mix_beside or self.augmentation.pseudo_unknowns != "none"
         return 2 if beside else 1

@@ -19,6 +19,7 @@ from osr.losses.one_vs_rest import OneVsRest
 from osr.losses.outlier_exposure import OutlierExposure
 from osr.losses.proser import Proser
 from osr.losses.settings import LossesSettings, LossName
+from osr.losses.supcon import SupCon
 from osr.models.heads import Head
 
 
@@ -57,6 +58,8 @@ def build_loss(
         values["class_counts"] = class_counts
     if name == "proser":
         return Proser(head, **values)
+    if name == "supcon":
+        return SupCon(head, **values)
     if name == "center":
         num_classes, num_features = head.weight.shape
         return Center(num_classes=num_classes, num_features=num_features, **values)
@@ -104,4 +107,5 @@ LOSSES: dict[str, type[Loss]] = {
     "penalty": Penalty,
     "threshold": Threshold,
     "combined": Combined,
+    "supcon": SupCon,
 }

@@ -24,6 +24,7 @@ LossName = Literal[
     "penalty",
     "threshold",
     "combined",
+    "supcon",
 ]
 # What the schema must know of the losses without importing them; a test compares.
 SOFT_LABEL_LOSSES: tuple[LossName, ...] = ("ce", "logitnorm", "logit_adjusted", "one_vs_rest")
@@ -124,6 +125,13 @@ class CombinedSettings(Section):
     tau: Tau
 
 
+class SupConSettings(Section):
+    """Supervised contrastive loss (Khosla et al. 2020)."""
+
+    temperature: Positive
+    projection_width: Annotated[int, Field(ge=1, le=1_000_000)]
+
+
 class RotationSettings(Section):
     """Quarter turns told apart by a second head (Hendrycks et al. 2019), beside any loss."""
 
@@ -144,4 +152,5 @@ class LossesSettings(Section):
     penalty: PenaltySettings
     threshold: ThresholdSettings
     combined: CombinedSettings
+    supcon: SupConSettings
     rotation: RotationSettings

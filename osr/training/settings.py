@@ -87,11 +87,21 @@ class TrainSettings(BatchSettings):
         return self
 
     @property
+    def views(self) -> int:
+        """2 for a loss that compares two views of each image."""
+        return 2 if self.loss == "supcon" else 1
+
+    @property
     def is_frozen(self) -> bool:
         """Whether the backbone sees each image once and learns nothing."""
         return self.regime in ("probe", "none")
 
     def _check_regime(self) -> None:
+        if self.loss == "supcon" and (self.devices not in (1, "auto") or self.num_nodes != 1):
+            raise ValueError(
+                f"train.devices is {self.devices} and train.num_nodes is {self.num_nodes}, but must be 1 "
+                "when train.loss is 'supcon', which compares all images of a batch with each other"
+            )
         if self.is_frozen and (self.devices not in (1, "auto") or self.num_nodes != 1):
             raise ValueError(
                 f"train.devices is {self.devices} and train.num_nodes is {self.num_nodes}, but must be 1 "
