@@ -1,15 +1,18 @@
 """Ways to train against each other: the same trials, images, seeds and epochs, tested on the unknown classes.
 
-    python -m benchmarks.training_methods [--methods "" t2fnorm "rotpred pixmix" ...] [key=value ...]
+    python -m benchmarks.training_methods [--methods "" t2fnorm ...] [--results FILE] [-- key=value ...]
 
 A method is a preset or several of presets/ on top of params.yaml; "" is params.yaml itself. The others are
 compared with the first, trial by trial. Nothing is chosen here: each method has the settings of its preset.
+FILE keeps the numbers of each training in a line: what stands there already is not trained again, so several
+processes can share the trials (`--trials 0 1`), and one without `--trials` prints the table of all.
 Printed are means over the trials of the protocol, and paired differences with 95 % intervals of Student's t.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import tempfile
 from pathlib import Path
 
@@ -97,19 +100,34 @@ def main() -> None:
     """Run the trainings and print a table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--methods", nargs="+", default=METHODS)
-    parser.add_argument("--trials", type=int, default=TRIALS)
+    parser.add_argument("--trials", nargs="+", type=int, default=range(TRIALS))
+    parser.add_argument("--results", type=Path)
     parser.add_argument("overrides", nargs="*", metavar="key=value")
     arguments = parser.parse_intermixed_args()
     chosen = {name: settings(name.split(), arguments.overrides) for name in arguments.methods}
     first = arguments.methods[0]
     data = load_images(chosen[first].dataset)
     set_cpu_threads(chosen[first].train.cpu_threads)
-    results: dict[str, list[dict[str, float]]] = {name: [] for name in chosen}
-    for trial in tqdm(range(arguments.trials), desc="trials", disable=None):
-        for name, params in chosen.items():
-            results[name].append(judge(params, data, trial))
-            values = " ".join(f"{key} {value:.4f}" for key, value in results[name][-1].items())
-            print(f"trial {trial}, {name or 'params.yaml'}: {values}", flush=True)
+    kept = {(name, trial): found for name, trial, found in read(arguments.results)}
+    runs = [(name, trial) for trial in arguments.trials for name in chosen]
+    for name, trial in tqdm([run for run in runs if run not in kept], desc="trainings", disable=None):
+        kept[name, trial] = judge(chosen[name], data, trial)
+        line = json.dumps([name, trial, kept[name, trial]])
+        print(line, flush=True)
+        if arguments.results:
+            with arguments.results.open("a") as file:
+                file.write(f"{line}\n")
+    if len(arguments.trials) > 1:
+        print_table({name: [kept[name, trial] for trial in arguments.trials] for name in chosen}, first)
+
+
+def read(path: Path | None) -> list[tuple[str, int, dict[str, float]]]:
+    """What FILE holds."""
+    return [json.loads(line) for line in path.read_text().splitlines()] if path and path.is_file() else []
+
+
+def print_table(results: dict[str, list[dict[str, float]]], first: str) -> None:
+    """As Markdown: a line for each method and score."""
     print("| presets | score | AUROC | against the first, `maxlogit` | accuracy |\n|---|---|---|---|---|")
     base = [found["maxlogit"] for found in results[first]]
     for name, found in results.items():

@@ -78,6 +78,17 @@ def test_two_processes_train_as_one(tmp_path: Path, alone: Path, launcher: tuple
         assert (mine[name] - tensor).abs().max() < 1e-3 * tensor.abs().max(), name
 
 
+@pytest.mark.slow
+def test_two_processes_mix_and_turn_as_one(tmp_path: Path) -> None:
+    """RegMixup, PixMix and RotPred: each process takes its share of own and of mixed images."""
+    for name, several in (("alone", {}), ("together", {"devices": 2, "strategy": "ddp"})):
+        finish(tmp_path / name, beside=True, **several, **SHARED)
+    mine, theirs = (load_file(tmp_path / name / "weights.safetensors") for name in ("together", "alone"))
+    assert "turns.weight" in mine
+    for name, tensor in theirs.items():
+        assert (mine[name] - tensor).abs().max() < 1e-3 * tensor.abs().max(), name
+
+
 def test_a_process_that_dies_ends_the_training(tmp_path: Path) -> None:
     """The first process says so, and its state stays."""
     process = start(tmp_path, devices=2, strategy="ddp", dies_in=2, **SHARED)
