@@ -24,6 +24,7 @@ from osr.losses.extra_class import KPlus1
 from osr.models.open_set_model import OpenSetModel
 from osr.models.rotations import rotation_losses, turned
 from osr.params import load_params
+from osr.training import keeping
 from osr.training.loop import train
 from osr.training.settings import TrainSettings
 from osr.training.steps import Beside, Step
@@ -144,7 +145,10 @@ class KilledError(Exception):
     """What the test throws into a training."""
 
 
-def test_a_training_with_all_of_them_goes_on_where_it_was_killed(tmp_path: Path) -> None:
+def test_a_training_with_all_of_them_goes_on_where_it_was_killed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(keeping, "SHORTEST_S", 0.0)
     mixing = {"mixup_alpha": 10.0, "mix_beside": 1.0, "pixmix": True, "pixmix_fractals": 8}
 
     def run(name: str, on_epoch: object = lambda _row, _rate: None) -> dict[str, Tensor]:

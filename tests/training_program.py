@@ -21,6 +21,7 @@ from osr.losses.base import Loss
 from osr.losses.center import Center
 from osr.losses.cross_entropy import CrossEntropy
 from osr.params import load_params
+from osr.training import keeping
 from osr.training.loop import train
 
 TRAIN = load_params(Path(__file__).parents[1] / "params.yaml").train
@@ -88,6 +89,7 @@ def data(num_images: int, seed: int) -> Watched:
 def main(folder: Path, changes: dict[str, object]) -> None:
     """Train; the first process leaves weights and history, each one what it saw."""
     torch.set_num_threads(1)
+    keeping.SHORTEST_S = 0.0  # each epoch is kept
     beside = changes.pop("beside", False)
     moved = TRAIN.augmentation.model_copy(update=SHIFTED | (BESIDE if beside else {}))
     network = (TurnedNetwork if beside else Network)(with_state=changes.pop("with_state", False))
