@@ -9,6 +9,7 @@ import csv
 import hashlib
 import json
 import sys
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
@@ -107,14 +108,8 @@ def fit(params: Params, on_epoch: EpochCallback) -> tuple[OpenSetModel, Progress
     def part(rows: IntArray) -> Images:
         return open_part(split, rows, frame=frame, num_workers=params.train.num_workers)
 
-    def frozen_parts() -> dict[str, tuple[FloatArray, IntArray]]:
-        return {
-            name: frozen_part(model, name, part(rows), rows, params)
-            for name, rows in (("train", split.train), ("val", split.known_rows("val")))
-        }
-
     if params.train.is_frozen:
-        features = frozen_parts()
+        features = frozen_parts(model, split, part, params)
         with limited_threads(params.train.cpu_threads):
             if params.train.regime == "none":
                 progress = as_given(model, features["train"], features["val"])
@@ -144,7 +139,7 @@ def fit(params: Params, on_epoch: EpochCallback) -> tuple[OpenSetModel, Progress
         on_epoch=on_epoch,
     )
     if params.train.loss == "supcon":
-        features = frozen_parts()
+        features = frozen_parts(model, split, part, params)
         with limited_threads(params.train.cpu_threads):
             second = probe(model, features["train"], features["val"], params.train.probe)
         on_epoch(progress.end_with(second), 0.0)
@@ -179,6 +174,14 @@ def starting_model(
     if regime == "none":
         give_head(model)
     return model
+
+
+def frozen_parts(
+    model: OpenSetModel, split: Split, part: Callable[[IntArray], Images], params: Params
+) -> dict[str, tuple[FloatArray, IntArray]]:
+    """Features and labels of the images that the head is fitted to, and of those that choose among fits."""
+    rows = {"train": split.train, "val": split.known_rows("val")}
+    return {name: frozen_part(model, name, part(each), each, params) for name, each in rows.items()}
 
 
 def frozen_part(

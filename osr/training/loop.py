@@ -61,17 +61,10 @@ def train(
         InputError: the loss became NaN or infinite, memory or the disk is full, this machine has no such
             devices, or another process of the training ended.
     """
-    fabric = make_fabric(
-        settings.accelerator,
-        precision=settings.precision,
-        devices=settings.devices,
-        num_nodes=settings.num_nodes,
-        strategy=settings.strategy,
-    )
+    fabric = _fabric_of(settings)
     with processes_of(fabric):
-        mixed_weight = settings.augmentation.mix_beside
-        beside = Beside(settings.copies, mixed_weight, rotation_weight)
-        run = _Run.start(fabric, Step(model, loss, beside), settings, len(train_data), num_extra)
+        step = Step(model, loss, Beside.of(settings, rotation_weight))
+        run = _Run.start(fabric, step, settings, len(train_data), num_extra)
         progress = run.state.resume(checkpoint)
         done = len(progress.history)
         if fabric.broadcast(done) != done:
@@ -95,6 +88,17 @@ def train(
                     keeper.add(row, len(train_data) / duration_s, progress, is_last=is_last)
     model.load_state_dict(progress.best_state)
     return progress
+
+
+def _fabric_of(settings: TrainSettings) -> Fabric:
+    """The devices and the precision that the settings ask for."""
+    return make_fabric(
+        settings.accelerator,
+        precision=settings.precision,
+        devices=settings.devices,
+        num_nodes=settings.num_nodes,
+        strategy=settings.strategy,
+    )
 
 
 def evaluate(

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice
-from typing import Any
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
 
 from osr.data.batches import Batch
+from osr.data.settings import BatchSettings
 from osr.models.rotations import rotation_losses, turned
 
 
@@ -30,6 +31,11 @@ class Beside:
     copies: int = 1
     mixed_weight: float = 0.0
     rotation_weight: float = 0.0
+
+    @classmethod
+    def of(cls, settings: BatchSettings, rotation_weight: float) -> Self:
+        """As the section `train` says, with the weight of the second head."""
+        return cls(settings.copies, settings.augmentation.mix_beside, rotation_weight)
 
 
 NOTHING = Beside()
