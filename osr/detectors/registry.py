@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
 from dataclasses import MISSING, fields
 from pathlib import Path
 from typing import Annotated, Any
@@ -63,23 +62,6 @@ def network_again_of(*detectors: Detector) -> tuple[NetworkAgain, ...]:
     """Those that need the network again, members of ensembles among them; one for each column."""
     members = (each for one in detectors for each in (one.members if isinstance(one, Ensemble) else (one,)))
     return tuple({each.column: each for each in members if isinstance(each, NetworkAgain)}.values())
-
-
-def asking_network(
-    settings: DetectorsSettings, *, odin: bool, rotations: bool, names: Collection[str] | None = None
-) -> tuple[NetworkAgain, ...]:
-    """The detectors that extraction asks for a column, enabled or not.
-
-    Args:
-        settings: the `detectors` section of params.yaml.
-        odin: what the section `extraction` says.
-        rotations: the same.
-        names: those that are wanted; None: all.
-    """
-    wanted = ((Odin.name, odin), (RotPred.name, rotations))
-    return network_again_of(
-        *(_built(name, settings) for name, is_on in wanted if is_on and (names is None or name in names))
-    )
 
 
 def needs_more_than_features(detector: Detector) -> str:
