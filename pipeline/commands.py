@@ -8,6 +8,7 @@ from pathlib import Path
 
 from pipeline import serving_arguments as judging
 from pipeline.arguments import (
+    code,
     new_file,
     new_picture,
     new_stem,
@@ -64,6 +65,11 @@ def _fit(command: Parser) -> None:
     told = "a state dict, an earlier artifacts/model/model.safetensors, pretrained, or none (%(default)s)"
     add("--weights", default="pretrained", metavar="FILE", help=told)
     add("-S", dest="settings", action="append", default=[], metavar="KEY=VALUE", help=SETTING)
+
+
+def _check(command: Parser) -> None:
+    told = "a detector, a loss or a network of your own; its file stands beside params.yaml"
+    command.add_argument("name", type=code, metavar="MODULE:CLASS", help=told)
 
 
 def _compare(command: Parser) -> None:
@@ -140,6 +146,11 @@ COMMANDS: dict[str, tuple[str, str, Callable[[Parser], None]]] = {
         "pipeline.starting.fit",
         "detectors, thresholds and a report for a classifier you have, without training",
         _fit,
+    ),
+    "check": (
+        "pipeline.starting.check",
+        "whether a detector, a loss or a network of your own keeps what all of its kind promise",
+        _check,
     ),
     "predict": (
         "pipeline.serving.predict",

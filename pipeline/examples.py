@@ -19,6 +19,10 @@ osr fit my_net:Net ~/photos --weights net.pth -S 'model.image.mean=[0.5]' -S 'mo
 
 The network's outputs are the known classes in their order: that of their names, or of split.known.
 """,
+    "check": """
+osr check my_parts:Manhattan                   a detector in my_parts.py; docs/own_parts.md has it
+osr check my_losses:Focal && osr run -S train.loss=my_losses:Focal
+""",
     "predict": """
 osr predict photo.png folder/ --output verdicts.csv
 osr predict 'photos/**/*.jpg' --format parquet --output verdicts.parquet --gallery page.html

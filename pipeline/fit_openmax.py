@@ -21,6 +21,7 @@ from osr.stored.arrays import write_arrays
 from pipeline.entry import Metrics, run_stage
 from pipeline.inference import extract_part
 from pipeline.tracking.stage_run import Row
+from pipeline.workspace.own_files import check_deps
 from pipeline.workspace.stages import (
     BACKGROUND_OUTPUTS,
     DETECTORS,
@@ -40,6 +41,7 @@ def fit_openmax(params: Params, _row: Row) -> Metrics:
     from osr.detectors.registry import build_detectors
 
     settings = params.detectors
+    check_deps("fit-openmax", settings.own)
     train = extract_part("train", params, new(TRAIN_OUTPUTS), odin="odin" in settings.ranked)
     val, background = Outputs.load(VAL_OUTPUTS), None
     if settings.threshold_rule == "background":

@@ -26,6 +26,7 @@ from osr.inference.parts import Parts, load_parts
 from osr.inference.predictor import Predictor
 from osr.models.preprocess import ImageFormat
 from osr.outputs import Outputs
+from osr.settings.own_code import Allowed
 from osr.stored.arrays import read_arrays
 from osr.stored.files import damaged
 from osr.stored.makers import EXPORTED, made_by
@@ -57,14 +58,14 @@ class OpenSetClassifier:
 
     @classmethod
     def load(
-        cls, folder: Path | str, *, device: torch.device | str = "cpu", allow_code: str | None = None
+        cls, folder: Path | str, *, device: torch.device | str = "cpu", allow_code: Allowed = None
     ) -> Self:
         """Read what `osr export` wrote, all of it before any is used; never runs stored code.
 
         Args:
             folder: with classifier.json in it.
             device: where network and detectors compute.
-            allow_code: the one `module:Class` that may be imported for the network; see `OpenSetModel.load`.
+            allow_code: each `module:Class` that may be imported for network and detectors; None for none.
 
         Raises:
             InputError: a file is missing, damaged, was changed, or is of another run than the others.
@@ -96,7 +97,7 @@ class OpenSetClassifier:
         detector: str,
         batch_size: int,
         device: torch.device | str = "cpu",
-        allow_code: str | None = None,
+        allow_code: Allowed = None,
     ) -> Self:
         """Read the files of a run, all of them before any is used; never runs stored code.
 
@@ -109,7 +110,7 @@ class OpenSetClassifier:
             detector: that judges unless another is asked for.
             batch_size: images per forward pass, at most.
             device: where network and detectors compute.
-            allow_code: the one `module:Class` that may be imported for the network; see `OpenSetModel.load`.
+            allow_code: each `module:Class` that may be imported for network and detectors; None for none.
 
         Raises:
             InputError: a file is missing, damaged, was changed, or was made from other weights, another split

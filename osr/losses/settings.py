@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -121,8 +121,9 @@ class CombinedSettings(Section):
 
 
 class LossesSettings(Section):
-    """The settings of each loss; `train.loss` chooses one."""
+    """The settings of each loss; `train.loss` chooses one. `options` are those of a class of the user's."""
 
+    options: dict[str, Any]
     logitnorm: LogitNormSettings
     logit_adjusted: LogitAdjustedSettings
     center: CenterSettings

@@ -9,6 +9,7 @@ from pydantic import Field, model_validator
 from osr.data.settings import BatchSettings
 from osr.losses.settings import SOFT_LABEL_LOSSES, LossName
 from osr.settings.base import Count, CountOrZero, Positive, Section, Share, Weight
+from osr.settings.own_code import OwnClass, is_custom
 
 
 class ProbeSettings(Section):
@@ -31,7 +32,7 @@ class TrainSettings(BatchSettings):
     regime: Literal["tune", "tune_last", "probe", "none"]
     probe: ProbeSettings
     epochs: Count
-    loss: LossName
+    loss: LossName | OwnClass
     label_smoothing: Annotated[float, Field(ge=0, lt=1)]
     optimizer: Literal["adamw", "adam", "sgd", "nadamw", "lion", "lamb"]
     lr: Annotated[float, Field(ge=1e-12, le=1e3)]
@@ -73,7 +74,7 @@ class TrainSettings(BatchSettings):
                 "which rises over these epochs"
             )
         mixing = max(self.augmentation.mixup_alpha, self.augmentation.cutmix_alpha)
-        if mixing and self.loss not in SOFT_LABEL_LOSSES:
+        if mixing and self.loss not in SOFT_LABEL_LOSSES and not is_custom(self.loss):
             raise ValueError(
                 f"train.loss is {self.loss!r}, but must be one of {', '.join(SOFT_LABEL_LOSSES)} when "
                 "train.augmentation.mixup_alpha or cutmix_alpha is above 0: they mix labels, too"

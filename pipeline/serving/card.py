@@ -6,9 +6,10 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from osr.inference.folder import Recalibration
-from osr.inference.parts import Parts
+from osr.inference.parts import Parts, own_code
 from osr.metrics.thresholds import Threshold
 from osr.params import Params
+from osr.settings.own_code import file_name
 from pipeline.workspace.stages import STAGES
 from pipeline.workspace.stamps import stage_metrics
 
@@ -22,13 +23,13 @@ USE = """\
 ```python
 import osr
 
-classifier = osr.load("THIS FOLDER")
+classifier = osr.load("THIS FOLDER"{allowed})
 found = classifier.predict("photos/")              # also paths, bytes, Pillow's images, arrays
 found.labels, found.scores, found.p_values, found.top(3)
 classifier.predict("photo.png", accept=0.99)       # accepts 99 % of known images; also threshold=, p_value=
 ```
 
-Reading it runs no code. A file that was changed, or that is of another run, is refused by name."""
+{code}A file that was changed, or that is of another run, is refused by name."""
 
 
 def card(parts: Parts, params: Params, detector: str, versions: Mapping[str, str]) -> str:
@@ -46,7 +47,7 @@ def card(parts: Parts, params: Params, detector: str, versions: Mapping[str, str
     sections = [
         "# An open-set classifier",
         f"It says which of {len(model.class_names)} known classes an image is of, or `unknown`.",
-        "## Use\n\n" + USE,
+        "## Use\n\n" + USE.format(**_use(parts)),
         "## What it is\n\n"
         f"- known classes: {', '.join(model.class_names)}\n"
         f"- network: {params.model.backbone.name}, images of {size} x {size} pixels, {channels} channels\n"
@@ -60,6 +61,16 @@ def card(parts: Parts, params: Params, detector: str, versions: Mapping[str, str
         "## How well it does\n\n" + _numbers(parts),
     ]
     return "\n\n".join(sections) + "\n"
+
+
+def _use(parts: Parts) -> dict[str, str]:
+    """What loading asks for: nothing, or code of somebody's own."""
+    own = own_code(parts)
+    if not own:
+        return {"allowed": "", "code": "Reading it runs no code. "}
+    files = ", ".join(f"`{name}` (`{file_name(name)}`)" for name in own)
+    told = f"Reading it imports {files}, which must stand where it is loaded, and no other code. "
+    return {"allowed": f", allow_code={list(own)}", "code": told}
 
 
 class Renewed(NamedTuple):

@@ -12,8 +12,9 @@ from pathlib import Path
 
 from osr.errors import InputError
 from osr.inference import folder as stored
-from osr.inference.parts import Parts, load_parts
+from osr.inference.parts import Parts, load_parts, own_code
 from osr.params import Params, load_params
+from osr.settings.own_code import file_name
 from osr.stored.files import read_header
 from osr.version import VERSION
 from pipeline.report.judge import judge_of
@@ -51,7 +52,7 @@ def export(
         calibration=CALIBRATOR,
         detectors=list(files.values()),
         thresholds=THRESHOLDS,
-        allow_code=params.model.backbone.name,
+        allow_code=params.own_code,
     )
     at_hand = present("split", "weights", "calibration", "thresholds")
     check(WEIGHTS, parts.model.made_from, at_hand.only("split"))
@@ -112,6 +113,9 @@ def run(options: argparse.Namespace) -> int:
     with contextlib.chdir(project):
         chosen = (options.onnx, options.torch_export)
         graphs = [name for name, wanted in zip(GRAPHS, chosen, strict=True) if wanted]
-        export(folder, load_params(PARAMS), detector=options.detector, graphs=graphs)
-    sys.stdout.write(f'{options.out}: in Python osr.load("{options.out}").predict("photo.png")\n')
+        own = own_code(export(folder, load_params(PARAMS), detector=options.detector, graphs=graphs))
+    allowed = f", allow_code={own[0] if len(own) == 1 else list(own)!r}" if own else ""
+    sys.stdout.write(f'{options.out}: in Python osr.load("{options.out}"{allowed}).predict("photo.png")\n')
+    for name in own:
+        sys.stdout.write(f"{name} is code of your own: put {file_name(name)} where it is loaded\n")
     return 0
