@@ -12,6 +12,7 @@ from pipeline.arguments import (
     new_file,
     new_picture,
     new_stem,
+    origin,
     path,
     share,
 )
@@ -122,9 +123,14 @@ def _preset(command: Parser) -> None:
 
 
 def _leaderboard(command: Parser) -> None:
-    add, metrics = command.add_argument, STAGES["evaluate"].metrics
-    add("metrics", nargs="?", type=path, default=metrics, metavar="FILE", help="of evaluate (%(default)s)")
+    add = command.add_argument
+    told = f"of stage evaluate ({STAGES['evaluate'].metrics}); or merge, then folders and stores of MLflow"
+    add("sources", nargs="*", type=origin, metavar="FILE", help=told)
     add("--out", type=new_stem, metavar="STEM", help="write STEM.csv, STEM.md and STEM.png")
+    told = "columns of merge (auroc auoscr closed_set/accuracy)"
+    add("--metrics", nargs="+", metavar="NAME", help=told)
+    told = "only runs with this parameter are merged; may be given several times"
+    add("--where", action="append", default=[], metavar="KEY=VALUE", help=told)
 
 
 def _tracking(command: Parser) -> None:
@@ -163,8 +169,8 @@ COMMANDS: dict[str, tuple[str, str, Callable[[Parser], None]]] = {
         _compare,
     ),
     "leaderboard": (
-        "pipeline.report.leaderboard",
-        "a table and a figure of one run's detectors",
+        "pipeline.comparing.merge",
+        "a table and a figure of one run's detectors, or of the runs of many people",
         _leaderboard,
     ),
     "preset": ("pipeline.experiments.preset", "named settings as flags for `dvc exp run`", _preset),

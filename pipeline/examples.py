@@ -123,5 +123,9 @@ one is not.
     "leaderboard": """
 osr leaderboard                                     the present run, into artifacts/leaderboard and figures
 osr leaderboard RUN/metrics/evaluate.json --out docs/leaderboard/mnist
+osr leaderboard merge ~/mine ~/yours/mlflow.db http://127.0.0.1:5000 --out board
+
+merge takes the finished runs of folders and of stores of MLflow, which it does not change. Runs that name the
+same trial must have the same digests of split and test images; others are refused by name.
 """,
 }

@@ -95,14 +95,19 @@ def test_a_file_imports_nothing_that_is_not_allowed(tmp_path):
         built[name].fit(contract.known(0)).save(path)
         for allowed in (None, "my_parts:Other", ["maxlogit"]):
             sys.modules.pop("my_parts", None)
-            with pytest.raises(InputError, match=f"needs code of somebody's own, '{OWN}', and importing"):
+            with pytest.raises(
+                InputError,
+                match=rf"^{re.escape(str(path))} needs code of somebody's own, '{OWN}'",
+            ):
                 load_detector(path, allow_code=allowed)
             assert "my_parts" not in sys.modules
         found = load_detector(path, allow_code=OWN).score(contract.known(1))
         assert_array_equal(found, built[name].score(contract.known(1)))
     Path("my_parts.py").unlink()
     sys.modules.pop("my_parts")
-    with pytest.raises(InputError, match=r"the module 'my_parts' cannot be imported"):
+    with pytest.raises(
+        InputError, match=r"^detectors.enabled 'my_parts:Manhattan': the module 'my_parts' cannot be imported"
+    ):
         load_detector(tmp_path / f"{OWN}.safetensors", allow_code=[OWN])
 
 
@@ -117,7 +122,7 @@ def test_a_classifier_with_ones_own_detector(here, model, monkeypatch, capsys): 
     assert f'osr.load("out", allow_code={OWN!r})' in said
     assert f"{OWN} is code of your own: put my_parts.py where it is loaded" in said
     assert f"`{OWN}` (`my_parts.py`)" in Path("out/README.md").read_text(encoding="utf-8")
-    with pytest.raises(InputError, match=f"needs code of somebody's own, '{OWN}'"):
+    with pytest.raises(InputError, match=rf"^out/detectors/{OWN}.safetensors needs code of somebody's own"):
         osr.load("out")
     classifier = osr.load("out", allow_code=OWN)
     found = classifier.predict(IMAGES, detector=OWN)

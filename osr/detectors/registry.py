@@ -146,9 +146,10 @@ def load_detector(path: Path, *, device: torch.device | str = "cpu", allow_code:
     if path.stem != description.detector:
         right = f"{description.detector}{path.suffix}"
         raise InputError(f"{path} holds detector {description.detector}: its name must be {right}.")
+    for name in filter(is_custom, _names(description)):
+        check_allowed(path, name, allow_code)
+        detector_class(name)
     try:
-        for name in _names(description):
-            check_allowed(path, name, allow_code)
         detector = _restored(description.detector, description.settings)
         detector.restore(state, description.shape)
     except ValidationError as error:
