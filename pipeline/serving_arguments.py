@@ -73,7 +73,8 @@ def recalibrate(command: Parser) -> None:
     add("--out", type=new_folder, required=True, metavar="NEW", help="the folder to make")
     told = "of new known images that is to be accepted; otherwise as the folder promises"
     add("--accept", type=share, metavar="SHARE", help=told)
-    add("--rule", choices=("acceptance", "conformal"), help="of the thresholds; otherwise the folder's")
+    rules = ("acceptance", "conformal", "conformal_per_class")
+    add("--rule", choices=rules, help="of the thresholds; otherwise the folder's")
     told = "images that belong together, as dataset.group_pattern: subfolder, or a regular expression"
     add("--group-pattern", metavar="PATTERN", help=told)
     add("--workers", type=whole(0, 256), metavar="N", help="processes that read ahead (half of the cores)")

@@ -12,7 +12,6 @@ from osr.calibration.calibrators import Calibration
 from osr.calibration.files import load_calibration
 from osr.detectors.base import Detector
 from osr.detectors.registry import load_detector, members_of
-from osr.errors import InputError
 from osr.metrics.threshold_files import StoredThresholds, load_thresholds
 from osr.metrics.thresholds import Threshold
 from osr.models.forward import ready
@@ -64,15 +63,9 @@ def load_parts(
 
     Raises:
         InputError: a file is missing, damaged, was changed, or was made from other weights, another split or
-            another fit of a detector than the rest; there is no threshold for a detector, or one per class.
+            another fit of a detector than the rest; or a detector lacks a threshold for all or for a class.
     """
     stored, limits = load_calibration(calibration), load_thresholds(thresholds)
-    if any(fit.per_class is not None for fit in limits.of.values()):
-        raise InputError(
-            f"{thresholds} holds a threshold for each class (detectors.threshold_rule: conformal_per_class), "
-            "which counts in metrics and report alone: a classifier has one for all classes. Set the rule "
-            "acceptance or conformal and run `dvc repro` to judge new images."
-        )
     fitted = {path: load_detector(path, device=device, allow_code=allow_code) for path in detectors}
     model = OpenSetModel.load(weights, allow_code=allow_code)
     origins = {calibration: stored.made_from, **{path: found.made_from for path, found in fitted.items()}}
@@ -85,5 +78,9 @@ def load_parts(
         found.name: (found, limits.check_detector(path, found.name, found.digest))
         for path, found in fitted.items()
     }
+    for _, fit in with_thresholds.values():
+        if fit.per_class is not None and len(fit.per_class) != num_classes:
+            told = f"it has thresholds of {len(fit.per_class)} classes, {weights} is of {num_classes}"
+            raise damaged(thresholds, told)
     made_from = model.origin.model_copy(update={"calibration": stored.digest, "thresholds": limits.digest})
     return Parts(ready(model, device), stored.fit.calibration, with_thresholds, limits, made_from)

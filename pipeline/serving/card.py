@@ -55,12 +55,19 @@ def card(parts: Parts, params: Params, detector: str, versions: Mapping[str, str
         f"digest of the split {split}\n"
         f"- digest of the weights: {weights}\n"
         f"- judges with: {detector}; also {', '.join(name for name in parts.detectors if name != detector)}\n"
-        f"- threshold: {fit.value:.6g}, by the rule `{fit.rule}` (target {fit.target:g}) from "
+        f"- threshold: {told_theta(fit)}, by the rule `{fit.rule}` (target {fit.target:g}) from "
         f"{fit.num_images} validation images of known classes, of which it accepts {fit.acceptance:.1%}\n"
         f"- software: {', '.join(f'{name} {number}' for name, number in versions.items())}",
         "## How well it does\n\n" + _numbers(parts),
     ]
     return "\n\n".join(sections) + "\n"
+
+
+def told_theta(fit: Threshold) -> str:
+    """A threshold in words; of several, for the predicted classes, the ends."""
+    if fit.per_class is None:
+        return f"{fit.value:.6g}"
+    return f"{min(fit.per_class):.6g} to {fit.value:.6g}, one for each predicted class"
 
 
 def _use(parts: Parts) -> dict[str, str]:
@@ -102,7 +109,7 @@ def renewed_card(renewed: Renewed, earlier: str) -> str:
         counts = ", ".join(f"{count} {name}" for name, count in renewed.by_class.items())
         classes = f"{counts}; the network finds the class of {renewed.accuracy:.1%}"
     rows = [
-        f"| {name} | {before.value:.6g} | {share:.1%} | {now.value:.6g} | {now.acceptance:.1%} "
+        f"| {name} | {told_theta(before)} | {share:.1%} | {told_theta(now)} | {now.acceptance:.1%} "
         f"| {now.target:g}, `{now.rule}` |"
         for name, (before, share, now) in renewed.thresholds.items()
     ]

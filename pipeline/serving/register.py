@@ -21,6 +21,7 @@ from typing import Any
 import osr
 from osr.errors import InputError
 from osr.inference.parts import own_code
+from osr.metrics.conformal import Theta
 from osr.params import Params, flatten, load_params
 from pipeline.report.judge import judge_of
 from pipeline.serving.export import export
@@ -81,7 +82,7 @@ def register(name: str, params: Params, *, alias: str | None = None, detector: s
     with tempfile.TemporaryDirectory() as folder:
         path, classifier = Path(folder) / "model", Path(folder) / "classifier"
         parts = export(classifier, params, detector=used)
-        threshold, channels = parts.detectors[used][1].value, parts.model.image_format.channels
+        threshold, channels = parts.detectors[used][1].theta, parts.model.image_format.channels
         store, row = _row_of_present_run(params)
         source = f"{FOLDER}/{used}"
         _save(path, classifier, own_code(parts), threshold=threshold, channels=channels)
@@ -121,11 +122,11 @@ def _row_of_present_run(params: Params) -> tuple[Store, Any]:
     return store, row
 
 
-def _save(path: Path, classifier: Path, own: tuple[str, ...], *, threshold: float, channels: int) -> None:
+def _save(path: Path, classifier: Path, own: tuple[str, ...], *, threshold: Theta, channels: int) -> None:
     """Write the model as MLflow wants it: the exported folder, code, requirements, input and output."""
     from mlflow import pyfunc
     from mlflow.models import ModelSignature
-    from mlflow.types import ColSpec, ParamSchema, ParamSpec, Schema
+    from mlflow.types import ColSpec, ParamSchema, Schema
     from mlflow.types.schema import Map
 
     texts = [ColSpec("string", "label"), ColSpec("string", "nearest")]
@@ -139,7 +140,7 @@ def _save(path: Path, classifier: Path, own: tuple[str, ...], *, threshold: floa
             # Without a schema of the input: MLflow casts to it, which cuts 0.9 to 0; the model checks itself.
             signature=ModelSignature(
                 outputs=Schema([*texts, *numbers]),
-                params=ParamSchema([ParamSpec("threshold", "double", threshold)]),
+                params=ParamSchema([_param(threshold)]),
             ),
             metadata={
                 "inputs": f"files of N images, in base64 or a table's column of bytes or base64; or images "
@@ -148,6 +149,15 @@ def _save(path: Path, classifier: Path, own: tuple[str, ...], *, threshold: floa
             model_config={"allow_code": list(own)} if own else None,
             pip_requirements=[f"{name}=={version(name)}" for name in INFERENCE],
         )
+
+
+def _param(threshold: Theta) -> Any:
+    """The parameter `threshold` of a request: a number, or a list where it is one for each class."""
+    from mlflow.types import ParamSpec
+
+    if isinstance(threshold, tuple):
+        return ParamSpec("threshold", "double", list(threshold), shape=(-1,))
+    return ParamSpec("threshold", "double", threshold)
 
 
 def _code(own: tuple[str, ...]) -> list[str]:
