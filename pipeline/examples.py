@@ -63,7 +63,7 @@ osr sweep NAME --submit slurm --missing        what killed jobs have left
 osr sweep NAME --submit local --jobs 2         here, two at a time; condor writes a file for condor_submit
 """,
     "search": """
-osr search SPACE.yaml > presets/NAME.yaml      docs/search.md has what the file says; searches/ an example
+osr search SPACE.yaml >presets/NAME.yaml       docs/search.md has what the file says; searches/ an example
 osr search SPACE.yaml --storage postgresql+psycopg2://osr@127.0.0.1:5432/optuna
 
 Called again it goes on. No unknown image is opened: known classes are held out in turn, and judge.
