@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Makes requirements.txt and requirements-dev.txt anew from the ranges in pyproject.toml (needs uv).
+# Makes requirements.txt, requirements-dev.txt and, for .ci/extras, .ci/EXTRA.txt anew from the ranges in
+# pyproject.toml (needs uv).
 set -euo pipefail
 cd "$(dirname "$0")/.."
 options=(--universal --python-version 3.11 --no-header --no-annotate --no-emit-index-url --no-emit-find-links --quiet)
@@ -9,3 +10,9 @@ uv pip compile pyproject.toml --extra test -c .ci/constraints.txt "${options[@]}
 uv pip compile pyproject.toml --extra dev --extra onnx -c requirements.txt "${options[@]}" -o /tmp/dev.$$
 { echo '-r requirements.txt'; grep -vxFf requirements.txt /tmp/dev.$$; } > requirements-dev.txt
 rm /tmp/dev.$$
+# What each extra needs beyond requirements.txt.
+for extra in search slurm; do
+  uv pip compile pyproject.toml --extra "$extra" -c requirements.txt "${options[@]}" -o /tmp/extra.$$
+  grep -vxFf requirements.txt /tmp/extra.$$ > ".ci/$extra.txt"
+  rm /tmp/extra.$$
+done

@@ -2,6 +2,7 @@
 
 import datetime
 import json
+import os
 import re
 import time
 from pathlib import Path
@@ -16,6 +17,7 @@ from osr.errors import InputError
 from osr.losses.registry import LOSSES
 from osr.losses.settings import LossName
 from osr.params import Params, check_params, flatten, load_params
+from osr.settings import reading
 
 ROOT = Path(__file__).parents[1]
 SHIPPED = YAML(typ="safe", pure=True).load((ROOT / "params.yaml").read_text())
@@ -259,7 +261,11 @@ BOMB = "a0: &a0 [x, x, x, x, x, x, x, x, x]\n" + "".join(
         ("epochs: 2020-13-45", "is not valid YAML: a value in it cannot be read (month must be in 1..12)."),
         ("epochs: 1" + "0" * 5000, "is not valid YAML: a value in it cannot be read (Exceeds the limit "),
         ('name: "\\ud800"', ": name holds '\\ud800', but must be text without zero bytes and halves of "),
-        ("name: " + "[" * 3000 + "]" * 3000, "is not valid YAML: its brackets are nested too deeply."),
+        ("epochs: !!bool 12", "is not valid YAML: a value in it cannot be read ('12')."),
+        ("epochs: !!int ''", "is not valid YAML: a value in it cannot be read (string index out of range)."),
+        ("name: " + "[" * 100_000, " must be nested less deeply, in at most 50 levels."),
+        ("name: " + "{a: " * 3000, " must be nested less deeply, in at most 50 levels."),
+        ("name: " + "x" * 4_000_000, " must have at most 4,000,000 characters, not "),
         ("name: " + "[" * 60 + "]" * 60, " must be nested less deeply, in at most 50 levels."),
         ("name: &name [*name]", ": name[0] holds itself, through an alias (`*name`)."),
         (BOMB, " must hold at most 100,000 values, its aliases (`*name`) written out, not "),
@@ -272,6 +278,18 @@ def test_files_that_no_program_can_walk_through(tmp_path: Path, text: str, end: 
     assert end in str(error.value)
     assert "\n" not in str(error.value)
     assert time.process_time() - before < 20
+
+
+def test_values_are_counted_while_they_are_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reading, "MAX_VALUES", 100)
+    with pytest.raises(InputError, match=r"line 100: it must hold at most 100 keys and values\.$"):
+        load(tmp_path, "- 1\n" * 101)
+
+
+def test_a_file_that_never_ends(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "params.yaml")
+    with pytest.raises(InputError, match=r"params\.yaml cannot be read as text: it is a pipe, a socket or a"):
+        load_params(tmp_path / "params.yaml")
 
 
 @pytest.mark.parametrize(

@@ -322,6 +322,7 @@ def test_pretrained_without_network(monkeypatch: pytest.MonkeyPatch, error: OSEr
         raise error
 
     monkeypatch.setattr("timm.models._hub.hf_hub_download", fail)
+    monkeypatch.setattr("osr.models.hub.unreachable", lambda _: "")
     reason = str(error).splitlines()[0]
     with pytest.raises(InputError) as refused:
         build_backbone("resnet18", weights="pretrained", channels=3, image_size=32)

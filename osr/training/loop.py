@@ -48,6 +48,7 @@ def train(
     checkpoint: Path,
     on_epoch: EpochCallback,
     num_extra: int = 0,
+    until: int | None = None,
 ) -> Progress:
     """Fit `model` and leave it in the state of its best epoch.
 
@@ -63,6 +64,7 @@ def train(
         checkpoint: where the state after an epoch is kept (`Keeper`); an existing file is resumed.
         on_epoch: called once an epoch is kept, with its history row and its training images per second.
         num_extra: how many of the last logits belong to extra classes, which accuracy leaves out.
+        until: the epoch after which this call stops, though the settings have more; another goes on.
 
     Raises:
         InputError: the loss became NaN or infinite, memory or the disk is full, this machine has no such
@@ -85,8 +87,9 @@ def train(
         is_first = fabric.global_rank == 0
         bar = ProgressBar(settings.epochs, done=done, num_images=len(train_data), hidden=not is_first)
         keeper = Keeper(run.state, checkpoint, on_epoch, writes=is_first)
+        end = settings.epochs if until is None else min(until, settings.epochs)
         with bar:
-            for epoch in range(done, settings.epochs):
+            for epoch in range(done, end):
                 if progress.ends_early(settings):
                     break
                 started = time.perf_counter()
@@ -95,7 +98,7 @@ def train(
                 duration_s = time.perf_counter() - started
                 progress.elapsed_s = fabric.broadcast(progress.elapsed_s + duration_s)
                 bar.epoch(row)
-                is_last = len(progress.history) == settings.epochs or progress.ends_early(settings)
+                is_last = len(progress.history) == end or progress.ends_early(settings)
                 is_due = keeper.is_due(is_last=is_last)
                 if run.is_sharded:  # all give their part, when the first one's clock says so
                     is_due = fabric.broadcast(is_due)
