@@ -365,6 +365,63 @@ def test_a_file_that_never_ends(tmp_path: Path) -> None:
             "network again.",
         ),
         (
+            {"detectors.enabled": ["maxlogit", "rotpred"]},
+            "detectors.enabled holds 'rotpred', but must not while extraction.rotations is false: it needs "
+            "the network again.",
+        ),
+        (
+            {"extraction.rotations": True},
+            "extraction.rotations is true, but must be false while model.rotation_head is false: there is no "
+            "head that tells the turns apart.",
+        ),
+        (
+            {
+                "train.regime": "probe",
+                "model.backbone.weights": "pretrained",
+                "model.backbone.name": "resnet18",
+                "model.rotation_head": True,
+            },
+            "model.rotation_head is true, but must be false when train.regime is 'probe', which trains no "
+            "second head; take tune or tune_last.",
+        ),
+        (
+            {"model.neck.name": "t2fnorm", "model.head.name": "cosine"},
+            "model.head.name is 'cosine', but must be 'linear' or 'weight_norm' when model.neck.name is "
+            "'t2fnorm': cosine never sees the length of the features, and reciprocal learns from it, which "
+            "that neck hides in training.",
+        ),
+        (
+            {"model.neck.name": "t2fnorm", "train.loss": "objectosphere"},
+            "model.neck.name is 't2fnorm', but must be another when train.loss is 'objectosphere', which "
+            "learns from the length of the features: that neck makes all of one length.",
+        ),
+        (
+            {"train.augmentation.mix_beside": 1.0},
+            "train.augmentation.mix_beside is 1, but must be 0 unless mixup_alpha or cutmix_alpha is above "
+            "0: there are no mixed images to weigh.",
+        ),
+        (
+            {"train.augmentation.mixup_alpha": 1.0, "train.augmentation.pseudo_unknowns": "pixmix"},
+            "train.augmentation.pseudo_unknowns is 'pixmix', but must be 'none' when mixup_alpha or "
+            "cutmix_alpha is above 0: what stands for unknowns has no class to mix.",
+        ),
+        (
+            {"train.augmentation.pseudo_unknowns": "pixmix"},
+            "train.augmentation.pseudo_unknowns is 'pixmix', but must be 'none' when train.loss is 'ce', "
+            "which learns from known images alone; entropic, objectosphere, outlier_exposure, energy_reg, "
+            "kplus1, penalty, threshold, combined learn from such pictures, too.",
+        ),
+        (
+            {"train.loss": "supcon", "model.head.name": "cosine"},
+            "model.head.name is 'cosine', but must be 'linear' when train.loss is 'supcon', whose second "
+            "phase is a logistic regression.",
+        ),
+        (
+            {"train.loss": "supcon", "train.devices": 2},
+            "train.devices is 2 and train.num_nodes is 1, but must be 1 when train.loss is 'supcon', which "
+            "compares all images of a batch with each other.",
+        ),
+        (
             {"detectors.ensemble.members": ["msp"]},
             "detectors.ensemble.members is ['msp'], but must hold at least two detectors, and not the "
             "ensemble itself.",

@@ -103,6 +103,18 @@ def test_shared_weights_have_the_average_of_whole_ones(tmp_path: Path) -> None:
     assert_trained_alike(tmp_path / "shared", tmp_path / "whole")
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("strategy", ["ddp", "fsdp"])
+def test_two_processes_mix_and_turn_as_one(tmp_path: Path, strategy: str) -> None:
+    """RegMixup, PixMix and RotPred: each process takes its share of own and of mixed images."""
+    for name, several in (("alone", {}), ("together", {"devices": 2, "strategy": strategy})):
+        finish(tmp_path / name, beside=True, **several, **SHARED)
+    mine, theirs = (load_file(tmp_path / name / "weights.safetensors") for name in ("together", "alone"))
+    assert "turns.weight" in mine
+    for name, tensor in theirs.items():
+        assert (mine[name] - tensor).abs().max() < 1e-3 * tensor.abs().max(), name
+
+
 def test_a_process_that_dies_ends_the_training(tmp_path: Path) -> None:
     """The first process says so, and its state stays."""
     process = start(tmp_path, devices=2, strategy="ddp", dies_in=2, **SHARED)

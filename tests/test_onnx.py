@@ -48,7 +48,7 @@ from osr_runtime.cli import main as runtime_main  # noqa: E402
 from osr_runtime.fitting import Square  # noqa: E402
 from osr_runtime.shared.judgement import Known  # noqa: E402
 
-NAMES = [name for name in DETECTORS if name != "odin"]
+NAMES = [name for name in DETECTORS if name not in ("odin", "rotpred")]
 SIZES = ((6, 6), (6, 9), (5, 17), (40, 23))
 OTHERS = np.random.default_rng(1).integers(0, 256, (40, 6, 6, 1), dtype=np.uint8)  # of no stored score
 FRAMES = [
@@ -135,6 +135,7 @@ def outputs(network):
         labels=rows % 3,
         index=rows,
         odin=np.empty((84, 0)),
+        rotation=np.empty((84, 0)),
     )
 
 
@@ -465,6 +466,8 @@ def test_what_has_no_graph_is_refused_by_name(network, fitted, project, monkeypa
     for detector in (odin, Ensemble(members=(make("energy"), odin))):
         with pytest.raises(InputError, match=f"{detector.name} has no graph: odin needs the gradient"):
             graph.check_recordable(detector)
+    with pytest.raises(InputError, match="rotpred has no graph: rotpred needs the network four times"):
+        graph.check_recordable(make("rotpred"))
     monkeypatch.setattr(graph, "MAX_BANK", 1000)
     with pytest.raises(InputError, match=r"knn holds 2,\d{3} numbers, but a graph may hold 1,000: lower det"):
         graph_files.record(parts_of(network, fitted["knn"]), "knn")

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from osr.detectors.registry import odin_of
+from osr.detectors.registry import network_again_of
 from osr.errors import InputError
 from osr.inference import folder as stored
 from osr.inference.inputs import Images, Inputs, read_inputs
@@ -248,8 +248,8 @@ class OpenSetClassifier:
         """
         self.check(Decision(detector))
         names = self.detectors if detector is None else (detector,)
-        needs_network = (name for name in names if odin_of(self.parts.detectors[name][0]))
-        return self._predictor(next(needs_network, names[0])).outputs(images)
+        again = network_again_of(*(self.parts.detectors[name][0] for name in names))
+        return self._predictor(names[0]).outputs(images, again=again)
 
     def check(self, decision: Decision) -> None:
         """Raise what `judge` raises of a decision."""

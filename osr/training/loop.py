@@ -35,7 +35,7 @@ from osr.training.sharding import (
 )
 from osr.training.state import History as History
 from osr.training.state import Progress, TrainingState, average_of, scaler_of
-from osr.training.steps import Step, batch_sizes, groups_of, num_right
+from osr.training.steps import Beside, Step, batch_sizes, groups_of, num_right
 
 
 def train(
@@ -48,6 +48,7 @@ def train(
     checkpoint: Path,
     on_epoch: EpochCallback,
     num_extra: int = 0,
+    rotation_weight: float = 0.0,
     until: int | None = None,
 ) -> Progress:
     """Fit `model` and leave it in the state of its best epoch.
@@ -64,21 +65,17 @@ def train(
         checkpoint: where the state after an epoch is kept (`Keeper`); an existing file is resumed.
         on_epoch: called once an epoch is kept, with its history row and its training images per second.
         num_extra: how many of the last logits belong to extra classes, which accuracy leaves out.
+        rotation_weight: of the second head that tells quarter turns; 0 for a model without it.
         until: the epoch after which this call stops, though the settings have more; another goes on.
 
     Raises:
         InputError: the loss became NaN or infinite, memory or the disk is full, this machine has no such
             devices, or another process of the training ended.
     """
-    fabric = make_fabric(
-        settings.accelerator,
-        precision=settings.precision,
-        devices=settings.devices,
-        num_nodes=settings.num_nodes,
-        strategy=strategy_of(settings),
-    )
+    fabric = _fabric_of(settings)
     with processes_of(fabric):
-        run = _Run.start(fabric, model, loss, settings, len(train_data), num_extra)
+        step = Step(model, loss, Beside.of(settings, rotation_weight))
+        run = _Run.start(fabric, step, settings, len(train_data), num_extra)
         progress = run.state.resume(checkpoint)
         done = len(progress.history)
         if fabric.broadcast(done) != done:
@@ -105,6 +102,17 @@ def train(
                 keeper.add(row, len(train_data) / duration_s, progress, is_due=is_due)
         run.leave(model, loss, progress)
     return progress
+
+
+def _fabric_of(settings: TrainSettings) -> Fabric:
+    """The devices and the precision that the settings ask for."""
+    return make_fabric(
+        settings.accelerator,
+        precision=settings.precision,
+        devices=settings.devices,
+        num_nodes=settings.num_nodes,
+        strategy=strategy_of(settings),
+    )
 
 
 def evaluate(
@@ -136,15 +144,13 @@ class _Run:
     def start(
         cls,
         fabric: Fabric,
-        model: nn.Module,
-        loss: nn.Module,
+        step: Step,
         settings: TrainSettings,
         num_images: int,
         num_extra: int,
     ) -> _Run:
         if settings.channels_last:
-            model.to(memory_format=torch.channels_last)
-        step = Step(model, loss)
+            step.model.to(memory_format=torch.channels_last)
         if settings.strategy == "fsdp":  # which changes a network for good
             step = copy.deepcopy(step)
             step.loss.to(fabric.device)
@@ -165,7 +171,7 @@ class _Run:
             scaler_of(fabric),
         )
         ready_optimizer = fabric.setup_optimizers(optimizer)
-        return cls(fabric, settings, state, ready, ready_optimizer, num_extra, has_depthwise(model))
+        return cls(fabric, settings, state, ready, ready_optimizer, num_extra, has_depthwise(step))
 
     def leave(self, model: nn.Module, loss: nn.Module, progress: Progress) -> None:
         """Give a network the state of its best epoch, and a loss that of the last one."""
@@ -212,9 +218,9 @@ class _Run:
                 with self._alone(position < len(group) - 1), self._quick():
                     value, logits = self.step(images, labels)
                     # Processes take the mean of their gradients, whatever the share of images they had.
-                    fabric.backward(value * (len(labels) * fabric.world_size / num_images))
-                losses.append(value.detach() * len(labels))
-                correct += num_right(logits.detach(), labels, self.num_extra)
+                    fabric.backward(value * (len(logits) * fabric.world_size / num_images))
+                losses.append(value.detach() * len(logits))
+                correct += num_right(logits.detach(), labels[: len(logits)], self.num_extra)
             if self.is_sharded:
                 share_gradients(state.loss)
             self._clip()

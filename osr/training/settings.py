@@ -7,7 +7,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from osr.data.settings import BatchSettings
-from osr.losses.settings import SOFT_LABEL_LOSSES, LossName
+from osr.losses.settings import BACKGROUND_LOSSES, SOFT_LABEL_LOSSES, LossName
 from osr.settings.base import Count, CountOrZero, Positive, Section, Share, Weight
 
 
@@ -73,8 +73,14 @@ class TrainSettings(BatchSettings):
                 "which rises over these epochs"
             )
         self._check_sharing()
-        mixing = max(self.augmentation.mixup_alpha, self.augmentation.cutmix_alpha)
-        if mixing and self.loss not in SOFT_LABEL_LOSSES:
+        pseudo = self.augmentation.pseudo_unknowns
+        if pseudo != "none" and self.loss not in BACKGROUND_LOSSES:
+            raise ValueError(
+                f"train.augmentation.pseudo_unknowns is {pseudo!r}, but must be 'none' when train.loss is "
+                f"{self.loss!r}, which learns from known images alone; {', '.join(BACKGROUND_LOSSES)} "
+                "learn from such pictures, too"
+            )
+        if self.augmentation.mixes and self.loss not in SOFT_LABEL_LOSSES:
             raise ValueError(
                 f"train.loss is {self.loss!r}, but must be one of {', '.join(SOFT_LABEL_LOSSES)} when "
                 "train.augmentation.mixup_alpha or cutmix_alpha is above 0: they mix labels, too"
@@ -82,11 +88,21 @@ class TrainSettings(BatchSettings):
         return self
 
     @property
+    def views(self) -> int:
+        """2 for a loss that compares two views of each image."""
+        return 2 if self.loss == "supcon" else 1
+
+    @property
     def is_frozen(self) -> bool:
         """Whether the backbone sees each image once and learns nothing."""
         return self.regime in ("probe", "none")
 
     def _check_regime(self) -> None:
+        if self.loss == "supcon" and (self.devices not in (1, "auto") or self.num_nodes != 1):
+            raise ValueError(
+                f"train.devices is {self.devices} and train.num_nodes is {self.num_nodes}, but must be 1 "
+                "when train.loss is 'supcon', which compares all images of a batch with each other"
+            )
         if self.is_frozen and (self.devices not in (1, "auto") or self.num_nodes != 1):
             raise ValueError(
                 f"train.devices is {self.devices} and train.num_nodes is {self.num_nodes}, but must be 1 "

@@ -72,6 +72,14 @@ class Progress:
             state = whole(model.state_dict(), keep=keep)
             self.best_state = {name: _copy(tensor) for name, tensor in state.items()} if keep else {}
 
+    def end_with(self, second: Progress) -> dict[str, float]:
+        """Take in a second phase, whose best fit becomes one more row of the history, the best; that row."""
+        found = second.history[second.best_epoch - 1]
+        row = {name: found.get(name, 0.0) for name in self.history[0]} | {"epoch": len(self.history) + 1}
+        self.history.append(row)
+        self.best_epoch = len(self.history)
+        return row
+
     def ends_early(self, settings: TrainSettings) -> bool:
         """Whether patience or time is used up."""
         accuracies = [row["val/accuracy"] for row in self.history]
