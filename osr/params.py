@@ -111,6 +111,11 @@ class Params(Section):
         return self.detectors.own
 
     @property
+    def rotation_weight(self) -> float:
+        """Of the second head, against the loss; 0 without it."""
+        return self.losses.rotation.weight if self.model.rotation_head else 0.0
+
+    @property
     def learns_features(self) -> bool:
         """Whether the features have learned the known classes: here, or where a finished classifier was made.
 
@@ -179,6 +184,11 @@ class Params(Section):
             raise ValueError(
                 "extraction.rotations is true, but must be false while model.rotation_head is false: there "
                 "is no head that tells the turns apart"
+            )
+        if self.model.rotation_head and self.train.strategy == "fsdp":
+            raise ValueError(
+                "model.rotation_head is true, but must be false when train.strategy is 'fsdp', which shares "
+                "out what one head reads"
             )
         if self.model.rotation_head and self.train.is_frozen:
             raise ValueError(

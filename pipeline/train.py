@@ -138,7 +138,7 @@ def fit(params: Params, on_epoch: EpochCallback) -> tuple[OpenSetModel, Progress
         settings=params.train,
         checkpoint=checkpoint,
         num_extra=params.model.head.extra_classes,
-        rotation_weight=params.losses.rotation.weight if params.model.rotation_head else 0.0,
+        rotation_weight=params.rotation_weight,
         on_epoch=on_epoch,
     )
     if params.train.loss == "supcon":

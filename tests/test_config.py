@@ -422,6 +422,11 @@ def test_a_file_that_never_ends(tmp_path: Path) -> None:
             "compares all images of a batch with each other.",
         ),
         (
+            {"model.rotation_head": True, "train.strategy": "fsdp"},
+            "model.rotation_head is true, but must be false when train.strategy is 'fsdp', which shares out "
+            "what one head reads.",
+        ),
+        (
             {"detectors.ensemble.members": ["msp"]},
             "detectors.ensemble.members is ['msp'], but must hold at least two detectors, and not the "
             "ensemble itself.",
