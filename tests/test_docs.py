@@ -35,6 +35,11 @@ MODULE = re.compile(r"python3? -m ((?:benchmarks|pipeline|tests|osr)[\w.]*)")
 TEST_FILE = re.compile(r"\b(tests/test_\w+\.py)")
 PARAMS = read_yaml(ROOT / "params.yaml")
 NAMED = {"--preset": set(names_in(ROOT / "presets")), "sweep": set(names_in(ROOT / "sweeps"))}
+NAMED["sweep"] |= {  # those that a page shows how to write
+    name
+    for path in PAGES
+    for name in re.findall(r"^# sweeps/(\w+)\.yaml$", path.read_text(encoding="utf-8"), re.MULTILINE)
+}
 NAMED |= {"preset": NAMED["--preset"], "reproduce": set(load_ledger(ROOT / LEDGER).entries)}
 
 
