@@ -24,11 +24,15 @@ ALONE = [path.stem for path in sorted(ROOT.glob("osr/*.py")) if path.stem not in
 
 
 def on_config(config: MkDocsConfig) -> MkDocsConfig:
-    """A page of the reference for each room of osr/."""
-    for section in config["nav"]:
-        if isinstance(section, dict) and "Reference" in section:
-            section["Reference"] += [{"osr": "reference/osr.md"}]
-            section["Reference"] += [{f"osr.{room}": f"reference/{room}.md"} for room in ROOMS]
+    """A page of the reference for each room of osr/; pages of docs/ that are in no menu become guides."""
+    sections: dict[str, list[Any]] = {}
+    for entry in config["nav"]:
+        sections |= entry if isinstance(entry, dict) else {}
+    sections["Reference"] += [{"osr": "reference/osr.md"}]
+    sections["Reference"] += [{f"osr.{room}": f"reference/{room}.md"} for room in ROOMS]
+    named = str(config["nav"])
+    pages = [page.name for page in sorted(ROOT.glob("docs/*.md"))]
+    sections["Guides"] += [page for page in pages if f"'{page}'" not in named]
     return config
 
 

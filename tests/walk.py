@@ -6,8 +6,8 @@
 
 Blocks of `sh` and `python` are run; a block of Python or YAML whose first line is `# NAME.py` or
 `# NAME.yaml` is that file. A block of `text` behind one is what it printed, with numbers that may differ a
-little on another machine; lines may be left out, and `…` stands for anything. What else a page says of its walk stands in comments, which
-its reader does not see:
+little on another machine; lines may be left out, `…` stands for anything. What else a page says of its walk
+stands in comments, which its reader does not see:
 
     <!-- in: a clone -->                the page begins in a clone of this repository, not in an empty folder
     <!-- after: photos.md -->           it goes on where that page, beside it, has ended
