@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 from unittest import mock
 
 if TYPE_CHECKING:
-    from osr.training.loop import EpochCallback
+    from osr.training.keeping import EpochCallback
     from pipeline.tracking.stage_run import Row
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -32,7 +32,8 @@ from osr.stored.digests import code_digest
 from osr.stored.origin import Origin
 from osr.training.freezing import freeze_backbone
 from osr.training.frozen import as_given, features_of, probe
-from osr.training.loop import EpochCallback, History, train
+from osr.training.keeping import EpochCallback
+from osr.training.loop import History, train
 from osr.training.state import Progress
 from pipeline.entry import Metrics, logger, run_stage
 from pipeline.images import open_part, sample_images

@@ -9,6 +9,7 @@ from scipy.stats import ttest_1samp
 from osr.errors import InputError
 from osr.estimation.choice import choose
 from osr.estimation.rejection import Estimate
+from pipeline.report.judge import in_words
 
 LABELS = ("cat", "dog", "cow", "owl")
 
@@ -28,8 +29,8 @@ def estimate(aurocs):
     return Estimate(rows, {}, 1.0, 1.0, {"odin": "it needs the network"}, 4)
 
 
-def chosen(aurocs, confidence=0.95):
-    return choose(estimate(aurocs), confidence=confidence, seed=0)
+def chosen(aurocs, confidence=0.95, *, seen=False):
+    return choose(estimate(aurocs), confidence=confidence, seed=0, seen=seen)
 
 
 def test_the_best_is_chosen_where_it_is_better_in_each_class() -> None:
@@ -62,6 +63,17 @@ def test_a_trusted_detector_judges_unless_another_is_better_beyond_chance() -> N
     assert (choice.detector, choice.alike) == ("ensemble", ["knn", "ensemble"])
     assert 0 < choice.sure < 1
     assert chosen(trusted, confidence=0.1).detector == "knn"
+
+
+def test_classes_that_the_network_has_seen_have_no_say_beside_a_trusted_detector() -> None:
+    trusted = {("ensemble" if name == "mav" else name): values for name, values in NEAR.items()}
+    choice = chosen(trusted, seen=True)
+    assert (choice.detector, choice.alike, choice.sure) == ("ensemble", ["knn", "msp"], 0.0)
+    assert in_words(choice).endswith("so that the ranking may mislead: it has no say.")
+    assert "do not tell it apart" not in in_words(choice)
+    assert chosen(trusted).detector == "knn"
+    assert chosen(NEAR, seen=True).detector == "knn"
+    assert in_words(chosen(NEAR, seen=True)).endswith("so that the ranking may mislead.")
 
 
 def test_how_sure_a_choice_is_falls_with_what_classes_disagree() -> None:

@@ -22,6 +22,7 @@ from osr.losses.center import Center
 from osr.losses.cross_entropy import CrossEntropy
 from osr.losses.outlier_exposure import OutlierExposure
 from osr.params import load_params
+from osr.training import keeping
 from osr.training.loop import Progress, evaluate, train
 from osr.training.schedules import lr_factor
 from osr.training.settings import TrainSettings
@@ -91,6 +92,11 @@ def run(
         num_extra=num_extra,
     )
     return network, progress
+
+
+@pytest.fixture(autouse=True)
+def _each_epoch_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(keeping, "SHORTEST_S", 0.0)
 
 
 class KilledError(Exception):
@@ -224,6 +230,23 @@ def test_a_run_killed_after_an_epoch_ends_the_same(tmp_path: Path, killed_after:
     assert resumed_progress.history == progress.history
     assert resumed_progress.best_epoch == progress.best_epoch
     assert same(resumed, network)
+
+
+@pytest.mark.parametrize("last", [1, 2, 5])
+def test_short_epochs_are_kept_now_and_then_and_told_of_once_they_are(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, last: int
+) -> None:
+    path = tmp_path / "c.pt"
+    seen: list[tuple[float, int]] = []
+
+    def note(row: dict[str, float], _rate: float) -> None:
+        kept = torch.load(path, weights_only=True)
+        seen.append((row["epoch"], len(kept["history"])))
+
+    monkeypatch.setattr(keeping, "SHORTEST_S", 3600.0)
+    network, _ = run(path, epochs=last, on_epoch=note)
+    assert seen == [(1, 1), *((epoch, last) for epoch in range(2, last + 1))]
+    assert same(run(path, epochs=last, loss=KillingLoss(0))[0], network)
 
 
 @pytest.mark.parametrize("calls", [0, 3, 5, 7, 13, 27])

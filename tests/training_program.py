@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from osr.data.batches import Batch, TensorImages
 from osr.losses.center import Center
 from osr.params import load_params
+from osr.training import keeping
 from osr.training.loop import train
 
 TRAIN = load_params(Path(__file__).parents[1] / "params.yaml").train
@@ -69,6 +70,7 @@ def data(num_images: int, seed: int) -> Watched:
 def main(folder: Path, changes: dict[str, object]) -> None:
     """Train; the first process leaves weights and history, each one what it saw."""
     torch.set_num_threads(1)
+    keeping.SHORTEST_S = 0.0  # each epoch is kept
     moved = TRAIN.augmentation.model_copy(update=SHIFTED)
     network = Network(with_state=changes.pop("with_state", False))
     DEATH["epoch"] = changes.pop("dies_in", None)

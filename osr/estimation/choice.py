@@ -13,8 +13,9 @@ from osr.errors import InputError
 from osr.estimation.rejection import Estimate
 from osr.metrics.intervals import class_mean_with_ends
 
-# What judges unless another is better beyond chance: of the rules that were tried the one with the smallest
-# regret (docs/log.md). A few classes that are left out seldom show more.
+# What judges unless another is better beyond chance, and always where the network was trained on the
+# classes that are left out: of the rules that were tried the one with the smallest regret (docs/log.md). A
+# few classes that are left out seldom show more, and those that a network has seen next to nothing.
 TRUSTED = "ensemble"
 _DRAWS = 2000
 
@@ -44,12 +45,14 @@ class Choice:
     """The detector that judges.
 
     Args:
-        detector: `TRUSTED` if it is among `alike`; else the first of the ranking.
+        detector: `TRUSTED` if it is among `alike`, or there at all where the network has `seen` the classes;
+            else the first of the ranking.
         alike: those that do not differ: behind the first by no more than the margin; the first is one.
         ranking: all detectors, the largest mean AUROC first.
         sure: share of draws of classes, with replacement, in which none has a larger mean than it; 0 without
             any.
         classes: how many were left out.
+        seen: whether the network was trained on them.
     """
 
     detector: str
@@ -57,20 +60,22 @@ class Choice:
     ranking: Sequence[Ranked]
     sure: float
     classes: int
+    seen: bool
 
 
-def without_evidence(enabled: Sequence[str]) -> Choice | None:
+def without_evidence(enabled: Sequence[str], *, seen: bool) -> Choice | None:
     """`TRUSTED`, which judges where no class can be left out; None where it is not enabled."""
-    return Choice(TRUSTED, [TRUSTED], [], sure=0.0, classes=0) if TRUSTED in enabled else None
+    return Choice(TRUSTED, [TRUSTED], [], sure=0.0, classes=0, seen=seen) if TRUSTED in enabled else None
 
 
-def choose(found: Estimate, *, confidence: float, seed: int) -> Choice:
+def choose(found: Estimate, *, confidence: float, seed: int, seen: bool) -> Choice:
     """The detector that judges, from classes that were left out.
 
     Args:
         found: of leaving classes out.
         confidence: of the intervals over classes.
         seed: of the draws.
+        seen: whether the network was trained on the classes that were left out.
 
     Raises:
         InputError: no detector has an estimate, and why.
@@ -83,10 +88,12 @@ def choose(found: Estimate, *, confidence: float, seed: int) -> Choice:
     }
     classes = sorted(next(iter(by_class.values())))
     aurocs = np.array([[by_class[name][label] for label in classes] for name in by_class])
-    return choice_of(list(by_class), aurocs, confidence=confidence, seed=seed)
+    return choice_of(list(by_class), aurocs, confidence=confidence, seed=seed, seen=seen)
 
 
-def choice_of(names: Sequence[str], aurocs: NDArray[np.float64], *, confidence: float, seed: int) -> Choice:
+def choice_of(
+    names: Sequence[str], aurocs: NDArray[np.float64], *, confidence: float, seed: int, seen: bool
+) -> Choice:
     """The same from the AUROC of each class.
 
     Args:
@@ -94,6 +101,7 @@ def choice_of(names: Sequence[str], aurocs: NDArray[np.float64], *, confidence: 
         aurocs: (M, K) in 0..1, of at least two classes left out.
         confidence: of the intervals over classes: Student's, of paired differences.
         seed: of the draws.
+        seen: whether the network was trained on them.
     """
     num_classes = aurocs.shape[1]
     order = np.argsort(-aurocs.mean(axis=1), kind="stable")
@@ -110,9 +118,9 @@ def choice_of(names: Sequence[str], aurocs: NDArray[np.float64], *, confidence: 
         for place in order
     ]
     alike = [entry.detector for entry in ranking if entry.behind <= entry.margin]
-    chosen = TRUSTED if TRUSTED in alike else alike[0]
+    chosen = TRUSTED if TRUSTED in (names if seen else alike) else alike[0]
     sure = _share_first(aurocs, names.index(chosen), seed)
-    return Choice(chosen, alike, ranking, sure, num_classes)
+    return Choice(chosen, alike, ranking, sure, num_classes, seen)
 
 
 def _share_first(aurocs: NDArray[np.float64], row: int, seed: int) -> float:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from itertools import islice
@@ -20,14 +20,13 @@ from osr.data.plans import hash_seed, num_batches
 from osr.devices import compile_advice, make_fabric, memory_advice, processes_of
 from osr.errors import InputError
 from osr.training.depthwise import QuickDepthwise, has_depthwise
+from osr.training.keeping import EpochCallback, Keeper
 from osr.training.optimization import make_optimizer, make_schedule
 from osr.training.progress import ProgressBar
 from osr.training.settings import TrainSettings
 from osr.training.state import History as History
 from osr.training.state import Progress, TrainingState, average_of, scaler_of
 from osr.training.steps import Step, batch_sizes, groups_of, num_right
-
-EpochCallback = Callable[[dict[str, float], float], None]
 
 
 def train(
@@ -52,8 +51,8 @@ def train(
         train_data: training images, on any device: known, and background where the loss wants them.
         val_data: known validation images.
         settings: the `train` section of params.yaml.
-        checkpoint: where the state after each epoch is kept; an existing file is resumed.
-        on_epoch: called after each epoch with its history row and its training images per second.
+        checkpoint: where the state after an epoch is kept (`Keeper`); an existing file is resumed.
+        on_epoch: called once an epoch is kept, with its history row and its training images per second.
         num_extra: how many of the last logits belong to extra classes, which accuracy leaves out.
 
     Raises:
@@ -76,6 +75,7 @@ def train(
         train_data, val_data = train_data.to(fabric.device), val_data.to(fabric.device)
         is_first = fabric.global_rank == 0
         bar = ProgressBar(settings.epochs, done=done, num_images=len(train_data), hidden=not is_first)
+        keeper = Keeper(run.state, checkpoint, on_epoch) if is_first else None
         with bar:
             for epoch in range(done, settings.epochs):
                 if progress.ends_early(settings):
@@ -86,9 +86,9 @@ def train(
                 duration_s = time.perf_counter() - started
                 progress.elapsed_s = fabric.broadcast(progress.elapsed_s + duration_s)
                 bar.epoch(row)
-                if is_first:
-                    run.state.save(checkpoint, progress)
-                    on_epoch(row, len(train_data) / duration_s)
+                if keeper:
+                    is_last = len(progress.history) == settings.epochs or progress.ends_early(settings)
+                    keeper.add(row, len(train_data) / duration_s, progress, is_last=is_last)
     model.load_state_dict(progress.best_state)
     return progress
 

@@ -85,16 +85,18 @@ def choose_judge(params: Params) -> Choice | None:
         return found
 
     val = read(VAL_OUTPUTS)
+    seen = params.learns_features
     background = read(BACKGROUND_OUTPUTS) if fit.rule == "background" else None
     stored = Stored(read(TRAIN_OUTPUTS), val, val, background)
     try:
         detectors = build_detectors(params.detectors)
         found = left_out(stored, detectors, fit, Split.load(SPLIT), params, similar=True)
-        choice = choose(found, confidence=params.evaluate.confidence, seed=params.evaluate.seed)
+        settings = params.evaluate
+        choice = choose(found, confidence=settings.confidence, seed=settings.seed, seen=seen)
         left_out_why, folds, reason = dict(found.left_out), found.num_folds, ""
     except InputError as error:
         left_out_why, folds, reason = {}, 0, str(error).rstrip(".")
-        trusted = without_evidence(params.detectors.enabled)
+        trusted = without_evidence(params.detectors.enabled, seen=seen)
         if trusted is None:
             raise InputError(
                 f"plot.detector is auto, but no detector can be chosen: {reason}. Name one of "
@@ -106,19 +108,18 @@ def choose_judge(params: Params) -> Choice | None:
         **asdict(choice),
         "left_out": left_out_why,
         "folds": folds,
-        "in_words": in_words(choice, seen=params.learns_features, reason=reason),
+        "in_words": in_words(choice, reason=reason),
     }
     new(JUDGE).parent.mkdir(parents=True, exist_ok=True)
     write_json(new(JUDGE), "judge", content, present(*_MADE_FROM))
     return choice
 
 
-def in_words(choice: Choice, *, seen: bool, reason: str = "") -> str:
+def in_words(choice: Choice, *, reason: str = "") -> str:
     """The choice as one paragraph: from what, how sure, and what came next.
 
     Args:
         choice: what was chosen.
-        seen: whether the network was trained on the classes that were left out.
         reason: why none could be.
     """
     from osr.estimation.choice import TRUSTED
@@ -134,13 +135,14 @@ def in_words(choice: Choice, *, seen: bool, reason: str = "") -> str:
         f"turn, similar ones together (mean AUROC over them, with its interval: {shown}). "
     )
     others = [name for name in choice.alike if name != choice.detector]
-    if others:
+    if others and choice.detector in choice.alike:
         text += f"These classes do not tell it apart from {', '.join(others)}. "
-    if choice.detector == TRUSTED:
+    if choice.detector == TRUSTED and not choice.seen:
         text += "It judges unless another is better beyond chance. "
     text += f"In {choice.sure:.0%} of draws of these classes it comes first."
-    if seen:
-        text += " The network was trained on the classes that were left out, so that the ranking may mislead."
+    if choice.seen:
+        text += " The network was trained on the classes that were left out, so that the ranking may mislead"
+        text += ": it has no say." if choice.detector == TRUSTED else "."
     return text
 
 
