@@ -131,12 +131,14 @@ def far_apart(shown: str, printed: str) -> list[tuple[str, str]]:
 
 
 def near(one: str, other: str) -> bool:
-    """Within a quarter, or 0.1; texts like 1.2.3 must be the same."""
+    """Within a quarter and 0.1, counts also within twice their root; texts like 1.2.3 must be the same."""
     try:
         first, second = (float(text.replace(",", "")) for text in (one, other))
     except ValueError:
         return one == other
-    return abs(first - second) <= 0.1 + 0.25 * max(abs(first), abs(second))
+    largest = max(first, second)
+    chance = 2 * largest**0.5 if one.isdigit() and other.isdigit() else 0.0
+    return abs(first - second) <= 0.1 + 0.25 * largest + chance
 
 
 def pieces(page: Path) -> list[re.Match[str]]:
@@ -167,8 +169,8 @@ def begin(page: Path, home: Path, walked: dict[Path, Walk], *, loud: bool = Fals
         files = subprocess.run(
             ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
             cwd=ROOT, capture_output=True, text=True, check=True,
-        ).stdout  # fmt: skip
-        for name in filter(None, files.split("\0")):
+        )  # fmt: skip
+        for name in filter(None, files.stdout.split("\0")):
             if (ROOT / name).is_file():
                 (begun.folder / name).parent.mkdir(parents=True, exist_ok=True)
                 shutil.copy(ROOT / name, begun.folder / name)
@@ -185,7 +187,7 @@ def walk(
         WalkError: a block fails, or a page shows what was not printed.
     """
     page = page.resolve()
-    walked[page] = at = begin(page, home, walked, loud=loud)
+    at = begin(page, home, walked, loud=loud)
     text = page.read_text(encoding="utf-8")
     skip_next = skipped = False
     for piece in pieces(page):
@@ -212,6 +214,7 @@ def walk(
                 raise WalkError(f"{page.name} shows other numbers than were printed: {far}")
     if write:
         page.write_text(text, encoding="utf-8")
+    walked[page] = at
     return at
 
 
