@@ -59,18 +59,31 @@ def most_similar(features: Tensor, bank: Tensor, count: int, lengths: Tensor) ->
     Returns:
         The products, falling, and the rows, each (n, count).
     """
-    num_parts = 1 if is_traced() else max(1, round(len(features) * min(_TILE, len(bank)) / _AT_ONCE))
     scale = torch.where(lengths == 0, 0.0, 1 / lengths).to(features.dtype)
     has_zeros = is_traced() or bool((lengths == 0).any())
     zero = torch.where(lengths == 0, 0.5, 0.0).to(features.dtype) if has_zeros else None
-    parts = [_most_similar(part, bank, count, scale, zero) for part in features.tensor_split(num_parts)]
-    values, rows = zip(*parts, strict=True)
-    return torch.cat(values), torch.cat(rows)
+    step = max(1, _AT_ONCE // min(_TILE, len(bank)))
+    if _in_torch(features):
+        parts = (features,) if is_traced() else torch.split(features, step)
+        found = [_of_tiles(part, bank, count, scale, zero) for part in parts]
+        values, rows = (torch.cat(part) for part in zip(*found, strict=True))
+    else:
+        width = sum(min(count, len(tile)) for tile in torch.split(bank, _TILE))
+        values = features.new_empty((len(features), width))
+        rows = torch.empty(values.shape, dtype=torch.int64)
+
+        def search(part: slice) -> None:
+            values[part], rows[part] = _of_tiles(features[part], bank, count, scale, zero)
+
+        on_threads(search, len(features), step=step)
+    top = values.topk(count, dim=1)
+    return top.values, rows.gather(1, top.indices)
 
 
-def _most_similar(
+def _of_tiles(
     features: Tensor, bank: Tensor, count: int, scale: Tensor, zero: Tensor | None
 ) -> tuple[Tensor, Tensor]:
+    """The same of each tile of the bank, side by side and in no order."""
     values, rows = [], []
     for start in range(0, len(bank), _TILE):
         tile = slice(start, start + _TILE)
@@ -79,8 +92,7 @@ def _most_similar(
         tile_values, columns = _largest(products, count, scale[tile], offset)
         values.append(tile_values)
         rows.append(columns + start)
-    top = torch.cat(values, 1).topk(count, dim=1)
-    return top.values, torch.cat(rows, 1).gather(1, top.indices)
+    return torch.cat(values, 1), torch.cat(rows, 1)
 
 
 def _products(features: Tensor, tile: Tensor) -> Tensor:
@@ -94,7 +106,7 @@ def _largest(products: Tensor, count: int, scale: Tensor, offset: Tensor | None)
     """The min(count, M) largest of each row of (n, M), in no order, and their columns, (n, ...) int64 each.
 
     Each column is multiplied with its scale, and its offset added, in place. On a CPU rows are taken a few at
-    a time, which stay in the cache, on as many threads as torch has.
+    a time, which stay in the cache.
     """
     size = min(count, products.shape[1])
     if _in_torch(products):
@@ -102,16 +114,15 @@ def _largest(products: Tensor, count: int, scale: Tensor, offset: Tensor | None)
         return _largest_in_torch(similar if offset is None else similar.add_(offset), size)
     array, factors, zeros = products.numpy(), scale.numpy(), None if offset is None else offset.numpy()
     values, columns = np.empty((len(array), size), array.dtype), np.empty((len(array), size), np.int64)
-
-    def select(rows: slice) -> None:
+    step = max(1, _IN_CACHE // array.shape[1])
+    for start in range(0, len(array), step):
+        rows = slice(start, start + step)
         part = array[rows]
         part *= factors
         if zeros is not None:
             part += zeros
         columns[rows] = _columns_of_largest(part, size)
         values[rows] = _at(part, columns[rows])
-
-    on_threads(select, len(array), step=max(1, _IN_CACHE // array.shape[1]))
     return torch.from_numpy(values), torch.from_numpy(columns)
 
 

@@ -4,21 +4,30 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import cache
 
 import torch
+from threadpoolctl import ThreadpoolController
 
 
 def on_threads(work: Callable[[slice], None], count: int, *, step: int) -> None:
-    """Call `work` with each slice of `step` of `count` rows; the number of threads changes no result.
+    """Call `work` with each slice of at most `step` of `count` rows; the number of threads changes no result.
 
-    It must let other Python threads run, as numpy does, and not start threads of its own, as torch does for
-    more than 32,767 numbers.
+    It must let other Python threads run, as numpy does, and not start threads of its own: numpy's matrix
+    products do not here, torch does for more than 32,767 numbers.
     """
+    threads = torch.get_num_threads()
+    step = max(1, min(step, -(-count // threads)))
     parts = [slice(start, min(start + step, count)) for start in range(0, count, step)]
-    threads = min(torch.get_num_threads(), len(parts))
-    if threads <= 1:
+    if threads == 1 or len(parts) <= 1:
         for part in parts:
             work(part)
         return
-    with ThreadPoolExecutor(threads) as pool:
+    with _matrix_products().limit(limits=1, user_api="blas"), ThreadPoolExecutor(threads) as pool:
         list(pool.map(work, parts))
+
+
+@cache
+def _matrix_products() -> ThreadpoolController:
+    """Of the libraries that are loaded when it is first asked for, numpy's among them."""
+    return ThreadpoolController()
