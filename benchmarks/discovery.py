@@ -1,6 +1,7 @@
 """How pure the candidates of `osr discover` are, on the test images of the present run.
 
     python -m benchmarks.discovery
+    python -m benchmarks.discovery --clustering      only how long the clustering of the rejected ones takes
 
 To be run in a project with a finished run whose split has unknown classes: exports its classifier, writes its
 test images, known and unknown ones, to files, and lets the command judge and cluster them. Purity is the
@@ -18,12 +19,20 @@ import time
 from collections import Counter
 from pathlib import Path
 
+import numpy as np
 from PIL import Image
 
+from osr.detectors.registry import load_detector
+from osr.inference.discovery import discover
+from osr.metrics.threshold_files import load_thresholds
+from osr.outputs import Outputs
+from osr.params import load_params
 from osr.splits.split import Split
 from pipeline import cli
 from pipeline.images import open_images
-from pipeline.workspace.stages import SPLIT
+from pipeline.report.judge import judge_of
+from pipeline.serving.discover import PER_CLASS
+from pipeline.workspace.stages import DETECTORS, PARAMS, SPLIT, TEST_OUTPUTS, THRESHOLDS
 
 
 def write_images(folder: Path) -> Split:
@@ -66,13 +75,34 @@ def tables(split: Split, rejected: Path) -> str:
     return "\n".join(lines)
 
 
+def time_clustering(min_images: int) -> None:
+    """Print the processor time of the clustering of what plot.detector rejects of the stored test outputs."""
+    name, outputs = judge_of(load_params(PARAMS)), Outputs.load(TEST_OUTPUTS)
+    limits = load_thresholds(THRESHOLDS)
+    detector = load_detector(DETECTORS / f"{name}.safetensors")
+    is_rejected = detector.score(outputs) > limits.of[name].value
+    most = PER_CLASS * min_images * outputs.num_classes
+    accepted = np.random.default_rng(0).permutation(np.flatnonzero(~is_rejected))[:most]
+    features = np.asarray(outputs.features)
+    start = time.process_time()
+    found = discover(features[is_rejected], features[accepted], min_images=min_images)
+    took = time.process_time() - start
+    print(
+        f"{is_rejected.sum():,} rejected images, {len(found.sizes)} candidates: {took:.1f} s of a processor"
+    )
+
+
 def main() -> None:
     """Print what the command says, the tables and the time."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--min-images", default="10")
     parser.add_argument("--accept")
     parser.add_argument("--detector")
+    parser.add_argument("--clustering", action="store_true")
     options = parser.parse_args()
+    if options.clustering:
+        time_clustering(int(options.min_images))
+        return
     asked = ["--min-images", options.min_images]
     for name in ("accept", "detector"):
         if value := getattr(options, name):

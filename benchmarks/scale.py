@@ -6,14 +6,16 @@
 
 The features are synthetic and stored alone (`extraction.store: features`), so that logits are worked out in
 each pass that reads them. Each detector has a process of its own. "MB" is the largest anonymous memory of it,
-beyond that of a process that has loaded the library: pages of mapped files, which the system takes back when
-it needs them, are no part of it. Seconds are those of processors. One shard is `fit`, several are as many
-`partial_fit` and `merge`.
+beyond that of a process that has loaded the library, and then all that was resident, the library and pages of
+mapped files included; of these the process gives back what is beyond `--pages` MB, as the system does when it
+needs them. Seconds are those of processors. One shard is `fit`, several are as many `partial_fit` and
+`merge`.
 """
 
 from __future__ import annotations
 
 import argparse
+import mmap
 import multiprocessing
 import threading
 import time
@@ -37,14 +39,15 @@ CHUNK = 8192
 
 
 class Cost(NamedTuple):
-    """Seconds and MB of a fit, or why there is none."""
+    """Seconds and MB of a fit (anonymous, and all), or why there is none."""
 
     seconds: float
     megabytes: float
+    resident: float
     refused: str = ""
 
     def __str__(self) -> str:
-        return self.refused or f"{self.seconds:,.1f} s ({self.megabytes:,.0f})"
+        return self.refused or f"{self.seconds:,.1f} s ({self.megabytes:,.0f}; {self.resident:,.0f})"
 
 
 def main() -> None:
@@ -58,6 +61,7 @@ def main() -> None:
     parser.add_argument("--classes", type=int, default=1000, help="(%(default)s)")
     parser.add_argument("--shards", type=int, nargs="+", default=[1, 8], help="(%(default)s)")
     parser.add_argument("--only", nargs="+", choices=NAMES, default=NAMES, metavar="NAME")
+    parser.add_argument("--pages", type=int, default=1024, help="MB of mapped files (%(default)s)")
     parser.add_argument("--threads", type=int, default=2, help="(%(default)s)")
     arguments = parser.parse_args()
     shape = arguments.images, arguments.width, arguments.classes
@@ -66,16 +70,20 @@ def main() -> None:
     print(
         f"{shape[0]:,} images x {shape[1]:,} features x {shape[2]:,} classes, {arguments.threads} threads\n"
     )
-    print(f"| detector | {' | '.join(f'{count} shards: s (MB)' for count in arguments.shards)} |")
+    print(f"| detector | {' | '.join(f'{count} shards: s (MB; all)' for count in arguments.shards)} |")
     print(f"|---|{'---:|' * len(arguments.shards)}")
     limit_threads(arguments.threads)
     context = multiprocessing.get_context("fork")  # loading the library takes seconds
+    total = dict.fromkeys(arguments.shards, 0.0)
     for name in arguments.only:
         costs = []
         for count in arguments.shards:
             with context.Pool(1) as pool:
-                costs.append(pool.apply(measured, (arguments.folder, name, count)))
+                costs.append(pool.apply(measured, (arguments.folder, name, count, arguments.pages)))
+            total[count] += costs[-1].seconds
         print(f"| {name} | {' | '.join(map(str, costs))} |", flush=True)
+    told = (f"{spent:,.1f} s, {spent / shape[0] * 1e6:,.0f} us an image" for spent in total.values())
+    print(f"| all | {' | '.join(told)} |\n\n{4 * shape[1]:,} bytes an image are read in each pass")
 
 
 def make(folder: Path, num_images: int, width: int, num_classes: int) -> None:
@@ -100,10 +108,11 @@ def make(folder: Path, num_images: int, width: int, num_classes: int) -> None:
     )
 
 
-def measured(folder: Path, name: str, num_shards: int) -> Cost:
+def measured(folder: Path, name: str, num_shards: int, pages: int) -> Cost:
     """Of one detector, in this process alone."""
     settings = load_params(ROOT / "params.yaml").detectors.model_copy(update={"enabled": (name,)})
-    outputs, peak = Outputs.load(folder), Peak()
+    outputs = Outputs.load(folder)
+    peak = Peak(outputs.features, pages)
 
     def built() -> Detector:
         return build_detectors(settings)[name]
@@ -120,8 +129,9 @@ def measured(folder: Path, name: str, num_shards: int) -> Cost:
             )
             merged.size  # noqa: B018, learns from what was merged
     except InputError as error:
-        return Cost(0, 0, f"refused: {error}")
-    return Cost(time.process_time() - began, peak.end() / 2**20)
+        return Cost(0, 0, 0, f"refused: {error}")
+    spent = time.process_time() - began
+    return Cost(spent, *peak.end())
 
 
 def part(outputs: Outputs, rows: np.ndarray) -> Outputs:
@@ -133,29 +143,42 @@ def part(outputs: Outputs, rows: np.ndarray) -> Outputs:
 
 
 class Peak:
-    """The largest anonymous memory since it was made, beyond that at first; looked at each 10 ms."""
+    """The largest memory since it was made, looked at each 10 ms; pages of a mapped array are given back.
 
-    def __init__(self) -> None:
-        self.first = self.most = anonymous()
+    Args:
+        mapped: the array.
+        pages: MB of mapped files that may stay.
+    """
+
+    def __init__(self, mapped: np.ndarray, pages: int) -> None:
+        while not isinstance(mapped, np.memmap):
+            mapped = mapped.base
+        self.mapped, self.pages = mapped._mmap, pages
+        self.first, self.most, self.resident = megabytes("RssAnon"), 0.0, 0.0
         self.ended = threading.Event()
         self.thread = threading.Thread(target=self._watch, daemon=True)
         self.thread.start()
 
     def _watch(self) -> None:
-        while not self.ended.wait(0.01):
-            self.most = max(self.most, anonymous())
+        while True:
+            self.most = max(self.most, megabytes("RssAnon"))
+            self.resident = max(self.resident, megabytes("VmRSS"))
+            if megabytes("RssFile") > self.pages:
+                self.mapped.madvise(mmap.MADV_DONTNEED)
+            if self.ended.wait(0.01):
+                return
 
-    def end(self) -> int:
-        """Bytes."""
+    def end(self) -> tuple[float, float]:
+        """MB: anonymous beyond that at first, and all."""
         self.ended.set()
         self.thread.join()
-        return self.most - self.first
+        return self.most - self.first, self.resident
 
 
-def anonymous() -> int:
-    """Bytes of this process that are no pages of a file."""
+def megabytes(key: str) -> float:
+    """A line of what the system knows of this process."""
     lines = Path("/proc/self/status").read_text().splitlines()
-    return next(1024 * int(line.split()[1]) for line in lines if line.startswith("RssAnon"))
+    return next(int(line.split()[1]) / 1024 for line in lines if line.startswith(key))
 
 
 if __name__ == "__main__":

@@ -8,6 +8,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     import pyarrow as pa
+    from pyspark.sql import DataFrame
+    from ray.data import Dataset
 
     from osr.inference.classifier import OpenSetClassifier
 
@@ -24,3 +26,17 @@ def score_table(classifier: OpenSetClassifier, table: pa.Table, **options: Any) 
     from osr.inference.tables import score_table as scored
 
     return scored(classifier, table, **options)
+
+
+def score_ray(dataset: Dataset, folder: Path | str, **options: Any) -> Dataset:
+    """The verdicts on a Ray data set of images: see `osr.inference.engines.score_ray`."""
+    from osr.inference.engines import score_ray as scored
+
+    return scored(dataset, folder, **options)
+
+
+def score_spark(frame: DataFrame, folder: Path | str, **options: Any) -> DataFrame:
+    """The verdicts on a Spark data frame of images: see `osr.inference.engines.score_spark`."""
+    from osr.inference.engines import score_spark as scored
+
+    return scored(frame, folder, **options)

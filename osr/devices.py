@@ -15,6 +15,7 @@ from osr.errors import InputError
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
+    from lightning_fabric.strategies import Strategy
 
 CpuThreads = int | Literal["auto"]
 Precision = Literal["32-true", "bf16-mixed", "16-mixed"]
@@ -43,7 +44,7 @@ def check_launched(
     Raises:
         InputError: the numbers differ.
     """
-    here = _num_devices(accelerator) if devices == "auto" else devices
+    here = num_processes(accelerator, devices)
     if launched != here * num_nodes:
         told = f"auto ({here} here)" if devices == "auto" else here
         raise InputError(
@@ -58,7 +59,7 @@ def make_fabric(
     precision: Precision = "32-true",
     devices: int | Literal["auto"] = 1,
     num_nodes: int = 1,
-    strategy: str = "auto",
+    strategy: str | Strategy = "auto",
 ) -> Fabric:
     """Devices of the kind `auto`, `cpu` or `gpu`.
 
@@ -178,9 +179,11 @@ def _is_cpu(accelerator: str) -> bool:
     return accelerator == "cpu" or (accelerator == "auto" and not torch.accelerator.is_available())
 
 
-def _num_devices(accelerator: str) -> int:
-    """How many of them Fabric takes when it may choose."""
-    return 1 if _is_cpu(accelerator) else torch.accelerator.device_count()
+def num_processes(accelerator: str, devices: int | Literal["auto"], num_nodes: int = 1) -> int:
+    """How many share a training on machines like this one; `auto` is one per GPU, or one on CPUs."""
+    if devices != "auto":
+        return devices * num_nodes
+    return num_nodes * (1 if _is_cpu(accelerator) else torch.accelerator.device_count())
 
 
 @contextmanager

@@ -124,6 +124,7 @@ class Outputs:
         bias: (K,) float32 of the head; zeros for a head without bias.
         extra_logits: (N, E) float32 of extra classes that stand for *not known*; none if not given.
         odin: (N, 1) float64, the score of `osr.detectors.odin`; (N, 0) where it was not asked for.
+        rotation: (N, 1) float64, what `osr.detectors.rotpred` reads; (N, 0) where it was not asked for.
         made_from: digests of the weights that gave them and of the split; of neither where nobody knows.
 
     Raises:
@@ -138,6 +139,7 @@ class Outputs:
     bias: FloatArray
     extra_logits: FloatArray = field(default_factory=lambda: np.empty((0, 0), np.float32))
     odin: NDArray[np.float64] = field(default_factory=lambda: np.empty((0, 0)))
+    rotation: NDArray[np.float64] = field(default_factory=lambda: np.empty((0, 0)))
     made_from: Origin = field(default=Origin(), kw_only=True)
 
     def __post_init__(self) -> None:
@@ -145,8 +147,9 @@ class Outputs:
         width = self.features.shape[1]
         if self.extra_logits.shape == (0, 0):
             object.__setattr__(self, "extra_logits", np.empty((num_images, 0), np.float32))
-        if self.odin.shape == (0, 0):
-            object.__setattr__(self, "odin", np.empty((num_images, 0)))
+        for name in ("odin", "rotation"):
+            if getattr(self, name).shape == (0, 0):
+                object.__setattr__(self, name, np.empty((num_images, 0)))
         expected = {
             "features": (num_images, width),
             "labels": (num_images,),
@@ -155,11 +158,12 @@ class Outputs:
             "bias": (num_classes,),
             "extra_logits": (num_images, self.extra_logits.shape[1]),
             "odin": (num_images, self.odin.shape[1]),
+            "rotation": (num_images, self.rotation.shape[1]),
         }
         for name, shape in expected.items():
             if getattr(self, name).shape != shape:
                 raise InputError(f"Outputs.{name} must have shape {shape}, not {getattr(self, name).shape}.")
-        for name in ("logits", "features", "weight", "bias", "extra_logits", "odin"):
+        for name in ("logits", "features", "weight", "bias", "extra_logits", "odin", "rotation"):
             array = getattr(self, name)
             if not isinstance(array, LinearLogits) and not _all_finite(array):
                 raise InputError(f"Outputs.{name} holds NaN or infinity: the network diverged.")
@@ -186,7 +190,7 @@ class Outputs:
 
     def select(self, rows: NDArray[Any]) -> Self:
         """The same head with only `rows` (boolean mask or indices) of the images."""
-        names = ("logits", "features", "labels", "index", "extra_logits", "odin")
+        names = ("logits", "features", "labels", "index", "extra_logits", "odin", "rotation")
         return replace(self, **{name: getattr(self, name)[rows] for name in names})
 
     def save(self, folder: Path) -> None:

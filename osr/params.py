@@ -62,6 +62,11 @@ class Params(Section):
                 f"model.head.name is {self.model.head.name!r}, but must be 'reciprocal' when train.loss is "
                 "'arpl'"
             )
+        if self.train.loss == "supcon" and self.model.head.name != "linear":
+            raise ValueError(
+                f"model.head.name is {self.model.head.name!r}, but must be 'linear' when train.loss is "
+                "'supcon', whose second phase is a logistic regression"
+            )
         if self.train.augmentation.flip:
             self._check_flip()
         extra, needed = self.model.head.extra_classes, self.train.loss in EXTRA_CLASS_LOSSES
@@ -70,10 +75,11 @@ class Params(Section):
                 f"model.head.extra_classes is {extra}, but must be {'at least 1' if needed else '0'} when "
                 f"train.loss is {self.train.loss!r}; {', '.join(EXTRA_CLASS_LOSSES)} learn extra classes"
             )
-        if "odin" in self.detectors.used and not self.extraction.odin:
+        self._check_network_again()
+        if self.train.loss == "objectosphere" and self.model.neck.name == "t2fnorm":
             raise ValueError(
-                "detectors.enabled holds 'odin', but must not while extraction.odin is false: it needs the "
-                "network again"
+                "model.neck.name is 't2fnorm', but must be another when train.loss is 'objectosphere', which "
+                "learns from the length of the features: that neck makes all of one length"
             )
         held_out = self.split.background and self.split.background_val_fraction
         if self.detectors.threshold_rule == "background" and not held_out:
@@ -139,6 +145,29 @@ class Params(Section):
                 f"model.neck.name is {self.model.neck.name!r} and model.head.name is {head.name!r}, but must "
                 "be 'identity' and 'linear' when train.regime is 'probe', which is a logistic regression; "
                 "for others take tune_last with model.backbone.frozen_stages: all"
+            )
+
+    def _check_network_again(self) -> None:
+        """Refuse detectors without what they ask of the network, and a second head that nobody trains."""
+        used, extraction = self.detectors.used, self.extraction
+        for name, key, is_on in (
+            ("odin", "odin", extraction.odin),
+            ("rotpred", "rotations", extraction.rotations),
+        ):
+            if name in used and not is_on:
+                raise ValueError(
+                    f"detectors.enabled holds {name!r}, but must not while extraction.{key} is false: it "
+                    "needs the network again"
+                )
+        if extraction.rotations and not self.model.rotation_head:
+            raise ValueError(
+                "extraction.rotations is true, but must be false while model.rotation_head is false: there "
+                "is no head that tells the turns apart"
+            )
+        if self.model.rotation_head and self.train.is_frozen:
+            raise ValueError(
+                f"model.rotation_head is true, but must be false when train.regime is {self.train.regime!r}, "
+                "which trains no second head; take tune or tune_last"
             )
 
     def _check_flip(self) -> None:

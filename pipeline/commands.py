@@ -13,6 +13,7 @@ from pipeline.arguments import (
     new_stem,
     path,
     share,
+    whole,
 )
 from pipeline.examples import EXAMPLES
 from pipeline.workspace.stages import PARAMS, STAGES
@@ -93,9 +94,36 @@ def _sweep(command: Parser) -> None:
     which.add_argument("name", nargs="?", metavar="NAME", help="a file in sweeps/")
     which.add_argument("--list", action="store_true", help="print the sweeps there are")
     add = command.add_argument
-    add("--queue", action="store_true", help="queue the experiments instead of printing the commands")
+    how = command.add_mutually_exclusive_group()
+    how.add_argument(
+        "--queue", action="store_true", help="queue the experiments instead of printing the commands"
+    )
+    clusters = ("slurm", "condor", "local")
+    how.add_argument("--submit", choices=clusters, help="one job per experiment, each in a clone of its own")
     add("--missing", action="store_true", help="only those without a finished run in MLflow")
     add("-S", dest="overrides", action="append", default=[], metavar="KEY=VALUE", help=SETTING)
+    jobs = command.add_argument_group("of --submit")
+    for name, default, told in (
+        ("--jobs", 1, "at a time"),
+        ("--time", 240, "minutes until a job is ended"),
+        ("--requeue", 3, "times that a job whose time is over is begun again, where it was"),
+        ("--cpus", 4, "of a job"),
+        ("--memory", 16, "GB of a job"),
+        ("--gpus", 0, "of a job"),
+    ):
+        least = 0 if name in ("--requeue", "--gpus") else 1
+        jobs.add_argument(
+            name, type=whole(least, 10**6), default=default, metavar="N", help=f"{told} (%(default)s)"
+        )
+    told = "another option of sbatch, such as partition=gpu; may be given several times"
+    jobs.add_argument("--slurm", action="append", default=[], metavar="KEY=VALUE", help=told)
+
+
+def _search(command: Parser) -> None:
+    add = command.add_argument
+    add("space", type=path, metavar="SPACE.yaml", help="what is varied, how often, and how it is judged")
+    told = "address of Optuna's database (optuna.db beside mlflow.db)"
+    add("--storage", metavar="URL", help=told)
 
 
 def _reproduce(command: Parser) -> None:
@@ -158,6 +186,11 @@ COMMANDS: dict[str, tuple[str, str, Callable[[Parser], None]]] = {
     ),
     "preset": ("pipeline.experiments.preset", "named settings as flags for `dvc exp run`", _preset),
     "sweep": ("pipeline.experiments.sweep", "print or queue the experiments of a published table", _sweep),
+    "search": (
+        "pipeline.experiments.search",
+        "search settings with Optuna, judged by known classes that are held out",
+        _search,
+    ),
     "reproduce": (
         "pipeline.experiments.reproduce",
         "make a result of docs/results.md anew, and compare",

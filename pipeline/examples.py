@@ -54,6 +54,15 @@ osr sweep NAME --queue && dvc queue start --jobs 2
 osr sweep NAME --missing --queue               only what MLflow holds no finished run of
 osr sweep NAME --queue -S train.epochs=2       with other settings
 osr sweep NAME --queue -S split.trial=1        one value instead of those in the grid
+osr sweep NAME --submit slurm --jobs 8          a job array, each job in a clone of its own (docs/scale.md)
+osr sweep NAME --submit slurm --missing        what killed jobs have left
+osr sweep NAME --submit local --jobs 2         here, two at a time; condor writes a file for condor_submit
+""",
+    "search": """
+osr search SPACE.yaml > presets/NAME.yaml      docs/search.md has what the file says; searches/ an example
+osr search SPACE.yaml --storage postgresql+psycopg2://osr@127.0.0.1:5432/optuna
+
+Called again it goes on. No unknown image is opened: known classes are held out in turn, and judge.
 """,
     "preset": """
 dvc exp run $(osr preset NAME) -S split.trial=1     an experiment, or with --queue a sweep

@@ -40,7 +40,7 @@ def fit_openmax(params: Params, _row: Row) -> Metrics:
     from osr.detectors.registry import build_detectors
 
     settings = params.detectors
-    train = extract_part("train", params, new(TRAIN_OUTPUTS), odin="odin" in settings.ranked)
+    train = extract_part("train", params, new(TRAIN_OUTPUTS), again=settings.ranked)
     val, background = Outputs.load(VAL_OUTPUTS), None
     if settings.threshold_rule == "background":
         background = extract_part("background", params, new(BACKGROUND_OUTPUTS))

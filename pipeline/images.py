@@ -30,7 +30,6 @@ if TYPE_CHECKING:
 _DAMAGES = (ValueError, TypeError, KeyError, OSError, EOFError, SyntaxError, RecursionError, TokenError)
 CHUNK = 4096  # images that are written at once
 LABELS = "labels.npy"
-SAMPLE = 1000  # training images whose mean and standard deviation normalise those that stay files
 
 Pixels = NDArray[np.uint8] | ImageFiles
 
@@ -170,33 +169,13 @@ def open_known_source(folder: Path, *, frame: Frame, num_workers: int) -> Images
 
 
 def _labelled(images: Pixels, rows: IntArray, known: IntArray, frame: Frame, num_workers: int) -> Images:
-    import torch  # seconds that stages without a network need not wait
+    from osr.data.labelled import labelled  # PyTorch: seconds that stages without a network need not wait
 
-    from osr.data.batches import ArrayImages
-    from osr.data.file_images import FileImages
-
-    labels = torch.from_numpy(known)
-    if isinstance(images, ImageFiles):
-        return FileImages(images, rows, labels, frame, num_workers)
-    return ArrayImages(images, rows, labels)
+    return labelled(images, rows, known, frame=frame, num_workers=num_workers)
 
 
 def sample_images(rows: IntArray, frame: Callable[[], Frame]) -> NDArray[np.uint8]:
-    """(M, H, W, C) uint8, images that stand for those of `rows`: all, or some of many files.
+    """(M, H, W, C) uint8, images of the split that stand for those of `rows`; see `osr.data.labelled`."""
+    from osr.data.labelled import sample_of
 
-    Args:
-        rows: (N,) int64.
-        frame: what files are brought to; asked only where the images are files.
-    """
-    import torch
-
-    from osr.data.file_images import FileImages
-
-    images = open_images()
-    if not isinstance(images, ImageFiles):
-        return images[rows]
-    spread = rows[np.linspace(0, len(rows) - 1, min(SAMPLE, len(rows))).round().astype(np.int64)]
-    data = FileImages(images, spread, torch.zeros(len(spread), dtype=torch.int64), frame(), 0)
-    pixels = [batch.permute(0, 2, 3, 1).numpy() for batch, _ in data.batches(64)]
-    sample: NDArray[np.uint8] = np.concatenate(pixels)
-    return sample
+    return sample_of(open_images(), rows, frame)

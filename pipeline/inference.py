@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -29,21 +29,21 @@ from pipeline.workspace.swap import afterwards
 if TYPE_CHECKING:
     from osr.data.batches import Ordered
     from osr.detectors.base import Detector
+    from osr.detectors.network_again import NetworkAgain
 
 
 EXTRACTION = Path(".osr", "extraction")  # where outputs grow; a killed stage goes on from there
 
 
-def extract_part(part: str, params: Params, into: Path, *, odin: bool = True) -> Outputs:
+def extract_part(part: str, params: Params, into: Path, *, again: Collection[str] | None = None) -> Outputs:
     """Outputs of the images of one part, in order of rows, written into a folder.
 
     Args:
         part: train or val (known classes only), test, or background (what training has not seen of it).
         params: all settings.
         into: the folder, an output of the running stage.
-        odin: False spares the network what `extraction.odin` asks for.
+        again: the detectors for which the network runs again, of those that `extraction` allows; None: all.
     """
-    from osr.detectors.odin import Odin
     from osr.devices import pick_device, set_cpu_threads
     from osr.inference.extraction import Stored, extract, outputs_of
     from osr.models.open_set_model import OpenSetModel
@@ -60,7 +60,8 @@ def extract_part(part: str, params: Params, into: Path, *, odin: bool = True) ->
     check(WEIGHTS, model.made_from, Origin(split=split.digest))
     place = EXTRACTION / part
     stored = Stored.of(params.extraction, place)
-    if not (odin and params.extraction.odin) and (features := frozen_features(part, rows)) is not None:
+    asked = network_again(params, again)
+    if not asked and (features := frozen_features(part, rows)) is not None:
         outputs = outputs_of(model, features, labels=split.labels[rows], index=rows, stored=stored)
         return _written(outputs, place, into)
     outputs = extract(
@@ -70,16 +71,24 @@ def extract_part(part: str, params: Params, into: Path, *, odin: bool = True) ->
         batch_size=params.extraction.batch_size,
         device=pick_device(params.train.accelerator),
         title=f"forward pass, {part}",
-        odin=Odin(**params.detectors.odin.model_dump()) if odin and params.extraction.odin else None,
+        again=asked,
         stored=stored,
     )
     return _written(outputs, place, into)
 
 
+def network_again(params: Params, names: Collection[str] | None = None) -> tuple[NetworkAgain, ...]:
+    """The detectors for which the network runs again: those that `extraction` allows, or `names` of these."""
+    from osr.detectors.registry import asking_network
+
+    allowed = params.extraction
+    return asking_network(params.detectors, odin=allowed.odin, rotations=allowed.rotations, names=names)
+
+
 def _written(outputs: Outputs, place: Path, into: Path) -> Outputs:
     """The outputs, written into the folder; where they grew they stay until the stage's results are whole."""
     into.mkdir(parents=True, exist_ok=True)
-    for name in ("features", "logits", "odin"):
+    for name in ("features", "logits", "odin", "rotation"):
         array = getattr(outputs, name)
         if isinstance(array, np.memmap) and array.filename:
             grown = Path(array.filename)
@@ -105,7 +114,6 @@ def shifted_outputs(params: Params, settings: ShiftsSettings) -> Iterator[tuple[
         in the source, or in the split.
     """
     from osr.data.corruptions import Corrupted
-    from osr.detectors.odin import Odin
     from osr.devices import pick_device, set_cpu_threads
     from osr.inference.extraction import extract
     from osr.models.open_set_model import OpenSetModel
@@ -125,7 +133,7 @@ def shifted_outputs(params: Params, settings: ShiftsSettings) -> Iterator[tuple[
             batch_size=params.extraction.batch_size,
             device=pick_device(params.train.accelerator),
             title=f"forward pass, {title}",
-            odin=Odin(**params.detectors.odin.model_dump()) if params.extraction.odin else None,
+            again=network_again(params),
         )
 
     for folder in sorted(KNOWN_SOURCES.glob("*")):

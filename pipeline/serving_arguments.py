@@ -62,6 +62,8 @@ def export(command: Parser) -> None:
     add("--detector", metavar="NAME", help="judges unless another is asked for; otherwise plot.detector")
     add("--onnx", action="store_true", help="also classifier.onnx, of this detector, for any runtime")
     add("--torch-export", action="store_true", help="also classifier.pt2, the same as a program of torch")
+    told = "also N small training images of each class, to name the nearest: the folder then holds pictures"
+    add("--neighbours", type=whole(1, 1000), metavar="N", help=told)
 
 
 def recalibrate(command: Parser) -> None:

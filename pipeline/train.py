@@ -9,6 +9,7 @@ import csv
 import hashlib
 import json
 import sys
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
@@ -89,7 +90,8 @@ def fit(params: Params, on_epoch: EpochCallback) -> tuple[OpenSetModel, Progress
     set_cpu_threads(params.train.cpu_threads)
     split = Split.load(SPLIT)
     labels = split.labels[split.train]
-    check_background(params.train.loss, int((labels == BACKGROUND).sum()))
+    pseudo = params.train.augmentation.pseudo_unknowns != "none"
+    check_background(params.train.loss, int((labels == BACKGROUND).sum()), pseudo_unknowns=pseudo)
     # What the detectors need is no param of this stage: it stops a training in vain and changes none.
     params.check_training_images(split.training_counts())
     checkpoint = checkpoint_path(params, split.digest)
@@ -107,10 +109,7 @@ def fit(params: Params, on_epoch: EpochCallback) -> tuple[OpenSetModel, Progress
         return open_part(split, rows, frame=frame, num_workers=params.train.num_workers)
 
     if params.train.is_frozen:
-        features = {
-            name: frozen_part(model, name, part(rows), rows, params)
-            for name, rows in (("train", split.train), ("val", split.known_rows("val")))
-        }
+        features = frozen_parts(model, split, part, params)
         with limited_threads(params.train.cpu_threads):
             if params.train.regime == "none":
                 progress = as_given(model, features["train"], features["val"])
@@ -136,8 +135,14 @@ def fit(params: Params, on_epoch: EpochCallback) -> tuple[OpenSetModel, Progress
         settings=params.train,
         checkpoint=checkpoint,
         num_extra=params.model.head.extra_classes,
+        rotation_weight=params.losses.rotation.weight if params.model.rotation_head else 0.0,
         on_epoch=on_epoch,
     )
+    if params.train.loss == "supcon":
+        features = frozen_parts(model, split, part, params)
+        with limited_threads(params.train.cpu_threads):
+            second = probe(model, features["train"], features["val"], params.train.probe)
+        on_epoch(progress.end_with(second), 0.0)
     return model, progress, checkpoint
 
 
@@ -169,6 +174,14 @@ def starting_model(
     if regime == "none":
         give_head(model)
     return model
+
+
+def frozen_parts(
+    model: OpenSetModel, split: Split, part: Callable[[IntArray], Images], params: Params
+) -> dict[str, tuple[FloatArray, IntArray]]:
+    """Features and labels of the images that the head is fitted to, and of those that choose among fits."""
+    rows = {"train": split.train, "val": split.known_rows("val")}
+    return {name: frozen_part(model, name, part(each), each, params) for name, each in rows.items()}
 
 
 def frozen_part(

@@ -1,10 +1,12 @@
 """The files that osr and osr-runtime have in common: `python runtime/copies.py` copies them from osr.
 
-They are written in osr/ and change there alone; tests/test_onnx.py compares the copies.
+They are written in osr/ and change there alone. No copy is in git: setup.py makes them where the package is
+built, tests/conftest.py where it is tested.
 """
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 
@@ -36,6 +38,20 @@ def copies() -> dict[str, str]:
     return {"__init__.py": told, **moved}
 
 
+def write_copies() -> None:
+    """Make what differs anew, each file whole or not at all, and remove what is no copy."""
+    TARGET.mkdir(exist_ok=True)
+    texts = copies()
+    for file in TARGET.glob("*.py"):
+        if file.name not in texts:
+            file.unlink(missing_ok=True)
+    for name, text in texts.items():
+        file = TARGET / name
+        if not file.is_file() or file.read_text(encoding="utf-8") != text:
+            aside = file.with_name(f"{name}.{os.getpid()}")
+            aside.write_text(text, encoding="utf-8")
+            aside.replace(file)
+
+
 if __name__ == "__main__":
-    for name, text in copies().items():
-        (TARGET / name).write_text(text, encoding="utf-8")
+    write_copies()

@@ -323,6 +323,9 @@ REFERENCES = {
     "maxlogit": lambda _, test: -wide(test)[0].max(1),
     "energy": lambda _, test: -logsumexp(wide(test)[0], axis=1),
     "odin": lambda _, test: test.odin[:, 0],
+    "rotpred": lambda _, test: (
+        test.rotation[:, 0] + np.mean(wide(test)[0] - logsumexp(wide(test)[0], axis=1)[:, None], axis=1)
+    ),
 } | {
     reference.__name__: reference
     for reference in (

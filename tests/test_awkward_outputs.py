@@ -30,6 +30,7 @@ def awkward(*, count, classes, width, change=lambda features: features, half=Fal
             bias=np.zeros(classes, np.float32),
             extra_logits=logits[:, :1],
             odin=column,
+            rotation=column,
         )
 
     own, tested, fifth = np.arange(count) % classes, np.arange(100) % classes, np.arange(100) % 5

@@ -106,6 +106,8 @@ def test_seeds_of_neighbours_differ() -> None:
 
 AUGMENTED = {"rotation_degrees": 10.0, "flip": True, "randaugment_num_ops": 2, "cutout_pixels": 3}
 MIXED = {**AUGMENTED, "mixup_alpha": 0.4, "cutmix_alpha": 1.0}
+BESIDE = {**MIXED, "mix_beside": 1.0}
+PIXMIX = {"pixmix": True, "pseudo_unknowns": "pixmix", "pixmix_fractals": 8}
 
 
 def noise(num_images: int) -> TensorImages:
@@ -114,7 +116,9 @@ def noise(num_images: int) -> TensorImages:
     return TensorImages(pixels, torch.arange(num_images) % 5)
 
 
-@pytest.mark.parametrize("on", [AUGMENTED, MIXED], ids=["augmented", "mixed"])
+@pytest.mark.parametrize(
+    "on", [AUGMENTED, MIXED, BESIDE, PIXMIX], ids=["augmented", "mixed", "beside", "pixmix"]
+)
 @pytest.mark.parametrize("world_size", [2, 3])
 def test_processes_together_make_the_batches_of_one(on: dict[str, object], world_size: int) -> None:
     chosen, data = settings(on=on, batch_size=16, shift_pixels=1), noise(50)
@@ -123,9 +127,24 @@ def test_processes_together_make_the_batches_of_one(on: dict[str, object], world
         list(data.epoch_batches(chosen, epoch=2, rank=rank, world_size=world_size))
         for rank in range(world_size)
     ]
-    for number, (images, labels) in enumerate(alone):
-        assert torch.equal(torch.cat([share[number][0] for share in shares]), images)
-        assert torch.equal(torch.cat([share[number][1] for share in shares]), labels)
+    for number, batch in enumerate(alone):
+        for place, whole in enumerate(batch):
+            halves = [share[number][place].chunk(chosen.copies) for share in shares]
+            for half, of_all in zip(zip(*halves, strict=True), whole.chunk(chosen.copies), strict=True):
+                assert torch.equal(torch.cat(half), of_all)
+
+
+def test_two_views_of_each_image_stand_in_its_batch() -> None:
+    """As a loss that compares them wants it."""
+    data = TensorImages(noise(50).images, torch.arange(50))
+    chosen = settings(on={"rotation_degrees": 10.0}, batch_size=16, shift_pixels=1, loss="supcon")
+    seen = []
+    for images, labels in data.epoch_batches(chosen, epoch=2):
+        first, second = labels.chunk(2)
+        assert torch.equal(first, second)
+        assert not bool((images[: len(first)] == images[len(first) :]).flatten(1).all(dim=1).any())
+        seen += first.tolist()
+    assert sorted(seen) == list(range(50))
 
 
 def test_no_process_gets_a_single_image() -> None:

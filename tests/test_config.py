@@ -2,6 +2,7 @@
 
 import datetime
 import json
+import os
 import re
 import time
 from pathlib import Path
@@ -16,6 +17,7 @@ from osr.errors import InputError
 from osr.losses.registry import LOSSES
 from osr.losses.settings import LossName
 from osr.params import Params, check_params, flatten, load_params
+from osr.settings import reading
 
 ROOT = Path(__file__).parents[1]
 SHIPPED = YAML(typ="safe", pure=True).load((ROOT / "params.yaml").read_text())
@@ -259,7 +261,11 @@ BOMB = "a0: &a0 [x, x, x, x, x, x, x, x, x]\n" + "".join(
         ("epochs: 2020-13-45", "is not valid YAML: a value in it cannot be read (month must be in 1..12)."),
         ("epochs: 1" + "0" * 5000, "is not valid YAML: a value in it cannot be read (Exceeds the limit "),
         ('name: "\\ud800"', ": name holds '\\ud800', but must be text without zero bytes and halves of "),
-        ("name: " + "[" * 3000 + "]" * 3000, "is not valid YAML: its brackets are nested too deeply."),
+        ("epochs: !!bool 12", "is not valid YAML: a value in it cannot be read ('12')."),
+        ("epochs: !!int ''", "is not valid YAML: a value in it cannot be read (string index out of range)."),
+        ("name: " + "[" * 100_000, " must be nested less deeply, in at most 50 levels."),
+        ("name: " + "{a: " * 3000, " must be nested less deeply, in at most 50 levels."),
+        ("name: " + "x" * 4_000_000, " must have at most 4,000,000 characters, not "),
         ("name: " + "[" * 60 + "]" * 60, " must be nested less deeply, in at most 50 levels."),
         ("name: &name [*name]", ": name[0] holds itself, through an alias (`*name`)."),
         (BOMB, " must hold at most 100,000 values, its aliases (`*name`) written out, not "),
@@ -272,6 +278,18 @@ def test_files_that_no_program_can_walk_through(tmp_path: Path, text: str, end: 
     assert end in str(error.value)
     assert "\n" not in str(error.value)
     assert time.process_time() - before < 20
+
+
+def test_values_are_counted_while_they_are_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reading, "MAX_VALUES", 100)
+    with pytest.raises(InputError, match=r"line 100: it must hold at most 100 keys and values\.$"):
+        load(tmp_path, "- 1\n" * 101)
+
+
+def test_a_file_that_never_ends(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "params.yaml")
+    with pytest.raises(InputError, match=r"params\.yaml cannot be read as text: it is a pipe, a socket or a"):
+        load_params(tmp_path / "params.yaml")
 
 
 @pytest.mark.parametrize(
@@ -347,6 +365,63 @@ def test_files_that_no_program_can_walk_through(tmp_path: Path, text: str, end: 
             "network again.",
         ),
         (
+            {"detectors.enabled": ["maxlogit", "rotpred"]},
+            "detectors.enabled holds 'rotpred', but must not while extraction.rotations is false: it needs "
+            "the network again.",
+        ),
+        (
+            {"extraction.rotations": True},
+            "extraction.rotations is true, but must be false while model.rotation_head is false: there is no "
+            "head that tells the turns apart.",
+        ),
+        (
+            {
+                "train.regime": "probe",
+                "model.backbone.weights": "pretrained",
+                "model.backbone.name": "resnet18",
+                "model.rotation_head": True,
+            },
+            "model.rotation_head is true, but must be false when train.regime is 'probe', which trains no "
+            "second head; take tune or tune_last.",
+        ),
+        (
+            {"model.neck.name": "t2fnorm", "model.head.name": "cosine"},
+            "model.head.name is 'cosine', but must be 'linear' or 'weight_norm' when model.neck.name is "
+            "'t2fnorm': cosine never sees the length of the features, and reciprocal learns from it, which "
+            "that neck hides in training.",
+        ),
+        (
+            {"model.neck.name": "t2fnorm", "train.loss": "objectosphere"},
+            "model.neck.name is 't2fnorm', but must be another when train.loss is 'objectosphere', which "
+            "learns from the length of the features: that neck makes all of one length.",
+        ),
+        (
+            {"train.augmentation.mix_beside": 1.0},
+            "train.augmentation.mix_beside is 1, but must be 0 unless mixup_alpha or cutmix_alpha is above "
+            "0: there are no mixed images to weigh.",
+        ),
+        (
+            {"train.augmentation.mixup_alpha": 1.0, "train.augmentation.pseudo_unknowns": "pixmix"},
+            "train.augmentation.pseudo_unknowns is 'pixmix', but must be 'none' when mixup_alpha or "
+            "cutmix_alpha is above 0: what stands for unknowns has no class to mix.",
+        ),
+        (
+            {"train.augmentation.pseudo_unknowns": "pixmix"},
+            "train.augmentation.pseudo_unknowns is 'pixmix', but must be 'none' when train.loss is 'ce', "
+            "which learns from known images alone; entropic, objectosphere, outlier_exposure, energy_reg, "
+            "kplus1, penalty, threshold, combined learn from such pictures, too.",
+        ),
+        (
+            {"train.loss": "supcon", "model.head.name": "cosine"},
+            "model.head.name is 'cosine', but must be 'linear' when train.loss is 'supcon', whose second "
+            "phase is a logistic regression.",
+        ),
+        (
+            {"train.loss": "supcon", "train.devices": 2},
+            "train.devices is 2 and train.num_nodes is 1, but must be 1 when train.loss is 'supcon', which "
+            "compares all images of a batch with each other.",
+        ),
+        (
             {"detectors.ensemble.members": ["msp"]},
             "detectors.ensemble.members is ['msp'], but must hold at least two detectors, and not the "
             "ensemble itself.",
@@ -365,6 +440,21 @@ def test_files_that_no_program_can_walk_through(tmp_path: Path, text: str, end: 
             {"train.schedule": "one_cycle", "train.warmup_epochs": 0},
             "train.warmup_epochs is 0, but must be at least 1 when train.schedule is 'one_cycle', which "
             "rises over these epochs.",
+        ),
+        (
+            {"train.strategy": "fsdp", "train.precision": "16-mixed"},
+            "train.precision is '16-mixed', but must be 32-true or bf16-mixed when train.strategy is 'fsdp': "
+            "Fabric scales no loss there.",
+        ),
+        (
+            {"train.strategy": "fsdp", "train.channels_last": True},
+            "train.channels_last is true, but must be false when train.strategy is 'fsdp': weights are "
+            "shared out in their usual layout.",
+        ),
+        (
+            {"train.strategy": "fsdp", "train.optimizer": "lamb"},
+            "train.optimizer is 'lamb', but must be another one when train.strategy is 'fsdp': it needs the "
+            "norm of each whole weight.",
         ),
         (
             {"model.backbone.frozen_stages": "all"},

@@ -80,7 +80,9 @@ def test_no_number_comes_of_a_nan(name: str) -> None:
         with pytest.raises(InputError, match="NaN or infinity"):
             replace(test, logits=np.full_like(test.logits, value))
     detector = make(name).fit(train)
-    test.logits[5], test.features[5], test.odin[5] = np.nan, np.nan, np.nan  # behind the back of Outputs
+    test.logits[5], test.features[5], test.odin[5], test.rotation[5] = (
+        np.nan,
+    ) * 4  # behind the back of Outputs
     with pytest.raises(InputError, match=r"image 5|not finite"):
         detector.score(test)
 

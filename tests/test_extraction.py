@@ -43,6 +43,7 @@ def build(
     width: int = 5,
     extra: int = 0,
     temperature: float = 1.0,
+    rotations: bool = False,
 ) -> OpenSetModel:
     torch.manual_seed(0)
     settings = ModelSettings(
@@ -56,8 +57,9 @@ def build(
             classifier="none",
             options={},
         ),
-        neck=NeckSettings(name=neck, width=width),
+        neck=NeckSettings(name=neck, width=width, tau=0.1),
         head=HeadSettings(name=head, bias=bias, scale=16.0, temperature=temperature, extra_classes=extra),
+        rotation_head=rotations,
     )
     model = OpenSetModel(settings, ImageFormat(6, 1, (0.4,), (0.3,)), ("a", "b", "c"))
     model.train()
@@ -131,7 +133,7 @@ def test_the_network_is_put_in_eval_mode_and_learns_nothing() -> None:
     assert_array_equal(outputs(model).logits, result.logits)
 
 
-@pytest.mark.parametrize("neck", ["identity", "linear", "tanh"])
+@pytest.mark.parametrize("neck", ["identity", "linear", "tanh", "t2fnorm"])
 @pytest.mark.parametrize("bias", [True, False])
 def test_logits_are_the_head_on_the_features(neck: str, bias: bool) -> None:
     model = build(neck=neck, bias=bias)
@@ -172,7 +174,7 @@ def test_every_head_is_linear_in_the_stored_features_and_every_detector_takes_it
         model, data_of(images, rows, rows % 3), index=rows, batch_size=8, device=CPU, title="test"
     )
     assert_allclose(result.logits, result.features @ result.weight.T + result.bias, rtol=1e-4, atol=1e-4)
-    for detector in build_detectors(easy({"kplus1", "odin"})).values():
+    for detector in build_detectors(easy({"kplus1", "odin", "rotpred"})).values():
         assert np.isfinite(detector.fit(result).score(result)).all(), detector.name
 
 
@@ -248,11 +250,11 @@ def test_every_detector_gets_the_same_from_both_stores(
         stored = Stored(logits=logits, folder=tmp_path / f"{logits}")
         outputs_of(model, features, labels=labels, index=np.arange(200), stored=stored).save(stored.folder)
         kept = Outputs.load(stored.folder)
-        for detector in build_detectors(easy({"odin"})).values():
+        for detector in build_detectors(easy({"odin", "rotpred"})).values():
             found[detector.name, logits] = detector.fit(kept).score(kept)
     for name, logits in found:
         assert_array_equal(found[name, logits], found[name, True])
-    assert len(found) == 2 * (len(DETECTORS) - 1)
+    assert len(found) == 2 * (len(DETECTORS) - 2)
 
 
 def test_stored_logits_are_those_of_the_network_in_the_same_batches() -> None:

@@ -49,7 +49,7 @@ def made(features, labels, centres, scale=1.0, offset=0.0) -> Outputs:
     logits = (features.astype(float) @ weight.T + bias).astype(np.float32)
     extra = np.full((len(features), 1), scale + offset, np.float32)
     odin = np.linspace(-1, 0, len(features))[:, None]
-    return Outputs(logits, features, labels, np.arange(len(features)), weight, bias, extra, odin)
+    return Outputs(logits, features, labels, np.arange(len(features)), weight, bias, extra, odin, odin)
 
 
 def drawn(*, classes=5, width=24, per_class=30, within=0.5, constant=None, spectrum=None, **made_with):

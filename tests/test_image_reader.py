@@ -92,6 +92,43 @@ def test_a_file_that_is_cut_short_is_not_read(tmp_path: Path, kind: str) -> None
             read_image(path, channels=3)
 
 
+@pytest.mark.parametrize("mode", ["RGB", "L", "CMYK"])
+def test_a_jpeg_that_is_cut_short_and_given_an_end_is_not_read(tmp_path: Path, mode: str) -> None:
+    """Decoders fill the rest with grey; a photo of grey pixels is whole."""
+    path, rng = tmp_path / "x.jpg", np.random.default_rng(4)
+    kinds = ({}, {"restart_marker_rows": 1}, {"subsampling": 0, "optimize": True}, {"progressive": True})
+    for options in kinds:
+        noisy = np.asarray(photo(80, 64).convert(mode)) // 2 + rng.integers(0, 80, dtype=np.uint8)
+        grey = noisy.copy()
+        grey[32:] = 128 if mode != "CMYK" else (127, 127, 127, 127)
+        for pixels in (noisy, grey):
+            file = io.BytesIO()
+            Image.fromarray(pixels, mode).save(file, "jpeg", exif=tiny_jpeg_inside(), **options)
+            whole = file.getvalue()
+            for behind in (b"", b"another \xff\xd9"):
+                path.write_bytes(whole + behind)
+                for at_least in (None, 8):
+                    read_image(path, channels=3, at_least=at_least)
+        head = whole.index(
+            b"\xff\xc2" if "progressive" in options else b"\xff\xc0", len(tiny_jpeg_inside().tobytes())
+        )
+        first = whole.index(b"\xff\xda", head) + 14
+        last = whole.index(b"\xff\xc4", first) if "progressive" in options else len(whole) - 60
+        for place in rng.integers(first, last, 3):
+            path.write_bytes(whole[:place] + b"\xff\xd9")
+            for at_least in (None, 8):
+                with pytest.raises(InputError, match=r"x\.jpg is cut short: its last pixels are not in it"):
+                    read_image(path, channels=3, at_least=at_least)
+
+
+def tiny_jpeg_inside() -> Image.Exif:
+    """A preview with an end marker of its own, as cameras write it."""
+    file, exif = io.BytesIO(), Image.Exif()
+    photo(8, 8).save(file, "jpeg")
+    exif[0x927C] = file.getvalue()
+    return exif
+
+
 @pytest.mark.parametrize(
     "raised", [struct.error("short"), RuntimeError(""), MemoryError(), KeyError("x"), SyntaxError("y")]
 )

@@ -112,7 +112,7 @@ UNKNOWN_KEY = "params.yaml with overrides: unknown key 'train.epochz'; did you m
             "~train.lr",
             "params.yaml with overrides: the key 'train.lr' is missing; every setting must be given.",
         ),
-        ("train.lr=[", "The override 'train.lr=[' must have a value in YAML: "),
+        ("train.lr=[", "The override 'train.lr=[': its value is not valid YAML, line 1: "),
         (
             "split.background=[Überholverbot]",
             "overrides: DVC cannot read 'split.trial=1 split.background=[Überholverbot]': "

@@ -70,10 +70,47 @@ def test_two_processes_train_as_one(tmp_path: Path, alone: Path, launcher: tuple
     assert {path.name for path in tmp_path.iterdir() if path.is_file()} == {
         *("epoch", "started", "history.json", "weights.safetensors", "process_0.json", "process_1.json")
     }
-    histories = [json.loads((folder / "history.json").read_text()) for folder in (tmp_path, alone)]
+    assert_trained_alike(tmp_path, alone)
+
+
+def assert_trained_alike(folder: Path, alone: Path) -> None:
+    histories = [json.loads((each / "history.json").read_text()) for each in (folder, alone)]
     for mine, theirs in zip(*histories, strict=True):
         assert mine == pytest.approx(theirs, rel=1e-3)
-    mine, theirs = (load_file(folder / "weights.safetensors") for folder in (tmp_path, alone))
+    mine, theirs = (load_file(each / "weights.safetensors") for each in (folder, alone))
+    for name, tensor in theirs.items():
+        assert (mine[name] - tensor).abs().max() < 1e-3 * tensor.abs().max(), name
+
+
+@pytest.mark.slow  # four processes
+def test_shared_weights_train_as_whole_ones_and_go_on_after_a_death(tmp_path: Path, alone: Path) -> None:
+    """With weights in units of their own and in the rest; the loss has parameters, too."""
+    shared = {"devices": 2, "strategy": "fsdp", "unit": 50, **SHARED}
+    process = start(tmp_path, dies_in=2, **shared)
+    printed, _ = process.communicate(timeout=TIMEOUT_S)
+    assert "InputError: Another process of this training ended; its own message stands above." in printed
+    assert (tmp_path / "state" / "c.pt").is_file()
+    first, second = finish(tmp_path, **shared)
+    assert (first["called"], second["called"]) == ([3, 4], [])
+    assert_trained_alike(tmp_path, alone)
+
+
+@pytest.mark.slow  # four processes
+def test_shared_weights_have_the_average_of_whole_ones(tmp_path: Path) -> None:
+    changes = {**SHARED, "epochs": 2, "ema_decay": 0.9, "precision": "bf16-mixed", "devices": 2}
+    finish(tmp_path / "whole", strategy="ddp", **changes)
+    finish(tmp_path / "shared", strategy="fsdp", **changes)
+    assert_trained_alike(tmp_path / "shared", tmp_path / "whole")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("strategy", ["ddp", "fsdp"])
+def test_two_processes_mix_and_turn_as_one(tmp_path: Path, strategy: str) -> None:
+    """RegMixup, PixMix and RotPred: each process takes its share of own and of mixed images."""
+    for name, several in (("alone", {}), ("together", {"devices": 2, "strategy": strategy})):
+        finish(tmp_path / name, beside=True, **several, **SHARED)
+    mine, theirs = (load_file(tmp_path / name / "weights.safetensors") for name in ("together", "alone"))
+    assert "turns.weight" in mine
     for name, tensor in theirs.items():
         assert (mine[name] - tensor).abs().max() < 1e-3 * tensor.abs().max(), name
 

@@ -8,7 +8,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from pipeline.tracking.mirror import agrees, mirror
+from osr.errors import InputError
+from pipeline.tracking.mirror import agrees, final_metrics, mirror
 from pipeline.tracking.provenance import user
 from pipeline.tracking.rows import create, enter, find_for_stage
 from pipeline.tracking.store import Store, connect, is_alive, owner, store_may_fail
@@ -261,3 +262,16 @@ def test_dvc_root_counts_in_temporary_copies_only(tmp_path: Path, monkeypatch: p
     assert workspace_root() == tmp_path / "main"
     monkeypatch.chdir(other)
     assert workspace_root() == other
+
+
+@pytest.mark.parametrize("text", ["", "{", "[" * 100_000, "null", "[]", "\0", "<<<<<<< HEAD\n{}\n"])
+def test_metrics_that_are_damaged_are_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str
+) -> None:
+    """As a merge in git can leave them; `osr compare --files` reads them."""
+    monkeypatch.chdir(tmp_path)
+    path = STAGES["evaluate"].metrics
+    path.parent.mkdir()
+    path.write_text(text)
+    with pytest.raises(InputError, match=r"^metrics/evaluate\.json is damaged"):
+        final_metrics(STAGES["evaluate"])

@@ -52,6 +52,7 @@ def model_settings(
     classifier: str = "none",
     temperature: float = 1.0,
     extra: int = 0,
+    rotations: bool = False,
 ) -> ModelSettings:
     return ModelSettings(
         image_size=size,
@@ -64,8 +65,9 @@ def model_settings(
             classifier=classifier,
             options=options or {},
         ),
-        neck=NeckSettings(name=neck, width=16),
+        neck=NeckSettings(name=neck, width=16, tau=0.1),
         head=HeadSettings(name=head, bias=bias, scale=7.0, temperature=temperature, extra_classes=extra),
+        rotation_head=rotations,
     )
 
 
@@ -322,6 +324,7 @@ def test_pretrained_without_network(monkeypatch: pytest.MonkeyPatch, error: OSEr
         raise error
 
     monkeypatch.setattr("timm.models._hub.hf_hub_download", fail)
+    monkeypatch.setattr("osr.models.hub.unreachable", lambda _: "")
     reason = str(error).splitlines()[0]
     with pytest.raises(InputError) as refused:
         build_backbone("resnet18", weights="pretrained", channels=3, image_size=32)
@@ -414,7 +417,7 @@ def test_a_frozen_backbone_neither_learns_nor_moves_its_statistics() -> None:
     assert build(neck="linear").train().backbone.training
 
 
-@pytest.mark.parametrize("neck", ["identity", "linear", "tanh"])
+@pytest.mark.parametrize("neck", ["identity", "linear", "tanh", "t2fnorm"])
 @pytest.mark.parametrize("bias", [True, False])
 def test_logits_are_linear_in_the_features(neck: str, bias: bool) -> None:
     model = build(neck=neck, bias=bias).eval()
@@ -425,6 +428,12 @@ def test_logits_are_linear_in_the_features(neck: str, bias: bool) -> None:
     torch.testing.assert_close(logits, expected)
     if neck == "linear":
         assert bool((features >= 0).all())
+    if neck == "t2fnorm":  # as they are, divided by tau; of one length while it learns
+        bare = model.backbone(model.preprocess(pictures(5)))
+        torch.testing.assert_close(features, bare / 0.1)
+        learned = model.neck.train()(bare)
+        torch.testing.assert_close(learned, 10 * bare / bare.norm(dim=1, keepdim=True))
+        assert torch.equal(model.neck(torch.zeros(2, 3)), torch.zeros(2, 3))
     if neck == "tanh":
         plain = build(bias=bias).eval()
         plain.load_state_dict(model.state_dict())

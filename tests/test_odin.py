@@ -13,7 +13,7 @@ from test_extraction import CPU, IMAGES, build, data_of
 from osr.detectors.ensemble import Ensemble
 from osr.detectors.logit_scores import Msp
 from osr.detectors.odin import Odin
-from osr.detectors.registry import odin_of
+from osr.detectors.registry import network_again_of
 from osr.errors import InputError
 from osr.inference.extraction import extract
 from osr.inference.predictor import Predictor
@@ -41,7 +41,7 @@ class Linear:
 @pytest.mark.parametrize("temperature", [1.0, 1000.0])
 def test_by_hand(temperature):
     images = np.array([[3, 1, 2, 0], [0, 4, 1, 5], [2, 1, 0, 0]], np.uint8)
-    found = Odin(temperature=temperature, epsilon=0.25).scores_of(
+    found = Odin(temperature=temperature, epsilon=0.25).column_of(
         Linear(), torch.from_numpy(images).view(3, 1, 2, 2)
     )
     weight, pixels = Linear.weight[:3].double().numpy(), images / 2
@@ -56,7 +56,9 @@ def test_by_hand(temperature):
 def made(model, odin, *, batch_size=512):
     rows = np.arange(30)
     data = data_of(IMAGES, rows, torch.from_numpy(rows % 3).numpy())
-    return extract(model, data, index=rows, batch_size=batch_size, device=CPU, title="test", odin=odin)
+    return extract(
+        model, data, index=rows, batch_size=batch_size, device=CPU, title="test", again=[odin] if odin else []
+    )
 
 
 def test_the_step_raises_the_largest_probability_as_autograd_says():
@@ -94,8 +96,8 @@ def test_the_predictor_computes_it(alone):
     model, odin = build(), Odin(temperature=1000.0, epsilon=0.0014)
     outputs = made(model, odin)
     detector = odin if alone else Ensemble(members=(Msp(), odin)).fit(outputs)
-    assert odin_of(detector) is odin
-    assert odin_of(Msp()) is None
+    assert network_again_of(detector) == (odin,)
+    assert network_again_of(Msp()) == ()
     identity = SimpleNamespace(apply=lambda logits: logits)
     predictor = Predictor(model, detector, threshold=0.0, calibration=identity, batch_size=7)
     assert_allclose(predictor.predict(IMAGES).scores, detector.score(outputs), rtol=1e-6)
@@ -104,8 +106,8 @@ def test_the_predictor_computes_it(alone):
 def test_training_images_pass_again_only_for_their_ranks_in_an_ensemble(monkeypatch):
     asked = {}
 
-    def stop(part, _params, _into, *, odin=True):
-        asked[part] = odin
+    def stop(part, _params, _into, *, again=None):
+        asked[part] = "odin" in again
         raise InputError("enough")
 
     monkeypatch.setattr(fit_openmax, "extract_part", stop)

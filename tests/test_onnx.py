@@ -48,7 +48,7 @@ from osr_runtime.cli import main as runtime_main  # noqa: E402
 from osr_runtime.fitting import Square  # noqa: E402
 from osr_runtime.shared.judgement import Known  # noqa: E402
 
-NAMES = [name for name in DETECTORS if name != "odin"]
+NAMES = [name for name in DETECTORS if name not in ("odin", "rotpred")]
 SIZES = ((6, 6), (6, 9), (5, 17), (40, 23))
 OTHERS = np.random.default_rng(1).integers(0, 256, (40, 6, 6, 1), dtype=np.uint8)  # of no stored score
 FRAMES = [
@@ -135,6 +135,7 @@ def outputs(network):
         labels=rows % 3,
         index=rows,
         odin=np.empty((84, 0)),
+        rotation=np.empty((84, 0)),
     )
 
 
@@ -355,6 +356,28 @@ def test_a_changed_byte_is_refused_by_name(folder):
         osr_runtime.load(folder / "detectors")
 
 
+def test_graphs_follow_new_thresholds(exported, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for number, image in enumerate(OTHERS):
+        (tmp_path / "photos").mkdir(exist_ok=True)
+        Image.fromarray(255 - image[..., 0] // 2).save(tmp_path / "photos" / f"{number}.png")
+    asked = ["recalibrate", str(exported), "photos", "--out", "renewed", "--accept", "0.8"]
+    assert cli.main(asked) == 0
+    renewed, before = osr.load("renewed"), osr.load(exported)
+    assert renewed.threshold() != before.threshold()
+    images = np.concatenate([OTHERS, 250 - OTHERS // 2])
+    expected = renewed.predict(images)
+    assert expected.labels != before.predict(images).labels
+    assert_same(osr_runtime.load("renewed").predict(images), expected)
+    session = onnxruntime.InferenceSession("renewed/classifier.onnx")
+    assert [label == "unknown" for label in expected.labels] == (
+        session.run(["label"], {"images": images})[0] < 0
+    ).tolist()
+    said = {"classifier.json": ""}
+    torch.export.load("renewed/classifier.pt2", extra_files=said)
+    assert json.loads(json.loads(said["classifier.json"])["threshold"])["value"] == renewed.threshold()
+
+
 class Recorder:
     """Stands for a session: keeps what it is given, and says the same of every image."""
 
@@ -384,17 +407,29 @@ def test_grey_images_are_repeated_and_no_score_without_a_number_is_told(score):
     assert_array_equal(session.given[0], np.repeat(np.stack([images[0], images[2]]), 3, axis=3))
 
 
-def test_the_command_of_the_runtime_writes_csv(exported, tmp_path, capsys):
-    file = tmp_path / "a.png"
-    Image.fromarray(OTHERS[0, ..., 0]).save(file)
-    assert runtime_main(["predict", str(exported), str(file), "--accept", "0.9"]) == 0
-    (row,) = csv.DictReader(io.StringIO(capsys.readouterr().out))
-    expected = osr.load(exported).predict(file, accept=0.9)
-    assert (row["file"], row["label"]) == (str(file), expected.labels[0])
-    assert float(row["score"]) == pytest.approx(expected.scores[0], rel=1e-4)
-    assert float(row["p/b"]) == pytest.approx(expected.probabilities[0, 1], rel=1e-3)
-    assert runtime_main(["predict", str(exported), "nowhere.png"]) == 1
-    assert capsys.readouterr().err == "ERROR: nowhere.png does not exist.\n"
+def test_the_command_of_the_runtime_writes_the_table_of_osr_predict(exported, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    for name, image in zip(("a.png", "d.png"), OTHERS, strict=False):
+        Image.fromarray(image[..., 0]).save(name)
+    Path("b.png").write_bytes(b"no image")
+    Path("c.png").write_bytes(Path("a.png").read_bytes()[:60])
+    asked = ["a.png", "b.png", "c.png", "d.png", "--accept", "0.9"]
+    assert runtime_main(["predict", str(exported), *asked]) == 1
+    said = capsys.readouterr()
+    assert cli.main(["predict", *asked, "--model", str(exported), "--workers", "0"]) == 1
+    expected = capsys.readouterr().out
+    assert said.out.splitlines()[0] == expected.splitlines()[0]
+    for found, row in zip(*map(csv.DictReader, map(io.StringIO, (said.out, expected))), strict=True):
+        for column in row:
+            if found[column] != row[column]:
+                assert float(found[column]) == pytest.approx(float(row[column]), rel=1e-3)
+        assert (found["label"] == "") == (found["file"] in ("b.png", "c.png")) == (found["reason"] != "")
+        assert found["reason"] in said.err
+    assert runtime_main(["predict", str(exported), "a.png"]) == 0
+    capsys.readouterr()
+    for wrong, sentence in (("nowhere.png", "nowhere.png does not exist."), ("--accept=2", "accept is 2.0")):
+        assert runtime_main(["predict", str(exported), "a.png", wrong]) == 1
+        assert capsys.readouterr().err.startswith(f"ERROR: {sentence}")
 
 
 def test_the_runtime_needs_no_torch(exported):
@@ -410,15 +445,20 @@ def test_the_runtime_needs_no_torch(exported):
     assert said.stdout == "2"
 
 
-def test_what_both_have_is_written_once(monkeypatch):
+def test_what_both_have_is_written_once(monkeypatch, tmp_path):
     monkeypatch.syspath_prepend(ROOT / "runtime")
     import copies
 
     texts = copies.copies()
-    assert {file.name for file in copies.TARGET.glob("*.py")} == texts.keys()
     for name, text in texts.items():
-        assert (copies.TARGET / name).read_text() == text, f"run `python runtime/copies.py`: {name}"
+        assert (copies.TARGET / name).read_text() == text, name
         assert "torch" not in re.findall(r"^(?:from|import) (\w+)", text, re.MULTILINE)
+    monkeypatch.setattr(copies, "TARGET", tmp_path / "shared")
+    for _ in range(2):
+        copies.write_copies()
+        assert {file.name: file.read_text() for file in copies.TARGET.iterdir()} == texts
+        (copies.TARGET / "errors.py").write_text("old")
+        (copies.TARGET / "dropped.py").write_text("old")
 
 
 def test_what_has_no_graph_is_refused_by_name(network, fitted, project, monkeypatch, capsys):
@@ -426,6 +466,8 @@ def test_what_has_no_graph_is_refused_by_name(network, fitted, project, monkeypa
     for detector in (odin, Ensemble(members=(make("energy"), odin))):
         with pytest.raises(InputError, match=f"{detector.name} has no graph: odin needs the gradient"):
             graph.check_recordable(detector)
+    with pytest.raises(InputError, match="rotpred has no graph: rotpred needs the network four times"):
+        graph.check_recordable(make("rotpred"))
     monkeypatch.setattr(graph, "MAX_BANK", 1000)
     with pytest.raises(InputError, match=r"knn holds 2,\d{3} numbers, but a graph may hold 1,000: lower det"):
         graph_files.record(parts_of(network, fitted["knn"]), "knn")

@@ -23,7 +23,9 @@ from test_export import folder  # noqa: F401 (fixture)
 from test_extraction import IMAGES
 from test_predict import exportable, model, run  # noqa: F401 (fixtures)
 from test_service import FILES, Server, server  # noqa: F401 (fixture)
+from test_training_images import with_images  # noqa: F401 (fixture)
 
+import osr
 from osr.inference.judgement import Decision
 
 WIDTHS = {"wide": 1280, "narrow": 360}
@@ -48,7 +50,7 @@ def test_the_page_is_one_file_that_loads_nothing_from_elsewhere(server: Server) 
     for name in re.findall(r'<(?:input|select)[^>]*id="(\w+)"', text):
         assert f'<label for="{name}">' in text
     assert 'role="status" aria-live="polite"' in text
-    assert "The nearest training images are not shown: the exported folder" in text
+    assert "img-src 'self' blob: data:; " in policy
 
 
 def test_the_scores_of_known_images_and_where_a_decision_parts_them(server: Server) -> None:  # noqa: F811
@@ -133,6 +135,7 @@ def test_an_image_is_judged_and_shown(server, browser, files, width, scheme) -> 
         assert page.get_by_role("img", name="The image that was judged").is_visible()
         assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
         keep(page, f"{width}_{scheme}_{label}")
+    assert page.get_by_text("No training images are shown").is_visible()
     # Another decision judges the same image again.
     page.get_by_label("Known images to accept").fill("100")
     page.get_by_label("Known images to accept").press("Enter")
@@ -146,6 +149,29 @@ def test_an_image_is_judged_and_shown(server, browser, files, width, scheme) -> 
     page.get_by_text("image 0 is no image that can be read: its format is unknown.").wait_for()
     assert page.get_by_role("img").count() == 0, "nothing of the image before is left"
     keep(page, f"{width}_{scheme}_error")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("width", WIDTHS)
+def test_the_nearest_training_images_are_shown(with_images, browser, files, width) -> None:  # noqa: F811
+    with Server(osr.load(with_images)) as serving:
+        page = browser.new_page(viewport={"width": WIDTHS[width], "height": 800})
+        complaints = []
+        page.on("console", lambda told: complaints.append(told.text) if told.type == "error" else None)
+        page.goto(f"http://127.0.0.1:{serving.port}/")
+        page.locator("#detector option").first.wait_for(state="attached")
+        page.get_by_label("Image file").set_input_files(files[3])
+        entries = page.get_by_role("list", name="Nearest training images").get_by_role("listitem")
+        entries.first.wait_for()
+        near = serving.classifier.predict([IMAGES[3]], neighbours=5).neighbours[0]
+        told = [f"{one.class_name}, similarity {one.similarity:.2f}" for one in near]
+        assert entries.all_inner_texts() == told
+        page.wait_for_load_state("networkidle")
+        assert entries.locator("img").evaluate_all("all => all.every(one => one.naturalWidth === 64)")
+        assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
+        assert not page.get_by_text("No training images are shown").is_visible()
+        assert not complaints
+        keep(page, f"{width}_training_images")
 
 
 @pytest.mark.slow

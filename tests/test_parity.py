@@ -289,7 +289,7 @@ def test_equal_odin():
             return network(pixels), pixels
 
     images = torch.randint(0, 256, (50, 3, 2, 2), dtype=torch.uint8)
-    ours = Odin(temperature=10.0, epsilon=0.05).scores_of(Model(), images).numpy()
+    ours = Odin(temperature=10.0, epsilon=0.05).column_of(Model(), images).numpy()
     theirs = ODIN(network, eps=0.05, temperature=10.0)(Model().preprocess(images)).numpy()
     assert_allclose(ours, theirs, rtol=1e-9)
 

@@ -230,7 +230,7 @@ def ask_at_once(server: Server) -> None:
 def test_a_mistake_of_ours_is_told_and_logged_and_the_server_lives(
     server: Server, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    def broken(*_arguments: object) -> None:
+    def broken(*_arguments: object, **_options: object) -> None:
         raise ZeroDivisionError("secret")
 
     monkeypatch.setattr(logging.getLogger("uvicorn.error"), "handlers", [caplog.handler])
@@ -254,12 +254,12 @@ class Slow:
     def __init__(self, classifier: object) -> None:
         self.classifier, self.asked = classifier, []
 
-    def judge(self, images: list, decision: Decision) -> object:
+    def judge(self, images: list, decision: Decision, **options: int) -> object:
         self.asked.append((len(images), decision.accept))
         time.sleep(0.05)
         if any(image.size == 0 for image in images):
             raise ValueError("broken")
-        return self.classifier.judge(images, decision)
+        return self.classifier.judge(images, decision, **options)
 
 
 def test_what_waits_is_judged_together_by_the_same_decision(folder) -> None:  # noqa: F811

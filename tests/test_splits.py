@@ -306,6 +306,7 @@ def swap(old: str, new: str) -> Callable[[str], str]:
         ("split.json", lambda text: json.dumps({"digest": json.loads(text)["digest"]})),
         ("split.json", lambda text: text[:-9]),
         ("split.json", lambda _: "[]"),
+        ("split.json", lambda _: "[" * 100_000),
     ],
 )  # fmt: skip
 def test_an_edit_by_hand_is_refused(tmp_path: Path, name: str, edit: Callable[[str], str]) -> None:

@@ -2,10 +2,12 @@
 
 import csv
 import errno
+import fcntl
 import os
 import re
 import subprocess
 import tomllib
+from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 
 import numpy as np
@@ -346,3 +348,44 @@ def test_a_project_is_there_whole_or_not_at_all(photos, tmp_path, monkeypatch, r
         )
     monkeypatch.setattr(init, "start_repositories", lambda _project: "nothing")
     assert start(photos, project) == 0
+
+
+@pytest.mark.parametrize("held", ["nothing", "an empty folder", "a folder with git"])
+def test_what_a_killed_init_left_goes_with_the_next(photos, tmp_path, monkeypatch, held):
+    project = tmp_path / "project"
+    if held != "nothing":
+        project.mkdir()
+    if held == "a folder with git":
+        subprocess.run(["git", "init", "--quiet", project], check=True)
+        (project / ".git" / "theirs").touch()
+
+    def killed(folder):
+        (folder / ".dvc").mkdir()
+        if held != "a folder with git":
+            (folder / ".git").mkdir()
+        os._exit(0)
+
+    monkeypatch.setattr(init, "start_repositories", killed)
+    if (pid := os.fork()) == 0:
+        start(photos, project)
+        os._exit(1)
+    assert os.waitpid(pid, 0)[1] == 0
+    monkeypatch.setattr(init, "start_repositories", lambda _project: "nothing")
+    with pytest.raises(InputError, match="Another `osr init` is laying down"), held_open(project):
+        start(photos, project)
+    assert start(photos, project) == 0
+    assert (
+        (project / ".git" / "theirs").exists() == (project / ".git").exists() == (held == "a folder with git")
+    )
+    assert not (project / ".dvc").exists()
+    assert not (project / ".osr-init").exists()
+    with pytest.raises(InputError, match=r"must be empty, but holds \.gitignore"):
+        start(photos, project)
+
+
+@contextmanager
+def held_open(project):
+    """As if the other one still ran."""
+    with (project / ".osr-init").open() as mark:
+        fcntl.flock(mark, fcntl.LOCK_EX)
+        yield

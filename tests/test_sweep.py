@@ -203,8 +203,11 @@ def test_an_override_may_be_of_a_key_of_your_own_network() -> None:
         (["split.trail=1"], "did you mean 'split.trial'?"),
         ([""], "The override '' must look like key=value."),
         (["~split.trial"], "The override '~split.trial' must look like key=value."),
-        (["train.lr=[1"], "The override 'train.lr=[1' must have a value in YAML: "),
-        (["train.lr=2020-13-45"], "must have a value in YAML: month must be in 1..12."),
+        (["train.lr=[1"], "The override 'train.lr=[1': its value is not valid YAML, line 1: "),
+        (
+            ["train.lr=2020-13-45"],
+            "its value is not valid YAML: a value in it cannot be read (month must be in 1..12).",
+        ),
     ],
 )
 def test_a_bad_override_is_one_sentence(
@@ -238,7 +241,7 @@ def test_what_tells_the_variants_apart_cannot_be_overridden() -> None:
         ("grid: {split: [{trial: 1}]}", "grid.split is [{'trial': 1}], but must be a list of values."),
         ("grid: {split: [1]}", "sweeps/bad.yaml, grid: split is [1], but must name a setting"),
         ("settings: [a]\ngrid: {train.seed: [1]}", "settings is ['a'], but must be settings"),
-        ("settings:\ngrid: {train.seed: [1]}", "settings is None, but must be settings"),
+        ("settings:\ngrid: {train.seed: [1]}", "settings is empty, but must be settings"),
         ("settings: {split: 3}\ngrid: {split.trial: [1]}", "bad.yaml, settings: split is 3, but must name"),
         ("variants: {train.loss: ce}\ngrid: {train.seed: [1]}", "variants is {'train.loss': 'ce'}, but must"),
         ("variants: [ce]\ngrid: {train.seed: [1]}", "variants is ['ce'], but must be a list of settings."),
@@ -249,6 +252,10 @@ def test_what_tells_the_variants_apart_cannot_be_overridden() -> None:
             "presets is 'digits_quick', but must be a list of",
         ),
         ("presets: [1]\ngrid: {train.seed: [1]}", "bad.yaml: presets is [1], but must be a list of names."),
+        (
+            f"grid: {{train.seed: {[*range(100)]}, split.seed: {[*range(51)]}}}",
+            "5,000 experiments, not 5,100.",
+        ),
         ("presets: [digits_quik]\ngrid: {split.trial: [1]}", "did you mean 'digits_quick'?"),
     ],
 )

@@ -150,6 +150,43 @@ def test_a_folder_holds_the_shards_of_one_call(capsys):
     assert len(files()) == 1
 
 
+@pytest.mark.usefixtures("photos")
+def test_a_shard_is_done_again_when_its_images_have_changed(caplog):
+    in_shards("photos")
+    before = {file: file.read_bytes() for file in files()}
+    png(Path("photos/08.png"), 3)
+    assert sorted(in_shards("photos")) == [0, 0, 0, 1]
+    assert [file for file in files() if file.read_bytes() != before[file]] == [files()[1]]
+    assert "verdicts-00002-of-00004.parquet is of images that have changed since" in caplog.text
+    predict("photos", "--format", "parquet", "--output", "v.parquet")
+    assert pa.concat_tables(map(pq.read_table, files())) == pq.read_table("v.parquet")
+
+
+@pytest.mark.parametrize("given", ["photos", "photos/*.png", "photos.parquet"])
+def test_a_folder_of_shards_is_of_the_images_it_began_with(given, photos, capsys):
+    predict(given, "--shard", "1/4", "--out", "out")
+    Path("photos/24.png").rename("photos/240.png")
+    pq.write_table(photos, "photos.parquet", row_group_size=5)
+    assert predict(given, "--shard", "2/4", "--out", "out") == 1
+    assert "out holds shards of another call: its names is" in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("photos")
+def test_a_folder_of_shards_is_of_one_set_of_weights(capsys, monkeypatch):
+    predict("photos", "--shard", "1/4", "--out", "out")
+    plain = serving.load_classifier
+
+    def other(*arguments, **options):
+        found = plain(*arguments, **options)
+        made_from = found.parts.made_from.model_copy(update={"weights": "0" * 16})
+        found.parts = found.parts._replace(made_from=made_from)
+        return found
+
+    monkeypatch.setattr(serving, "load_classifier", other)
+    assert predict("photos", "--shard", "1/4", "--out", "out") == 1
+    assert "out holds shards of another call: its classifier is" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [

@@ -4,11 +4,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from osr.errors import InputError
 from osr.params import Params, load_params
+from osr.splits.split import Split
+from osr.training import loop
+from osr.training.probe import best_of, fit_probes
 from pipeline import train
 from pipeline.prepare_split import prepare_split
+from pipeline.workspace.stages import FEATURES, SPLIT
+from pipeline.workspace.swap import new
 
 ROOT = Path(__file__).parents[1]
 
@@ -63,3 +69,27 @@ def test_only_where_openmax_is_used(begun: Params) -> None:
     member = {"enabled": ["maxlogit", "ensemble"], "ensemble": {"members": ["openmax", "msp"]}}
     with pytest.raises(InputError, match=r"detectors\.openmax\.tail_size is 500"):
         train.fit(with_detectors(begun, 500, **member), lambda *_: None)
+
+
+def test_supcon_learns_features_first_and_a_head_on_them_then(
+    begun: Params, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(train, "train", loop.train)
+    content = with_detectors(begun, 14).model_dump()
+    content["train"] |= {"loss": "supcon", "epochs": 2, "warmup_epochs": 1}
+    params, rows = Params.model_validate(content), []
+    model, progress, checkpoint = train.fit(params, lambda row, _rate: rows.append(row))
+    assert [row["epoch"] for row in rows] == [1, 2, 3]
+    assert progress.best_epoch == len(progress.history) == 3
+    split, folders = Split.load(SPLIT), [new(FEATURES / part) for part in ("train", "val")]
+    parts = [
+        (np.load(folder / "features.npy"), split.labels[np.load(folder / "index.npy")]) for folder in folders
+    ]
+    fits = fit_probes(*parts, num_classes=2, bias=False, settings=params.train.probe)
+    best = fits[best_of(fits)]
+    np.testing.assert_allclose(model.head.weight.detach().numpy(), best.weight, rtol=1e-5, atol=1e-7)
+    assert rows[2]["val/loss"] == best.row["val/loss"]
+    assert checkpoint.is_file()  # killed in the second phase, it begins with that
+    again, _, _ = train.fit(params, lambda *_: None)
+    for name, tensor in model.state_dict().items():
+        assert torch.equal(tensor, again.state_dict()[name]), name

@@ -44,9 +44,8 @@ CIFAR10 = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "hors
 
 
 def presets_of_trainings() -> list[str]:
-    return [
-        name for name in names_in(ROOT / "presets") if "train" in read_yaml(ROOT / "presets" / f"{name}.yaml")
-    ]
+    contents = {name: read_yaml(ROOT / "presets" / f"{name}.yaml") for name in names_in(ROOT / "presets")}
+    return [name for name, content in contents.items() if {"model", "train"} & content.keys()]
 
 
 @pytest.fixture(scope="module")
@@ -111,7 +110,8 @@ def test_a_preset_trains_and_its_network_is_extracted(
         labels[targets == number] = label
     rows = np.flatnonzero(labels > -3)[:IMAGES]
     val = np.flatnonzero(labels >= 0)[-24:]
-    check_background(params.train.loss, int((labels[rows] == BACKGROUND).sum()))
+    pseudo = params.train.augmentation.pseudo_unknowns != "none"
+    check_background(params.train.loss, int((labels[rows] == BACKGROUND).sum()), pseudo_unknowns=pseudo)
 
     torch.manual_seed(0)
     known = tuple(names[number] for number in classes.known)
@@ -137,11 +137,13 @@ def test_a_preset_trains_and_its_network_is_extracted(
             settings=params.train,
             checkpoint=tmp_path / "c.pt",
             num_extra=params.model.head.extra_classes,
+            rotation_weight=params.losses.rotation.weight if params.model.rotation_head else 0.0,
             on_epoch=lambda _row, _rate: None,
         )
     assert [row["epoch"] for row in progress.history][:2] == [1, 2]
     learned = {key for key, tensor in model.state_dict().items() if not torch.equal(tensor, before[key])}
     assert any(key.startswith("head.") for key in learned)
+    assert any(key.startswith("rotation.") for key in learned) == params.model.rotation_head
     assert any(key.startswith("backbone.") for key in learned) != params.train.is_frozen
     data = parts[1]
     device = torch.device("cpu")

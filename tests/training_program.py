@@ -1,7 +1,8 @@
 """A training in processes of its own, for tests that kill it or let several share it.
 
 `python tests/training_program.py FOLDER JSON`, JSON being changes of the section `train`, whether the network
-has norms and dropout, and the epoch in which the second process dies.
+has norms and dropout, whether it learns from mixed images and quarter turns beside the loss, the epoch in which
+the second process dies, and the weights of a unit of FSDP.
 """
 
 import hashlib
@@ -16,9 +17,11 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from osr.data.batches import Batch, TensorImages
+from osr.losses.base import Loss
 from osr.losses.center import Center
+from osr.losses.cross_entropy import CrossEntropy
 from osr.params import load_params
-from osr.training import keeping
+from osr.training import keeping, sharding
 from osr.training.loop import train
 
 TRAIN = load_params(Path(__file__).parents[1] / "params.yaml").train
@@ -35,8 +38,24 @@ class Network(nn.Module):
         self.head = nn.Linear(8 * 64, 3)
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        features = self.body(images.float() / 255)
+        return self.judge(self.embed(self.preprocess(images)))
+
+    def preprocess(self, images: Tensor) -> Tensor:
+        return images.float() / 255
+
+    def embed(self, pixels: Tensor) -> Tensor:
+        return self.body(pixels)
+
+    def judge(self, features: Tensor) -> tuple[Tensor, Tensor]:
         return self.head(features), features
+
+
+class TurnedNetwork(Network):
+    """With a second head that tells quarter turns."""
+
+    def __init__(self, *, with_state: bool) -> None:
+        super().__init__(with_state=with_state)
+        self.turns = nn.Linear(8 * 64, 4)
 
 
 class Watched(TensorImages):
@@ -71,9 +90,11 @@ def main(folder: Path, changes: dict[str, object]) -> None:
     """Train; the first process leaves weights and history, each one what it saw."""
     torch.set_num_threads(1)
     keeping.SHORTEST_S = 0.0  # each epoch is kept
-    moved = TRAIN.augmentation.model_copy(update=SHIFTED)
-    network = Network(with_state=changes.pop("with_state", False))
+    beside = changes.pop("beside", False)
+    moved = TRAIN.augmentation.model_copy(update=SHIFTED | (BESIDE if beside else {}))
+    network = (TurnedNetwork if beside else Network)(with_state=changes.pop("with_state", False))
     DEATH["epoch"] = changes.pop("dies_in", None)
+    sharding.UNIT = changes.pop("unit", sharding.UNIT)
     settings = TRAIN.model_copy(
         update={"accelerator": "cpu", "warmup_epochs": 1, "augmentation": moved} | changes
     )
@@ -84,8 +105,10 @@ def main(folder: Path, changes: dict[str, object]) -> None:
         (folder / "epoch").write_text(str(row["epoch"]))
 
     (folder / "started").touch()
-    loss = Center(num_classes=3, num_features=8 * 64, weight=0.01, label_smoothing=0.1)
+    loss: Loss = Center(num_classes=3, num_features=8 * 64, weight=0.01, label_smoothing=0.1)
     chosen = {"settings": settings, "checkpoint": folder / "state" / "c.pt", "on_epoch": note}
+    if beside:
+        loss, chosen["rotation_weight"] = CrossEntropy(label_smoothing=0.1), 0.5
     progress = train(network, loss, train_data=data(97, 1), val_data=data(30, 2), **chosen)
     rank = torch.distributed.get_rank() if torch.distributed.is_initialized() else 0
     (folder / f"process_{rank}.json").write_text(json.dumps({"seen": SEEN, "called": called}))
@@ -94,6 +117,7 @@ def main(folder: Path, changes: dict[str, object]) -> None:
         save_file({**network.state_dict(), **loss.state_dict()}, folder / "weights.safetensors")
 
 
+BESIDE = {"mixup_alpha": 10.0, "mix_beside": 0.5, "pixmix": True, "pixmix_fractals": 4}
 SHIFTED = {"shift_pixels": 1, "rotation_degrees": 0.0, "scale": 0.0, "shear": 0.0}
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ import math
 import torch
 from torch import Tensor
 
+from osr.data.pixmix import pixmix
 from osr.data.plans import Draws
 from osr.data.randaugment import rand_augment
 from osr.data.settings import AugmentationSettings
@@ -14,7 +15,7 @@ from osr.errors import InputError
 
 
 def augment(images: Tensor, draws: Draws, settings: AugmentationSettings) -> Tensor:
-    """Shift, rotate with scale and shear, flip, RandAugment, cutout, in this order.
+    """Shift, rotate with scale and shear, flip, RandAugment, cutout, PixMix, in this order.
 
     Args:
         images: (B, C, H, W) uint8, any device.
@@ -32,7 +33,8 @@ def augment(images: Tensor, draws: Draws, settings: AugmentationSettings) -> Ten
     if settings.flip:
         images = flip(images, draws.flip)
     images = rand_augment(images, draws.operation, draws.negative, magnitude=settings.randaugment_magnitude)
-    return cutout(images, draws.cutout, pixels=settings.cutout_pixels)
+    images = cutout(images, draws.cutout, pixels=settings.cutout_pixels)
+    return pixmix(images, draws.pixmix[:, 0], settings) if settings.pixmix else images
 
 
 def shift(images: Tensor, offsets: Tensor, *, pixels: int) -> Tensor:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from osr.data.augmentation import augment
-from osr.data.mixing import mix_images
+from osr.data.beside import finished
 from osr.data.plans import Draws, epoch_plans
 from osr.data.plans import hash_seed as hash_seed
 from osr.data.plans import num_batches as num_batches
@@ -59,8 +59,9 @@ class Images(Ordered, Protocol):
 
         Yields:
             (B, C, H, W) uint8 images, B >= 2, and (B,) int64 labels; with mixup or cutmix (B, K) float32
-            shares of the classes. Without processes beside this one, B is at most batch_size, but 3 once
-            where batches of 2 would leave one image over.
+            shares of the classes; `osr.data.beside` tells of batches that are twice as long. Without
+            processes beside this one, B is at most batch_size, but 3 once where batches of 2 would leave one
+            image over.
         """
 
 
@@ -102,10 +103,7 @@ class TensorImages:
             sizes = [len(plan.rows) for plan in together]
             batches = zip(torch.split(changed, sizes), torch.split(self.labels[rows], sizes), strict=True)
             for plan, (images, labels) in zip(together, batches, strict=True):
-                if plan.mix is None:
-                    yield images, labels
-                else:
-                    yield mix_images(images, labels, plan.mix, num_classes=num_classes)
+                yield finished(images, labels, plan, settings.augmentation, num_classes=num_classes)
 
 
 def as_batch(images: NDArray[np.uint8]) -> Tensor:

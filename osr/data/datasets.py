@@ -9,8 +9,9 @@ from pathlib import Path
 import numpy as np
 
 from osr.data.arrays import arrays
-from osr.data.file_sets import folder, table, textures, tiny_imagenet
+from osr.data.file_sets import LISTINGS
 from osr.data.images import ImageFiles, ImageSet
+from osr.data.reading import read_listing
 from osr.data.settings import DatasetSettings
 from osr.data.traffic_signs import gtsrb
 from osr.data.vision import (
@@ -35,6 +36,11 @@ def load_images(settings: DatasetSettings) -> ImageSet:
         InputError: files are missing or damaged, or the user's function is missing or returns something else.
     """
     return (DATASETS.get(settings.name) or _own_function(settings.name))(settings)
+
+
+def _files(settings: DatasetSettings) -> ImageSet:
+    """A set whose images are files; `osr.data.file_sets` lists them."""
+    return read_listing(LISTINGS[settings.name](settings), settings)
 
 
 def _own_function(name: str) -> Load:
@@ -90,9 +96,9 @@ DATASETS: dict[str, Load] = {
     "cifar100": cifar100,
     "cifar10+100": cifar10_and_100,
     "gtsrb": gtsrb,
-    "tinyimagenet": tiny_imagenet,
-    "textures": textures,
+    "tinyimagenet": _files,
+    "textures": _files,
     "arrays": arrays,
-    "folder": folder,
-    "csv": table,
+    "folder": _files,
+    "csv": _files,
 }

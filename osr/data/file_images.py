@@ -12,10 +12,10 @@ from torch import Tensor
 from osr.data.ahead import ahead
 from osr.data.augmentation import augment
 from osr.data.batches import Batch
+from osr.data.beside import finished
 from osr.data.image_files import quiet_decoders
 from osr.data.image_files import read_fitted as read_fitted
 from osr.data.images import ImageFiles
-from osr.data.mixing import mix_images
 from osr.data.plans import Plan, epoch_plans
 from osr.data.settings import AugmentationSettings, BatchSettings
 from osr.frame import Frame
@@ -126,6 +126,4 @@ class _Augmented:
         crops = plan.draws.seed if area < 1 else None
         images = augment(self.images.read(plan.rows, crops, area), plan.draws, self.settings)
         labels = self.labels[plan.rows]
-        if plan.mix is None:
-            return images, labels
-        return mix_images(images, labels, plan.mix, num_classes=self.num_classes)
+        return finished(images, labels, plan, self.settings, num_classes=self.num_classes)

@@ -1,31 +1,30 @@
-"""Data sets whose images are files: the user's folder or CSV, TinyImageNet, Textures."""
+"""Data sets whose images are files, listed: the user's folder or CSV, TinyImageNet, Textures."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 from osr.data.files import Listing, list_csv, list_folder
 from osr.data.grouping import grouped
-from osr.data.images import ImageSet
-from osr.data.reading import read_listing
 from osr.data.settings import DatasetSettings
 from osr.data.vision import DAMAGES, download_failed
 from osr.errors import InputError
 
 
-def folder(settings: DatasetSettings) -> ImageSet:
+def folder(settings: DatasetSettings) -> Listing:
     """The user's class sub-folders; see `osr.data.files.list_folder`."""
     listing = list_folder(settings)
     depth = len(Path(settings.folder).parts) + (1 if listing.parts is None else 2)
-    return read_listing(grouped(listing, settings.group_pattern, class_depth=depth), settings)
+    return grouped(listing, settings.group_pattern, class_depth=depth)
 
 
-def table(settings: DatasetSettings) -> ImageSet:
+def table(settings: DatasetSettings) -> Listing:
     """The images of the user's CSV; see `osr.data.files.list_csv`."""
-    return read_listing(grouped(list_csv(settings), settings.group_pattern), settings)
+    return grouped(list_csv(settings), settings.group_pattern)
 
 
-def tiny_imagenet(settings: DatasetSettings) -> ImageSet:
+def tiny_imagenet(settings: DatasetSettings) -> Listing:
     """110,000 photographs of 200 classes, 64 x 64 colour (Le and Yang 2015).
 
     The published validation images are the test: those called test have no labels. Class ids follow the
@@ -53,10 +52,10 @@ def tiny_imagenet(settings: DatasetSettings) -> ImageSet:
         ["train"] * len(train) + ["test"] * len(lines),
     )
     names = tuple(f"{named.get(name, name).split(',')[0]} ({name})" for name in listing.class_names)
-    return read_listing(listing.renamed(names), settings)
+    return listing.renamed(names)
 
 
-def textures(settings: DatasetSettings) -> ImageSet:
+def textures(settings: DatasetSettings) -> Listing:
     """5,640 photographs of 47 textures of any size: DTD, its first division (Cimpoi et al. 2014)."""
     from torchvision.datasets import DTD
 
@@ -73,4 +72,12 @@ def textures(settings: DatasetSettings) -> ImageSet:
         names += [str(Path(file).relative_to(root)) for file in data._image_files]
         labels += [data.classes[label] for label in data._labels]
         parts += [part] * len(data)
-    return read_listing(Listing.make(root, names, labels, parts), settings)
+    return Listing.make(root, names, labels, parts)
+
+
+LISTINGS: dict[str, Callable[[DatasetSettings], Listing]] = {
+    "tinyimagenet": tiny_imagenet,
+    "textures": textures,
+    "folder": folder,
+    "csv": table,
+}

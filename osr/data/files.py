@@ -71,6 +71,16 @@ class Listing:
             None if groups is None else numbered(np.array(groups)),
         )
 
+    def select(self, rows: IntArray) -> Listing:
+        """Some of the files; the classes keep their numbers."""
+        return replace(
+            self,
+            names=self.names[rows],
+            targets=self.targets[rows],
+            parts=None if self.parts is None else self.parts[rows],
+            groups=None if self.groups is None else self.groups[rows],
+        )
+
     def renamed(self, class_names: tuple[str, ...]) -> Listing:
         """Other names of the same classes."""
         return replace(self, class_names=class_names)

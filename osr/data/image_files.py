@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from osr.data import jpeg_ends, png_ends
 from osr.data.grey import eight_bits
-from osr.data.png_ends import check_whole
 from osr.errors import InputError
 
 SUFFIXES = (
@@ -111,11 +111,14 @@ def read_picture(
     """
     with _opened(path, max_pixels) as image:
         converted = _oddities(image)
-        if at_least is not None:
-            image.draft(None, (REDUCING * at_least, REDUCING * at_least))
+        draft = None if at_least is None else (REDUCING * at_least, REDUCING * at_least)
+        if draft is not None:
+            image.draft(None, draft)
         image.load()
         if image.format == "PNG":
-            check_whole(path, image)
+            png_ends.check_whole(path, image)
+        elif image.format in ("JPEG", "MPO"):
+            jpeg_ends.check_whole(path, image, draft)
         _turn_upright(image, path)
         pixels, scaled = eight_bits(image, path)
         if pixels.has_transparency_data:

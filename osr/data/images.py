@@ -122,6 +122,18 @@ class ImageSet:
         _check_names(self.class_names)
         self._check_parts()
 
+    def select(self, rows: IntArray) -> ImageSet:
+        """Some of the images; the classes keep their numbers."""
+        images = self.images
+        return replace(
+            self,
+            images=images.select(rows) if isinstance(images, ImageFiles) else images[rows],
+            targets=self.targets[rows],
+            parts=None if self.parts is None else self.parts[rows],
+            groups=None if self.groups is None else self.groups[rows],
+            hashes=None if self.hashes is None else self.hashes[rows],
+        )
+
     def _check_parts(self) -> None:
         if self.parts is None:
             return

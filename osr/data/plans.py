@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from osr.data.mixing import Mix
+from osr.data.pixmix import num_draws
 from osr.data.settings import AugmentationSettings, BatchSettings
 
 NUM_OPERATIONS = 14
@@ -31,6 +32,8 @@ class Draws:
         negative: (B, num_ops) bool, whether the magnitude changes its sign.
         cutout: (B, 2) float32 in 0..1, place of the square.
         seed: (B,) int64, for images that a worker augments.
+        pixmix: (B, 2, `osr.data.pixmix.num_draws`) float32 in 0..1, for the image and for what is made of it
+            to stand for an unknown one.
     """
 
     shift: Tensor
@@ -40,12 +43,13 @@ class Draws:
     negative: Tensor
     cutout: Tensor
     seed: Tensor
+    pixmix: Tensor
 
     @classmethod
     def make(cls, num_images: int, settings: AugmentationSettings, generator: torch.Generator) -> Self:
         """Draw for `num_images`; what is switched off is drawn, too, so that it moves no other draw."""
         num_ops = settings.randaugment_num_ops
-        return cls(
+        drawn = cls(
             shift=torch.randint(0, 2 * settings.shift_pixels + 1, (num_images, 2), generator=generator),
             affine=2 * torch.rand(num_images, 3, generator=generator) - 1,
             flip=torch.rand(num_images, generator=generator) < 0.5,
@@ -53,7 +57,10 @@ class Draws:
             seed=torch.randint(0, 2**62, (num_images,), generator=generator),
             operation=torch.randint(0, NUM_OPERATIONS, (num_images, num_ops), generator=generator),
             negative=torch.rand(num_images, num_ops, generator=generator) < 0.5,
+            pixmix=torch.empty(num_images, 2, 0),
         )
+        own = torch.Generator().manual_seed(hash_seed(int(drawn.seed[0]), 0))
+        return replace(drawn, pixmix=torch.rand(num_images, 2, num_draws(settings), generator=own))
 
     @classmethod
     def cat(cls, parts: Sequence[Draws]) -> Self:
@@ -69,7 +76,8 @@ class Plan:
     """What one process makes of one batch.
 
     Args:
-        rows: (R,) int64, images to augment: the B of this process, then those that are only mixed into them.
+        rows: (R,) int64, images to augment: the B of this process, then those that are only mixed into them;
+            with two views all of them once more.
         draws: for these R images.
         mix: for the B images; its partners are positions in `rows`. None where nothing is mixed.
         num_images: B.
@@ -97,6 +105,7 @@ def epoch_plans(
     order = torch.randperm(num_images, generator=generator)
     for rows in order.tensor_split(num_batches(num_images, settings.batch_size, world_size)):
         draws = Draws.make(len(rows), settings.augmentation, generator)
+        more = [Draws.make(len(rows), settings.augmentation, generator) for _ in range(settings.views - 1)]
         mix = Mix.make(len(rows), settings.augmentation, generator)
         local = torch.arange(len(rows)).tensor_split(world_size)[rank]
         wanted, num_local = local, len(local)
@@ -106,7 +115,8 @@ def epoch_plans(
             place = torch.empty_like(mix.partner)
             place[wanted] = torch.arange(len(wanted))
             mix = replace(mix[local], partner=place[partners])
-        yield Plan(rows[wanted], draws[wanted], mix, num_local)
+        views = Draws.cat([each[wanted] for each in (draws, *more)])
+        yield Plan(rows[wanted].repeat(settings.views), views, mix, num_local)
 
 
 def num_batches(num_images: int, batch_size: int, world_size: int = 1) -> int:

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, Field, model_validator
 
-from osr.settings.base import MANY, Count, Pixels, PixelsOrZero, Section, Seed
+from osr.settings.base import MANY, Count, Pixels, PixelsOrZero, Section, Seed, Weight
 
 DatasetName = Literal[
     "digits",
@@ -179,6 +179,32 @@ class AugmentationSettings(Section):
     mixup_alpha: Annotated[float, Field(ge=0, le=1e3)]
     cutmix_alpha: Annotated[float, Field(ge=0, le=1e3)]
     mix_probability: Annotated[float, Field(ge=1e-9, le=1)]
+    mix_beside: Weight
+    pixmix: bool
+    pixmix_rounds: Annotated[int, Field(ge=1, le=100)]
+    pixmix_beta: Annotated[float, Field(ge=1e-3, le=1e3)]
+    pixmix_severity: Annotated[float, Field(ge=0.1, le=10)]
+    pixmix_fractals: Annotated[int, Field(ge=1, le=100_000)]
+    pseudo_unknowns: Literal["none", "pixmix"]
+
+    @property
+    def mixes(self) -> bool:
+        """Whether images are mixed with others of their batch, and so are their labels."""
+        return max(self.mixup_alpha, self.cutmix_alpha) > 0
+
+    @model_validator(mode="after")
+    def _relations(self) -> Self:
+        if self.mix_beside and not self.mixes:
+            raise ValueError(
+                f"train.augmentation.mix_beside is {self.mix_beside:g}, but must be 0 unless mixup_alpha or "
+                "cutmix_alpha is above 0: there are no mixed images to weigh"
+            )
+        if self.mixes and self.pseudo_unknowns != "none":
+            raise ValueError(
+                f"train.augmentation.pseudo_unknowns is {self.pseudo_unknowns!r}, but must be 'none' when "
+                "mixup_alpha or cutmix_alpha is above 0: what stands for unknowns has no class to mix"
+            )
+        return self
 
 
 class BatchSettings(Section):
@@ -187,3 +213,16 @@ class BatchSettings(Section):
     seed: Seed
     batch_size: Annotated[int, Field(ge=2, le=MANY)]
     augmentation: AugmentationSettings
+
+    @property
+    def views(self) -> int:
+        """How often each image stands in its batch, each time augmented anew."""
+        return 1
+
+    @property
+    def copies(self) -> int:
+        """2 where each batch ends in as many images again that were made of its own; else 1."""
+        if self.views == 2:
+            return 2
+        beside = self.augmentation.mix_beside or self.augmentation.pseudo_unknowns != "none"
+        return 2 if beside else 1

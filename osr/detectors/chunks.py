@@ -66,6 +66,11 @@ class Batch:
         return self._tensor(self.outputs.odin)
 
     @cached_property
+    def rotation(self) -> Tensor:
+        """(n, 1) float64, or (n, 0) where it was not asked for."""
+        return self._tensor(self.outputs.rotation)
+
+    @cached_property
     def labels(self) -> Tensor:
         """(n,) int64."""
         return self._tensor(self.outputs.labels).long()

@@ -1,4 +1,4 @@
-"""ODIN: the one score that needs the network again, with the gradient of its input. Higher = more unknown."""
+"""ODIN: a score that needs the network again, with the gradient of its input. Higher = more unknown."""
 
 from __future__ import annotations
 
@@ -9,14 +9,13 @@ import torch
 from torch import Tensor
 from torch.nn.functional import log_softmax
 
-from osr.detectors.base import Detector
 from osr.detectors.chunks import Batch
-from osr.errors import InputError
+from osr.detectors.network_again import NetworkAgain
 from osr.models.open_set_model import OpenSetModel
 
 
 @dataclass(kw_only=True, eq=False)
-class Odin(Detector):
+class Odin(NetworkAgain):
     """-max softmax(z(x') / T), x' = x - e sign(grad of -log max softmax(z(x) / T)). Liang et al. 2018.
 
     Two forward passes and one backward pass more for each image, with `extraction.odin: true` only; the
@@ -31,11 +30,14 @@ class Odin(Detector):
     """
 
     name: ClassVar[str] = "odin"
+    column: ClassVar[str] = "odin"
+    setting: ClassVar[str] = "extraction.odin"
+    why_no_graph: ClassVar[str] = "odin needs the gradient of the network, which ONNX lacks"
     temperature: float
     epsilon: float
 
-    def scores_of(self, model: OpenSetModel, images: Tensor) -> Tensor:
-        """(B,) float64 scores of (B, C, H, W) uint8 images; the model is in eval mode and stays as it is."""
+    def column_of(self, model: OpenSetModel, images: Tensor) -> Tensor:
+        """(B,) float64, the score itself."""
         with torch.inference_mode(mode=False):
             with torch.no_grad():
                 pixels = model.preprocess(images.clone())
@@ -48,12 +50,7 @@ class Odin(Detector):
                 return -self._log_probabilities(model, moved).amax(1).exp()
 
     def _score(self, batch: Batch) -> Tensor:
-        if not batch.outputs.odin.shape[1]:
-            raise InputError(
-                "odin needs the network again, and these outputs were made without it: set extraction.odin "
-                "to true, or leave odin out of detectors.enabled."
-            )
-        return batch.odin[:, 0]
+        return self.read(batch)
 
     def _log_probabilities(self, model: OpenSetModel, pixels: Tensor) -> Tensor:
         """(B, K) float64; at T = 1000 all are nearly equal, and float32 would lose their order."""

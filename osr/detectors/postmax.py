@@ -35,9 +35,13 @@ class PostMax(Detector):
     needs_fit: ClassVar[bool] = True
 
     def _gather(self, images: Images) -> dict[str, Part]:
-        none = torch.empty(0, dtype=torch.float64, device=images.device)
-        parts = (_relative(batch)[batch.predictions == batch.labels] for batch in images.batches())
-        return {"relative": Values(torch.cat([none, *parts]))}
+        # Made before the chunks, as in `Tails.of`.
+        values, count = torch.empty(len(images), dtype=torch.float64, device=images.device), 0
+        for batch in images.batches():
+            found = _relative(batch)[batch.predictions == batch.labels]
+            values[count : count + len(found)] = found
+            count += len(found)
+        return {"relative": Values(values[:count].clone())}
 
     def _learn(self, found: Gathered) -> dict[str, Tensor]:
         values = found["relative"].values.cpu().numpy()

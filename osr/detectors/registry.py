@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import MISSING, fields
 from pathlib import Path
 from typing import Annotated, Any
@@ -20,9 +21,11 @@ from osr.detectors.leverage import Pnml
 from osr.detectors.logit_scores import Energy, Entropy, Gen, GradNorm, KPlus1, MaxLogit, Msp
 from osr.detectors.neco import Neco
 from osr.detectors.neighbors import Knn, NNGuide, Relation
+from osr.detectors.network_again import NetworkAgain
 from osr.detectors.odin import Odin
 from osr.detectors.openmax import OpenMax
 from osr.detectors.postmax import PostMax
+from osr.detectors.rotpred import RotPred
 from osr.detectors.settings import DetectorName, DetectorsSettings
 from osr.detectors.templates import Cosine, Klm, RCos, She
 from osr.detectors.vim import Residual, Vim
@@ -56,12 +59,27 @@ def build_detectors(
     return {name: _built(name, settings).to(device) for name in settings.enabled}
 
 
-def odin_of(detector: Detector) -> Odin | None:
-    """The detector itself or the member of an ensemble that needs the network again, if there is one."""
-    for candidate in (detector, *(detector.members if isinstance(detector, Ensemble) else ())):
-        if isinstance(candidate, Odin):
-            return candidate
-    return None
+def network_again_of(*detectors: Detector) -> tuple[NetworkAgain, ...]:
+    """Those that need the network again, members of ensembles among them; one for each column."""
+    members = (each for one in detectors for each in (one.members if isinstance(one, Ensemble) else (one,)))
+    return tuple({each.column: each for each in members if isinstance(each, NetworkAgain)}.values())
+
+
+def asking_network(
+    settings: DetectorsSettings, *, odin: bool, rotations: bool, names: Collection[str] | None = None
+) -> tuple[NetworkAgain, ...]:
+    """The detectors that extraction asks for a column, enabled or not.
+
+    Args:
+        settings: the `detectors` section of params.yaml.
+        odin: what the section `extraction` says.
+        rotations: the same.
+        names: those that are wanted; None: all.
+    """
+    wanted = ((Odin.name, odin), (RotPred.name, rotations))
+    return network_again_of(
+        *(_built(name, settings) for name, is_on in wanted if is_on and (names is None or name in names))
+    )
 
 
 def needs_more_than_features(detector: Detector) -> str:
@@ -124,6 +142,7 @@ def _try(path: Path, detector: Detector, shape: tuple[int, int] | None) -> None:
                 bias=ones[0],
                 extra_logits=ones[:, :1],
                 odin=np.zeros((2, 1)),
+                rotation=np.zeros((2, 1)),
             )
         )
     except (LookupError, RuntimeError, ValueError, TypeError, ArithmeticError, MemoryError) as error:
@@ -191,5 +210,6 @@ DETECTORS: dict[str, type[Detector]] = {
     "residual": Residual,
     "postmax": PostMax,
     "odin": Odin,
+    "rotpred": RotPred,
     "ensemble": Ensemble,
 }

@@ -41,6 +41,7 @@ DetectorName = Literal[
     "residual",
     "postmax",
     "odin",
+    "rotpred",
     "ensemble",
 ]
 

@@ -59,16 +59,19 @@ class Tails(NamedTuple):
         sums, counts = gather_classes(images, space, correct_only=correct_only).values()
         kept = tail if alone else max(_TIMES * tail, _BYTES // (4 * sums.numel()))
         means = sums / counts.clamp_min(1)[:, None]
-        distances, labels, values = [means.new_empty(0)], [counts[:0]], [means[:0].float()]
+        values, sizes = [means[:0].float()], list[int]()
+        # Made before the chunks: what is made between them keeps glibc from using their memory again.
+        distances, labels = means.new_empty(int(counts.sum())), counts.new_empty(int(counts.sum()))
         for batch in images.batches():
             found, classes = taken(batch, space, correct_only=correct_only)
-            distances.append(distance_to(found.double(), means, classes, distance))
-            labels.append(classes)
+            here = slice(sum(sizes), sum(sizes) + len(classes))
+            distances[here], labels[here] = distance_to(found.double(), means, classes, distance), classes
+            sizes.append(len(classes))
         reach = torch.full_like(sums[:, 0], -torch.inf)
-        whole = cls(sums, counts, torch.cat(distances), torch.cat(labels), values[0], reach, kept, distance)
+        whole = cls(sums, counts, distances, labels, values[0], reach, kept, distance)
         stay = whole._furthest()
         if not alone:
-            parts = torch.split(stay, [len(part) for part in labels])[1:]
+            parts = torch.split(stay, sizes)
             for batch, rows in zip(images.batches(), parts, strict=True):
                 values.append(taken(batch, space, correct_only=correct_only)[0][rows])
         return whole._replace(values=torch.cat(values))._only(stay)

@@ -40,6 +40,11 @@ class Traced:
         """(N, 0) float64: a graph has no gradients."""
         return self.logits[:, :0].double()
 
+    @property
+    def rotation(self) -> Tensor:
+        """(N, 0) float64: a graph runs the network once."""
+        return self.logits[:, :0].double()
+
 
 def is_traced() -> bool:
     """Whether `torch.export` records what is computed."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Self
 
@@ -10,7 +11,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from osr.detectors.registry import odin_of
+from osr.detectors.registry import network_again_of
+from osr.errors import InputError
 from osr.inference import folder as stored
 from osr.inference.inputs import Images, Inputs, read_inputs
 from osr.inference.judgement import (
@@ -24,6 +26,7 @@ from osr.inference.judgement import (
 )
 from osr.inference.parts import Parts, load_parts
 from osr.inference.predictor import Predictor
+from osr.inference.training_images import TrainingImages
 from osr.models.preprocess import ImageFormat
 from osr.outputs import Outputs
 from osr.stored.arrays import read_arrays
@@ -41,6 +44,7 @@ class OpenSetClassifier:
         groups: (n,) group of each of these; None where each stands for itself.
         detector: that judges unless another is asked for.
         batch_size: images per forward pass, at most.
+        training_images: some of each class, for neighbours; None where the folder has none.
     """
 
     def __init__(
@@ -51,8 +55,10 @@ class OpenSetClassifier:
         *,
         detector: str,
         batch_size: int,
+        training_images: TrainingImages | None = None,
     ) -> None:
         self.parts, self.scores, self.groups = parts, scores, groups
+        self.training_images = training_images
         self.detector, self.batch_size = detector, batch_size
 
     @classmethod
@@ -72,7 +78,7 @@ class OpenSetClassifier:
         folder = Path(folder)
         with made_by(EXPORTED):
             manifest = stored.read_manifest(folder)
-            return cls.from_files(
+            made = cls.from_files(
                 weights=folder / stored.WEIGHTS,
                 calibration=folder / stored.CALIBRATION,
                 detectors={name: folder / stored.detector_file(name) for name in manifest.detectors},
@@ -83,6 +89,11 @@ class OpenSetClassifier:
                 device=device,
                 allow_code=allow_code,
             )
+            if stored.NEIGHBOURS in manifest.files:
+                made.training_images = TrainingImages.load(
+                    folder / stored.NEIGHBOURS, made.parts.model.origin, num_classes=len(made.class_names)
+                )
+            return made
 
     @classmethod
     def from_files(
@@ -154,6 +165,7 @@ class OpenSetClassifier:
         threshold: float | None = None,
         accept: float | None = None,
         p_value: float | None = None,
+        neighbours: int = 0,
     ) -> Judgement:
         """Read images and judge them: one is accepted as known when its score is at most the threshold.
 
@@ -163,31 +175,57 @@ class OpenSetClassifier:
             threshold: a score.
             accept: a share.
             p_value: a share.
+            neighbours: how many training images to name, nearest first; see `judge`.
 
         Raises:
             InputError: see `judge`; or an image cannot be read.
         """
         decision = Decision(detector, threshold, accept, p_value)
         self.check(decision)
+        self.check_neighbours(neighbours)
         image_format = self.image_format
         names, images = read_inputs(inputs, channels=image_format.channels, frame=image_format.frame)
-        return self.judge(images, decision, names=names)
+        return self.judge(images, decision, names=names, neighbours=neighbours)
 
-    def judge(self, images: Images, decision: Decision = DEFAULT, *, names: Sequence[str] = ()) -> Judgement:
+    def judge(
+        self,
+        images: Images,
+        decision: Decision = DEFAULT,
+        *,
+        names: Sequence[str] = (),
+        neighbours: int = 0,
+    ) -> Judgement:
         """Judge pixels.
 
         Args:
             images: N arrays (H, W, C) uint8 of any sizes, or one array (N, H, W, C).
             decision: how.
             names: what they are called; otherwise their numbers.
+            neighbours: how many training images to name for each, of those in the folder.
 
         Raises:
-            InputError: no such detector, a decision of two kinds or out of range, or an image of another type
-                or shape.
+            InputError: no such detector, a decision of two kinds or out of range, an image of another type
+                or shape, or more neighbours than there are training images.
         """
         self.check(decision)
-        name = decision.detector or self.detector
-        return self.judge_outputs(self.outputs(images, detector=name), decision, names=names)
+        self.check_neighbours(neighbours)
+        outputs = self.outputs(images, detector=decision.detector or self.detector)
+        found = self.judge_outputs(outputs, decision, names=names)
+        if not neighbours or self.training_images is None:
+            return found
+        near = self.training_images.nearest(outputs.features, neighbours, self.class_names)
+        return replace(found, neighbours=near)
+
+    def check_neighbours(self, count: int) -> None:
+        """Raise what `judge` raises of a number of neighbours."""
+        held = self.training_images
+        if count and held is None:
+            raise InputError(
+                "The exported folder holds no training images: `osr export --neighbours N` puts some there."
+            )
+        most = 0 if held is None else len(held)
+        if not 0 <= count <= most:
+            raise InputError(f"neighbours is {count}, but must lie in 0..{most}.")
 
     def judge_outputs(
         self, outputs: Outputs, decision: Decision = DEFAULT, *, names: Sequence[str] = ()
@@ -210,8 +248,8 @@ class OpenSetClassifier:
         """
         self.check(Decision(detector))
         names = self.detectors if detector is None else (detector,)
-        needs_network = (name for name in names if odin_of(self.parts.detectors[name][0]))
-        return self._predictor(next(needs_network, names[0])).outputs(images)
+        again = network_again_of(*(self.parts.detectors[name][0] for name in names))
+        return self._predictor(names[0]).outputs(images, again=again)
 
     def check(self, decision: Decision) -> None:
         """Raise what `judge` raises of a decision."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
@@ -72,8 +74,8 @@ def discover(
         raise InputError(f"Features must be a finite matrix (N, D), not of shape {features.shape}.")
     if count < min_images:
         return Candidates(np.full(count, NONE), np.zeros(count), np.empty(0))
-    points = _reduced(features)
-    found, depth = _clusters(points, min_images)
+    points, num_threads = _reduced(features), os.cpu_count() or 1
+    found, depth = _clusters(points, min_images, num_threads)
     groups = [found[:count] == number for number in range(found.max() + 1)]
     groups = [
         inside
@@ -85,7 +87,7 @@ def discover(
     for number, inside in enumerate(groups):
         labels[inside] = number
     membership = np.where(labels >= 0, depth[:count], 0.0)
-    return Candidates(labels, membership, _stability(points, groups, min_images, seed))
+    return Candidates(labels, membership, _stability(points, groups, min_images, seed, num_threads))
 
 
 def _reduced(features: NDArray[np.float32]) -> FloatArray:
@@ -94,29 +96,32 @@ def _reduced(features: NDArray[np.float32]) -> FloatArray:
     lengths = np.linalg.norm(features, axis=1, keepdims=True)
     unit = features / np.where(lengths > 0, lengths, 1)
     count = min(COMPONENTS, *unit.shape)
-    return np.asarray(PCA(count, svd_solver="full").fit_transform(unit.astype(np.float64)))
+    return np.asarray(PCA(count, svd_solver="covariance_eigh").fit_transform(unit.astype(np.float64)))
 
 
-def _clusters(points: FloatArray, min_images: int) -> tuple[IntArray, FloatArray]:
+def _clusters(points: FloatArray, min_images: int, num_threads: int = 1) -> tuple[IntArray, FloatArray]:
     from sklearn.cluster import HDBSCAN
 
-    model = HDBSCAN(min_cluster_size=min_images, copy=True).fit(points)
+    model = HDBSCAN(min_cluster_size=min_images, copy=True, n_jobs=num_threads).fit(points)
     return model.labels_, model.probabilities_
 
 
-def _stability(points: FloatArray, groups: list[NDArray[np.bool_]], min_images: int, seed: int) -> FloatArray:
+def _stability(
+    points: FloatArray, groups: list[NDArray[np.bool_]], min_images: int, seed: int, num_threads: int
+) -> FloatArray:
     """Of each group of the rejected images, which are the first points."""
     rng, similar = np.random.default_rng(seed), [list[float]() for _ in groups]
     size, fewest = round(SHARE * len(points)), max(2, round(SHARE * min_images))
-    for _ in range(REPEATS if groups else 0):
-        rows = rng.permutation(len(points))[:size]
-        again, _ = _clusters(points[rows], fewest)
-        is_rejected = rows < len(groups[0])
-        rows, again = rows[is_rejected], again[is_rejected]
-        others = [again == number for number in range(again.max(initial=NONE) + 1)]
-        for inside, found in zip(groups, similar, strict=True):
-            if (here := inside[rows]).any():
-                found.append(max((_jaccard(here, other) for other in others), default=0.0))
+    halves = [rng.permutation(len(points))[:size] for _ in range(REPEATS if groups else 0)]
+    with ThreadPoolExecutor(num_threads) as pool:
+        clustered = pool.map(lambda rows: _clusters(points[rows], fewest)[0], halves)
+        for rows, again in zip(halves, clustered, strict=True):
+            is_rejected = rows < len(groups[0])
+            rows, again = rows[is_rejected], again[is_rejected]
+            others = [again == number for number in range(again.max(initial=NONE) + 1)]
+            for inside, found in zip(groups, similar, strict=True):
+                if (here := inside[rows]).any():
+                    found.append(max((_jaccard(here, other) for other in others), default=0.0))
     return np.array([np.mean(found) if found else 0.0 for found in similar])
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -12,7 +13,7 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from osr.data.batches import Ordered
-from osr.detectors.odin import Odin
+from osr.detectors.network_again import NetworkAgain
 from osr.devices import memory_advice
 from osr.errors import InputError
 from osr.inference.settings import ExtractionSettings
@@ -60,7 +61,7 @@ def extract(
     batch_size: int,
     device: torch.device,
     title: str,
-    odin: Odin | None = None,
+    again: Sequence[NetworkAgain] = (),
     stored: Stored = IN_MEMORY,
 ) -> Outputs:
     """Logits and features of some images, without augmentation, in eval mode.
@@ -72,7 +73,7 @@ def extract(
         batch_size: images per forward pass.
         device: where the network runs.
         title: of the progress bar, which only a terminal sees.
-        odin: scores that need two forward passes and one backward pass more; None leaves them out.
+        again: detectors that need the network again; each gives the outputs its column.
         stored: what is kept, and where.
 
     Raises:
@@ -81,13 +82,12 @@ def extract(
     model, index = ready(model, device), np.asarray(index, dtype=np.int64)
     width = model.head.affine()[0].shape[1]
     forms = {"features": Form(np.dtype(stored.features), (len(data), width))}
-    if odin is not None:
-        forms["odin"] = Form(np.dtype(np.float64), (len(data), 1))
+    forms |= {each.column: Form(np.dtype(np.float64), (len(data), 1)) for each in again}
     plan = [
         code_digest(),
         digest_of(model.origin.model_dump(), source_of(model.settings.backbone.name)),
         digest_of(asdict(model.computing), index, data.labels.cpu().numpy()),
-        [batch_size, device.type, odin and odin.settings()],
+        [batch_size, device.type, {each.name: each.settings() for each in again}],
     ]
     growing = grown_in(stored.folder, forms, plan=plan, chunk=CHUNK)
     advice = f"extraction.batch_size is {batch_size}: try {max(1, batch_size // 2)}"
@@ -103,8 +103,8 @@ def extract(
         for images, _ in batches:
             _, features = forward(model, images.to(device))
             parts = {"features": _rounded(features.cpu().numpy(), stored.features)}
-            if odin is not None:
-                parts["odin"] = odin.scores_of(model, images.to(device)).cpu().numpy()[:, None]
+            for each in again:
+                parts[each.column] = each.column_of(model, images.to(device)).cpu().numpy()[:, None]
             growing.add(**parts)
     arrays = growing.finished()
     labels = data.labels.cpu().numpy()
@@ -160,7 +160,7 @@ def _outputs(
         weight=weight[:num_classes],
         bias=bias[:num_classes],
         extra_logits=np.asarray(extra),
-        odin=arrays.get("odin", np.empty((len(features), 0))),
+        **{name: arrays[name] for name in ("odin", "rotation") if name in arrays},
         made_from=model.origin,
     )
 

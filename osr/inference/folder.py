@@ -19,6 +19,7 @@ SCORES = "validation_scores.safetensors"
 CARD = "README.md"
 GRAPH = "classifier.onnx"
 PROGRAM = "classifier.pt2"
+NEIGHBOURS = "neighbours.safetensors"
 
 
 class Recalibration(Section):
@@ -140,7 +141,7 @@ def read_manifest(folder: Path) -> Manifest:
         raise InputError(f"{folder} is no folder: `osr export` makes one.")
     manifest = checked(path, Manifest, read_json(path, "classifier").content)
     names = {WEIGHTS, CALIBRATION, THRESHOLDS, SCORES, CARD, *map(detector_file, manifest.detectors)}
-    if names != manifest.files.keys() - {GRAPH, PROGRAM}:
+    if names != manifest.files.keys() - {GRAPH, PROGRAM, NEIGHBOURS}:
         raise damaged(path, f"files must be {', '.join(sorted(names))}, not {', '.join(manifest.files)}")
     if manifest.detector not in manifest.detectors:
         raise damaged(path, f"detector is {manifest.detector!r}, but must be one of detectors")

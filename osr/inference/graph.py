@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from osr.calibration.calibrators import Calibration, Isotonic, Temperature, Vector
 from osr.detectors.base import Detector
-from osr.detectors.registry import odin_of
+from osr.detectors.registry import network_again_of
 from osr.detectors.selection import argmax
 from osr.detectors.tracing import Traced
 from osr.errors import InputError
@@ -147,12 +147,11 @@ def check_recordable(detector: Detector) -> None:
     """Refuse a detector that has no graph.
 
     Raises:
-        InputError: odin, alone or in an ensemble; or one that holds too many numbers.
+        InputError: odin or rotpred, alone or in an ensemble; or one that holds too many numbers.
     """
-    if odin_of(detector) is not None:
+    if again := network_again_of(detector):
         raise InputError(
-            f"{detector.name} has no graph: odin needs the gradient of the network, which ONNX lacks. Choose "
-            "another one with --detector."
+            f"{detector.name} has no graph: {again[0].why_no_graph}. Choose another one with --detector."
         )
     if detector.size > MAX_BANK:
         raise InputError(

@@ -55,6 +55,20 @@ class Decision(NamedTuple):
 DEFAULT = Decision()  # the fitted threshold of the default detector
 
 
+class Neighbour(NamedTuple):
+    """A training image that an image is near to.
+
+    Args:
+        number: among the training images of the exported folder.
+        class_name: its class.
+        similarity: cosine of the angle between the features of both, -1..1; larger = more alike.
+    """
+
+    number: int
+    class_name: str
+    similarity: float
+
+
 @dataclass(frozen=True)
 class Judgement(Verdict):
     """A `Verdict` on N images, with what they are called and how unusual a known image would be.
@@ -64,11 +78,13 @@ class Judgement(Verdict):
         p_values: (N,) float64 in 1 / (n + 1) .. 1, conformal among the n stored scores of validation knowns;
             small = unknown. See `osr.metrics.thresholds.conformal_p_values`.
         class_names: K names.
+        neighbours: of each image the nearest training images, nearest first; empty unless asked for.
     """
 
     names: tuple[str, ...]
     p_values: Scores
     class_names: tuple[str, ...]
+    neighbours: tuple[tuple[Neighbour, ...], ...] = ()
 
     def top(self, count: int) -> list[list[tuple[str, float]]]:
         """Of each image the `count` most probable known classes with their calibrated probabilities."""
@@ -88,6 +104,7 @@ class Judgement(Verdict):
             names=self.names[rows],
             p_values=self.p_values[rows],
             class_names=self.class_names,
+            neighbours=self.neighbours[rows],
         )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -11,7 +12,8 @@ from scipy.special import softmax
 from osr.calibration.calibrators import Calibration
 from osr.data.batches import as_batch
 from osr.detectors.base import Detector
-from osr.detectors.registry import odin_of
+from osr.detectors.network_again import NetworkAgain
+from osr.detectors.registry import network_again_of
 from osr.errors import InputError
 from osr.inference.inputs import Images as Images
 from osr.inference.inputs import batches_of
@@ -85,11 +87,12 @@ class Predictor:
             probabilities=softmax(self.calibration.apply(outputs.logits), axis=1).astype(np.float32),
         )
 
-    def outputs(self, images: Images) -> Outputs:
+    def outputs(self, images: Images, *, again: Sequence[NetworkAgain] | None = None) -> Outputs:
         """One forward pass; images of one size share a batch, and each is resized as in training.
 
         Args:
             images: as `predict` takes them.
+            again: detectors that need the network again; None means those of this predictor.
 
         Raises:
             InputError: an image has another type or shape.
@@ -100,16 +103,16 @@ class Predictor:
         num_classes = head.num_classes
         logits = np.empty((len(images), len(weight)), np.float32)
         features = np.empty((len(images), weight.shape[1]), np.float32)
-        odin = odin_of(self.detector)
-        odin_scores = np.empty((len(images), int(odin is not None)))
+        again = network_again_of(self.detector) if again is None else again
+        columns = {each.column: np.empty((len(images), 1)) for each in again}
         device = next(self.model.parameters()).device
         with torch.inference_mode():
             for rows in batches_of(images, channels=self.channels, batch_size=self.batch_size):
                 batch = as_batch(np.stack([images[row] for row in rows]))
                 found = forward(self.model, batch.to(device))
                 logits[rows], features[rows] = (part.float().cpu().numpy() for part in found)
-                if odin:
-                    odin_scores[rows, 0] = odin.scores_of(self.model, batch.to(device)).cpu().numpy()
+                for each in again:
+                    columns[each.column][rows, 0] = each.column_of(self.model, batch.to(device)).cpu().numpy()
         return Outputs(
             logits=logits[:, :num_classes],
             features=features,
@@ -121,5 +124,5 @@ class Predictor:
             if bias is None
             else bias.detach()[:num_classes].cpu().numpy(),
             extra_logits=logits[:, num_classes:],
-            odin=odin_scores,
+            **columns,
         )

@@ -14,5 +14,6 @@ class ExtractionSettings(Section):
     channels_last: bool
     precision: Literal["32-true", "bf16-mixed"]
     odin: bool
+    rotations: bool
     store: Literal["features", "features+logits"]
     features: Literal["float32", "float16"]

@@ -19,6 +19,7 @@ from osr.losses.one_vs_rest import OneVsRest
 from osr.losses.outlier_exposure import OutlierExposure
 from osr.losses.proser import Proser
 from osr.losses.settings import LossesSettings, LossName
+from osr.losses.supcon import SupCon
 from osr.models.heads import Head
 
 
@@ -57,24 +58,31 @@ def build_loss(
         values["class_counts"] = class_counts
     if name == "proser":
         return Proser(head, **values)
+    if name == "supcon":
+        return SupCon(head, **values)
     if name == "center":
         num_classes, num_features = head.weight.shape
         return Center(num_classes=num_classes, num_features=num_features, **values)
     return LOSSES[name](**values)
 
 
-def check_background(name: LossName, num_background: int) -> None:
+def check_background(name: LossName, num_background: int, *, pseudo_unknowns: bool = False) -> None:
     """Refuse a loss that does not go with the background images of a split.
+
+    Args:
+        name: a key of `LOSSES`.
+        num_background: background images to train on.
+        pseudo_unknowns: whether batches bring others, which are made of known images.
 
     Raises:
         InputError: the loss learns from background images and there is none, or it would ignore them.
     """
     needs = LOSSES[name].needs_background
     others = ", ".join(other for other, loss in LOSSES.items() if loss.needs_background != needs)
-    if needs and not num_background:
+    if needs and not num_background and not pseudo_unknowns:
         raise InputError(
             f"train.loss is {name!r}, which learns from background images, but the split has no background "
-            f"class: give it one, or use one of {others}."
+            f"class: give it one, set train.augmentation.pseudo_unknowns to pixmix, or use one of {others}."
         )
     if num_background and not needs:
         raise InputError(
@@ -99,4 +107,5 @@ LOSSES: dict[str, type[Loss]] = {
     "penalty": Penalty,
     "threshold": Threshold,
     "combined": Combined,
+    "supcon": SupCon,
 }

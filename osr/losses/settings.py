@@ -24,10 +24,15 @@ LossName = Literal[
     "penalty",
     "threshold",
     "combined",
+    "supcon",
 ]
 # What the schema must know of the losses without importing them; a test compares.
 SOFT_LABEL_LOSSES: tuple[LossName, ...] = ("ce", "logitnorm", "logit_adjusted", "one_vs_rest")
 EXTRA_CLASS_LOSSES: tuple[LossName, ...] = ("kplus1", "proser", "penalty", "threshold", "combined")
+BACKGROUND_LOSSES: tuple[LossName, ...] = (
+    *("entropic", "objectosphere", "outlier_exposure", "energy_reg"),
+    *("kplus1", "penalty", "threshold", "combined"),
+)
 
 Shape = Annotated[float, Field(ge=1e-3, le=1e3)]  # of a Beta distribution: below, its draws underflow
 Energy = Annotated[float, Field(ge=-1e6, le=1e6)]
@@ -120,8 +125,21 @@ class CombinedSettings(Section):
     tau: Tau
 
 
+class SupConSettings(Section):
+    """Supervised contrastive loss (Khosla et al. 2020)."""
+
+    temperature: Positive
+    projection_width: Annotated[int, Field(ge=1, le=1_000_000)]
+
+
+class RotationSettings(Section):
+    """Quarter turns told apart by a second head (Hendrycks et al. 2019), beside any loss."""
+
+    weight: Positive
+
+
 class LossesSettings(Section):
-    """The settings of each loss; `train.loss` chooses one."""
+    """The settings of each loss; `train.loss` chooses one, `model.rotation_head` adds `rotation`."""
 
     logitnorm: LogitNormSettings
     logit_adjusted: LogitAdjustedSettings
@@ -134,3 +152,5 @@ class LossesSettings(Section):
     penalty: PenaltySettings
     threshold: ThresholdSettings
     combined: CombinedSettings
+    supcon: SupConSettings
+    rotation: RotationSettings

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, Literal
 
@@ -13,6 +14,7 @@ from torch import Tensor, nn
 from osr.errors import InputError
 from osr.models.classifier32 import Classifier32
 from osr.models.custom import build_custom, is_custom
+from osr.models.hub import published_weights
 from osr.models.parts import without_classifier
 from osr.models.small_convnet import SmallConvnet
 from osr.models.stems import STEMS, use_small_image_stem
@@ -121,10 +123,11 @@ def _timm_backbone(name: str, *, pretrained: bool, channels: int, image_size: in
         )
     arguments = {"pretrained": pretrained, "num_classes": 0, "in_chans": channels}
     try:
-        try:
-            model: nn.Module = timm.create_model(name, img_size=image_size, **arguments)
-        except TypeError:  # convolutional models take images of any size and have no such argument
-            model = timm.create_model(name, **arguments)
+        with published_weights() if pretrained else nullcontext():
+            try:
+                model: nn.Module = timm.create_model(name, img_size=image_size, **arguments)
+            except TypeError:  # convolutional models take images of any size and have no such argument
+                model = timm.create_model(name, **arguments)
     except (OSError, RuntimeError, ValueError, AssertionError) as error:
         what = "its weights could not be downloaded" if pretrained else "timm could not build it"
         raise InputError(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
@@ -61,6 +61,14 @@ class Description(Section):
         if repeated := sorted({name for name in names if names.count(name) > 1}):
             raise ValueError(f"class_names must hold each name once, not several times {', '.join(repeated)}")
         return names
+
+    @field_validator("settings", mode="before")
+    @classmethod
+    def _from_before(cls, settings: Any) -> Any:
+        """What held in files that were written before these settings were: they stood for nothing."""
+        if not isinstance(settings, dict) or not isinstance(settings.get("neck"), dict):
+            return settings
+        return {"rotation_head": False, **settings, "neck": {"tau": 1.0, **settings["neck"]}}
 
     @field_validator("settings")
     @classmethod

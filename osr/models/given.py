@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from pathlib import Path
 
 import torch
@@ -9,6 +10,7 @@ from torch import nn
 
 from osr.errors import InputError
 from osr.models.custom import build_custom, is_custom
+from osr.models.hub import published_weights
 from osr.models.open_set_model import OpenSetModel
 from osr.models.parts import last_linear
 from osr.models.settings import BackboneSettings
@@ -92,7 +94,8 @@ def _classifier(settings: BackboneSettings, num_classes: int, channels: int, ima
     if file is None:
         num_classes = pretrained.num_classes
     arguments = {"pretrained": file is None, "num_classes": num_classes, "in_chans": channels}
-    network = timm.create_model(settings.name, **arguments)
+    with nullcontext() if file else published_weights():
+        network = timm.create_model(settings.name, **arguments)
     if file:
         load_weights(network, file, f"{settings.name} with {num_classes} classes")
     layer = network.get_classifier()

@@ -15,7 +15,9 @@ from osr.models.computing import Computing
 from osr.models.custom import is_custom
 from osr.models.description import Description
 from osr.models.heads import HEADS
+from osr.models.necks import build_neck
 from osr.models.preprocess import ImageFormat, Preprocess
+from osr.models.rotations import NUM_TURNS
 from osr.models.settings import ModelSettings
 from osr.models.weight_files import first_not_finite
 from osr.stored.arrays import read_tensors, write_tensors
@@ -25,7 +27,7 @@ from osr.stored.origin import Origin
 
 
 class OpenSetModel(nn.Module):
-    """Backbone, neck and head.
+    """Backbone, neck and head; with `model.rotation_head` a second head tells quarter turns of an image.
 
     Args:
         settings: the `model` section of params.yaml.
@@ -60,17 +62,9 @@ class OpenSetModel(nn.Module):
         )
         self._still: tuple[nn.Module, ...] = ()
         width = feature_width(self.backbone, name=settings.backbone.name, **shape)
-        self.neck: nn.Module = nn.Identity()
-        if settings.neck.name == "linear":
-            layers = (
-                nn.Linear(width, settings.neck.width, bias=False),
-                nn.BatchNorm1d(settings.neck.width),
-                nn.ReLU(),
-            )
-            self.neck, width = nn.Sequential(*layers), settings.neck.width
-        elif settings.neck.name == "tanh":
-            self.neck = nn.Tanh()
+        self.neck, width = build_neck(settings.neck, width)
         self.head = HEADS[settings.head.name](width, len(class_names), settings.head)
+        self.rotation = nn.Linear(width, NUM_TURNS) if settings.rotation_head else None
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """(B, K + E) logits, extra classes last, and (B, D) features of (B, C, H, W) uint8 images."""
@@ -89,6 +83,17 @@ class OpenSetModel(nn.Module):
         """(B, K + E) logits and (B, D') features of (B, D) vectors behind the neck."""
         features = self.head.embed(vectors)
         return self.head(features), features
+
+    def turns(self, vectors: Tensor) -> Tensor:
+        """(N, 4) logits of the quarter turns 0, 1, 2 and 3, of (N, D) vectors behind the neck.
+
+        Raises:
+            InputError: a network without `model.rotation_head`.
+        """
+        if self.rotation is None:
+            raise InputError("This network has no second head for quarter turns: see model.rotation_head.")
+        logits: Tensor = self.rotation(vectors)
+        return logits
 
     def freeze(self, parts: Iterable[nn.Module]) -> None:
         """Let modules of the backbone learn nothing; their dropout and norms stay as they are judged."""

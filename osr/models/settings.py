@@ -42,11 +42,12 @@ class NeckSettings(Section):
     """What stands between backbone and head.
 
     `tanh` bounds the features by -1 and 1: activations of unknown images can be far larger than those of
-    known ones (Sun et al. 2021, ReAct), and with them the logits.
+    known ones (Sun et al. 2021, ReAct), and with them the logits. For `t2fnorm` see `osr.models.necks`.
     """
 
-    name: Literal["identity", "linear", "tanh"]
+    name: Literal["identity", "linear", "tanh", "t2fnorm"]
     width: Annotated[int, Field(ge=1, le=1_000_000)]
+    tau: Positive
 
 
 class HeadSettings(Section):
@@ -69,10 +70,21 @@ class HeadSettings(Section):
 
 
 class ModelSettings(Section):
-    """Backbone, neck and head."""
+    """Backbone, neck, head, and a second head of quarter turns."""
 
     image_size: Annotated[int, Field(ge=4, le=8192)] | Literal["auto"]
     image: ImageSettings
     backbone: BackboneSettings
     neck: NeckSettings
     head: HeadSettings
+    rotation_head: bool
+
+    @model_validator(mode="after")
+    def _relations(self) -> Self:
+        if self.neck.name == "t2fnorm" and self.head.name in ("cosine", "reciprocal"):
+            raise ValueError(
+                f"model.head.name is {self.head.name!r}, but must be 'linear' or 'weight_norm' when "
+                "model.neck.name is 't2fnorm': cosine never sees the length of the features, and "
+                "reciprocal learns from it, which that neck hides in training"
+            )
+        return self

@@ -7,13 +7,53 @@ from pathlib import Path
 from typing import Any
 
 from ruamel.yaml import YAML
+from ruamel.yaml.composer import Composer, ComposerError, MaxDepthExceededError
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
 from osr.errors import InputError
 
+MAX_BYTES = 4_000_000
 MAX_VALUES = 100_000  # aliases counted as often as they stand for something
 MAX_DEPTH = 50
 _NO_TEXT = re.compile("[\0\ud800-\udfff]")
+
+
+class _Counting(Composer):
+    """Stops at the key or value that is one too many."""
+
+    def __init__(self, loader: Any = None) -> None:
+        super().__init__(loader)
+        self.num_values, self.warn_double_anchors = 0, False
+
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        self.num_values += 1
+        if self.num_values > MAX_VALUES:
+            mark = self.parser.peek_event().start_mark
+            raise ComposerError(None, None, f"it must hold at most {MAX_VALUES:,} keys and values", mark)
+        return super().compose_node(parent, index)
+
+
+def parse_yaml(text: str) -> Any:
+    """What a text of settings holds, unchecked but for its size.
+
+    Raises:
+        ValueError: the text is no YAML, nested without end, or longer than any settings; the message is the
+            rest of a sentence that begins with the name of the text.
+    """
+    if len(text) > MAX_BYTES:
+        raise ValueError(f"must have at most {MAX_BYTES:,} characters, not {len(text):,}")
+    yaml = YAML(typ="safe", pure=True)
+    yaml.Composer = _Counting
+    yaml.max_depth = MAX_DEPTH + 1  # the parser's time grows with its square
+    try:
+        return yaml.load(text)
+    except MaxDepthExceededError:
+        raise ValueError(f"must be nested less deeply, in at most {MAX_DEPTH} levels") from None
+    except YAMLError as error:
+        raise ValueError(f"is not valid YAML{_yaml_problem(error)}") from None
+    except (ValueError, ArithmeticError, LookupError, TypeError, AttributeError) as error:  # of !!bool 12 ...
+        reason = " ".join(str(error).split())[:200]
+        raise ValueError(f"is not valid YAML: a value in it cannot be read ({reason})") from None
 
 
 def read_yaml(path: Path) -> Any:
@@ -23,19 +63,30 @@ def read_yaml(path: Path) -> Any:
         InputError: the file is missing or is no YAML, is nested without end, or holds text that is no text.
     """
     try:
-        content = YAML(typ="safe", pure=True).load(path.read_text(encoding="utf-8"))
+        text = _text(path)
     except FileNotFoundError:
         raise InputError(f"{path} is missing: every setting of the experiment stands in it.") from None
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"{path} cannot be read as text: {error}.") from None
-    except YAMLError as error:
-        raise InputError(f"{path} is not valid YAML{_yaml_problem(error)}.") from None
-    except RecursionError:
-        raise InputError(f"{path} is not valid YAML: its brackets are nested too deeply.") from None
-    except (ValueError, OverflowError) as error:  # of a date or a number that is none
-        raise InputError(f"{path} is not valid YAML: a value in it cannot be read ({error}).") from None
+    try:
+        content = parse_yaml(text)
+    except ValueError as error:
+        raise InputError(f"{path} {error}.") from None
     check_tree(content, source=str(path))
     return content
+
+
+def _text(path: Path) -> str:
+    """The text of a file, of one that is too long its beginning.
+
+    Raises:
+        OSError: it is missing, or no file.
+        UnicodeDecodeError: it is no UTF-8.
+    """
+    if path.exists() and not path.is_file() and not path.is_dir():
+        raise OSError("it is a pipe, a socket or a device")
+    with path.open(encoding="utf-8") as file:
+        return file.read(MAX_BYTES + 1)
 
 
 def check_tree(content: Any, *, source: str) -> None:

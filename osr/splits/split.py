@@ -247,7 +247,7 @@ class Split:
                 hashes=columns.get("hash"),
                 sources=tuple(summary["sources"]) if "sources" in summary else None,
             )
-        except (ValueError, KeyError, TypeError, OverflowError) as error:
+        except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
             raise InputError(f"{changed} ({str(error).rstrip('.')}).") from error
         if split.digest != summary["digest"]:
             raise InputError(f"{changed} (its digest is {split.digest}, not {summary['digest']}).")

@@ -27,6 +27,7 @@ Kind = Literal[
     "stage",
     "classifier",
     "monitor",
+    "training images",
 ]
 
 

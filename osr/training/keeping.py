@@ -24,25 +24,31 @@ class Keeper:
         state: what is kept.
         path: the file.
         on_epoch: called with an epoch's row of the history and its training images per second.
+        writes: False for processes that only give their part of the state, and tell nobody.
     """
 
     state: TrainingState
     path: Path
     on_epoch: EpochCallback
+    writes: bool = True
     _last: float = -math.inf
     _waiting: list[tuple[dict[str, float], float]] = field(default_factory=list)
 
-    def add(self, row: dict[str, float], images_per_s: float, progress: Progress, *, is_last: bool) -> None:
-        """Take in an epoch; the first and the last are kept at once.
+    def is_due(self, *, is_last: bool) -> bool:
+        """Whether the state is to be kept after this epoch; the first and the last are kept at once."""
+        return is_last or time.monotonic() - self._last >= SHORTEST_S
+
+    def add(self, row: dict[str, float], images_per_s: float, progress: Progress, *, is_due: bool) -> None:
+        """Take in an epoch, and keep the state if that is due.
 
         Raises:
             InputError: the state cannot be written.
         """
         self._waiting.append((row, images_per_s))
-        if not is_last and time.monotonic() - self._last < SHORTEST_S:
+        if not is_due:
             return
-        self.state.save(self.path, progress)
+        self.state.save(self.path, progress, writes=self.writes)
         self._last = time.monotonic()
-        for told in self._waiting:
+        for told in self._waiting if self.writes else ():
             self.on_epoch(*told)
         self._waiting.clear()

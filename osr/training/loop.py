@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 import time
 from collections.abc import Iterator
@@ -24,9 +25,17 @@ from osr.training.keeping import EpochCallback, Keeper
 from osr.training.optimization import make_optimizer, make_schedule
 from osr.training.progress import ProgressBar
 from osr.training.settings import TrainSettings
+from osr.training.sharding import (
+    clip_gradients,
+    is_sharded,
+    shard,
+    share_gradients,
+    strategy_of,
+    together,
+)
 from osr.training.state import History as History
 from osr.training.state import Progress, TrainingState, average_of, scaler_of
-from osr.training.steps import Step, batch_sizes, groups_of, num_right
+from osr.training.steps import Beside, Step, batch_sizes, groups_of, num_right
 
 
 def train(
@@ -39,6 +48,8 @@ def train(
     checkpoint: Path,
     on_epoch: EpochCallback,
     num_extra: int = 0,
+    rotation_weight: float = 0.0,
+    until: int | None = None,
 ) -> Progress:
     """Fit `model` and leave it in the state of its best epoch.
 
@@ -54,20 +65,17 @@ def train(
         checkpoint: where the state after an epoch is kept (`Keeper`); an existing file is resumed.
         on_epoch: called once an epoch is kept, with its history row and its training images per second.
         num_extra: how many of the last logits belong to extra classes, which accuracy leaves out.
+        rotation_weight: of the second head that tells quarter turns; 0 for a model without it.
+        until: the epoch after which this call stops, though the settings have more; another goes on.
 
     Raises:
         InputError: the loss became NaN or infinite, memory or the disk is full, this machine has no such
             devices, or another process of the training ended.
     """
-    fabric = make_fabric(
-        settings.accelerator,
-        precision=settings.precision,
-        devices=settings.devices,
-        num_nodes=settings.num_nodes,
-        strategy=settings.strategy,
-    )
+    fabric = _fabric_of(settings)
     with processes_of(fabric):
-        run = _Run.start(fabric, model, loss, settings, len(train_data), num_extra)
+        step = Step(model, loss, Beside.of(settings, rotation_weight))
+        run = _Run.start(fabric, step, settings, len(train_data), num_extra)
         progress = run.state.resume(checkpoint)
         done = len(progress.history)
         if fabric.broadcast(done) != done:
@@ -75,22 +83,36 @@ def train(
         train_data, val_data = train_data.to(fabric.device), val_data.to(fabric.device)
         is_first = fabric.global_rank == 0
         bar = ProgressBar(settings.epochs, done=done, num_images=len(train_data), hidden=not is_first)
-        keeper = Keeper(run.state, checkpoint, on_epoch) if is_first else None
+        keeper = Keeper(run.state, checkpoint, on_epoch, writes=is_first)
+        end = settings.epochs if until is None else min(until, settings.epochs)
         with bar:
-            for epoch in range(done, settings.epochs):
+            for epoch in range(done, end):
                 if progress.ends_early(settings):
                     break
                 started = time.perf_counter()
                 row = run.epoch(epoch, train_data, val_data, bar)
-                progress.add(row, run.state.judged)
+                progress.add(row, run.state.judged, keep=is_first or not run.is_sharded)
                 duration_s = time.perf_counter() - started
                 progress.elapsed_s = fabric.broadcast(progress.elapsed_s + duration_s)
                 bar.epoch(row)
-                if keeper:
-                    is_last = len(progress.history) == settings.epochs or progress.ends_early(settings)
-                    keeper.add(row, len(train_data) / duration_s, progress, is_last=is_last)
-    model.load_state_dict(progress.best_state)
+                is_last = len(progress.history) == end or progress.ends_early(settings)
+                is_due = keeper.is_due(is_last=is_last)
+                if run.is_sharded:  # all give their part, when the first one's clock says so
+                    is_due = fabric.broadcast(is_due)
+                keeper.add(row, len(train_data) / duration_s, progress, is_due=is_due)
+        run.leave(model, loss, progress)
     return progress
+
+
+def _fabric_of(settings: TrainSettings) -> Fabric:
+    """The devices and the precision that the settings ask for."""
+    return make_fabric(
+        settings.accelerator,
+        precision=settings.precision,
+        devices=settings.devices,
+        num_nodes=settings.num_nodes,
+        strategy=strategy_of(settings),
+    )
 
 
 def evaluate(
@@ -113,32 +135,50 @@ class _Run:
     num_extra: int
     has_depthwise: bool
 
+    @property
+    def is_sharded(self) -> bool:
+        """Whether each process holds a part of the network, and this run a copy of what it was given."""
+        return is_sharded(self.state.model)
+
     @classmethod
     def start(
         cls,
         fabric: Fabric,
-        model: nn.Module,
-        loss: nn.Module,
+        step: Step,
         settings: TrainSettings,
         num_images: int,
         num_extra: int,
     ) -> _Run:
         if settings.channels_last:
-            model.to(memory_format=torch.channels_last)
-        model, loss = model.to(fabric.device), loss.to(fabric.device)
-        optimizer = make_optimizer(model, settings, loss=loss)
+            step.model.to(memory_format=torch.channels_last)
+        if settings.strategy == "fsdp":  # which changes a network for good
+            step = copy.deepcopy(step)
+            step.loss.to(fabric.device)
+        else:
+            step.to(fabric.device)
+        average = average_of(step.model, settings.ema_decay)
+        ready = fabric.setup_module(torch.compile(step) if settings.compile else step)
+        if settings.strategy == "fsdp" and average is not None:
+            shard(average.module, fabric.strategy.device_mesh["data_parallel"])
+        optimizer = make_optimizer(step.model, settings, loss=step.loss)
         num_steps = -(-cls.num_batches(fabric, settings, num_images) // settings.accumulate_batches)
         state = TrainingState(
-            model,
-            loss,
+            step.model,
+            step.loss,
             optimizer,
             make_schedule(optimizer, settings, steps_per_epoch=num_steps),
-            average_of(model, settings.ema_decay),
+            average,
             scaler_of(fabric),
         )
-        step = Step(model, loss)
-        ready, ready_optimizer = fabric.setup(torch.compile(step) if settings.compile else step, optimizer)
-        return cls(fabric, settings, state, ready, ready_optimizer, num_extra, has_depthwise(model))
+        ready_optimizer = fabric.setup_optimizers(optimizer)
+        return cls(fabric, settings, state, ready, ready_optimizer, num_extra, has_depthwise(step))
+
+    def leave(self, model: nn.Module, loss: nn.Module, progress: Progress) -> None:
+        """Give a network the state of its best epoch, and a loss that of the last one."""
+        if self.is_sharded:
+            loss.load_state_dict(self.state.loss.state_dict())
+        if progress.best_state:  # of a shared network the first process alone keeps it
+            model.load_state_dict(progress.best_state)
 
     @staticmethod
     def num_batches(fabric: Fabric, settings: TrainSettings, num_images: int) -> int:
@@ -178,12 +218,12 @@ class _Run:
                 with self._alone(position < len(group) - 1), self._quick():
                     value, logits = self.step(images, labels)
                     # Processes take the mean of their gradients, whatever the share of images they had.
-                    fabric.backward(value * (len(labels) * fabric.world_size / num_images))
-                losses.append(value.detach() * len(labels))
-                correct += num_right(logits.detach(), labels, self.num_extra)
-            if settings.grad_clip_norm:
-                limit = settings.grad_clip_norm
-                fabric.clip_gradients(state.model, self.optimizer, max_norm=limit, error_if_nonfinite=False)
+                    fabric.backward(value * (len(logits) * fabric.world_size / num_images))
+                losses.append(value.detach() * len(logits))
+                correct += num_right(logits.detach(), labels[: len(logits)], self.num_extra)
+            if self.is_sharded:
+                share_gradients(state.loss)
+            self._clip()
             self.optimizer.step()
             state.schedule.step()
             state.take_in_step()
@@ -196,6 +236,15 @@ class _Run:
         num_known = int((data.labels >= 0).sum())
         return {"train/loss": float(values.sum()) / len(data), "train/accuracy": int(right) / num_known}
 
+    def _clip(self) -> None:
+        """Shorten the gradients where a limit is set."""
+        limit = self.settings.grad_clip_norm
+        if limit and self.is_sharded:
+            clip_gradients((*self.state.model.parameters(), *self.state.loss.parameters()), max_norm=limit)
+        elif limit:
+            chosen = {"max_norm": limit, "error_if_nonfinite": False}
+            self.fabric.clip_gradients(self.state.model, self.optimizer, **chosen)
+
     def _validate(self, data: Images) -> dict[str, float]:
         fabric, judged = self.fabric, self.state.judged
         if fabric.world_size == 1:
@@ -204,15 +253,27 @@ class _Run:
                 return evaluate(judged, self.state.loss, data, **chosen)
         for buffer in (*self.state.model.buffers(), *judged.buffers()):
             torch.distributed.broadcast(buffer, 0)  # norm statistics: those of the process that is kept
-        batches = islice(data.batches(self.settings.batch_size), fabric.global_rank, None, fabric.world_size)
-        with fabric.autocast():
-            sums = _totals(Step(judged, self.state.loss), batches, self.num_extra)
+        step, size = Step(judged, self.state.loss), self.settings.batch_size
+        batches = islice(data.batches(size), fabric.global_rank, None, fabric.world_size)
+        num_batches = -(-len(data) // size)
+        is_idle = (
+            self.is_sharded
+            and num_batches % fabric.world_size > 0
+            and (fabric.global_rank >= num_batches % fabric.world_size)
+        )
+        with fabric.autocast(), together(self.state.model, judged):
+            sums = _totals(step, batches, self.num_extra)
+            if is_idle:  # the others need this process for their last batch
+                _totals(step, islice(data.batches(size), 1), self.num_extra)
         total_loss, correct = self._sum(torch.tensor(sums, device=fabric.device)).tolist()
         return {"val/loss": total_loss / len(data), "val/accuracy": correct / len(data)}
 
     def _alone(self, alone: bool) -> AbstractContextManager[None]:
-        """Let processes keep their gradients to themselves until the last batch of a step."""
-        if self.fabric.world_size == 1:
+        """Let processes keep their gradients to themselves until the last batch of a step.
+
+        Not those of a shared network: each would hold all of them.
+        """
+        if self.fabric.world_size == 1 or self.is_sharded:
             return nullcontext()
         quiet: AbstractContextManager[None] = self.fabric.no_backward_sync(self.step, enabled=alone)
         return quiet

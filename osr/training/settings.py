@@ -7,7 +7,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from osr.data.settings import BatchSettings
-from osr.losses.settings import SOFT_LABEL_LOSSES, LossName
+from osr.losses.settings import BACKGROUND_LOSSES, SOFT_LABEL_LOSSES, LossName
 from osr.settings.base import Count, CountOrZero, Positive, Section, Share, Weight
 
 
@@ -58,7 +58,7 @@ class TrainSettings(BatchSettings):
     compile: bool
     devices: Annotated[int, Field(ge=1, le=1024)] | Literal["auto"]
     num_nodes: Annotated[int, Field(ge=1, le=65536)]
-    strategy: Literal["auto", "ddp"]
+    strategy: Literal["auto", "ddp", "fsdp"]
 
     @model_validator(mode="after")
     def _relations(self) -> Self:
@@ -72,8 +72,15 @@ class TrainSettings(BatchSettings):
                 "train.warmup_epochs is 0, but must be at least 1 when train.schedule is 'one_cycle', "
                 "which rises over these epochs"
             )
-        mixing = max(self.augmentation.mixup_alpha, self.augmentation.cutmix_alpha)
-        if mixing and self.loss not in SOFT_LABEL_LOSSES:
+        self._check_sharing()
+        pseudo = self.augmentation.pseudo_unknowns
+        if pseudo != "none" and self.loss not in BACKGROUND_LOSSES:
+            raise ValueError(
+                f"train.augmentation.pseudo_unknowns is {pseudo!r}, but must be 'none' when train.loss is "
+                f"{self.loss!r}, which learns from known images alone; {', '.join(BACKGROUND_LOSSES)} "
+                "learn from such pictures, too"
+            )
+        if self.augmentation.mixes and self.loss not in SOFT_LABEL_LOSSES:
             raise ValueError(
                 f"train.loss is {self.loss!r}, but must be one of {', '.join(SOFT_LABEL_LOSSES)} when "
                 "train.augmentation.mixup_alpha or cutmix_alpha is above 0: they mix labels, too"
@@ -81,11 +88,21 @@ class TrainSettings(BatchSettings):
         return self
 
     @property
+    def views(self) -> int:
+        """2 for a loss that compares two views of each image."""
+        return 2 if self.loss == "supcon" else 1
+
+    @property
     def is_frozen(self) -> bool:
         """Whether the backbone sees each image once and learns nothing."""
         return self.regime in ("probe", "none")
 
     def _check_regime(self) -> None:
+        if self.loss == "supcon" and (self.devices not in (1, "auto") or self.num_nodes != 1):
+            raise ValueError(
+                f"train.devices is {self.devices} and train.num_nodes is {self.num_nodes}, but must be 1 "
+                "when train.loss is 'supcon', which compares all images of a batch with each other"
+            )
         if self.is_frozen and (self.devices not in (1, "auto") or self.num_nodes != 1):
             raise ValueError(
                 f"train.devices is {self.devices} and train.num_nodes is {self.num_nodes}, but must be 1 "
@@ -97,3 +114,15 @@ class TrainSettings(BatchSettings):
                 "must be 'ce' and 0 when train.regime is 'probe', which is a logistic regression; for "
                 "another loss take tune_last with model.backbone.frozen_stages: all"
             )
+
+    def _check_sharing(self) -> None:
+        for key, value, others, why in (
+            ("precision", "16-mixed", "32-true or bf16-mixed", "Fabric scales no loss there"),
+            ("channels_last", True, "false", "weights are shared out in their usual layout"),
+            ("optimizer", "lamb", "another one", "it needs the norm of each whole weight"),
+        ):
+            if self.strategy == "fsdp" and getattr(self, key) == value:
+                told = str(value).lower() if isinstance(value, bool) else repr(value)
+                raise ValueError(
+                    f"train.{key} is {told}, but must be {others} when train.strategy is 'fsdp': {why}"
+                )

@@ -10,6 +10,7 @@ import pickle
 import platform
 import zipfile
 import zlib
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from osr.errors import InputError
 from osr.training.settings import TrainSettings
+from osr.training.sharding import own_part, shared_state, whole
 
 logger = logging.getLogger("osr")
 
@@ -61,15 +63,22 @@ class Progress:
     best_state: dict[str, Tensor] = field(default_factory=dict)
     elapsed_s: float = 0.0
 
-    def add(self, row: dict[str, float], model: nn.Module) -> None:
-        """Take in one epoch."""
+    def add(self, row: dict[str, float], model: nn.Module, *, keep: bool = True) -> None:
+        """Take in one epoch; with `keep` false another process keeps the weights, see `whole`."""
         self.history.append(row)
         best = self.history[self.best_epoch - 1]["val/accuracy"] if self.best_epoch else 0.0
         if row["val/accuracy"] >= best:
             self.best_epoch = len(self.history)
-            self.best_state = {
-                name: tensor.detach().cpu().clone() for name, tensor in model.state_dict().items()
-            }
+            state = whole(model.state_dict(), keep=keep)
+            self.best_state = {name: _copy(tensor) for name, tensor in state.items()} if keep else {}
+
+    def end_with(self, second: Progress) -> dict[str, float]:
+        """Take in a second phase, whose best fit becomes one more row of the history, the best; that row."""
+        found = second.history[second.best_epoch - 1]
+        row = {name: found.get(name, 0.0) for name in self.history[0]} | {"epoch": len(self.history) + 1}
+        self.history.append(row)
+        self.best_epoch = len(self.history)
+        return row
 
     def ends_early(self, settings: TrainSettings) -> bool:
         """Whether patience or time is used up."""
@@ -114,13 +123,21 @@ class TrainingState:
         averaged: nn.Module = self.average.module
         return averaged
 
-    def save(self, path: Path, progress: Progress) -> None:
+    def save(self, path: Path, progress: Progress, *, writes: bool = True) -> None:
         """Keep this state and `progress`, whole or not at all.
+
+        Args:
+            path: of the file.
+            progress: what the training has brought so far.
+            writes: False for processes that only give their part of the state.
 
         Raises:
             InputError: it cannot be written; the state of the epoch before stays.
         """
-        state = {**vars(progress), **{name: part.state_dict() for name, part in self._parts().items()}}
+        parts = {name: whole(part.state_dict(), keep=writes) for name, part in self._parts().items()}
+        if not writes:
+            return
+        state = {**vars(progress), **parts}
         path.parent.mkdir(parents=True, exist_ok=True)
         # Two experiments may train the same network at once.
         aside = path.with_suffix(f".{platform.node()}.{os.getpid()}.part")
@@ -147,7 +164,7 @@ class TrainingState:
         try:
             state = _read(path)
             for name, part in self._parts().items():
-                part.load_state_dict(state[name])
+                part.load_state_dict(shared_state(part, state[name]))
             return Progress(**{name: state[name] for name in vars(Progress())})
         except _DAMAGE as error:
             for name, part in self._parts().items():
@@ -204,4 +221,12 @@ def average_of(model: nn.Module, decay: float) -> AveragedModel | None:
     if not decay:
         return None
     update = get_ema_multi_avg_fn(decay)  # type: ignore[no-untyped-call]
-    return AveragedModel(model, multi_avg_fn=update, use_buffers=True)
+
+    def update_parts(averages: Sequence[Tensor], values: Sequence[Tensor], count: Any) -> None:
+        update([own_part(average) for average in averages], [own_part(value) for value in values], count)
+
+    return AveragedModel(model, multi_avg_fn=update_parts, use_buffers=True)
+
+
+def _copy(tensor: Tensor) -> Tensor:
+    return tensor.detach().cpu().clone()

@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from ruamel.yaml import YAML
-from ruamel.yaml.error import YAMLError
 
 from osr.errors import InputError
 from osr.params import check_params
-from osr.settings.reading import read_yaml
+from osr.settings.reading import parse_yaml, read_yaml
+from osr.settings.sentences import shown
 from pipeline.workspace.stages import PARAMS
 
 _KEY = r"[\w.\-]+"
@@ -56,10 +56,9 @@ def flat_overrides(texts: Sequence[str]) -> dict[str, Any]:
         if assignment is None:
             raise InputError(f"The override {text!r} must look like key=value.")
         try:
-            parsed[assignment["key"]] = YAML(typ="safe", pure=True).load(assignment["value"])
-        except (YAMLError, ValueError, OverflowError, RecursionError) as error:  # of dates, numbers, brackets
-            problem = getattr(error, "problem", None) or error
-            raise InputError(f"The override {text!r} must have a value in YAML: {problem}.") from None
+            parsed[assignment["key"]] = parse_yaml(assignment["value"])
+        except ValueError as error:
+            raise InputError(f"The override {shown(text)}: its value {error}.") from None
     return parsed
 
 

@@ -15,6 +15,7 @@ from pipeline.experiments.named import list_of
 from pipeline.experiments.overrides import merge, nested
 from pipeline.experiments.preset import Settings, assignments
 from pipeline.experiments.programs import finished
+from pipeline.experiments.submit import submit
 from pipeline.experiments.sweep_file import FOLDER, Sweep, load_sweep
 from pipeline.tracking.results import Result, read_store
 from pipeline.tracking.store import connect
@@ -64,9 +65,13 @@ def run(options: argparse.Namespace) -> int:
         sys.stdout.write(list_of(FOLDER))
         return 0
     sweep = load_sweep(options.name, options.overrides)
+    lacking = (
+        missing(sweep, read_store(connect(workspace_root()))) if options.missing else sweep.experiments()
+    )
+    if options.submit:
+        return submit(sweep.name, lacking, options)
     lines = commands(sweep)
     if options.missing:
-        lacking = missing(sweep, read_store(connect(workspace_root())))
         lines = [_queue(assignments(experiment)) for experiment in lacking]
     return _run(lines) if options.queue else _print(lines)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any
 from osr.errors import InputError
 from osr.params import check_params, flatten
 from osr.settings.reading import read_yaml
+from osr.settings.sentences import shown
 from pipeline.experiments.named import read_named
 from pipeline.experiments.overrides import flat_overrides, merge, nested
 from pipeline.experiments.preset import Settings, load_presets
@@ -18,6 +20,7 @@ from pipeline.workspace.stages import PARAMS
 
 FOLDER = Path("sweeps")
 KEYS = ("presets", "settings", "variants", "grid")
+MAX_EXPERIMENTS = 5000
 
 
 @dataclass(frozen=True)
@@ -80,6 +83,9 @@ def make_sweep(name: str, content: Any, path: Path, overrides: Sequence[str] = (
             raise InputError(f"-S: {key} is {value!r}, but must be left to the variants of {path}.")
     _flat(content["grid"], ours, f"{path}, grid")
     grid = {key: [chosen[key]] if key in chosen else values for key, values in content["grid"].items()}
+    number = len(variants) * math.prod(map(len, grid.values()))
+    if number > MAX_EXPERIMENTS:
+        raise InputError(f"{path} must make at most {MAX_EXPERIMENTS:,} experiments, not {number:,}.")
     sweep = Sweep(name, merge(merge(common, nested(settings)), nested(chosen)), variants, grid)
     for experiment in sweep.experiments():
         check_params(merge(ours, experiment), source=f"{PARAMS} with sweep {name}")
@@ -93,7 +99,7 @@ def _check_shape(path: Path, content: Any) -> None:
 
     def check(key: str, value: Any, fits: bool, rule: str) -> None:
         if not fits:
-            raise InputError(f"{path}: {key} is {value!r}, but must be {rule}.")
+            raise InputError(f"{path}: {key[:200]} is {shown(value)}, but must be {rule}.")
 
     presets, variants = content.get("presets", []), content.get("variants", [{}])
     check("presets", presets, _is_list(presets, str), "a list of names")

@@ -5,9 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from ruamel.yaml import YAML
-from ruamel.yaml.error import YAMLError
-
+from osr.settings.reading import parse_yaml
 from pipeline.workspace.git import git
 from pipeline.workspace.stages import PARAMS
 
@@ -44,7 +42,7 @@ def code_state() -> CodeState:
 def _settings() -> dict[str, Any] | None:
     text = git("show", f"HEAD:./{PARAMS.as_posix()}")
     try:
-        content = YAML(typ="safe", pure=True).load(text) if text else None
-    except YAMLError:
+        content = parse_yaml(text) if text else None
+    except ValueError:
         return None
     return content if isinstance(content, dict) else None

@@ -7,6 +7,7 @@ import logging
 from collections import deque
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -23,6 +24,7 @@ Pixels = NDArray[np.uint8]
 class _Waiting(NamedTuple):
     images: list[Pixels]
     decision: Decision
+    neighbours: int
     answer: asyncio.Future[Judgement]
 
 
@@ -43,10 +45,10 @@ class Batcher:
         """Images that nobody judges yet."""
         return sum(len(entry.images) for entry in self._waiting)
 
-    async def judge(self, images: Sequence[Pixels], decision: Decision) -> Judgement:
+    async def judge(self, images: Sequence[Pixels], decision: Decision, *, neighbours: int = 0) -> Judgement:
         """The verdicts, once it is their turn; what `OpenSetClassifier.judge` raises is raised here."""
         answer: asyncio.Future[Judgement] = asyncio.get_running_loop().create_future()
-        self._waiting.append(_Waiting(list(images), decision, answer))
+        self._waiting.append(_Waiting(list(images), decision, neighbours, answer))
         self._filled.set()
         return await answer
 
@@ -61,9 +63,9 @@ class Batcher:
                 continue
             images = [image for entry in together for image in entry.images]
             try:
-                found = await loop.run_in_executor(
-                    self._thread, self._classifier.judge, images, together[0].decision
-                )
+                first = together[0]
+                judge = partial(self._classifier.judge, images, first.decision, neighbours=first.neighbours)
+                found = await loop.run_in_executor(self._thread, judge)
             except Exception as error:
                 asking = [entry.answer for entry in together if not entry.answer.done()]
                 for answer in asking:
@@ -88,7 +90,8 @@ class Batcher:
             if entry.answer.done():
                 continue
             room = self._classifier.batch_size - count
-            fits = not taken or (entry.decision == taken[0].decision and len(entry.images) <= room)
+            alike = not taken or entry[1:3] == taken[0][1:3]
+            fits = not taken or (alike and len(entry.images) <= room)
             if fits:
                 taken.append(entry)
                 count += len(entry.images)

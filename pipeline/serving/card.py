@@ -31,7 +31,9 @@ classifier.predict("photo.png", accept=0.99)       # accepts 99 % of known image
 Reading it runs no code. A file that was changed, or that is of another run, is refused by name."""
 
 
-def card(parts: Parts, params: Params, detector: str, versions: Mapping[str, str]) -> str:
+def card(
+    parts: Parts, params: Params, detector: str, versions: Mapping[str, str], neighbours: int = 0
+) -> str:
     """Markdown.
 
     Args:
@@ -39,6 +41,7 @@ def card(parts: Parts, params: Params, detector: str, versions: Mapping[str, str
         params: of the run.
         detector: that judges unless another is asked for.
         versions: of the software.
+        neighbours: how many training images of each class are in the folder, at most.
     """
     model, fit = parts.model, parts.detectors[detector][1]
     size, channels = model.image_format.size, model.image_format.channels
@@ -56,10 +59,20 @@ def card(parts: Parts, params: Params, detector: str, versions: Mapping[str, str
         f"- judges with: {detector}; also {', '.join(name for name in parts.detectors if name != detector)}\n"
         f"- threshold: {fit.value:.6g}, by the rule `{fit.rule}` (target {fit.target:g}) from "
         f"{fit.num_images} validation images of known classes, of which it accepts {fit.acceptance:.1%}\n"
-        f"- software: {', '.join(f'{name} {number}' for name, number in versions.items())}",
+        f"- software: {', '.join(f'{name} {number}' for name, number in versions.items())}"
+        + _pictures(neighbours),
         "## How well it does\n\n" + _numbers(parts),
     ]
     return "\n\n".join(sections) + "\n"
+
+
+def _pictures(neighbours: int) -> str:
+    if not neighbours:
+        return ""
+    return (
+        f"\n- **holds pictures**: up to {neighbours} training images of each class, small, which whoever has "
+        "this folder, or may ask the server that reads it, can see"
+    )
 
 
 class Renewed(NamedTuple):

@@ -7,18 +7,34 @@ import contextlib
 import sys
 import tempfile
 from collections.abc import Collection
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 
+import numpy as np
+
+from osr.data.images import ImageFiles
 from osr.errors import InputError
 from osr.inference import folder as stored
 from osr.inference.parts import Parts, load_parts
+from osr.inference.training_images import SIDE, TrainingImages, chosen_rows, thumbnail, unit_float16
+from osr.outputs import Outputs
 from osr.params import Params, load_params
 from osr.stored.files import read_header
+from osr.stored.origin import Origin
 from osr.version import VERSION
+from pipeline.images import open_images
 from pipeline.report.judge import judge_of
 from pipeline.serving.card import card
-from pipeline.workspace.stages import CALIBRATOR, DETECTORS, PARAMS, THRESHOLDS, VAL_SCORES, WEIGHTS
+from pipeline.workspace.stages import (
+    CALIBRATOR,
+    DETECTORS,
+    PARAMS,
+    THRESHOLDS,
+    TRAIN_OUTPUTS,
+    VAL_SCORES,
+    WEIGHTS,
+)
 from pipeline.workspace.stamps import check, check_stamps, present
 
 PRESENT = "present"
@@ -27,7 +43,12 @@ LIBRARIES = ("torch", "numpy", "safetensors", "timm")
 
 
 def export(
-    folder: Path, params: Params, *, detector: str | None = None, graphs: Collection[str] = ()
+    folder: Path,
+    params: Params,
+    *,
+    detector: str | None = None,
+    graphs: Collection[str] = (),
+    neighbours: int = 0,
 ) -> Parts:
     """Write the classifier of the run in the working directory; return what judges in it.
 
@@ -36,6 +57,7 @@ def export(
         params: of the run.
         detector: that judges unless another is asked for; None means plot.detector.
         graphs: those of GRAPHS that are to be in it; they judge with this detector alone.
+        neighbours: how many training images of each known class are to be in it.
 
     Raises:
         InputError: the folder exists, no such detector, a file of the run is missing, damaged, or of another
@@ -67,9 +89,10 @@ def export(
                 stored.THRESHOLDS: THRESHOLDS,
                 stored.SCORES: VAL_SCORES,
                 **{stored.detector_file(name): file for name, file in files.items()},
-                **_graphs(Path(aside), graphs, parts, used, params.extraction.batch_size),
+                **write_graphs(Path(aside), graphs, parts, used, params.extraction.batch_size),
+                **_neighbours(Path(aside), neighbours, parts.model.origin),
             },
-            card=card(parts, params, used, versions),
+            card=card(parts, params, used, versions, neighbours),
             detector=used,
             detectors=enabled,
             batch_size=params.extraction.batch_size,
@@ -79,10 +102,21 @@ def export(
     return parts
 
 
-def _graphs(
+def write_graphs(
     aside: Path, graphs: Collection[str], parts: Parts, detector: str, batch_size: int
 ) -> dict[str, Path]:
-    """Name in the folder -> file aside."""
+    """Name in the folder -> file aside.
+
+    Args:
+        aside: a folder.
+        graphs: some of GRAPHS.
+        parts: what judges.
+        detector: the one that judges in them.
+        batch_size: of the classifier.
+
+    Raises:
+        InputError: the run has no graph, or the packages that write one are not there.
+    """
     if not graphs:
         return {}
     from osr.inference.graph_files import describe, record, write_onnx, write_program
@@ -92,6 +126,23 @@ def _graphs(
     for name in graphs:
         writers[name](aside / name, program, description)
     return {name: aside / name for name in graphs}
+
+
+def _neighbours(aside: Path, per_class: int, origin: Origin) -> dict[str, Path]:
+    """Name in the folder -> file aside."""
+    if not per_class:
+        return {}
+    outputs, images = Outputs.load(TRAIN_OUTPUTS), open_images()
+    check(TRAIN_OUTPUTS, outputs.made_from, origin)
+    rows = chosen_rows(outputs.labels, per_class)
+    read = partial(images.read, at_least=SIDE) if isinstance(images, ImageFiles) else images.__getitem__
+    made = TrainingImages(
+        thumbnails=np.stack([thumbnail(read(row)) for row in outputs.index[rows].tolist()]),
+        features=unit_float16(outputs.features[rows]),
+        labels=outputs.labels[rows],
+    )
+    made.save(aside / stored.NEIGHBOURS, origin)
+    return {stored.NEIGHBOURS: aside / stored.NEIGHBOURS}
 
 
 def software() -> dict[str, str]:
@@ -112,6 +163,12 @@ def run(options: argparse.Namespace) -> int:
     with contextlib.chdir(project):
         chosen = (options.onnx, options.torch_export)
         graphs = [name for name, wanted in zip(GRAPHS, chosen, strict=True) if wanted]
-        export(folder, load_params(PARAMS), detector=options.detector, graphs=graphs)
+        export(
+            folder,
+            load_params(PARAMS),
+            detector=options.detector,
+            graphs=graphs,
+            neighbours=options.neighbours or 0,
+        )
     sys.stdout.write(f'{options.out}: in Python osr.load("{options.out}").predict("photo.png")\n')
     return 0

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import io
 import re
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
 
 from osr.inference.classifier import OpenSetClassifier
 from osr.inference.judgement import Decision
@@ -22,7 +25,7 @@ def page() -> tuple[str, dict[str, str]]:
     text = PAGE.read_text(encoding="utf-8")
     script, style = (_digest(text, tag) for tag in ("script", "style"))
     policy = (
-        f"default-src 'none'; script-src '{script}'; style-src '{style}'; img-src blob: data:; "
+        f"default-src 'none'; script-src '{script}'; style-src '{style}'; img-src 'self' blob: data:; "
         "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
     )
     return text, {
@@ -30,6 +33,13 @@ def page() -> tuple[str, dict[str, str]]:
         "X-Content-Type-Options": "nosniff",
         "Referrer-Policy": "no-referrer",
     }
+
+
+def png(image: NDArray[np.uint8]) -> bytes:
+    """The file of an image (H, W, 1 or 3)."""
+    file = io.BytesIO()
+    Image.fromarray(image[..., 0] if image.shape[-1] == 1 else image).save(file, "PNG")
+    return file.getvalue()
 
 
 def _digest(text: str, tag: str) -> str:

@@ -23,7 +23,7 @@ from pipeline.report.judge import judge_of
 from pipeline.serving.gallery import gallery_at
 from pipeline.serving.load import load_folder, tell_of_unused_code
 from pipeline.serving.network import num_readers
-from pipeline.serving.shards import Shard, agree, clear_abandoned, refuse_unfit, what_is_judged
+from pipeline.serving.shards import Shard, agree, begin, is_done, refuse_unfit, what_is_judged
 from pipeline.serving.sources import Sources, open_sources
 from pipeline.serving.together import check_level, together
 from pipeline.serving.verdict_file import ENDINGS, writing
@@ -165,16 +165,18 @@ def run(options: argparse.Namespace) -> int:
 
 def _write_shard(stream: Stream, sources: Sources, options: argparse.Namespace) -> int:
     """The rows of one part, unless they are there already."""
-    shard, total = Shard(*options.shard), sources.total
+    shard, total, max_pixels = Shard(*options.shard), sources.total, stream.reader.max_pixels
     if total is None:
         raise InputError("--shard needs to know how many images there are: name a folder or a file, not -.")
-    agree(options.out, what_is_judged(stream.classifier, stream.decision, options, total))
+    whole = what_is_judged(stream.classifier, stream.decision, options, sources, max_pixels=max_pixels)
+    agree(options.out, whole)
     options.output = shard.file(options.out, options.format)
-    if options.output.is_file():
+    rows = shard.rows(total, stream.classifier.batch_size)
+    state = sources.state(rows)
+    if is_done(options.output, state):
         logger.info("%s is there already.", options.output)
         return 0
-    rows = shard.rows(total, stream.classifier.batch_size)
-    clear_abandoned(options.output)
+    begin(options.output, state)
     logger.info("images %d to %d of %d", rows.start, rows.stop, total)
     _write(stream, sources.only(rows), options)
     return _told(stream, sources, None) if rows else 0

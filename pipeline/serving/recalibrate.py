@@ -25,12 +25,12 @@ from osr.inference.classifier import OpenSetClassifier
 from osr.inference.judgement import Scores
 from osr.inference.recalibration import new_thresholds
 from osr.inference.streams import Source
-from osr.metrics.threshold_files import save_thresholds
+from osr.metrics.threshold_files import load_thresholds, save_thresholds
 from osr.params import load_params
 from osr.stored.arrays import write_arrays
 from osr.stored.files import digest_of, file_digest
 from pipeline.serving.card import Renewed, renewed_card
-from pipeline.serving.export import software
+from pipeline.serving.export import GRAPHS, software, write_graphs
 from pipeline.serving.load import load_folder
 from pipeline.serving.network import network_over
 from pipeline.serving.sources import Sources
@@ -234,6 +234,15 @@ def _write(
             origin = load_calibration(calibration).made_from
             calibration = new[stored.CALIBRATION] = Path(folder) / stored.CALIBRATION
             save_calibration(calibration, fit, origin)
+        held = load_calibration(calibration)
+        parts = classifier.parts._replace(
+            calibration=held.fit.calibration,
+            detectors={name: (found, fits[name]) for name, (found, _) in classifier.parts.detectors.items()},
+            thresholds=load_thresholds(new[stored.THRESHOLDS]),
+            made_from=made_from.model_copy(update={"calibration": held.digest}),
+        )
+        graphs = [name for name in GRAPHS if name in manifest.files]  # a threshold is in each
+        new |= write_graphs(Path(folder), graphs, parts, manifest.detector, manifest.batch_size)
         stored.write_folder(
             out,
             {name: source / name for name in manifest.files if name != stored.CARD} | new,
@@ -242,7 +251,7 @@ def _write(
             detectors=manifest.detectors,
             batch_size=manifest.batch_size,
             versions=software(),
-            made_from=made_from.model_copy(update={"calibration": load_calibration(calibration).digest}),
+            made_from=parts.made_from,
             recalibrated=renewed.source,
         )
 

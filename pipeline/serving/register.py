@@ -83,7 +83,7 @@ def register(name: str, params: Params, *, alias: str | None = None, detector: s
         threshold, channels = parts.detectors[used][1].value, parts.model.image_format.channels
         store, row = _row_of_present_run(params)
         source = f"{FOLDER}/{used}"
-        _save(path, classifier, params.model.backbone.name, threshold=threshold, channels=channels)
+        save_model(path, classifier, params.model.backbone.name, threshold=threshold, channels=channels)
         store.client.log_artifacts(row.info.run_id, str(path), source)
     lineage = {key: row.data.tags[key] for key in LINEAGE if key in row.data.tags}
     version = _new_version(
@@ -120,7 +120,7 @@ def _row_of_present_run(params: Params) -> tuple[Store, Any]:
     return store, row
 
 
-def _save(path: Path, classifier: Path, backbone: str, *, threshold: float, channels: int) -> None:
+def save_model(path: Path, classifier: Path, backbone: str, *, threshold: float, channels: int) -> None:
     """Write the model as MLflow wants it: the exported folder, code, requirements, input and output."""
     from mlflow import pyfunc
     from mlflow.models import ModelSignature

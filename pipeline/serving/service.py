@@ -9,7 +9,7 @@ import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, suppress
-from typing import Any
+from typing import Any, NamedTuple
 
 from fastapi import FastAPI, Request
 from fastapi.responses import HTMLResponse, JSONResponse, Response
@@ -23,11 +23,11 @@ from osr.inference.streams import Reader, Source
 from osr.version import VERSION
 from pipeline.serving.batcher import Batcher, Pixels
 from pipeline.serving.bodies import Budget, Limits, RefusedError, read_sources
-from pipeline.serving.page import known_scores, page
+from pipeline.serving.page import known_scores, page, png
 
 TOP = 3  # classes named in an answer, unless `top` asks for more
 _NUMBERS = ("threshold", "accept", "p_value")
-_QUERY = ("detector", *_NUMBERS, "top")
+_QUERY = ("detector", *_NUMBERS, "top", "neighbours")
 _OF_SCORES = ("detector", "threshold", "accept")
 _BODY = {
     "image/*": {"schema": {"type": "string", "format": "binary"}},
@@ -48,6 +48,7 @@ _TOLD = {
     "accept": ("number", "decide by the threshold that accepts this share of known images, such as 0.99"),
     "p_value": ("number", "images whose p-value is at most this are unknown"),
     "top": ("integer", f"how many of the most probable known classes to name; otherwise {TOP}"),
+    "neighbours": ("integer", "how many of the nearest training images to name, where the folder holds any"),
 }
 _REFUSALS = {
     408: "the body did not arrive in time",
@@ -98,6 +99,9 @@ def create_app(classifier: OpenSetClassifier, limits: Limits | None = None) -> F
         openapi_extra={"parameters": [entry for entry in parameters if entry["name"] in _OF_SCORES]},
     )(service.scores)
     app.get("/", include_in_schema=False)(service.page)
+    app.get("/training_images/{number}", summary="A training image that an answer names, as PNG")(
+        service.training_image
+    )
     app.get("/health", summary="Whether the service answers, and what it judges")(service.health)
     app.get("/metrics", summary="Counts and times, as Prometheus reads them")(service.metrics)
     app.add_exception_handler(Exception, _failed)
@@ -143,7 +147,7 @@ class _Service:
 
     async def scores(self, request: Request) -> Response:
         try:
-            decision, _ = _asked(request.query_params, self.classifier, _OF_SCORES)
+            decision = _asked(request.query_params, self.classifier, _OF_SCORES).decision
             if not math.isfinite(self.classifier.threshold(decision)):
                 raise RefusedError(422, "threshold must be a finite number.")
         except (RefusedError, InputError) as refused:
@@ -161,23 +165,30 @@ class _Service:
             "detector": self.classifier.detector,
             "detectors": self.classifier.detectors,
             "classes": self.classifier.class_names,
+            "training_images": len(self.classifier.training_images or ()),
         }
+
+    async def training_image(self, number: str) -> Response:
+        held = self.classifier.training_images
+        if held is None or not (number.isdecimal() and len(number) < 10 and int(number) < len(held)):
+            return JSONResponse({"error": f"There are {len(held or ())} training images."}, 404)
+        return Response(png(held.thumbnails[int(number)]), media_type="image/png")
 
     async def metrics(self) -> Response:
         return Response(generate_latest(self.gauges.registry), media_type="text/plain; version=0.0.4")
 
     async def _verdicts(self, request: Request, held: Any) -> dict[str, Any]:
-        decision, top = _asked(request.query_params, self.classifier)
+        asked = _asked(request.query_params, self.classifier)
         sources = await read_sources(request, self.limits, held)
         try:
             async with asyncio.timeout(self.limits.seconds):
                 images = await self._decoded(sources)
-                found = await self.batcher.judge(images, decision)
+                found = await self.batcher.judge(images, asked.decision, neighbours=asked.neighbours)
         except TimeoutError:
             raise RefusedError(503, f"There was no verdict within {self.limits.seconds:g} seconds.") from None
         for label in found.labels:
             self.gauges.images.labels("unknown" if label == UNKNOWN_NAME else "known").inc()
-        return {"verdicts": _records(found, top)}
+        return {"verdicts": _records(found, asked.top)}
 
     async def _decoded(self, sources: list[Source]) -> list[Pixels]:
         loop, images = asyncio.get_running_loop(), list[Pixels]()
@@ -188,20 +199,33 @@ class _Service:
         return images
 
 
+class _Asked(NamedTuple):
+    """How to decide, and how many classes and training images to name."""
+
+    decision: Decision
+    top: int
+    neighbours: int
+
+
 def _asked(
     query: Mapping[str, str], classifier: OpenSetClassifier, allowed: Sequence[str] = _QUERY
-) -> tuple[Decision, int]:
-    """How to decide, and how many classes to name."""
+) -> _Asked:
+    """What the arguments of a request ask for."""
     if unknown := sorted(set(query) - set(allowed)):
         raise RefusedError(422, f"Arguments may be {', '.join(allowed)}, not {', '.join(unknown)[:100]}.")
     numbers = {name: _number(name, query[name]) for name in _NUMBERS if name in query}
     decision = Decision(detector=query.get("detector"), **numbers)
     classifier.check(decision)
     num_classes = len(classifier.class_names)
-    top = query.get("top", str(min(TOP, num_classes)))
-    if not (top.isdecimal() and len(top) < 10 and 1 <= int(top) <= num_classes):
-        raise RefusedError(422, f"top must be a whole number in 1..{num_classes}.")
-    return decision, int(top)
+    top = _whole("top", query.get("top", str(min(TOP, num_classes))), 1, num_classes)
+    held = len(classifier.training_images or ())
+    return _Asked(decision, top, _whole("neighbours", query.get("neighbours", "0"), 0, held))
+
+
+def _whole(name: str, text: str, low: int, high: int) -> int:
+    if not (text.isdecimal() and len(text) < 10 and low <= int(text) <= high):
+        raise RefusedError(422, f"{name} must be a whole number in {low}..{high}.")
+    return int(text)
 
 
 def _number(name: str, text: str) -> float:
@@ -212,7 +236,7 @@ def _number(name: str, text: str) -> float:
 
 
 def _records(found: Judgement, top: int) -> list[dict[str, Any]]:
-    return [
+    records: list[dict[str, Any]] = [
         {
             "label": label,
             "score": float(score),
@@ -224,3 +248,9 @@ def _records(found: Judgement, top: int) -> list[dict[str, Any]]:
             found.labels, found.scores, found.p_values, found.predictions, found.top(top), strict=True
         )
     ]
+    for record, near in zip(records, found.neighbours, strict=False):  # there are none unless asked for
+        record["neighbours"] = [
+            {"label": name, "similarity": alike, "image": f"training_images/{number}"}
+            for number, name, alike in near
+        ]
+    return records

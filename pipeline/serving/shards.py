@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
+import logging
 import os
 import platform
 from pathlib import Path
@@ -13,7 +14,13 @@ from typing import Any, NamedTuple
 from osr.errors import InputError
 from osr.inference.classifier import OpenSetClassifier
 from osr.inference.judgement import Decision
-from osr.stored.files import read_plain_json
+from osr.models.custom import source_of
+from osr.stored.digests import digest_of
+from osr.stored.files import read_plain_json, write_whole
+from osr.version import VERSION
+from pipeline.serving.sources import Sources
+
+logger = logging.getLogger("osr.predict")
 
 DESCRIPTION = "_shards.json"  # who reads a folder as one table passes over names like this
 
@@ -38,10 +45,40 @@ class Shard(NamedTuple):
         return folder / f"verdicts-{self.number:05}-of-{self.of:05}.{form}"
 
 
-def clear_abandoned(file: Path) -> None:
-    """Remove what a killed job left of this shard; of two jobs at one shard, the later one goes on."""
-    for part in file.parent.glob(f".{file.name}.*.part"):
-        part.unlink(missing_ok=True)
+def is_done(file: Path, state: str) -> bool:
+    """Whether the verdicts of a shard are there, on the images as they are now.
+
+    Args:
+        file: that holds them.
+        state: `Sources.state` of its images.
+    """
+    if not file.is_file():
+        return False
+    note = _note_of(file)
+    if note.is_file() and read_plain_json(note).get("images") == state:
+        return True
+    logger.warning("%s is of images that have changed since: they are judged again.", file)
+    return False
+
+
+def begin(file: Path, state: str) -> None:
+    """Note on which images a shard is about to be judged, and remove what was there of it.
+
+    Of two jobs at one shard, the later one goes on.
+
+    Raises:
+        InputError: the folder cannot be written.
+    """
+    try:
+        for part in (file, *file.parent.glob(f".{file.name}.*.part")):
+            part.unlink(missing_ok=True)
+        write_whole(_note_of(file), json.dumps({"images": state}).encode())
+    except OSError as error:
+        raise InputError(f"{file.parent} cannot be written: {error.strerror}.") from error
+
+
+def _note_of(file: Path) -> Path:
+    return file.with_name(f"_{file.stem}.json")
 
 
 def refuse_unfit(options: argparse.Namespace) -> None:
@@ -88,17 +125,26 @@ def agree(folder: Path, content: dict[str, Any]) -> None:
 
 
 def what_is_judged(
-    classifier: OpenSetClassifier, decision: Decision, options: argparse.Namespace, total: int
+    classifier: OpenSetClassifier,
+    decision: Decision,
+    options: argparse.Namespace,
+    sources: Sources,
+    *,
+    max_pixels: int,
 ) -> dict[str, Any]:
-    """What all shards of a folder must have alike."""
+    """What all shards of a folder must have alike; see `agree`."""
     detector = decision.detector or classifier.detector
     return {
         "paths": list(options.paths),
-        "images": total,
+        "images": sources.total,
+        "names": sources.names(),
+        "max_pixels": max_pixels,
         "shards": Shard(*options.shard).of,
         "format": options.format,
         "batch_size": classifier.batch_size,
+        "osr": VERSION,
         "classifier": classifier.parts.made_from.model_dump(exclude_none=True),
+        "code": digest_of(None, source_of(classifier.parts.model.settings.backbone.name)),
         "detector": detector,
         "threshold": None if decision.p_value is not None else classifier.threshold(decision),
         "p_value": decision.p_value,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import glob
+import hashlib
 import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -14,16 +15,26 @@ from osr.data.walking import PassedOver, images_of
 from osr.errors import InputError
 from osr.inference.streams import Source, source_of
 from osr.inference.tables import image_column
+from osr.stored.digests import digest_of
 
 STANDARD_INPUT = "-"
 _ROWS = 256  # of a Parquet file in memory at once
 
 
 class Part(NamedTuple):
-    """The images of one argument: `read` yields those of some rows; how many is known of all but lists."""
+    """The images of one argument.
+
+    Args:
+        read: yields those of some rows.
+        num_images: None for a list on standard input.
+        names: digest of the names in their order, or of a table's size and date.
+        files: yields the files that the images of some rows stand in, besides that of a table.
+    """
 
     read: Callable[[range], Iterator[Source]]
     num_images: int | None
+    names: str = ""
+    files: Callable[[range], Iterator[str]] = lambda _rows: iter(())
 
 
 class Sources(NamedTuple):
@@ -45,13 +56,29 @@ class Sources(NamedTuple):
         """Those of consecutive rows of all parts, where there is a total."""
         return self._replace(items=self._some(rows), total=len(rows))
 
+    def names(self) -> str:
+        """Digest of what all images are called."""
+        return digest_of([part.names for part in self.parts])
+
+    def state(self, rows: range) -> str:
+        """Digest of names, sizes and dates of the files that the images of some rows stand in."""
+        found = hashlib.sha256()
+        for part, wanted in self._parts_of(rows):
+            for name in part.files(wanted):
+                found.update(os.fsencode(f"{name}\0{_size_and_date(name)}\0"))
+        return found.hexdigest()[:16]
+
     def _some(self, rows: range) -> Iterator[Source]:
+        for part, wanted in self._parts_of(rows):
+            yield from part.read(wanted)
+
+    def _parts_of(self, rows: range) -> Iterator[tuple[Part, range]]:
         first = 0
         for part in self.parts:
             count = part.num_images or 0
             wanted = range(max(0, rows.start - first), min(count, rows.stop - first))
             if wanted:
-                yield from part.read(wanted)
+                yield part, wanted
             first += count
 
 
@@ -79,21 +106,42 @@ def _part(text: str, column: str | None, passed: PassedOver) -> Part:
     if text == STANDARD_INPUT:
         return Part(_listed, None)
     if path.suffix.lower() == ".parquet" and path.is_file():
-        name, count = _parquet_column(path, column)
-        return Part(lambda rows: _rows(path, name, rows), count)
+        name, count, holds_paths = _parquet_column(path, column)
+
+        def files(rows: range) -> Iterator[str]:
+            return (source.name for source in _rows(path, name, rows)) if holds_paths else iter(())
+
+        names = digest_of([text, name, _size_and_date(text)])
+        return Part(lambda rows: _rows(path, name, rows), count, names, files)
     if glob.has_magic(text) and not path.exists():
         matches = glob.iglob(text, recursive=True)  # noqa: PTH207, Path.glob takes no absolute pattern
         found = sorted(name for name in matches if not Path(name).is_dir())
         if not found:
             raise InputError(f"{text} matches no file.")
-        return Part(lambda rows: map(Source, found[rows.start : rows.stop]), len(found))
-    count = sum(1 for _ in images_of(path, passed))
-    return Part(lambda rows: _images(path, rows), count)
+        return _files(lambda: iter(found))
+    return _files(lambda: map(str, images_of(path, PassedOver())), map(str, images_of(path, passed)))
 
 
-def _images(path: Path, rows: range) -> Iterator[Source]:
-    for image in islice(images_of(path, PassedOver()), rows.start, rows.stop):
-        yield Source(str(image))
+def _files(listed: Callable[[], Iterator[str]], first: Iterator[str] | None = None) -> Part:
+    """The part of image files that are listed anew each time, the first time by `first`."""
+    count, names = 0, hashlib.sha256()
+    for name in first or listed():
+        count += 1
+        names.update(os.fsencode(name) + b"\0")
+
+    def some(rows: range) -> Iterator[str]:
+        return islice(listed(), rows.start, rows.stop)
+
+    return Part(lambda rows: map(Source, some(rows)), count, names.hexdigest()[:16], some)
+
+
+def _size_and_date(name: str) -> str:
+    """Of a file as it is now; empty where there is none."""
+    try:
+        status = Path(name).stat()
+    except OSError:
+        return ""
+    return f"{status.st_size} {status.st_mtime_ns}"
 
 
 def _listed(_rows: range) -> Iterator[Source]:
@@ -102,17 +150,20 @@ def _listed(_rows: range) -> Iterator[Source]:
             yield Source(name)
 
 
-def _parquet_column(path: Path, asked: str | None) -> tuple[str, int]:
-    """The column that holds images, and the number of rows."""
+def _parquet_column(path: Path, asked: str | None) -> tuple[str, int, bool]:
+    """The column that holds images, the number of rows, and whether the images stand in other files."""
+    import pyarrow as pa
     from pyarrow import ArrowException
     from pyarrow.parquet import ParquetFile
 
     try:
         with ParquetFile(path) as file:
-            names, rows = file.schema_arrow.names, file.metadata.num_rows
+            schema, rows = file.schema_arrow, file.metadata.num_rows
     except (ArrowException, OSError) as error:
         raise InputError(f"{path} is no Parquet file that can be read: {error}.") from error
-    return image_column(names, asked, of=str(path), option="--column"), rows
+    name = image_column(schema.names, asked, of=str(path), option="--column")
+    kind = schema.field(name).type
+    return name, rows, not (pa.types.is_binary(kind) or pa.types.is_large_binary(kind))
 
 
 def _rows(path: Path, column: str, rows: range) -> Iterator[Source]:

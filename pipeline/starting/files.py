@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import fcntl
 import shutil
 import subprocess
 import sys
@@ -26,6 +27,8 @@ HEAD = """# The six stages of osr. The file osr.version stands for their code: `
 # version there, and another one runs every stage again. DVC watches the images, too.
 """
 NEEDS_UNKNOWNS = ("artifacts/curves/oscr", "artifacts/curves/roc", "artifacts/curves/precision_recall")
+# Stands in a project from the beginning until it is whole; says whether its .git is one that was made for it.
+_UNFINISHED, _OWN_GIT = ".osr-init", "git of osr init"
 _NOBODY = ("-c", "user.name=osr init", "-c", "user.email=osr@localhost")
 
 
@@ -33,10 +36,15 @@ def check_place(project: Path) -> None:
     """Refuse a place where something lies already; an empty git repository is none.
 
     Raises:
-        InputError: a file, or a folder that is not empty.
+        InputError: a file, or a folder that is not empty, unless it holds what an `osr init` that was killed
+            left: that goes.
     """
     if project.exists() and not project.is_dir():
         raise InputError(f"{project} is a file; name a folder for the project.")
+    if (project / _UNFINISHED).is_file():
+        with _alone(project) as kept:
+            _clear(project, keep_git=kept != _OWN_GIT)
+            (project / _UNFINISHED).unlink()
     if project.is_dir() and (held := sorted(path.name for path in project.iterdir() if path.name != ".git")):
         raise InputError(
             f"{project} must be empty, but holds {held[0]}; name a new folder: osr init PHOTOS NEW_FOLDER."
@@ -47,27 +55,55 @@ def check_place(project: Path) -> None:
 def whole_project(project: Path) -> Iterator[None]:
     """Make the folder; what is in it stays if the block ends well, and goes if anything else happens.
 
+    What a SIGKILL leaves goes when the next one looks at the place.
+
     Raises:
         InputError: the disk is full, or the like.
     """
     made = [folder for folder in (project, *project.parents) if not folder.exists()]
     is_empty_git = (project / ".git").is_dir()
     project.mkdir(parents=True, exist_ok=True)
-    try:
-        yield
-    except BaseException as error:
-        with unstoppable():
-            for path in project.iterdir():
-                if not (is_empty_git and path.name == ".git"):
-                    shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
-            git("-C", str(project), "reset", "--quiet", "--", ".")  # what DVC or git noted of them
-            for folder in made:
-                folder.rmdir()
-        if isinstance(error, OSError):
-            raise InputError(
-                f"{project} could not be laid down: {error.strerror or error}; nothing of it is left."
-            ) from error
-        raise
+    unfinished = project / _UNFINISHED
+    with _alone(project):
+        try:
+            unfinished.write_text("" if is_empty_git else _OWN_GIT, encoding="utf-8")
+            yield
+            unfinished.unlink()
+        except BaseException as error:
+            with unstoppable():
+                _clear(project, keep_git=is_empty_git)
+                unfinished.unlink(missing_ok=True)
+                for folder in made:
+                    folder.rmdir()
+            if isinstance(error, OSError):
+                raise InputError(
+                    f"{project} could not be laid down: {error.strerror or error}; nothing of it is left."
+                ) from error
+            raise
+
+
+@contextmanager
+def _alone(project: Path) -> Iterator[str]:
+    """Hold the mark of a project that is not laid down whole; what the mark says.
+
+    Raises:
+        InputError: another process holds it.
+    """
+    with (project / _UNFINISHED).open("a+", encoding="utf-8") as mark:
+        try:
+            fcntl.flock(mark, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise InputError(f"Another `osr init` is laying down {project}.") from None
+        mark.seek(0)
+        yield mark.read()
+
+
+def _clear(project: Path, *, keep_git: bool) -> None:
+    """Remove all but the mark, and from the index what DVC or git noted of it."""
+    for path in project.iterdir():
+        if path.name != _UNFINISHED and not (keep_git and path.name == ".git"):
+            shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
+    git("-C", str(project), "reset", "--quiet", "--", ".")
 
 
 def write_settings(project: Path, changes: dict[str, Any]) -> None:
@@ -146,7 +182,7 @@ def start_repositories(project: Path) -> str:
         return "DVC without git, which `osr run -S` needs"
     if is_inside:
         return f"DVC, inside the git repository {top}: commit the new files yourself"
-    _run(project, "git", "add", "--all")
+    _run(project, "git", "add", "--all", "--", ".", f":!{_UNFINISHED}")
     named = git("-C", str(project), "config", "user.email")
     _run(project, "git", *(() if named else _NOBODY), "commit", "--quiet", "-m", "osr init")
     return "git and DVC, with a first commit"

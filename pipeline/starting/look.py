@@ -91,7 +91,7 @@ def look_at(settings: DatasetSettings) -> Found:
     count = len(listing.names)
     rows = np.unique(np.linspace(0, count - 1, min(MOST_DECODED, count)).astype(int))
     quiet = settings.model_copy(update={"on_bad_image": "skip", "pack_size": "none"})
-    data = read_listing(_some(listing, rows), quiet)
+    data = read_listing(listing.select(rows), quiet)
     sizes = _sizes(listing.root, data)
     names = _names_by_class(listing, settings)
     found = _found(data, _counts(listing.targets, listing.class_names), sizes, len(rows))
@@ -131,16 +131,6 @@ def _names_by_class(listing: Listing, settings: DatasetSettings) -> list[list[st
             inside = Path(*parts[parts.index(listing.class_names[target]) + 1 :])
         found[target].append(inside.as_posix())
     return found
-
-
-def _some(listing: Listing, rows: np.ndarray) -> Listing:
-    return replace(
-        listing,
-        names=listing.names[rows],
-        targets=listing.targets[rows],
-        parts=None if listing.parts is None else listing.parts[rows],
-        groups=None if listing.groups is None else listing.groups[rows],
-    )
 
 
 def _sizes(root: Path, data: ImageSet) -> np.ndarray:

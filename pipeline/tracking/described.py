@@ -8,6 +8,7 @@ from collections.abc import Container, Mapping
 from pathlib import Path
 from typing import Any
 
+from pipeline.workspace.files import read_json
 from pipeline.workspace.naming import OWN_DATA, data_set_name
 from pipeline.workspace.stages import REPORT, STAGES
 
@@ -151,5 +152,4 @@ def _numbers(headline: Mapping[str, float | None]) -> str:
 
 def _metrics(stage: str) -> dict[str, Any]:
     """The numbers of a stage in the working directory."""
-    held: dict[str, Any] = json.loads(STAGES[stage].metrics.read_text(encoding="utf-8"))
-    return held
+    return read_json(STAGES[stage].metrics)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import hashlib
-import json
 import logging
 import math
 import time
@@ -14,6 +13,7 @@ from typing import Any, NamedTuple
 
 from pipeline.tracking.described import NOTE, SHORT_NAMES, data_set, description
 from pipeline.tracking.store import FINISHED_STATES, STAGE
+from pipeline.workspace.files import read_json
 from pipeline.workspace.stages import INITIAL_WEIGHTS, SPLIT, STAGES, Stage
 
 logger = logging.getLogger("osr.tracking")
@@ -59,7 +59,7 @@ def mirror(client: Any, run_id: str, stage: Stage, *, state: str) -> None:
         tags |= initial_weights()
     split = SPLIT / "split.json"
     if split in stage.artifacts and split.exists():
-        digests = json.loads(split.read_text(encoding="utf-8"))
+        digests = read_json(split)
         tags["osr.split.digest"] = str(digests.get("digest", ""))
         tags["osr.test.digest"] = str(digests.get("test_digest", ""))
         _log_data_set(client, run_id, tags["osr.split.digest"])
@@ -99,7 +99,7 @@ def final_metrics(stage: Stage) -> list[Point]:
 
     The headline stands under its short names.
     """
-    content = json.loads(stage.metrics.read_text(encoding="utf-8"))
+    content = read_json(stage.metrics)
     points, others = [], []
     for name, value in _leaves(content):
         if isinstance(value, int | float | None):
@@ -189,7 +189,7 @@ def initial_weights() -> dict[str, str]:
     """The tag that names the local file a training began with; none where it began without one."""
     if not INITIAL_WEIGHTS.is_file():
         return {}
-    held = json.loads(INITIAL_WEIGHTS.read_text(encoding="utf-8"))
+    held = read_json(INITIAL_WEIGHTS)
     return {"osr.initial_weights": f"{held['path']} sha256:{held['sha256']}"}
 
 

@@ -89,7 +89,7 @@ def enter(store: Store, params: Mapping[str, Any], run_id: str, *, owner: str, h
     store.client.update_run(run_id, status="RUNNING", name=called or None)
     if origin.way_back:
         set_tags(store.client, run_id, {RESTORE: origin.way_back.replace("RUN_ID", run_id)})
-    _log_params(store.client, run_id, params)
+    log_params(store.client, run_id, params)
     describe(store.client, run_id)
     if origin.patch:
         _log_changes(store.client, run_id, origin.patch, known=tags.get(_CHANGES_DIGEST))
@@ -105,7 +105,7 @@ def _experiment_name() -> str:
     return os.environ.get("DVC_EXP_NAME", "")
 
 
-def _log_params(client: Any, run_id: str, params: Mapping[str, Any]) -> None:
+def log_params(client: Any, run_id: str, params: Mapping[str, Any]) -> None:
     """Send the params that the row does not hold yet."""
     from mlflow.entities import Param
 

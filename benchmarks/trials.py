@@ -1,0 +1,70 @@
+"""Accuracy and AUROC of a recipe on the test images of class splits, unknown classes among them: look once.
+
+    python -m benchmarks.trials [--preset NAME ...] [--trials 0 1 2 3 4] [key=value ...]
+
+Trains as stage train does and judges as stage evaluate does, by `plot.detector`, without the other
+stages. Recipes are chosen by known classes alone, by `osr search` or `python -m benchmarks.recipe`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+from pathlib import Path
+
+import numpy as np
+from tqdm import tqdm
+
+from benchmarks.recipe import mean_and_error, settings
+from osr.data.chosen import load_classes
+from osr.devices import set_cpu_threads
+from osr.errors import InputError
+from osr.held_out import Judged, judge_split
+from osr.params import Params
+from osr.splits.classes import choose_classes
+from osr.splits.division import make_split
+
+
+def test_of(params: Params) -> Judged:
+    """What one class split comes to; where no test part is published."""
+    data = load_classes(params.dataset, lambda names: range(len(names)))
+    classes = choose_classes(params.split, params.dataset.name, data.class_names)
+    split = make_split(
+        data.targets,
+        data.class_names,
+        known=classes.known,
+        background=classes.background,
+        unknown=classes.unknown,
+        val_fraction=params.split.val_fraction,
+        test_fraction=params.split.test_fraction,
+        seed=params.split.seed,
+        groups=data.groups,
+    )
+    with tempfile.TemporaryDirectory() as folder:
+        state = Path(folder) / "state.pt"
+        return judge_split(params, data, split, split.test, state=state, detector=params.plot.detector)
+
+
+def main() -> None:
+    """Run the trainings and print one line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--preset", nargs="*", default=[])
+    parser.add_argument("--trials", nargs="*", type=int, default=[0, 1, 2, 3, 4])
+    parser.add_argument("overrides", nargs="*", metavar="key=value")
+    arguments = parser.parse_intermixed_args()
+    try:
+        found = []
+        for trial in tqdm(arguments.trials, desc="trainings", disable=None):
+            params = settings(arguments.preset, [*arguments.overrides, f"split.trial={trial}"])
+            set_cpu_threads(params.train.cpu_threads)
+            found.append(test_of(params))
+    except InputError as error:
+        parser.error(str(error))
+    accuracies, aurocs = np.array([(one.accuracy, one.auroc) for one in found]).T
+    title = " ".join([*arguments.preset, *arguments.overrides]) or "params.yaml"
+    each = " ".join(f"{value:.4f}" for value in aurocs)
+    print(f"{title}: accuracy {mean_and_error(accuracies)}, AUROC {mean_and_error(aurocs)} ({each})")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,280 @@
+"""Recipes judged by known classes that are held out in turn: no unknown class is looked at, nor a test image.
+
+The network learns the known classes but for some, from their training images, and is judged on its validation
+images against those that were held out, which play unknown. Unlike in `osr.estimation`, the network has never
+seen them. Higher score = more unknown, higher AUROC = better.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from osr.data.batches import Images
+from osr.data.chosen import ChosenImages, load_classes
+from osr.data.labelled import labelled, sample_of
+from osr.data.plans import hash_seed
+from osr.detectors.registry import build_detectors
+from osr.devices import limited_threads, pick_device
+from osr.errors import InputError
+from osr.inference.extraction import extract
+from osr.losses.registry import build_loss, check_background
+from osr.metrics.open_set import open_set_metrics
+from osr.models.open_set_model import OpenSetModel
+from osr.models.preprocess import format_for, frame_for, needs_statistics
+from osr.outputs import BACKGROUND, FloatArray, IntArray, Outputs
+from osr.params import Params
+from osr.splits.classes import choose_classes
+from osr.splits.division import make_split, thinned
+from osr.splits.split import Split
+from osr.training.freezing import freeze_backbone
+from osr.training.frozen import features_of, probe
+from osr.training.loop import train
+
+
+@dataclass(frozen=True)
+class HoldOut:
+    """One training of a comparison.
+
+    Args:
+        name: `3.0` is trial 3 of the class splits, and the first part of its known classes.
+        known: ids of the classes that are learned, in label order.
+        held_out: ids of the known classes that play unknown.
+        background: ids of the background classes.
+    """
+
+    name: str
+    known: tuple[int, ...]
+    held_out: tuple[int, ...]
+    background: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Judged:
+    """What a training came to.
+
+    Args:
+        accuracy: of the learned classes, on their validation images.
+        auroc: of these against the images of the classes that were held out.
+    """
+
+    accuracy: float
+    auroc: float
+
+
+def load_known(params: Params, trials: Sequence[int]) -> ChosenImages:
+    """The images of known and background classes, outside of a published test part.
+
+    Files of unknown classes, of `dataset.unknown_sources` and of a published test part are not opened.
+
+    Args:
+        params: `dataset` and `split` count.
+        trials: of the class splits, each with known classes of its own.
+
+    Raises:
+        InputError: no such classes or trial, or images that cannot be read.
+    """
+
+    def choose(class_names: Sequence[str]) -> set[int]:
+        chosen = [_classes(params, class_names, trial) for trial in trials]
+        return {number for known, background in chosen for number in (*known, *background)}
+
+    return load_classes(params.dataset, choose)
+
+
+def hold_outs(
+    params: Params, class_names: Sequence[str], *, trials: Sequence[int], parts: int
+) -> list[HoldOut]:
+    """The trainings: each known class is held out once in each trial; the first of every trial come first.
+
+    Args:
+        params: `dataset` and `split` count.
+        class_names: the name of each class id.
+        trials: of the class splits.
+        parts: into how many the known classes of a trial are cut, in label order.
+
+    Raises:
+        InputError: fewer classes than parts, or fewer than two to learn beside a part.
+    """
+    chosen = {trial: _classes(params, class_names, trial) for trial in trials}
+    found = []
+    for part in range(parts):
+        for trial, (known, background) in chosen.items():
+            cut = np.array_split(known, parts)
+            if parts < 2 or len(known) < parts or len(known) - len(cut[0]) < 2:
+                raise InputError(
+                    f"{len(known)} known classes cannot be held out in {parts} parts: each needs one at "
+                    "least, and two must remain beside it."
+                )
+            held_out = tuple(cut[part].tolist())
+            learned = tuple(number for number in known if number not in held_out)
+            found.append(HoldOut(f"{trial}.{part}", learned, held_out, background))
+    return found
+
+
+def _classes(
+    params: Params, class_names: Sequence[str], trial: int
+) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    settings = params.split.model_copy(update={"trial": trial})
+    classes = choose_classes(settings, params.dataset.name, class_names, has_other_unknowns=True)
+    return classes.known, classes.background
+
+
+def judge(
+    params: Params,
+    data: ChosenImages,
+    hold_out: HoldOut,
+    *,
+    folder: Path,
+    detector: str = "maxlogit",
+    until: int | None = None,
+) -> Judged:
+    """Train without some known classes, and tell the others from them.
+
+    Args:
+        params: all settings; those of data and split must be those of `data` and `hold_out`.
+        data: of `load_known`.
+        hold_out: which classes.
+        folder: keeps the state of the training after each epoch; a call with the same settings goes on.
+        detector: whose score tells them apart.
+        until: the epoch after which a training that has more to come is judged, by its best epoch so far;
+            None trains to the end.
+
+    Raises:
+        InputError: `train.regime` is none, or the settings do not fit the data, or training diverged.
+    """
+    split, unknown = _divide(params, data, hold_out)
+    rows = np.concatenate([split.known_rows("val"), unknown])
+    state = folder / f"{hold_out.name}.pt"
+    return judge_split(params, data, split, rows, state=state, detector=detector, until=until)
+
+
+def judge_split(
+    params: Params,
+    data: ChosenImages,
+    split: Split,
+    rows: IntArray,
+    *,
+    state: Path,
+    detector: str = "maxlogit",
+    until: int | None = None,
+) -> Judged:
+    """Train on a split as stage train does, and tell known images from unknown ones; see `judge`.
+
+    Args:
+        params: all settings.
+        data: whose images `split` divides.
+        split: of it.
+        rows: (N,) int64, the images that are judged.
+        state: file of the training's state.
+        detector: whose score tells them apart.
+        until: an epoch, or None.
+
+    Raises:
+        InputError: as `judge`.
+    """
+    labels = split.labels[split.train]
+    check_background(params.train.loss, int((labels == BACKGROUND).sum()))
+    settings = params.model
+    torch.manual_seed(hash_seed(params.train.seed, -1))  # the initial weights, as in stage train
+    seen = split.train if needs_statistics(settings) else split.train[:1]
+    sample = sample_of(data.images, data.places[seen], lambda: frame_for(settings, None))
+    model = OpenSetModel(settings, format_for(settings, sample), split.known_names)
+
+    def part(rows: IntArray) -> Images:
+        frame, workers = model.image_format.frame, params.train.num_workers
+        return labelled(data.images, data.places[rows], split.labels[rows], frame=frame, num_workers=workers)
+
+    if params.train.regime == "probe":
+        _probe(model, part(split.train), part(split.known_rows("val")), params)
+    elif params.train.regime == "none":
+        raise InputError("train.regime is 'none', but must be another: nothing would be learned.")
+    else:
+        _train(model, part(split.train), part(split.known_rows("val")), params, state, until)
+
+    def outputs(rows: IntArray) -> Outputs:
+        return extract(
+            model,
+            part(rows),
+            index=rows,
+            batch_size=params.extraction.batch_size,
+            device=pick_device(params.train.accelerator),
+            title="judge",
+        )
+
+    chosen = params.detectors.model_copy(update={"enabled": (detector,)})
+    judging = build_detectors(chosen)[detector]
+    if judging.needs_fit:
+        judging.fit(outputs(split.train))
+    found = outputs(rows)
+    is_known, scores = found.labels >= 0, judging.score(found)
+    metrics = open_set_metrics(scores[is_known], found.correct[is_known], scores[~is_known])
+    return Judged(float(found.correct[is_known].mean()), metrics["auroc"])
+
+
+def _divide(params: Params, data: ChosenImages, hold_out: HoldOut) -> tuple[Split, IntArray]:
+    """The split without the classes held out, and the rows of these that play unknown."""
+    divide = partial(
+        make_split,
+        data.targets,
+        data.class_names,
+        background=hold_out.background,
+        background_val_fraction=params.split.background_val_fraction,
+        val_fraction=params.split.val_fraction,
+        test_fraction=params.split.test_fraction,
+        seed=params.split.seed,
+        groups=data.groups,
+    )
+    parts = divide(known=hold_out.known, unknown=hold_out.held_out)
+    # Their test images stay unseen, too: they are test images of the trial.
+    trial_test = divide(known=sorted((*hold_out.known, *hold_out.held_out)), unknown=[]).test
+    if params.split.max_per_class != "none":
+        parts = thinned(parts, params.split.max_per_class, seed=params.split.seed)
+    return parts, np.setdiff1d(parts.test[parts.labels[parts.test] < 0], trial_test)
+
+
+def _train(
+    model: OpenSetModel, train_data: Images, val_data: Images, params: Params, state: Path, until: int | None
+) -> None:
+    """Fit the model, to the end or until an epoch."""
+    if params.train.regime == "tune_last":
+        freeze_backbone(model, params.model.backbone.frozen_stages)
+    labels = train_data.labels.numpy()
+    loss = build_loss(
+        params.train.loss,
+        params.losses,
+        label_smoothing=params.train.label_smoothing,
+        head=model.head,
+        class_counts=np.bincount(labels[labels >= 0], minlength=model.head.num_classes).tolist(),
+    )
+
+    train(
+        model,
+        loss,
+        train_data=train_data,
+        val_data=val_data,
+        settings=params.train,
+        checkpoint=state,
+        num_extra=params.model.head.extra_classes,
+        on_epoch=lambda _row, _rate: None,
+        until=until,
+    )
+
+
+def _probe(model: OpenSetModel, train_data: Images, val_data: Images, params: Params) -> None:
+    """Fit the head on features of a backbone that learns nothing."""
+    device = pick_device(params.train.accelerator)
+
+    def found(data: Images) -> tuple[FloatArray, IntArray]:
+        size = params.train.batch_size
+        features = features_of(model, data, batch_size=size, device=device, title="forward pass")
+        return features, data.labels.numpy()
+
+    fitted, judging = found(train_data), found(val_data)
+    with limited_threads(params.train.cpu_threads):
+        probe(model, fitted, judging, params.train.probe)

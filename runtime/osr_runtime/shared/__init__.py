@@ -1,1 +1,0 @@
-"""Copies of files of osr, written by runtime/copies.py: change those, not these."""
