@@ -63,7 +63,9 @@ def osr_commands(text: str) -> Iterator[list[str]]:
         while words and re.fullmatch(r"[A-Z_]+=\S*", words[0]):
             words = words[1:]
         if words[:1] == ["osr"]:
-            yield [word for word in words[1:] if not re.match(r"[0-9]?[<>]", word)]
+            into = {n + 1 for n, word in enumerate(words) if re.fullmatch(r"[0-9]?[<>]+", word)}
+            kept = [word for n, word in enumerate(words) if n not in into]
+            yield [word for word in kept[1:] if not re.match(r"[0-9]?[<>]", word)]
 
 
 def refusal(words: list[str]) -> str | None:
