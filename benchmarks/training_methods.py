@@ -83,7 +83,7 @@ def judge(params: Params, data: ImageSet, trial: int) -> dict[str, float]:
         batch_size=params.extraction.batch_size,
         device=torch.device("cpu"),
         title="judge",
-        again=asking_network(params.detectors, odin=False, rotations=params.extraction.rotations),
+        again=asking_network(None, rotations=params.extraction.rotations),
     )
     is_known, found = outputs.labels >= 0, {"accuracy": float(outputs.correct[outputs.labels >= 0].mean())}
     enabled = [name for name in (*params.detectors.enabled, "energy") if name in SCORES]

@@ -83,7 +83,8 @@ def network_again(params: Params, names: Collection[str] | None = None) -> tuple
     from osr.detectors.registry import asking_network
 
     allowed = params.extraction
-    return asking_network(params.detectors, odin=allowed.odin, rotations=allowed.rotations, names=names)
+    odin = params.detectors.odin if allowed.odin else None
+    return asking_network(odin, rotations=allowed.rotations, names=names)
 
 
 def _written(outputs: Outputs, place: Path, into: Path) -> Outputs:

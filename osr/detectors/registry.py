@@ -26,7 +26,7 @@ from osr.detectors.odin import Odin
 from osr.detectors.openmax import OpenMax
 from osr.detectors.postmax import PostMax
 from osr.detectors.rotpred import RotPred
-from osr.detectors.settings import DetectorName, DetectorsSettings
+from osr.detectors.settings import DetectorName, DetectorsSettings, OdinSettings
 from osr.detectors.templates import Cosine, Klm, RCos, She
 from osr.detectors.vim import Residual, Vim
 from osr.errors import InputError
@@ -73,20 +73,17 @@ def network_again_of(*detectors: Detector) -> tuple[NetworkAgain, ...]:
 
 
 def asking_network(
-    settings: DetectorsSettings, *, odin: bool, rotations: bool, names: Collection[str] | None = None
+    odin: OdinSettings | None, *, rotations: bool, names: Collection[str] | None = None
 ) -> tuple[NetworkAgain, ...]:
     """The detectors that extraction asks for a column, enabled or not.
 
     Args:
-        settings: the `detectors` section of params.yaml.
-        odin: what the section `extraction` says.
-        rotations: the same.
+        odin: settings of odin; None without it.
+        rotations: whether rotpred asks.
         names: those that are wanted; None: all.
     """
-    wanted = ((Odin.name, odin), (RotPred.name, rotations))
-    return network_again_of(
-        *(_built(name, settings) for name, is_on in wanted if is_on and (names is None or name in names))
-    )
+    asking = (*(() if odin is None else (Odin(**odin.model_dump()),)), *((RotPred(),) if rotations else ()))
+    return tuple(detector for detector in asking if names is None or detector.name in names)
 
 
 def needs_more_than_features(detector: Detector) -> str:
