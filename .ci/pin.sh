@@ -11,7 +11,7 @@ uv pip compile pyproject.toml --extra dev --extra onnx -c requirements.txt "${op
 { echo '-r requirements.txt'; grep -vxFf requirements.txt /tmp/dev.$$; } > requirements-dev.txt
 rm /tmp/dev.$$
 # What each extra needs beyond requirements.txt.
-for extra in search slurm; do
+for extra in search slurm ray spark; do
   uv pip compile pyproject.toml --extra "$extra" -c requirements.txt "${options[@]}" -o /tmp/extra.$$
   grep -vxFf requirements.txt /tmp/extra.$$ > ".ci/$extra.txt"
   rm /tmp/extra.$$
