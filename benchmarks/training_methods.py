@@ -73,7 +73,7 @@ def judge(params: Params, data: ImageSet, trial: int) -> dict[str, float]:
             settings=params.train,
             checkpoint=Path(folder) / "state.pt",
             num_extra=params.model.head.extra_classes,
-            rotation_weight=params.losses.rotation.weight if params.model.rotation_head else 0.0,
+            rotation_weight=params.rotation_weight,
             on_epoch=lambda _row, _rate: None,
         )
     outputs = extract(

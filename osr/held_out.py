@@ -19,7 +19,7 @@ from osr.data.batches import Images
 from osr.data.chosen import ChosenImages, load_classes
 from osr.data.labelled import labelled, sample_of
 from osr.data.plans import hash_seed
-from osr.detectors.registry import build_detectors
+from osr.detectors.registry import build_detectors, network_again_of
 from osr.devices import limited_threads, pick_device
 from osr.errors import InputError
 from osr.inference.extraction import extract
@@ -179,7 +179,8 @@ def judge_split(
         InputError: as `judge`.
     """
     labels = split.labels[split.train]
-    check_background(params.train.loss, int((labels == BACKGROUND).sum()))
+    pseudo = params.train.augmentation.pseudo_unknowns != "none"
+    check_background(params.train.loss, int((labels == BACKGROUND).sum()), pseudo_unknowns=pseudo)
     settings = params.model
     torch.manual_seed(hash_seed(params.train.seed, -1))  # the initial weights, as in stage train
     seen = split.train if needs_statistics(settings) else split.train[:1]
@@ -205,6 +206,7 @@ def judge_split(
             batch_size=params.extraction.batch_size,
             device=pick_device(params.train.accelerator),
             title="judge",
+            again=network_again_of(judging),
         )
 
     chosen = params.detectors.model_copy(update={"enabled": (detector,)})
@@ -261,9 +263,12 @@ def _train(
         settings=params.train,
         checkpoint=state,
         num_extra=params.model.head.extra_classes,
+        rotation_weight=params.rotation_weight,
         on_epoch=lambda _row, _rate: None,
         until=until,
     )
+    if params.train.loss == "supcon" and until is None:
+        _probe(model, train_data, val_data, params)
 
 
 def _probe(model: OpenSetModel, train_data: Images, val_data: Images, params: Params) -> None:

@@ -18,6 +18,7 @@ from osr.metrics.settings import EvaluateSettings
 from osr.models.settings import ModelSettings
 from osr.plots.settings import PlotSettings
 from osr.settings.base import Section
+from osr.settings.own_code import is_custom
 from osr.settings.reading import check_tree, read_yaml
 from osr.settings.sentences import sentences, shown
 from osr.splits.settings import SplitSettings
@@ -70,7 +71,12 @@ class Params(Section):
         if self.train.augmentation.flip:
             self._check_flip()
         extra, needed = self.model.head.extra_classes, self.train.loss in EXTRA_CLASS_LOSSES
-        if needed != bool(extra):
+        if self.losses.options and not is_custom(self.train.loss):
+            raise ValueError(
+                f"losses.options is {self.losses.options}, but must be {{}} for train.loss "
+                f"{self.train.loss!r}: only a class of your own takes options"
+            )
+        if needed != bool(extra) and not is_custom(self.train.loss):
             raise ValueError(
                 f"model.head.extra_classes is {extra}, but must be {'at least 1' if needed else '0'} when "
                 f"train.loss is {self.train.loss!r}; {', '.join(EXTRA_CLASS_LOSSES)} learn extra classes"
@@ -93,6 +99,21 @@ class Params(Section):
                 f"reads the extra class that train.loss {', '.join(EXTRA_CLASS_LOSSES)} learn"
             )
         return self
+
+    @property
+    def own_code(self) -> tuple[str, ...]:
+        """Each `module:Class` that judging images may import: of the network and of the detectors."""
+        return (self.model.backbone.name, *self.own_detectors)
+
+    @property
+    def own_detectors(self) -> tuple[str, ...]:
+        """The `module:Class` of each detector of the user's that is used."""
+        return self.detectors.own
+
+    @property
+    def rotation_weight(self) -> float:
+        """Of the second head, against the loss; 0 without it."""
+        return self.losses.rotation.weight if self.model.rotation_head else 0.0
 
     @property
     def learns_features(self) -> bool:
@@ -163,6 +184,11 @@ class Params(Section):
             raise ValueError(
                 "extraction.rotations is true, but must be false while model.rotation_head is false: there "
                 "is no head that tells the turns apart"
+            )
+        if self.model.rotation_head and self.train.strategy == "fsdp":
+            raise ValueError(
+                "model.rotation_head is true, but must be false when train.strategy is 'fsdp', which shares "
+                "out what one head reads"
             )
         if self.model.rotation_head and self.train.is_frozen:
             raise ValueError(

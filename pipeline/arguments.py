@@ -25,6 +25,12 @@ def source(text: str) -> str:
     return str(path(text))
 
 
+def origin(text: str) -> str:
+    """A folder, a file, or the address of a server, as it stands."""
+    path(text)
+    return text
+
+
 def new_file(text: str) -> Path:
     """A file to write; `pipeline.places` checks it, and the four below."""
     return path(text)

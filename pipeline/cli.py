@@ -16,13 +16,22 @@ from typing import Any
 
 from osr.errors import InputError
 from osr.version import VERSION
-from pipeline.arguments import growing_folder, new_file, new_folder, new_picture, new_stem, path, source
+from pipeline.arguments import (
+    growing_folder,
+    new_file,
+    new_folder,
+    new_picture,
+    new_stem,
+    origin,
+    path,
+    source,
+)
 from pipeline.commands import COMMANDS, full
 from pipeline.workspace.interrupts import LINE, STATUS, is_interrupt, while_ending, while_working
 
 Parser = argparse.ArgumentParser
 
-_PATHS = (path, source, new_file, new_folder, growing_folder, new_picture, new_stem)
+_PATHS = (path, source, origin, new_file, new_folder, growing_folder, new_picture, new_stem)
 SHELLS = ("bash", "zsh", "tcsh")
 # What a place can have against a file, and is no mistake of ours: it is full, read-only, forbidden ...
 PLACES = (

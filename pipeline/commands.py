@@ -8,9 +8,11 @@ from pathlib import Path
 
 from pipeline import serving_arguments as judging
 from pipeline.arguments import (
+    code,
     new_file,
     new_picture,
     new_stem,
+    origin,
     path,
     share,
     whole,
@@ -65,6 +67,11 @@ def _fit(command: Parser) -> None:
     told = "a state dict, an earlier artifacts/model/model.safetensors, pretrained, or none (%(default)s)"
     add("--weights", default="pretrained", metavar="FILE", help=told)
     add("-S", dest="settings", action="append", default=[], metavar="KEY=VALUE", help=SETTING)
+
+
+def _check(command: Parser) -> None:
+    told = "a detector, a loss or a network of your own; its file stands beside params.yaml"
+    command.add_argument("name", type=code, metavar="MODULE:CLASS", help=told)
 
 
 def _compare(command: Parser) -> None:
@@ -144,9 +151,14 @@ def _preset(command: Parser) -> None:
 
 
 def _leaderboard(command: Parser) -> None:
-    add, metrics = command.add_argument, STAGES["evaluate"].metrics
-    add("metrics", nargs="?", type=path, default=metrics, metavar="FILE", help="of evaluate (%(default)s)")
+    add = command.add_argument
+    told = f"of stage evaluate ({STAGES['evaluate'].metrics}); or merge, then folders and stores of MLflow"
+    add("sources", nargs="*", type=origin, metavar="FILE", help=told)
     add("--out", type=new_stem, metavar="STEM", help="write STEM.csv, STEM.md and STEM.png")
+    told = "columns of merge (auroc auoscr closed_set/accuracy)"
+    add("--metrics", nargs="+", metavar="NAME", help=told)
+    told = "only runs with this parameter are merged; may be given several times"
+    add("--where", action="append", default=[], metavar="KEY=VALUE", help=told)
 
 
 def _tracking(command: Parser) -> None:
@@ -169,6 +181,11 @@ COMMANDS: dict[str, tuple[str, str, Callable[[Parser], None]]] = {
         "detectors, thresholds and a report for a classifier you have, without training",
         _fit,
     ),
+    "check": (
+        "pipeline.starting.check",
+        "whether a detector, a loss or a network of your own keeps what all of its kind promise",
+        _check,
+    ),
     "predict": (
         "pipeline.serving.predict",
         "judge new images with the present run: a class, or unknown",
@@ -180,8 +197,8 @@ COMMANDS: dict[str, tuple[str, str, Callable[[Parser], None]]] = {
         _compare,
     ),
     "leaderboard": (
-        "pipeline.report.leaderboard",
-        "a table and a figure of one run's detectors",
+        "pipeline.comparing.merge",
+        "a table and a figure of one run's detectors, or of the runs of many people",
         _leaderboard,
     ),
     "preset": ("pipeline.experiments.preset", "named settings as flags for `dvc exp run`", _preset),

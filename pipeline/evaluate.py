@@ -38,6 +38,7 @@ from pipeline.entry import Metrics, run_stage
 from pipeline.estimate import estimate
 from pipeline.inference import extract_part, load_detectors, shifted_outputs
 from pipeline.tracking.stage_run import Row
+from pipeline.workspace.own_files import check_deps
 from pipeline.workspace.stages import (
     BACKGROUND_OUTPUTS,
     CALIBRATOR,
@@ -63,11 +64,12 @@ Scores = NDArray[np.float64]
 
 def evaluate(params: Params, _row: Row) -> Metrics:
     """Write test outputs, scores per image and confusion matrices; return every metric."""
+    check_deps("evaluate", params.own_detectors)
     outputs = extract_part("test", params, new(TEST_OUTPUTS))
     limits, stored = load_thresholds(THRESHOLDS), load_calibration(CALIBRATOR)
     made_from = origin_of(outputs, limits, stored)
     thresholds = {name: fit.at(outputs.predictions) for name, fit in limits.of.items()}
-    detectors = load_detectors(params.detectors.enabled, limits)
+    detectors = load_detectors(params.detectors.enabled, limits, allow_code=params.own_detectors)
     split = Split.load(SPLIT)
     groups = Groups.of(groups_of(split, outputs), outputs.labels)
     judged = {name: Judged(outputs, detector.score(outputs), groups) for name, detector in detectors.items()}

@@ -19,6 +19,10 @@ osr fit my_net:Net ~/photos --weights net.pth -S 'model.image.mean=[0.5]' -S 'mo
 
 The network's outputs are the known classes in their order: that of their names, or of split.known.
 """,
+    "check": """
+osr check my_parts:Manhattan                   a detector in my_parts.py; docs/own_parts.md has it
+osr check my_losses:Focal && osr run -S train.loss=my_losses:Focal
+""",
     "predict": """
 osr predict photo.png folder/ --output verdicts.csv
 osr predict 'photos/**/*.jpg' --format parquet --output verdicts.parquet --gallery page.html
@@ -128,5 +132,9 @@ one is not.
     "leaderboard": """
 osr leaderboard                                     the present run, into artifacts/leaderboard and figures
 osr leaderboard RUN/metrics/evaluate.json --out docs/leaderboard/mnist
+osr leaderboard merge ~/mine ~/yours/mlflow.db http://127.0.0.1:5000 --out board
+
+merge takes the finished runs of folders and of stores of MLflow, which it does not change. Runs that name the
+same trial must have the same digests of split and test images; others are refused by name.
 """,
 }

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from osr.detectors.settings import DetectorsSettings
 from osr.metrics.groups import groups_of
-from osr.metrics.threshold_files import save_thresholds
+from osr.metrics.threshold_files import PREDICTION, save_thresholds
 from osr.metrics.thresholds import (
     Threshold,
     fit_background_threshold,
@@ -21,6 +21,7 @@ from osr.stored.arrays import write_arrays
 from pipeline.entry import Metrics, run_stage
 from pipeline.inference import extract_part
 from pipeline.tracking.stage_run import Row
+from pipeline.workspace.own_files import check_deps
 from pipeline.workspace.stages import (
     BACKGROUND_OUTPUTS,
     DETECTORS,
@@ -40,6 +41,7 @@ def fit_openmax(params: Params, _row: Row) -> Metrics:
     from osr.detectors.registry import build_detectors
 
     settings = params.detectors
+    check_deps("fit-openmax", settings.own)
     train = extract_part("train", params, new(TRAIN_OUTPUTS), again=settings.ranked)
     val, background = Outputs.load(VAL_OUTPUTS), None
     if settings.threshold_rule == "background":
@@ -64,6 +66,8 @@ def fit_openmax(params: Params, _row: Row) -> Metrics:
     digest = save_thresholds(new(THRESHOLDS), thresholds, digests, train.made_from)
     made_from = train.made_from.model_copy(update={"thresholds": digest})
     arrays = {**scores, **({} if groups is None else {"group": groups})}
+    if settings.threshold_rule == "conformal_per_class":
+        arrays[PREDICTION] = val.predictions
     write_arrays(new(VAL_SCORES), "validation scores", {}, made_from, arrays)
     return {
         "threshold": {name: fit.value for name, fit in thresholds.items()},

@@ -19,6 +19,7 @@ from osr.metrics.settings import ShiftsSettings
 from osr.metrics.threshold_files import StoredThresholds
 from osr.outputs import BACKGROUND, FloatArray, IntArray, Outputs
 from osr.params import Params
+from osr.settings.own_code import Allowed
 from osr.splits.split import Split
 from osr.stored.origin import Origin
 from pipeline.images import open_known_source, open_part
@@ -157,12 +158,15 @@ def frozen_features(part: str, rows: IntArray) -> FloatArray | None:
     return features
 
 
-def load_detectors(names: Iterable[str], thresholds: StoredThresholds) -> dict[str, Detector]:
+def load_detectors(
+    names: Iterable[str], thresholds: StoredThresholds, *, allow_code: Allowed = None
+) -> dict[str, Detector]:
     """What stage fit-openmax has fitted, by name.
 
     Args:
         names: which.
         thresholds: of the same run.
+        allow_code: each `module:Class` that may be imported for them.
 
     Raises:
         InputError: a file is missing, no detector of this version, or of another run than the thresholds.
@@ -172,7 +176,7 @@ def load_detectors(names: Iterable[str], thresholds: StoredThresholds) -> dict[s
     detectors = {}
     for name in names:
         path = DETECTORS / f"{name}.safetensors"
-        detectors[name] = load_detector(path)
+        detectors[name] = load_detector(path, allow_code=allow_code)
         check(path, detectors[name].made_from, thresholds.made_from)
         thresholds.check_detector(path, name, detectors[name].digest)
     return detectors

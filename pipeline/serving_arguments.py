@@ -39,8 +39,8 @@ def predict(command: Parser) -> None:
         decision.add_argument(name, type=number, metavar=metavar, help=told)
     told = "of the images that are rejected, all together, at most this share is expected to be known"
     decision.add_argument("--fdr", type=share, metavar="SHARE", help=told)
-    told = "import this class for a network of somebody's own; otherwise that of params.yaml alone"
-    add("--allow-code", type=code, metavar="MODULE:CLASS", help=told)
+    told = "import this network or detector of somebody's own; otherwise those of params.yaml alone"
+    add("--allow-code", type=code, action="append", metavar="MODULE:CLASS", help=told)
     forms = ("csv", "json", "jsonl", "parquet")
     add("--format", choices=forms, help="of the verdicts (by the ending of --output; otherwise csv)")
     add("--output", type=new_file, metavar="FILE", help="write there instead of standard output")
@@ -75,12 +75,13 @@ def recalibrate(command: Parser) -> None:
     add("--out", type=new_folder, required=True, metavar="NEW", help="the folder to make")
     told = "of new known images that is to be accepted; otherwise as the folder promises"
     add("--accept", type=share, metavar="SHARE", help=told)
-    add("--rule", choices=("acceptance", "conformal"), help="of the thresholds; otherwise the folder's")
+    rules = ("acceptance", "conformal", "conformal_per_class")
+    add("--rule", choices=rules, help="of the thresholds; otherwise the folder's")
     told = "images that belong together, as dataset.group_pattern: subfolder, or a regular expression"
     add("--group-pattern", metavar="PATTERN", help=told)
     add("--workers", type=whole(0, 256), metavar="N", help="processes that read ahead (half of the cores)")
-    told = "import this class for a network of somebody's own"
-    add("--allow-code", type=code, metavar="MODULE:CLASS", help=told)
+    told = "import this network or detector of somebody's own"
+    add("--allow-code", type=code, action="append", metavar="MODULE:CLASS", help=told)
 
 
 def serve(command: Parser) -> None:
@@ -97,8 +98,8 @@ def serve(command: Parser) -> None:
     add("--threads", type=whole(1, 256), metavar="N", help="of the network (the cores of the machine)")
     add("--max-megabytes", type=whole(1, 256), default=16, metavar="N", help="of a request (%(default)s)")
     add("--seconds", type=whole(1, 3600), default=30, metavar="N", help="to send, and to wait (%(default)s)")
-    told = "import this class for a network of somebody's own"
-    add("--allow-code", type=code, metavar="MODULE:CLASS", help=told)
+    told = "import this network or detector of somebody's own"
+    add("--allow-code", type=code, action="append", metavar="MODULE:CLASS", help=told)
     add("--quiet", action="store_true", help="no line per request")
 
 
@@ -117,8 +118,8 @@ def monitor(command: Parser) -> None:
     add("--false-alarm", type=share, default=0.01, metavar="SHARE", help="probability of one (%(default)s)")
     add("--plot", type=new_picture, metavar="FILE", help="draw the evidence: a png, pdf or svg")
     add("--format", choices=("text", "json"), default="text", help="of the answer (%(default)s)")
-    told = "import this class for a network of somebody's own"
-    add("--allow-code", type=code, metavar="MODULE:CLASS", help=told)
+    told = "import this network or detector of somebody's own"
+    add("--allow-code", type=code, action="append", metavar="MODULE:CLASS", help=told)
 
 
 def discover(command: Parser) -> None:
@@ -135,8 +136,8 @@ def discover(command: Parser) -> None:
     told = "judge by the threshold that accepts this share of known images, such as 0.9"
     add("--accept", type=share, metavar="SHARE", help=told)
     add("--workers", type=whole(0, 256), metavar="N", help="processes that read ahead (half of the cores)")
-    told = "import this class for a network of somebody's own"
-    add("--allow-code", type=code, metavar="MODULE:CLASS", help=told)
+    told = "import this network or detector of somebody's own"
+    add("--allow-code", type=code, action="append", metavar="MODULE:CLASS", help=told)
 
 
 def register(command: Parser) -> None:

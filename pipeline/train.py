@@ -20,14 +20,14 @@ from osr.data.batches import Images
 from osr.data.plans import hash_seed
 from osr.devices import check_launched, limited_threads, num_launched, pick_device, set_cpu_threads
 from osr.errors import InputError
-from osr.losses.registry import build_loss, check_background
+from osr.losses.registry import build_loss, check_background, check_soft_labels
 from osr.models.computing import Computing
-from osr.models.custom import source_of
 from osr.models.given import give_head, given_model
 from osr.models.open_set_model import OpenSetModel
 from osr.models.preprocess import ImageFormat, format_for, frame_for, needs_statistics
 from osr.outputs import BACKGROUND, FloatArray, IntArray
 from osr.params import Params, load_params
+from osr.settings.own_code import source_of
 from osr.splits.split import Split
 from osr.stored.digests import code_digest
 from osr.stored.origin import Origin
@@ -40,6 +40,7 @@ from pipeline.entry import Metrics, logger, run_stage
 from pipeline.images import open_part, sample_images
 from pipeline.tracking.stage_run import Row
 from pipeline.tracking.system_metrics import system_metrics
+from pipeline.workspace.own_files import check_deps
 from pipeline.workspace.place import is_helper, workspace_root
 from pipeline.workspace.stages import FEATURES, HISTORY, INITIAL_WEIGHTS, MODEL, PARAMS, SPLIT, WEIGHTS
 from pipeline.workspace.swap import afterwards, new
@@ -90,8 +91,10 @@ def fit(params: Params, on_epoch: EpochCallback) -> tuple[OpenSetModel, Progress
     set_cpu_threads(params.train.cpu_threads)
     split = Split.load(SPLIT)
     labels = split.labels[split.train]
+    check_deps("train", [params.train.loss])
     pseudo = params.train.augmentation.pseudo_unknowns != "none"
     check_background(params.train.loss, int((labels == BACKGROUND).sum()), pseudo_unknowns=pseudo)
+    check_soft_labels(params.train.loss, mixing=params.train.augmentation.mixes)
     # What the detectors need is no param of this stage: it stops a training in vain and changes none.
     params.check_training_images(split.training_counts())
     checkpoint = checkpoint_path(params, split.digest)
@@ -135,7 +138,7 @@ def fit(params: Params, on_epoch: EpochCallback) -> tuple[OpenSetModel, Progress
         settings=params.train,
         checkpoint=checkpoint,
         num_extra=params.model.head.extra_classes,
-        rotation_weight=params.losses.rotation.weight if params.model.rotation_head else 0.0,
+        rotation_weight=params.rotation_weight,
         on_epoch=on_epoch,
     )
     if params.train.loss == "supcon":
@@ -215,7 +218,8 @@ def checkpoint_path(params: Params, split_digest: str) -> Path:
     settings = [section.model_dump(mode="json") for section in (params.model, params.train, params.losses)]
     content.update(json.dumps([settings, split_digest]).encode())
     content.update(code_digest().encode())
-    content.update(source_of(params.model.backbone.name))
+    for name in (params.model.backbone.name, params.train.loss):
+        content.update(source_of(name))
     content.update(digest_of_file(params.model.backbone.weights).encode())
     return workspace_root() / ".osr" / "checkpoints" / f"{content.hexdigest()[:16]}.pt"
 

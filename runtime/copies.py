@@ -15,6 +15,7 @@ TARGET = ROOT / "runtime/osr_runtime/shared"
 SOURCES = (
     "data/grey.py",
     "data/image_files.py",
+    "data/jpeg_ends.py",
     "data/png_ends.py",
     "data/walking.py",
     "errors.py",
@@ -27,14 +28,24 @@ SOURCES = (
 
 
 def copies() -> dict[str, str]:
-    """File name in `shared` -> its text: that of osr, with imports from there."""
+    """File name in `shared` -> its text: that of osr, with imports from there.
+
+    Raises:
+        ValueError: one of them imports a file of osr that is not copied.
+    """
     told = '"""Copies of files of osr, written by runtime/copies.py: change those, not these."""\n'
     texts = {Path(source).name: (ROOT / "osr" / source).read_text(encoding="utf-8") for source in SOURCES}
-    pattern = r"^from osr\.(?:\w+\.)?(\w+) import"
-    moved = {
-        name: re.sub(pattern, r"from osr_runtime.shared.\1 import", text, flags=re.MULTILINE)
-        for name, text in texts.items()
-    }
+    rooms = "|".join(sorted({Path(source).parent.as_posix() for source in SOURCES} - {"."}))
+    moved = dict[str, str]()
+    for name, text in texts.items():
+        text = re.sub(rf"^from osr\.(?:{rooms}) import", "from osr_runtime.shared import", text, flags=re.M)
+        pattern = r"^from osr\.(?:\w+\.)?(\w+) import"
+        moved[name] = re.sub(pattern, r"from osr_runtime.shared.\1 import", text, flags=re.M)
+        needed = re.findall(r"^from osr_runtime\.shared\.(\w+) import", moved[name], re.M)
+        for names in re.findall(r"^from osr_runtime\.shared import (.+)", moved[name], re.M):
+            needed += [part.split()[0] for part in names.split(",")]
+        if lacking := sorted({f"{module}.py" for module in needed} - texts.keys()):
+            raise ValueError(f"SOURCES must also have {', '.join(lacking)}, which {name} imports.")
     return {"__init__.py": told, **moved}
 
 

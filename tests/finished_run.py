@@ -118,7 +118,7 @@ def make(root, monkeypatch, *, params, duplicates=False, unknowns=True, group_si
     if not unknowns:  # the estimate fits detectors anew, so that they must be real ones
         replace(outputs_of(split, split.train), made_from=made_from).save(stages.TRAIN_OUTPUTS)
         detectors = build_detectors(params.detectors)
-    monkeypatch.setattr(evaluate, "load_detectors", lambda _names, _limits: detectors)
+    monkeypatch.setattr(evaluate, "load_detectors", lambda _names, _limits, **_: detectors)
     metrics = evaluate.evaluate(params, Row())
     write_stamp("evaluate", metrics)
     write_json(stages.STAGES["evaluate"].metrics, metrics)

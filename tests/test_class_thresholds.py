@@ -8,8 +8,6 @@ from pathlib import Path
 import finished_run
 import numpy as np
 import pytest
-from test_extraction import IMAGES
-from test_predict import exportable, fitted, known_outputs, load, model, run  # noqa: F401 (fixtures)
 
 from osr.errors import InputError
 from osr.metrics.class_tables import class_tables
@@ -17,11 +15,7 @@ from osr.metrics.judged import Judged, threshold_check
 from osr.metrics.threshold_files import load_thresholds, save_thresholds
 from osr.metrics.thresholds import Threshold, fit_class_thresholds, fit_threshold, threshold_like
 from osr.outputs import Outputs
-from osr.params import load_params
 from osr.stored.origin import Origin
-from pipeline import cli
-from pipeline.serving.export import export
-from pipeline.workspace.stages import PARAMS, THRESHOLDS
 
 ROOT = Path(__file__).parents[1]
 
@@ -69,7 +63,7 @@ def test_a_hard_rare_class_is_accepted_as_often_as_was_asked():
 
 
 def test_too_few_images_of_a_class_are_refused_by_its_name():
-    with pytest.raises(InputError, match=r"18 validation images are predicted as 'owl', .* needs 19"):
+    with pytest.raises(InputError, match=r"18 images of known classes are predicted as 'owl', .* needs 19"):
         fit_class_thresholds(
             np.zeros(118), np.repeat([0, 1], [100, 18]), class_names=("cat", "owl"), target_acceptance=0.95
         )
@@ -131,15 +125,3 @@ def test_the_file_keeps_them_and_is_as_before_without(tmp_path):
     save_thresholds(path, {"msp": fit, "mav": plain}, dict.fromkeys(("msp", "mav"), "0" * 16), Origin())
     assert load_thresholds(path).of == {"msp": fit, "mav": plain}
     assert path.read_text().count("per_class") == 2  # the rule and the numbers of msp
-
-
-def test_a_classifier_is_refused(exportable, capsys):  # noqa: F811
-    stored = load_thresholds(THRESHOLDS)
-    fits = {name: replace(fit, per_class=(0.0, 1.0, 2.0)) for name, fit in stored.of.items()}
-    save_thresholds(THRESHOLDS, fits, stored.detectors, stored.made_from)
-    with pytest.raises(InputError, match="holds a threshold for each class"):
-        export(exportable / "out", load_params(PARAMS))
-    with pytest.raises(InputError, match="holds a threshold for each class"):
-        load("maxlogit", batch_size=256).predict(IMAGES)
-    assert cli.main(["export", "out", "--onnx"]) != 0
-    assert "holds a threshold for each class" in capsys.readouterr().err

@@ -27,7 +27,9 @@ from pipeline.comparing.grouping import ENTRY_POINT, Method, by_task, differing
 from pipeline.comparing.missing import command, gaps
 from pipeline.comparing.summary import Cell, Line, Section, lower_is_better, sections
 from pipeline.comparing.tables import latex_escape, short_keys, to_latex, to_markdown
+from pipeline.tracking import other_stores
 from pipeline.tracking.finished_rows import finished_rows, rows_of_client, rows_of_file
+from pipeline.tracking.other_stores import read_source
 from pipeline.tracking.results import DIGEST, Result, read_store, select
 from pipeline.tracking.store import Store, connect
 from pipeline.workspace.stages import SCORES
@@ -491,6 +493,13 @@ def test_rows_of_the_client_and_of_the_file_are_the_same(workspace, monkeypatch)
     assert results[0].digest == "digest digits 3 0"
     assert results[0].params["train.lr"] == DEFAULTS["train.lr"]
     assert results[0].metrics["auroc/msp"] == pytest.approx(0.92)
+    # The same as sources of `osr leaderboard merge`, which connects to nothing it could change.
+    monkeypatch.setattr(other_stores, "check_answers", lambda _uri: None)
+    monkeypatch.setattr(other_stores, "client_of", lambda _uri: store.client)
+    for source in ("mlflow.db", f"sqlite:///{workspace}/mlflow.db", "http://somewhere"):
+        there = read_source(source)
+        assert [run.name for run in there] == [f"{source}: {run.name}" for run in results]
+        assert [run.params for run in there] == [run.params for run in results]
 
 
 def test_other_tables_are_left_to_the_client(workspace, monkeypatch):

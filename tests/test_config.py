@@ -151,7 +151,7 @@ def test_no_key_may_be_missing(key: str) -> None:
             "cce",
             "is 'cce', but must be one of 'ce', 'logitnorm', 'logit_adjusted', 'one_vs_rest', 'center', "
             "'arpl', 'entropic', 'objectosphere', 'outlier_exposure', 'energy_reg', 'kplus1', 'proser', "
-            "'penalty', 'threshold', 'combined'; did you mean 'ce'?",
+            "'penalty', 'threshold', 'combined' or module:Class of your own code; did you mean 'ce'?",
         ),
         (
             "train.optimizer",
@@ -169,7 +169,7 @@ def test_a_bad_value_is_told_the_rule(key: str, value: object, end: str) -> None
 def test_an_unknown_detector_is_told_the_names() -> None:
     text = complaint({"detectors.enabled": ["msp", "mahalanobs"]})
     assert text.startswith("detectors.enabled[1] is 'mahalanobs', but must be one of 'msp', 'maxlogit', ")
-    assert text.endswith("'ensemble'; did you mean 'mahalanobis'?")
+    assert text.endswith("'ensemble' or module:Class of your own code; did you mean 'mahalanobis'?")
 
 
 def test_a_misspelt_key_is_one_mistake() -> None:
@@ -420,6 +420,11 @@ def test_a_file_that_never_ends(tmp_path: Path) -> None:
             {"train.loss": "supcon", "train.devices": 2},
             "train.devices is 2 and train.num_nodes is 1, but must be 1 when train.loss is 'supcon', which "
             "compares all images of a batch with each other.",
+        ),
+        (
+            {"model.rotation_head": True, "train.strategy": "fsdp"},
+            "model.rotation_head is true, but must be false when train.strategy is 'fsdp', which shares out "
+            "what one head reads.",
         ),
         (
             {"detectors.ensemble.members": ["msp"]},

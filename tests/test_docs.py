@@ -35,6 +35,11 @@ MODULE = re.compile(r"python3? -m ((?:benchmarks|pipeline|tests|osr)[\w.]*)")
 TEST_FILE = re.compile(r"\b(tests/test_\w+\.py)")
 PARAMS = read_yaml(ROOT / "params.yaml")
 NAMED = {"--preset": set(names_in(ROOT / "presets")), "sweep": set(names_in(ROOT / "sweeps"))}
+NAMED["sweep"] |= {  # those that a page shows how to write
+    name
+    for path in PAGES
+    for name in re.findall(r"^# sweeps/(\w+)\.yaml$", path.read_text(encoding="utf-8"), re.MULTILINE)
+}
 NAMED |= {"preset": NAMED["--preset"], "reproduce": set(load_ledger(ROOT / LEDGER).entries)}
 
 
@@ -58,7 +63,9 @@ def osr_commands(text: str) -> Iterator[list[str]]:
         while words and re.fullmatch(r"[A-Z_]+=\S*", words[0]):
             words = words[1:]
         if words[:1] == ["osr"]:
-            yield [word for word in words[1:] if not re.match(r"[0-9]?[<>]", word)]
+            into = {n + 1 for n, word in enumerate(words) if re.fullmatch(r"[0-9]?[<>]+", word)}
+            kept = [word for n, word in enumerate(words) if n not in into]
+            yield [word for word in kept[1:] if not re.match(r"[0-9]?[<>]", word)]
 
 
 def refusal(words: list[str]) -> str | None:

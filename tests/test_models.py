@@ -17,11 +17,11 @@ from torch import Tensor, nn
 
 from osr.errors import InputError
 from osr.models.backbones import build_backbone, feature_width
-from osr.models.custom import source_of
 from osr.models.heads import HEADS
 from osr.models.open_set_model import OpenSetModel
 from osr.models.preprocess import ImageFormat, Preprocess, format_for
 from osr.models.settings import BackboneSettings, HeadSettings, ImageSettings, ModelSettings, NeckSettings
+from osr.settings.own_code import source_of
 
 AUTO = {"mean": (), "std": (), "interpolation": "auto", "crop_fraction": "auto"}
 NAMES = ("cat", "dog", "frog")

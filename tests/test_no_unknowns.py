@@ -5,10 +5,14 @@ import json
 from pathlib import Path
 
 import finished_run
+import numpy as np
 import pytest
 from ruamel.yaml import YAML
 
 from osr.errors import InputError
+from osr.metrics.bootstrap import known_risk_intervals
+from osr.metrics.groups import Groups
+from osr.metrics.risk import RISKS
 from osr.outputs import Outputs
 from osr.params import check_params
 from pipeline.cli import make_parser
@@ -113,6 +117,25 @@ def test_known_numbers_are_counted(run):
     for name in ("known_acceptance", "selective_accuracy"):
         low, value, high = (run.metrics[f"{name}{end}"]["maxlogit"] for end in ("_low", "", "_high"))
         assert low < value < high or value in (0, 1)
+
+
+def test_risk_and_coverage_are_of_misclassified_images(run):
+    scores, correct = run.scores["score_maxlogit"], run.outputs.correct
+    order = np.argsort(scores)
+    risk = np.cumsum(~correct[order]) / np.arange(1, len(scores) + 1)
+    found = {name: run.metrics[name]["maxlogit"] for name in RISKS}
+    # Trapezoids; up to the first image the risk is that of it. No two scores are alike.
+    assert found["aurc"] == pytest.approx(
+        (risk[0] + (risk[1:] + risk[:-1]).sum() / 2) / len(scores), abs=1e-12
+    )
+    assert found["risk_at_80_coverage"] == risk[int(np.ceil(0.8 * len(scores))) - 1]
+    assert found["coverage_at_5_risk"] == (np.flatnonzero(risk <= 0.05).max(initial=-1) + 1) / len(scores)
+    for name, value in found.items():
+        assert run.metrics[f"{name}_low"]["maxlogit"] <= value <= run.metrics[f"{name}_high"]["maxlogit"]
+    groups = Groups.of(np.arange(len(scores)) // 6, run.outputs.labels)
+    ends = known_risk_intervals(scores, correct, replicates=50, confidence=0.95, seed=0, groups=groups)
+    assert {name: interval.estimate for name, interval in ends.items()} == found
+    assert all(interval.low <= interval.estimate <= interval.high for interval in ends.values())
 
 
 def test_figures_that_need_unknown_images_are_left_out(drawn):

@@ -1,8 +1,8 @@
 """A training in processes of its own, for tests that kill it or let several share it.
 
 `python tests/training_program.py FOLDER JSON`, JSON being changes of the section `train`, whether the network
-has norms and dropout, whether it learns from mixed images and quarter turns beside the loss, the epoch in which
-the second process dies, and the weights of a unit of FSDP.
+has norms and dropout, whether it learns from mixed images and quarter turns beside the loss, the epoch in
+which the second process dies, and the weights of a unit of FSDP.
 """
 
 import hashlib

@@ -34,8 +34,8 @@ class Detector(ABC):
     A subclass is a dataclass whose fields are its settings. It gives `_score` and, if it learns from the
     training images, `_gather`, what some of them leave behind, and `_learn`, what follows from that of all.
     One that no sums, counts or tails are enough for gives `_fit` instead, and the reason as `needs_all`. Its
-    arrays live in `_state`. `made_from` names the weights whose outputs it was fitted on, `digest` the file
-    that holds it, if there is one.
+    arrays live in `_state`. A class of the user's own says no `name`: that is its `module:Class`. `made_from`
+    names the weights whose outputs it was fitted on, `digest` the file that holds it, if there is one.
     """
 
     name: ClassVar[str]
@@ -49,6 +49,12 @@ class Detector(ABC):
     _shape: tuple[int, int] | None = field(init=False, repr=False, default=None)
     _device: torch.device = field(init=False, repr=False, default=torch.device("cpu"))
     _gathered: Gathered | None = field(init=False, repr=False, default=None)
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        """A class that says no name is called `module:Class`, as params.yaml names it."""
+        super().__init_subclass__(**options)
+        if "name" not in vars(cls):
+            cls.name = f"{cls.__module__}:{cls.__qualname__}"
 
     def fit(self, train: Outputs) -> Self:
         """Learn what known images look like.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import MISSING, fields
 from pathlib import Path
 from typing import Annotated, Any
@@ -32,9 +32,11 @@ from osr.detectors.vim import Residual, Vim
 from osr.errors import InputError
 from osr.outputs import Outputs
 from osr.settings.base import Section
+from osr.settings.own_code import Allowed, OwnClass, check_allowed, is_custom, own_class
 from osr.stored.arrays import read_tensors
 from osr.stored.files import checked, damaged
 
+_KIND = "class of osr.detectors.base.Detector"
 Size = Annotated[int, Field(ge=1, le=1 << 16)]
 
 
@@ -42,7 +44,7 @@ class Description(Section):
     """What a detector's file says of it."""
 
     format: int
-    detector: DetectorName
+    detector: DetectorName | OwnClass
     settings: dict[str, Any]
     shape: tuple[Size, Size] | None
 
@@ -59,9 +61,14 @@ def build_detectors(
     return {name: _built(name, settings).to(device) for name in settings.enabled}
 
 
+def members_of(detector: Detector) -> tuple[Detector, ...]:
+    """The detector itself, and the members of an ensemble."""
+    return (detector, *(detector.members if isinstance(detector, Ensemble) else ()))
+
+
 def network_again_of(*detectors: Detector) -> tuple[NetworkAgain, ...]:
     """Those that need the network again, members of ensembles among them; one for each column."""
-    members = (each for one in detectors for each in (one.members if isinstance(one, Ensemble) else (one,)))
+    members = (each for one in detectors for each in members_of(one))
     return tuple({each.column: each for each in members if isinstance(each, NetworkAgain)}.values())
 
 
@@ -84,7 +91,7 @@ def asking_network(
 
 def needs_more_than_features(detector: Detector) -> str:
     """Why a detector cannot be fitted anew on stored features under another head; empty where it can."""
-    for candidate in (detector, *(detector.members if isinstance(detector, Ensemble) else ())):
+    for candidate in members_of(detector):
         if isinstance(candidate, Odin):
             return "odin needs the network again, with the head that is fitted anew"
         if isinstance(candidate, KPlus1):
@@ -94,18 +101,60 @@ def needs_more_than_features(detector: Detector) -> str:
 
 def anew(detector: Detector) -> Detector:
     """A detector of the same settings that is not fitted."""
-    return _restored(detector.name, detector.settings())
+    if isinstance(detector, Ensemble):
+        return Ensemble(members=tuple(map(anew, detector.members)))
+    return type(detector)(**detector.settings())
 
 
-def load_detector(path: Path, *, device: torch.device | str = "cpu") -> Detector:
+def detector_class(name: str) -> type[Detector]:
+    """The class of a detector: ours, or that of the user which `module:Class` names.
+
+    Raises:
+        InputError: no such module or class, no detector, or one that is called otherwise.
+        KeyError: it is neither of these.
+    """
+    if not is_custom(name):
+        return DETECTORS[name]
+    # mypy takes the abstract class for a wrong argument: nothing here is made of it.
+    found: type[Detector] = own_class(name, Detector, key="detectors.enabled", kind=_KIND)  # type: ignore[type-abstract]
+    if found.name != name:
+        raise InputError(
+            f"detectors.enabled {name!r}: the class calls itself {found.name!r}. Leave `name` out of it, and "
+            "name it by the module that defines it."
+        )
+    return found
+
+
+def own_detector(name: str, options: Mapping[str, Any]) -> Detector:
+    """A detector of the user's own, not fitted.
+
+    Args:
+        name: `module:Class`.
+        options: its settings, those of `detectors.options`.
+
+    Raises:
+        InputError: see `detector_class`; or other settings than it takes.
+    """
+    try:
+        return detector_class(name)(**options)
+    except TypeError as error:
+        raise InputError(f"The settings {dict(options)} do not fit detector {name} ({error}).") from error
+
+
+def load_detector(path: Path, *, device: torch.device | str = "cpu", allow_code: Allowed = None) -> Detector:
     """Read what `Detector.save` wrote; never runs stored code.
+
+    A detector of somebody's own needs its module, which is imported if `allow_code` names it.
 
     Args:
         path: a safetensors file whose name is that of the detector in it.
         device: where the detector computes.
+        allow_code: each `module:Class` that may be imported, such as `detectors.enabled` of your own
+            params.yaml; None for none.
 
     Raises:
-        InputError: the file is missing, was changed, is no detector of this version, or has another's name.
+        InputError: the file is missing, was changed, is no detector of this version, has another's name, or
+            asks for other code.
     """
     stored, state = read_tensors(path, "detector")
     description = checked(path, Description, stored.content)
@@ -114,6 +163,9 @@ def load_detector(path: Path, *, device: torch.device | str = "cpu") -> Detector
     if path.stem != description.detector:
         right = f"{description.detector}{path.suffix}"
         raise InputError(f"{path} holds detector {description.detector}: its name must be {right}.")
+    for name in filter(is_custom, _names(description)):
+        check_allowed(path, name, allow_code)
+        detector_class(name)
     try:
         detector = _restored(description.detector, description.settings)
         detector.restore(state, description.shape)
@@ -156,13 +208,23 @@ def _built(name: str, settings: DetectorsSettings) -> Detector:
             members=tuple(_built(member, settings) for member in sorted(settings.ensemble.members))
         )
     section: BaseModel | None = getattr(settings, name, None)
+    if is_custom(name):
+        return own_detector(name, settings.options.get(name, {}))
     return DETECTORS[name](**(section.model_dump() if section else {}))
+
+
+def _names(description: Description) -> tuple[str, ...]:
+    """The detector that a file holds, and the members of an ensemble."""
+    members = description.settings.get("members", {}) if description.detector == Ensemble.name else {}
+    return description.detector, *map(str, members)
 
 
 def _restored(name: str, stored: dict[str, Any]) -> Detector:
     """One detector with the settings of a file, which are checked as those of params.yaml are."""
     if name == Ensemble.name:
         return Ensemble(members=tuple(_restored(*member) for member in stored["members"].items()))
+    if is_custom(name):
+        return own_detector(name, stored)
     field = DetectorsSettings.model_fields.get(name)
     stored = {**_defaults(name), **stored}
     if field is None or not (isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel)):

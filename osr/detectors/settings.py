@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
 from osr.settings.base import MANY, Count, Positive, Section, Seed, Share, Space, ThresholdRule, Weight
+from osr.settings.own_code import OwnClass, is_custom
 
 BankFraction = Annotated[float, Field(ge=1e-9, le=1)]
 
@@ -171,7 +172,7 @@ class OdinSettings(Section):
 class EnsembleSettings(Section):
     """Several detectors on one scale."""
 
-    members: tuple[DetectorName, ...]
+    members: tuple[DetectorName | OwnClass, ...]
 
     @field_validator("members")
     @classmethod
@@ -187,7 +188,8 @@ class EnsembleSettings(Section):
 class DetectorsSettings(Section):
     """Which detectors are fitted, each with its settings, and what their thresholds aim at."""
 
-    enabled: tuple[DetectorName, ...]
+    enabled: tuple[DetectorName | OwnClass, ...]
+    options: dict[str, dict[str, Any]]
     threshold_rule: ThresholdRule
     target_acceptance: Share
     target_false_acceptance: Share
@@ -227,6 +229,21 @@ class DetectorsSettings(Section):
         if not names:
             raise ValueError("detectors.enabled is [], but must hold at least one detector")
         return each_once(names, "detectors.enabled")
+
+    @property
+    def own(self) -> tuple[str, ...]:
+        """The `module:Class` of each detector of the user's that is used."""
+        return tuple(dict.fromkeys(filter(is_custom, self.used)))
+
+    @model_validator(mode="after")
+    def _options_of_own(self) -> Self:
+        for name in self.options:
+            if name not in self.own:
+                raise ValueError(
+                    f"detectors.options holds {name!r}, but must hold settings of those detectors alone that "
+                    f"are your own and used: {', '.join(self.own) or 'there is none'}"
+                )
+        return self
 
 
 def each_once(names: tuple[str, ...], key: str) -> tuple[str, ...]:

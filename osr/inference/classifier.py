@@ -27,8 +27,11 @@ from osr.inference.judgement import (
 from osr.inference.parts import Parts, load_parts
 from osr.inference.predictor import Predictor
 from osr.inference.training_images import TrainingImages
+from osr.metrics.conformal import Theta, Threshold
+from osr.metrics.threshold_files import PREDICTION
 from osr.models.preprocess import ImageFormat
 from osr.outputs import Outputs
+from osr.settings.own_code import Allowed
 from osr.stored.arrays import read_arrays
 from osr.stored.files import damaged
 from osr.stored.makers import EXPORTED, made_by
@@ -45,6 +48,7 @@ class OpenSetClassifier:
         detector: that judges unless another is asked for.
         batch_size: images per forward pass, at most.
         training_images: some of each class, for neighbours; None where the folder has none.
+        predictions: (n,) predicted classes of the validation knowns, where thresholds are per class.
     """
 
     def __init__(
@@ -56,21 +60,22 @@ class OpenSetClassifier:
         detector: str,
         batch_size: int,
         training_images: TrainingImages | None = None,
+        predictions: NDArray[np.int64] | None = None,
     ) -> None:
-        self.parts, self.scores, self.groups = parts, scores, groups
+        self.parts, self.scores, self.groups, self.predictions = parts, scores, groups, predictions
         self.training_images = training_images
         self.detector, self.batch_size = detector, batch_size
 
     @classmethod
     def load(
-        cls, folder: Path | str, *, device: torch.device | str = "cpu", allow_code: str | None = None
+        cls, folder: Path | str, *, device: torch.device | str = "cpu", allow_code: Allowed = None
     ) -> Self:
         """Read what `osr export` wrote, all of it before any is used; never runs stored code.
 
         Args:
             folder: with classifier.json in it.
             device: where network and detectors compute.
-            allow_code: the one `module:Class` that may be imported for the network; see `OpenSetModel.load`.
+            allow_code: each `module:Class` that may be imported for network and detectors; None for none.
 
         Raises:
             InputError: a file is missing, damaged, was changed, or is of another run than the others.
@@ -107,7 +112,7 @@ class OpenSetClassifier:
         detector: str,
         batch_size: int,
         device: torch.device | str = "cpu",
-        allow_code: str | None = None,
+        allow_code: Allowed = None,
     ) -> Self:
         """Read the files of a run, all of them before any is used; never runs stored code.
 
@@ -120,7 +125,7 @@ class OpenSetClassifier:
             detector: that judges unless another is asked for.
             batch_size: images per forward pass, at most.
             device: where network and detectors compute.
-            allow_code: the one `module:Class` that may be imported for the network; see `OpenSetModel.load`.
+            allow_code: each `module:Class` that may be imported for network and detectors; None for none.
 
         Raises:
             InputError: a file is missing, damaged, was changed, or was made from other weights, another split
@@ -137,10 +142,12 @@ class OpenSetClassifier:
         header, arrays = read_arrays(scores, "validation scores")
         at_hand = parts.model.origin.model_copy(update={"thresholds": parts.thresholds.digest})
         check_origin(scores, header.made_from, at_hand, beside=weights)
-        groups = arrays.pop("group", None)
+        groups, predictions = arrays.pop("group", None), arrays.pop(PREDICTION, None)
+        if predictions is None and any(fit.per_class for _, fit in parts.detectors.values()):
+            raise damaged(scores, f"it holds no {PREDICTION} of the images, which thresholds per class need")
         if missing := set(detectors) - arrays.keys():
             raise damaged(scores, f"it holds no scores of {', '.join(sorted(missing))}")
-        return cls(parts, arrays, groups, detector=detector, batch_size=batch_size)
+        return cls(parts, arrays, groups, detector=detector, batch_size=batch_size, predictions=predictions)
 
     @property
     def image_format(self) -> ImageFormat:
@@ -162,7 +169,7 @@ class OpenSetClassifier:
         inputs: Inputs,
         *,
         detector: str | None = None,
-        threshold: float | None = None,
+        threshold: Theta | None = None,
         accept: float | None = None,
         p_value: float | None = None,
         neighbours: int = 0,
@@ -253,10 +260,13 @@ class OpenSetClassifier:
 
     def check(self, decision: Decision) -> None:
         """Raise what `judge` raises of a decision."""
-        check_decision(decision, self.detectors)
+        check_decision(decision._replace(threshold=None), self.detectors)
+        check_decision(decision, self.detectors, len(self._fitted(decision).per_class or (0,)))
 
-    def threshold(self, decision: Decision = DEFAULT) -> float:
+    def threshold(self, decision: Decision = DEFAULT) -> Theta:
         """The score above which images are unknown: as fitted, as given, or for a share to accept.
+
+        K numbers where that depends on the predicted class.
 
         Args:
             decision: without a p_value.
@@ -274,19 +284,24 @@ class OpenSetClassifier:
         if decision.accept is not None:
             return 1 - decision.accept
         if decision.threshold is not None:
-            return float(np.mean(self.scores[name] > decision.threshold))
-        fitted = self.parts.detectors[name][1]
+            return self._known(name).rejected(decision.threshold)
+        fitted = self._fitted(decision)
         return 1 - (fitted.acceptance if fitted.rule == "background" else fitted.target)
 
+    def _fitted(self, decision: Decision) -> Threshold:
+        return self.parts.detectors[decision.detector or self.detector][1]
+
     def _known(self, name: str) -> Known:
-        return Known(self.parts.detectors[name][1], self.scores[name], self.groups)
+        fitted = self.parts.detectors[name][1]
+        predictions = None if fitted.per_class is None else self.predictions
+        return Known(fitted, self.scores[name], self.groups, predictions, self.class_names)
 
     def _predictor(self, name: str) -> Predictor:
         detector, fitted = self.parts.detectors[name]
         return Predictor(
             self.parts.model,
             detector,
-            threshold=fitted.value,
+            threshold=fitted.theta,
             calibration=self.parts.calibration,
             batch_size=self.batch_size,
         )

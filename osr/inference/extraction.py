@@ -17,10 +17,10 @@ from osr.detectors.network_again import NetworkAgain
 from osr.devices import memory_advice
 from osr.errors import InputError
 from osr.inference.settings import ExtractionSettings
-from osr.models.custom import source_of
 from osr.models.forward import forward, ready
 from osr.models.open_set_model import OpenSetModel
 from osr.outputs import FloatArray, IntArray, LinearLogits, Outputs
+from osr.settings.own_code import source_of
 from osr.stored.digests import code_digest, digest_of
 from osr.stored.growing import Form, grown_in, write_rows
 

@@ -52,7 +52,8 @@ class ClassifierGraph(nn.Module):
 
         Args:
             images: (N, H, W, C) uint8, C channels of the network.
-            threshold: () float64; scores up to it are of known classes.
+            threshold: () float64; scores up to it are of known classes. (K,) float64 where it is one for each
+                predicted class.
 
         Returns:
             The ANSWERS: label (N,) int64 in 0..K-1, or -1 where the score is above the threshold: unknown;
@@ -61,8 +62,9 @@ class ClassifierGraph(nn.Module):
         """
         traced = self.outputs(images)
         score, prediction = self.detector.score_traced(traced), argmax(traced.logits)
+        theta = threshold if threshold.ndim == 0 else threshold.index_select(0, prediction)
         return {
-            "label": torch.where(score <= threshold, prediction, UNKNOWN),
+            "label": torch.where(score <= theta, prediction, UNKNOWN),
             "score": score,
             "probabilities": calibrated(self.calibration, traced.logits.double()).softmax(1).float(),
             "prediction": prediction,

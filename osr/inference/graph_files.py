@@ -10,7 +10,9 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch.export import Dim, ExportedProgram
 
 from osr.errors import InputError
@@ -57,7 +59,8 @@ def record(parts: Parts, detector: str) -> ExportedProgram:
     """
     graph, channels = ClassifierGraph(parts, detector), parts.model.image_format.channels
     sides = {axis: Dim(name, min=1) for axis, name in enumerate(OPEN)}
-    arguments = torch.zeros((*EXAMPLE, channels), dtype=torch.uint8), torch.zeros((), dtype=torch.float64)
+    theta = torch.tensor(parts.detectors[detector][1].theta, dtype=torch.float64)
+    arguments = torch.zeros((*EXAMPLE, channels), dtype=torch.uint8), torch.zeros_like(theta)
     try:
         with torch.no_grad():
             program = torch.export.export(graph, arguments, dynamic_shapes={"images": sides, "threshold": {}})
@@ -78,6 +81,8 @@ def write_program(path: Path, program: ExportedProgram, description: Mapping[str
 def write_onnx(path: Path, program: ExportedProgram, description: Mapping[str, str]) -> None:
     """Write one ONNX file: threshold is an input with the fitted value as default, the rest is metadata.
 
+    Thresholds per class are an input (K,).
+
     The file is tried before it is written: it must answer as the program does.
 
     Raises:
@@ -90,8 +95,11 @@ def write_onnx(path: Path, program: ExportedProgram, description: Mapping[str, s
     except ImportError as error:
         raise InputError(f"--onnx needs {error.name}: {_INSTALL}.") from error
     model = translated(program, INPUTS, ANSWERS)
-    threshold = json.loads(description["threshold"])["value"]
-    default = onnx.helper.make_tensor("threshold", onnx.TensorProto.DOUBLE, (), [threshold])
+    stored = json.loads(description["threshold"])
+    threshold = np.array(stored["per_class"] or stored["value"])
+    default = onnx.helper.make_tensor(
+        "threshold", onnx.TensorProto.DOUBLE, threshold.shape, threshold.ravel().tolist()
+    )
     model.graph.initializer.append(default)
     del model.metadata_props[:]
     onnx.helper.set_model_props(model, dict(description))
@@ -206,7 +214,9 @@ def _exact(onnxscript: Any) -> dict[Any, Any]:
     }
 
 
-def _compare(content: bytes, program: ExportedProgram, threshold: float, onnxruntime: Any) -> None:
+def _compare(
+    content: bytes, program: ExportedProgram, threshold: NDArray[np.float64], onnxruntime: Any
+) -> None:
     """Raise `InputError` unless the file and the program say the same of noise of two sizes."""
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3  # it warns of the threshold, an input with a default
@@ -216,7 +226,7 @@ def _compare(content: bytes, program: ExportedProgram, threshold: float, onnxrun
     for shape in ((1, 19, 31), (3, 40, 24)):
         images = torch.randint(256, (*shape, channels), generator=draws, dtype=torch.uint8)
         with torch.inference_mode():
-            expected = recorded(images, torch.tensor(threshold, dtype=torch.float64))["score"]
+            expected = recorded(images, torch.from_numpy(threshold))["score"]
         found = torch.from_numpy(session.run(["score"], {"images": images.numpy()})[0])
         # Coarse: a score that is a difference of large numbers has few digits in float32.
         if not torch.allclose(found, expected, rtol=0.01, atol=0.01 * float(expected.abs().max())):

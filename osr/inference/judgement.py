@@ -11,7 +11,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from osr.errors import InputError
-from osr.metrics.conformal import Threshold, conformal_p_values, fit_threshold
+from osr.metrics.conformal import (
+    Theta,
+    Threshold,
+    conformal_p_values,
+    fit_class_thresholds,
+    fit_threshold,
+    theta_at,
+)
 
 Scores = NDArray[np.float64]
 UNKNOWN_NAME = "unknown"
@@ -39,7 +46,8 @@ class Decision(NamedTuple):
 
     Args:
         detector: one of the classifier's; None means its default one.
-        threshold: scores above are unknown; instead of the fitted one.
+        threshold: scores above are unknown; instead of the fitted one. K numbers, one for each predicted
+            class, where the fitted one is per class, too.
         accept: the threshold is made anew from the stored scores so that it accepts this share (0..1) of
             known images, by the rule of the fitted one.
         p_value: images whose p-value is at most this (0..1) are unknown; so are at most this share of known
@@ -47,7 +55,7 @@ class Decision(NamedTuple):
     """
 
     detector: str | None = None
-    threshold: float | None = None
+    threshold: Theta | None = None
     accept: float | None = None
     p_value: float | None = None
 
@@ -115,28 +123,51 @@ class Known(NamedTuple):
         fitted: the threshold of the run.
         scores: (n,) of these images.
         groups: (n,) group of each of them; None where each stands for itself.
+        predictions: (n,) int64 their predicted classes; there where the threshold is per class.
+        class_names: K names.
     """
 
     fitted: Threshold
     scores: Scores
     groups: NDArray[np.int64] | None
+    predictions: NDArray[np.int64] | None = None
+    class_names: tuple[str, ...] = ()
 
-    def threshold(self, decision: Decision) -> float:
+    def threshold(self, decision: Decision) -> Theta:
         """The score above which images are unknown; nothing is fitted but a threshold that is asked for."""
         if decision.threshold is not None:
             return decision.threshold
         if decision.accept is None:
-            return self.fitted.value
+            return self.fitted.theta
+        if self.predictions is not None:
+            return fit_class_thresholds(
+                self.scores,
+                self.predictions,
+                class_names=self.class_names,
+                target_acceptance=decision.accept,
+                groups=self.groups,
+            ).theta
         return fit_threshold(
             self.scores,
             target_acceptance=decision.accept,
             conformal=self.fitted.rule == "conformal",
             groups=self.groups,
-        ).value
+        ).theta
+
+    def rejected(self, theta: Theta) -> float:
+        """The share (0..1) of these images that a threshold calls unknown."""
+        own = theta if self.predictions is None else theta_at(theta, self.predictions)
+        return float(np.mean(self.scores > own))
 
 
-def check_decision(decision: Decision, detectors: Collection[str]) -> None:
-    """Raise `InputError` for no such detector, a decision of two kinds, or one out of range."""
+def check_decision(decision: Decision, detectors: Collection[str], num_thresholds: int = 1) -> None:
+    """Raise `InputError` for no such detector, a decision of two kinds, or one out of range.
+
+    Args:
+        decision: as somebody asks for it.
+        detectors: to choose from.
+        num_thresholds: K where the fitted threshold is one for each class.
+    """
     name, threshold, accept, p_value = decision
     if name is not None and name not in detectors:
         raise InputError(f"detector is {name!r}, but must be one of {', '.join(detectors)}.")
@@ -147,17 +178,22 @@ def check_decision(decision: Decision, detectors: Collection[str]) -> None:
         raise InputError(f"p_value is {p_value}, but must lie in 0..1.")
     if accept is not None and not 0 < accept <= 1:
         raise InputError(f"accept is {accept}, but must be above 0 and at most 1.")
-    if isinstance(threshold, bool) or (threshold is not None and math.isnan(threshold)):
-        raise InputError(f"threshold is {threshold}, but must be a number.")
+    if isinstance(threshold, tuple) and len(threshold) != num_thresholds:
+        wanted = "one number" + (f", or {num_thresholds}, one for each class" if num_thresholds > 1 else "")
+        raise InputError(f"threshold is {len(threshold)} numbers, but must be {wanted}.")
+    for theta in threshold if isinstance(threshold, tuple) else (threshold,):
+        if isinstance(theta, bool) or (theta is not None and math.isnan(theta)):
+            raise InputError(f"threshold is {theta}, but must be a number.")
 
 
 def labels_at(
-    threshold: float, scores: Scores, predictions: NDArray[np.int64], class_names: Sequence[str]
+    threshold: Theta, scores: Scores, predictions: NDArray[np.int64], class_names: Sequence[str]
 ) -> tuple[str, ...]:
-    """The class of each image, or "unknown" where its score is above the threshold."""
+    """The class of each image, or "unknown" where its score is above the threshold, or that of its class."""
+    accepted = scores <= theta_at(threshold, predictions)
     return tuple(
-        class_names[index] if score <= threshold else UNKNOWN_NAME
-        for index, score in zip(predictions, scores, strict=True)
+        class_names[index] if is_known else UNKNOWN_NAME
+        for index, is_known in zip(predictions, accepted, strict=True)
     )
 
 

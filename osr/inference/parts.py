@@ -11,12 +11,12 @@ import torch
 from osr.calibration.calibrators import Calibration
 from osr.calibration.files import load_calibration
 from osr.detectors.base import Detector
-from osr.detectors.registry import load_detector
-from osr.errors import InputError
+from osr.detectors.registry import load_detector, members_of
 from osr.metrics.threshold_files import StoredThresholds, load_thresholds
 from osr.metrics.thresholds import Threshold
 from osr.models.forward import ready
 from osr.models.open_set_model import OpenSetModel
+from osr.settings.own_code import Allowed, is_custom
 from osr.stored.files import damaged
 from osr.stored.origin import Origin, check_origin
 
@@ -34,6 +34,14 @@ class Parts(NamedTuple):
     made_from: Origin = Origin()
 
 
+def own_code(parts: Parts) -> tuple[str, ...]:
+    """Each `module:Class` of somebody's own that judges: what loading the parts again has to allow."""
+    names = [parts.model.settings.backbone.name]
+    for detector, _ in parts.detectors.values():
+        names += [found.name for found in members_of(detector)]
+    return tuple(dict.fromkeys(filter(is_custom, names)))
+
+
 def load_parts(
     *,
     weights: Path,
@@ -41,7 +49,7 @@ def load_parts(
     detectors: Sequence[Path],
     thresholds: Path,
     device: torch.device | str = "cpu",
-    allow_code: str | None = None,
+    allow_code: Allowed = None,
 ) -> Parts:
     """Read the files of a run; never runs stored code.
 
@@ -51,20 +59,14 @@ def load_parts(
         detectors: what `Detector.save` wrote, a file each.
         thresholds: what `save_thresholds` wrote.
         device: where network and detectors compute.
-        allow_code: the one `module:Class` that may be imported for the network; see `OpenSetModel.load`.
+        allow_code: each `module:Class` that may be imported for network and detectors; None for none.
 
     Raises:
         InputError: a file is missing, damaged, was changed, or was made from other weights, another split or
-            another fit of a detector than the rest; there is no threshold for a detector, or one per class.
+            another fit of a detector than the rest; or a detector lacks a threshold for all or for a class.
     """
     stored, limits = load_calibration(calibration), load_thresholds(thresholds)
-    if any(fit.per_class is not None for fit in limits.of.values()):
-        raise InputError(
-            f"{thresholds} holds a threshold for each class (detectors.threshold_rule: conformal_per_class), "
-            "which counts in metrics and report alone: a classifier has one for all classes. Set the rule "
-            "acceptance or conformal and run `dvc repro` to judge new images."
-        )
-    fitted = {path: load_detector(path, device=device) for path in detectors}
+    fitted = {path: load_detector(path, device=device, allow_code=allow_code) for path in detectors}
     model = OpenSetModel.load(weights, allow_code=allow_code)
     origins = {calibration: stored.made_from, **{path: found.made_from for path, found in fitted.items()}}
     for path, made_from in (*origins.items(), (thresholds, limits.made_from)):
@@ -76,5 +78,9 @@ def load_parts(
         found.name: (found, limits.check_detector(path, found.name, found.digest))
         for path, found in fitted.items()
     }
+    for _, fit in with_thresholds.values():
+        if fit.per_class is not None and len(fit.per_class) != num_classes:
+            told = f"it has thresholds of {len(fit.per_class)} classes, {weights} is of {num_classes}"
+            raise damaged(thresholds, told)
     made_from = model.origin.model_copy(update={"calibration": stored.digest, "thresholds": limits.digest})
     return Parts(ready(model, device), stored.fit.calibration, with_thresholds, limits, made_from)

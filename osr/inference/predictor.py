@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -20,6 +19,7 @@ from osr.inference.inputs import batches_of
 from osr.inference.judgement import UNKNOWN_NAME as UNKNOWN_NAME
 from osr.inference.judgement import Verdict as Verdict
 from osr.inference.judgement import labels_at
+from osr.metrics.conformal import Theta
 from osr.models.forward import forward
 from osr.models.open_set_model import OpenSetModel
 from osr.outputs import UNKNOWN, Outputs
@@ -31,7 +31,8 @@ class Predictor:
     Args:
         model: the network.
         detector: fitted on its outputs.
-        threshold: an image is accepted as known when its score is at most this.
+        threshold: an image is accepted as known when its score is at most this; K numbers are those of the
+            images that are predicted as each class.
         calibration: turns logits into those of the probabilities.
         batch_size: images per forward pass, at most.
     """
@@ -41,7 +42,7 @@ class Predictor:
         model: OpenSetModel,
         detector: Detector,
         *,
-        threshold: float,
+        threshold: Theta,
         calibration: Calibration,
         batch_size: int,
     ) -> None:
@@ -61,7 +62,7 @@ class Predictor:
         """1 or 3: what images should have; a colour network takes grey images, too."""
         return self.model.image_format.channels
 
-    def predict(self, images: Images, *, threshold: float | None = None) -> Verdict:
+    def predict(self, images: Images, *, threshold: Theta | None = None) -> Verdict:
         """Judge images.
 
         Args:
@@ -73,10 +74,10 @@ class Predictor:
         """
         return self.verdict(self.outputs(images), threshold=threshold)
 
-    def verdict(self, outputs: Outputs, *, threshold: float | None = None) -> Verdict:
+    def verdict(self, outputs: Outputs, *, threshold: Theta | None = None) -> Verdict:
         """Judge what `outputs` gave of N images; see `predict`."""
         theta = self.threshold if threshold is None else threshold
-        if isinstance(theta, bool) or math.isnan(theta):
+        if isinstance(theta, bool) or np.isnan(theta).any():
             raise InputError(f"The threshold must be a number, not {theta}.")
         scores = self.detector.score(outputs)
         predictions = outputs.predictions

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from osr.errors import InputError
-from osr.metrics.thresholds import Threshold, fewest_images, fit_threshold
+from osr.metrics.thresholds import Threshold, fewest_images, fit_class_thresholds, fit_threshold
 
-Rule = Literal["acceptance", "conformal"]
+Rule = Literal["acceptance", "conformal", "conformal_per_class"]
 
 
 def new_thresholds(
@@ -19,6 +19,8 @@ def new_thresholds(
     scores: Mapping[str, NDArray[np.float64]],
     groups: NDArray[np.int64] | None = None,
     *,
+    predictions: NDArray[np.int64] | None = None,
+    class_names: Sequence[str] = (),
     rule: Rule | None = None,
     accept: float | None = None,
 ) -> dict[str, Threshold]:
@@ -28,6 +30,8 @@ def new_thresholds(
         fitted: the earlier ones, by detector.
         scores: detector -> (n,) scores of new images of known classes.
         groups: (n,) the group of each of these; None where each stands for itself.
+        predictions: (n,) int in 0..K-1, the predicted classes of these; for thresholds per class.
+        class_names: K names.
         rule: another rule for all of them; see `osr.metrics.thresholds`.
         accept: another share (0..1, without the ends) that is to be accepted.
 
@@ -50,7 +54,12 @@ def new_thresholds(
                 f"{count} {what} are too few for a threshold that accepts {target:g} of new known images: it "
                 f"needs {fewest} at least."
             )
-        made[name] = fit_threshold(
-            scores[name], target_acceptance=target, conformal=used == "conformal", groups=groups
-        )
+        if used == "conformal_per_class" and predictions is not None:
+            made[name] = fit_class_thresholds(
+                scores[name], predictions, class_names=class_names, target_acceptance=target, groups=groups
+            )
+        else:
+            made[name] = fit_threshold(
+                scores[name], target_acceptance=target, conformal=used == "conformal", groups=groups
+            )
     return made

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from osr.errors import InputError
+from osr.metrics.conformal import Theta
 
 MAX_VALUES = 1 << 25  # of one request: 222 images of 224 x 224 in colour
 
@@ -67,8 +68,8 @@ def checked_images(values: Any) -> NDArray[np.uint8]:
     return array.astype(np.uint8)
 
 
-def checked_threshold(params: Mapping[str, Any]) -> float | None:
-    """The threshold among the params, if there is one.
+def checked_threshold(params: Mapping[str, Any]) -> Theta | None:
+    """The threshold among the params, if there is one: a number, or a list of one for each class.
 
     Raises:
         InputError: another key, or a threshold that is no number.
@@ -78,6 +79,12 @@ def checked_threshold(params: Mapping[str, Any]) -> float | None:
     value = params.get("threshold")
     if value is None:
         return None
+    if isinstance(value, list | tuple | np.ndarray) and len(value) and np.ndim(value) == 1:
+        return tuple(_number(entry) for entry in value)
+    return _number(value)
+
+
+def _number(value: Any) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float) or math.isnan(value):
         raise InputError(f"params.threshold must be a number, not {value!r}.")
     return float(value)

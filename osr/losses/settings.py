@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -139,8 +139,12 @@ class RotationSettings(Section):
 
 
 class LossesSettings(Section):
-    """The settings of each loss; `train.loss` chooses one, `model.rotation_head` adds `rotation`."""
+    """The settings of each loss; `train.loss` chooses one, `model.rotation_head` adds `rotation`.
 
+    `options` are those of a class of the user's own.
+    """
+
+    options: dict[str, Any]
     logitnorm: LogitNormSettings
     logit_adjusted: LogitAdjustedSettings
     center: CenterSettings

@@ -6,6 +6,8 @@ of them with replacement, or whole groups of them. The scores are sorted once, a
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
@@ -16,7 +18,7 @@ from osr.metrics.open_set import HEADLINE, headline_metrics
 from osr.metrics.resampling import resample
 from osr.metrics.risk import RISKS, risk_metrics
 from osr.metrics.statistics import Interval, effective_size, percentile_interval, share_ends
-from osr.metrics.thresholds import Acceptance, count_accepted
+from osr.metrics.thresholds import Acceptance, count_accepted, count_known
 
 FloatArray = NDArray[np.float64]
 
@@ -66,9 +68,49 @@ def bootstrap_intervals(
         groups=groups,
     )
     accepted = count_accepted(known_scores, known_correct, unknown_scores)
-    units = Units.of(accepted, groups)
-    upper, found = upper_estimates(accepted, units), {}
-    for name, estimate in headline(accepted).items():
+    return _intervals(headline(accepted), draws, accepted, Units.of(accepted, groups), confidence)
+
+
+def known_risk_intervals(
+    known_scores: ArrayLike,
+    known_correct: ArrayLike,
+    *,
+    replicates: int,
+    confidence: float,
+    seed: int,
+    num_threads: int = 1,
+    groups: Groups | None = None,
+) -> dict[str, Interval]:
+    """Intervals of the metrics of `RISKS` of known images alone: what is wrong is misclassified.
+
+    Args and errors are those of `bootstrap_intervals`.
+    """
+    table = resample(
+        known_scores,
+        known_correct,
+        np.empty(0),
+        statistic=lambda accepted: list(risk_metrics(accepted).values()),
+        replicates=replicates,
+        seed=seed,
+        num_threads=num_threads,
+        groups=groups,
+    )
+    accepted = count_known(known_scores, known_correct)
+    draws = dict(zip(RISKS, table.T, strict=True))
+    return _intervals(risk_metrics(accepted), draws, accepted, Units.of(accepted, groups), confidence)
+
+
+def _intervals(
+    estimates: Mapping[str, float],
+    draws: Mapping[str, FloatArray],
+    accepted: Acceptance,
+    units: Units,
+    confidence: float,
+) -> dict[str, Interval]:
+    """The interval of each metric from its replicates."""
+    upper = upper_estimates(accepted, units) if accepted.num_unknown else {}
+    found = {}
+    for name, estimate in estimates.items():
         spread = float(draws[name].std(ddof=1))
         ends = metric_ends(
             name, estimate, spread**2, units=units, confidence=confidence, upper_estimate=upper.get(name)
@@ -78,7 +120,7 @@ def bootstrap_intervals(
             seen = percentile_interval(draws[name], estimate=estimate, confidence=confidence)
             least = least_coverage(accepted, units, risk=0.05, confidence=confidence)
             low, high = min(low, seen.low, least), max(high, seen.high)
-        found[name] = Interval(estimate, low, high, spread, replicates)
+        found[name] = Interval(estimate, low, high, spread, len(draws[name]))
     return found
 
 

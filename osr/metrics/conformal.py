@@ -6,6 +6,7 @@ Higher score = more unknown; accept as known when s <= theta.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -15,6 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 from osr.errors import InputError
 
 Array = NDArray[Any]
+Theta = float | tuple[float, ...]  # one for all classes, or one for each
 Rule = Literal["acceptance", "conformal", "conformal_per_class", "background"]
 
 
@@ -46,9 +48,24 @@ class Threshold:
     num_groups: int | None = None
     per_class: tuple[float, ...] | None = None
 
+    @property
+    def theta(self) -> Theta:
+        """The one number of all classes, or K numbers."""
+        return self.value if self.per_class is None else self.per_class
+
     def at(self, predictions: Array) -> float | Array:
         """Theta by the predicted classes (N,) in 0..K-1: (N,) float64, or the one number of all classes."""
-        return self.value if self.per_class is None else np.array(self.per_class)[predictions]
+        return theta_at(self.theta, predictions)
+
+
+def theta_at(theta: Theta, predictions: Array) -> float | Array:
+    """The threshold of each of N images by its predicted class; where there is one for all, that one.
+
+    Args:
+        theta: one number, or K.
+        predictions: (N,) int in 0..K-1.
+    """
+    return np.array(theta)[predictions] if isinstance(theta, tuple) else theta
 
 
 def fit_threshold(
@@ -90,6 +107,64 @@ def fit_threshold(
         acceptance=accepted_share(checked, value),
         num_images=len(checked),
         num_groups=None if groups is None else count,
+    )
+
+
+def fit_class_thresholds(
+    scores: ArrayLike,
+    predictions: ArrayLike,
+    *,
+    class_names: Sequence[str],
+    target_acceptance: float,
+    groups: ArrayLike | None = None,
+) -> Threshold:
+    """A conformal theta for each predicted class, from the validation knowns that are predicted as it.
+
+    Of new known images that are predicted as a class, whatever class they are of, each theta accepts at least
+    `target_acceptance`: Mondrian conformal prediction (Vovk et al. 2005), whose categories are the predicted
+    classes. A class that is rare or hard is then rejected no more often than the others.
+
+    Args:
+        scores: (N,) real, of validation images of known classes.
+        predictions: (N,) int in 0..K-1, their predicted classes.
+        class_names: K names, for the errors.
+        target_acceptance: above 0 and below 1.
+        groups: (N,) integers, the group of each image; None where each stands for itself.
+
+    Raises:
+        InputError: as `fit_threshold` does; or too few images are predicted as a class, which it names.
+    """
+    if not 0 < target_acceptance < 1:
+        raise InputError(f"Thresholds per class accept a share above 0 and below 1, not {target_acceptance}.")
+    checked = checked_scores(scores, name="scores of validation knowns")
+    predicted, members = np.asarray(predictions), None if groups is None else np.asarray(groups)
+    found = []
+    for code, name in enumerate(class_names):
+        rows = np.flatnonzero(predicted == code)
+        count = len(rows) if members is None else len(np.unique(members[rows]))
+        if count < (fewest := fewest_images(target_acceptance)):
+            raise InputError(
+                f"{count} {'images' if members is None else 'groups'} of known classes are predicted as "
+                f"{name!r}, and a threshold per class that accepts {target_acceptance:g} of new ones needs "
+                f"{fewest} at least: give more (split.val_fraction), accept less "
+                "(detectors.target_acceptance), or take one threshold for all classes (rule conformal)."
+            )
+        of_class = fit_threshold(
+            checked[rows],
+            target_acceptance=target_acceptance,
+            conformal=True,
+            groups=None if members is None else members[rows],
+        )
+        found.append(of_class.value)
+    thetas = np.array(found)
+    return Threshold(
+        value=float(thetas.max()),
+        rule="conformal_per_class",
+        target=float(target_acceptance),
+        acceptance=float(np.mean(checked <= thetas[predicted])),
+        num_images=len(checked),
+        num_groups=None if members is None else len(np.unique(members)),
+        per_class=tuple(found),
     )
 
 

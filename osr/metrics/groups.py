@@ -77,7 +77,9 @@ class Groups:
     @property
     def units(self) -> tuple[float, float]:
         """Effective number of groups, (sum n)^2 / sum n^2 (Kish 1965), of known and of unknown images."""
-        known, unknown = (float(sizes.sum() ** 2 / (sizes**2).sum()) for sizes in self.sizes)
+        known, unknown = (
+            float(sizes.sum() ** 2 / (sizes**2).sum()) if sizes.any() else 0.0 for sizes in self.sizes
+        )
         return known, unknown
 
     @cached_property

@@ -7,11 +7,11 @@ from collections.abc import Mapping
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from osr.metrics.bootstrap import bootstrap_intervals
+from osr.metrics.bootstrap import bootstrap_intervals, known_risk_intervals
 from osr.metrics.groups import Groups
 from osr.metrics.metric_ends import CLASSES, SHARE
 from osr.metrics.settings import EvaluateSettings
-from osr.metrics.statistics import effective_size, share_ends
+from osr.metrics.statistics import Interval, effective_size, share_ends
 from osr.outputs import IntArray
 
 
@@ -34,6 +34,27 @@ def metrics_with_ends(
         num_threads=2,
         groups=groups,
     )
+    return _with_ends(intervals)
+
+
+def known_risks_with_ends(
+    known: ArrayLike, correct: ArrayLike, settings: EvaluateSettings, *, groups: Groups | None = None
+) -> dict[str, float]:
+    """Risk and coverage of known images alone, each with NAME_low and NAME_high."""
+    return _with_ends(
+        known_risk_intervals(
+            known,
+            correct,
+            replicates=settings.bootstrap_replicates,
+            confidence=settings.confidence,
+            seed=settings.seed,
+            num_threads=2,
+            groups=groups,
+        )
+    )
+
+
+def _with_ends(intervals: Mapping[str, Interval]) -> dict[str, float]:
     found = {name: interval.estimate for name, interval in intervals.items()}
     for name, interval in intervals.items():
         found |= {f"{name}_low": interval.low, f"{name}_high": interval.high}

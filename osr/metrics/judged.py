@@ -15,7 +15,7 @@ from osr.metrics.class_tables import Theta
 from osr.metrics.costs import cost_curve, expected_cost, least_cost_threshold, prevalence_of
 from osr.metrics.decisions import closed_set_metrics, count_verdicts, operating_point
 from osr.metrics.groups import Groups
-from osr.metrics.intervals import by_metric, metrics_with_ends, share_with_ends
+from osr.metrics.intervals import by_metric, known_risks_with_ends, metrics_with_ends, share_with_ends
 from osr.metrics.open_set import metrics_of, oracle_threshold
 from osr.metrics.operational import open_set_accuracy, operational_threshold
 from osr.metrics.settings import TEST, EvaluateSettings
@@ -81,6 +81,7 @@ def known_metrics(test: Judged, threshold: Theta, settings: EvaluateSettings) ->
     known_acceptance: known images that the threshold accepts.
     selective_accuracy: accepted ones whose class is predicted right, 1 - selective risk (Geifman and El-Yaniv
     2017); NaN where none is accepted.
+    Those of `osr.metrics.risk`, in which what is wrong is misclassified.
     """
     accepted, correct = test.scores <= threshold, test.outputs.correct
     every = np.full(len(accepted), True)
@@ -95,7 +96,7 @@ def known_metrics(test: Judged, threshold: Theta, settings: EvaluateSettings) ->
             groups = None if test.groups is None else test.groups.known[among]
             values = share_with_ends(hits[among], confidence=settings.confidence, groups=groups)
         found |= {f"{name}{end}": value for end, value in zip(("", "_low", "_high"), values, strict=True)}
-    return found
+    return found | known_risks_with_ends(test.scores, correct, settings, groups=test.groups)
 
 
 def threshold_check(test: Judged, fit: Threshold, settings: EvaluateSettings) -> dict[str, float]:

@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from osr.errors import InputError
 from osr.metrics.groups import Groups
-from osr.metrics.thresholds import Acceptance, count_accepted
+from osr.metrics.thresholds import Acceptance, count_accepted, count_known
 
 Array = NDArray[Any]
 
@@ -32,7 +32,7 @@ def resample(
     Args:
         known_scores: (n_K,) real; higher = more unknown.
         known_correct: (n_K,) bool, whether the predicted known class is right.
-        unknown_scores: (n_U,) real.
+        unknown_scores: (n_U,) real; n_U may be 0.
         statistic: P numbers of the counts of one test set.
         replicates: how many, at least 2.
         seed: of the draws, at least 0.
@@ -47,7 +47,8 @@ def resample(
             "A bootstrap needs at least 2 replicates, a seed of at least 0 and at least 1 thread, "
             f"not {replicates}, {seed} and {num_threads}."
         )
-    thresholds = count_accepted(known_scores, known_correct, unknown_scores).thresholds
+    counted = count_accepted(known_scores, known_correct, unknown_scores) if np.size(unknown_scores) else None
+    thresholds = (counted or count_known(known_scores, known_correct)).thresholds
     sizes = np.size(known_scores), np.size(unknown_scores)
     if groups is not None:
         groups.check_sizes(*sizes)

@@ -15,6 +15,7 @@ from osr.settings.base import Count, Section, ThresholdRule
 from osr.stored.files import checked, read_json, write_json
 from osr.stored.origin import Origin, apart, checked_digest
 
+PREDICTION = "prediction"  # beside the scores of validation knowns, where a threshold is per class
 Part = Annotated[float, Field(ge=0, le=1)]
 Number = Annotated[int, Field(ge=0)]
 

@@ -6,7 +6,6 @@ Higher score = more unknown; accept as known when s <= theta. K stands for known
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,6 +18,7 @@ from osr.metrics.conformal import accepted_share
 from osr.metrics.conformal import checked_scores as checked_scores
 from osr.metrics.conformal import conformal_p_values as conformal_p_values
 from osr.metrics.conformal import fewest_images as fewest_images
+from osr.metrics.conformal import fit_class_thresholds as fit_class_thresholds
 from osr.metrics.conformal import fit_threshold as fit_threshold
 from osr.metrics.conformal import required_count as required_count
 from osr.metrics.counting import count_rows, sort_runs
@@ -57,62 +57,6 @@ def fit_background_threshold(
         num_images=len(known),
         false_acceptance=accepted_share(others, value),
         num_background=len(others),
-    )
-
-
-def fit_class_thresholds(
-    scores: ArrayLike,
-    predictions: ArrayLike,
-    *,
-    class_names: Sequence[str],
-    target_acceptance: float,
-    groups: ArrayLike | None = None,
-) -> Threshold:
-    """A conformal theta for each predicted class, from the validation knowns that are predicted as it.
-
-    Of new known images that are predicted as a class, whatever class they are of, each theta accepts at least
-    `target_acceptance`: Mondrian conformal prediction (Vovk et al. 2005), whose categories are the predicted
-    classes. A class that is rare or hard is then rejected no more often than the others.
-
-    Args:
-        scores: (N,) real, of validation images of known classes.
-        predictions: (N,) int in 0..K-1, their predicted classes.
-        class_names: K names, for the errors.
-        target_acceptance: above 0 and below 1.
-        groups: (N,) integers, the group of each image; None where each stands for itself.
-
-    Raises:
-        InputError: as `fit_threshold` does; or too few images are predicted as a class, which it names.
-    """
-    checked = checked_scores(scores, name="scores of validation knowns")
-    predicted, members = np.asarray(predictions), None if groups is None else np.asarray(groups)
-    found = []
-    for code, name in enumerate(class_names):
-        rows = np.flatnonzero(predicted == code)
-        count = len(rows) if members is None else len(np.unique(members[rows]))
-        if count < (fewest := fewest_images(target_acceptance)):
-            raise InputError(
-                f"detectors.threshold_rule is 'conformal_per_class', but {count} validation "
-                f"{'images' if members is None else 'groups'} are predicted as {name!r}, and a threshold "
-                f"that accepts {target_acceptance:g} needs {fewest} at least: raise split.val_fraction, "
-                "lower detectors.target_acceptance, or take the rule conformal."
-            )
-        of_class = fit_threshold(
-            checked[rows],
-            target_acceptance=target_acceptance,
-            conformal=True,
-            groups=None if members is None else members[rows],
-        )
-        found.append(of_class.value)
-    thetas = np.array(found)
-    return Threshold(
-        value=float(thetas.max()),
-        rule="conformal_per_class",
-        target=float(target_acceptance),
-        acceptance=float(np.mean(checked <= thetas[predicted])),
-        num_images=len(checked),
-        num_groups=None if members is None else len(np.unique(members)),
-        per_class=tuple(found),
     )
 
 

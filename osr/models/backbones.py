@@ -13,12 +13,13 @@ from torch import Tensor, nn
 
 from osr.errors import InputError
 from osr.models.classifier32 import Classifier32
-from osr.models.custom import build_custom, is_custom
+from osr.models.custom import build_custom
 from osr.models.hub import published_weights
 from osr.models.parts import without_classifier
 from osr.models.small_convnet import SmallConvnet
 from osr.models.stems import STEMS, use_small_image_stem
 from osr.models.weight_files import description_of, load_weights
+from osr.settings.own_code import is_custom
 
 SMALL_IMAGE = 64  # pixels up to which `auto` keeps the first layer from reducing the image
 

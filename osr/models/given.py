@@ -9,12 +9,13 @@ import torch
 from torch import nn
 
 from osr.errors import InputError
-from osr.models.custom import build_custom, is_custom
+from osr.models.custom import build_custom
 from osr.models.hub import published_weights
 from osr.models.open_set_model import OpenSetModel
 from osr.models.parts import last_linear
 from osr.models.settings import BackboneSettings
 from osr.models.weight_files import description_of, load_weights
+from osr.settings.own_code import is_custom
 from osr.stored.origin import Origin
 
 

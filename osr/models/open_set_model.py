@@ -12,7 +12,6 @@ from torch import Tensor, nn
 from osr.errors import InputError
 from osr.models.backbones import build_backbone, feature_width
 from osr.models.computing import Computing
-from osr.models.custom import is_custom
 from osr.models.description import Description
 from osr.models.heads import HEADS
 from osr.models.necks import build_neck
@@ -20,6 +19,7 @@ from osr.models.preprocess import ImageFormat, Preprocess
 from osr.models.rotations import NUM_TURNS
 from osr.models.settings import ModelSettings
 from osr.models.weight_files import first_not_finite
+from osr.settings.own_code import Allowed, check_allowed
 from osr.stored.arrays import read_tensors, write_tensors
 from osr.stored.files import checked, damaged
 from osr.stored.makers import maker
@@ -123,7 +123,7 @@ class OpenSetModel(nn.Module):
         self.digest = write_tensors(path, "weights", description, self.made_from, self.state_dict())
 
     @classmethod
-    def load(cls, path: Path, *, allow_code: str | None = None) -> Self:
+    def load(cls, path: Path, *, allow_code: Allowed = None) -> Self:
         """Rebuild a model from its file, in eval mode.
 
         Never runs code from the file. A network of a class of somebody's own needs its module, which is
@@ -131,7 +131,7 @@ class OpenSetModel(nn.Module):
 
         Args:
             path: what `save` wrote.
-            allow_code: the one `module:Class` that may be imported, such as `model.backbone.name` of your own
+            allow_code: each `module:Class` that may be imported, such as `model.backbone.name` of your own
                 params.yaml; None for none.
 
         Raises:
@@ -140,7 +140,7 @@ class OpenSetModel(nn.Module):
         """
         stored, state = read_tensors(path, "weights")
         description = checked(path, Description, stored.content)
-        _check_code(path, description.settings.backbone.name, allow_code)
+        check_allowed(path, description.settings.backbone.name, allow_code)
         try:
             model = cls(
                 description.bare_settings,
@@ -172,14 +172,6 @@ def _from_another_version(path: Path, what: str) -> InputError:
     return InputError(
         f"{path} was written by another version of osr or of your own class ({what}): {maker().weights}"
     )
-
-
-def _check_code(path: Path, name: str, allowed: str | None) -> None:
-    if is_custom(name) and name != allowed:
-        raise InputError(
-            f"{path} needs code of somebody's own, {name!r}, and importing it would run it: if you trust who "
-            f"wrote it, allow it by its name (allow_code={name!r}, or osr predict --allow-code {name})."
-        )
 
 
 def _check_kinds(path: Path, state: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> None:

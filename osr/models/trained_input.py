@@ -6,9 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from osr.models.backbones import BACKBONES
-from osr.models.custom import TORCHVISION, is_custom
+from osr.models.custom import TORCHVISION
 from osr.models.settings import BackboneSettings
 from osr.models.weight_files import description_of
+from osr.settings.own_code import is_custom
 
 
 @dataclass(frozen=True)

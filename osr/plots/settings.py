@@ -8,12 +8,13 @@ from pydantic import Field, model_validator
 
 from osr.detectors.settings import DetectorName
 from osr.settings.base import MANY, Section, Seed
+from osr.settings.own_code import OwnClass
 
 
 class PlotSettings(Section):
     """How the figures look."""
 
-    detector: Literal[DetectorName, "auto"]
+    detector: Literal[DetectorName, "auto"] | OwnClass
     dpi: Annotated[int, Field(ge=30, le=600)]
     tsne_images: Annotated[int, Field(ge=10, le=MANY)]
     tsne_perplexity: Annotated[float, Field(gt=1, le=1e6)]

@@ -19,6 +19,7 @@ _RULES = {
     "string_type": "text",
     # The one setting with a pattern is dataset.name.
     "string_pattern_mismatch": "module:function of your own code",
+    "own_class": "module:Class of your own code",
     "bool_type": "true or false",
     "tuple_type": "a list",
     "model_type": "a section of settings",

@@ -9,6 +9,7 @@ from pydantic import Field, model_validator
 from osr.data.settings import BatchSettings
 from osr.losses.settings import BACKGROUND_LOSSES, SOFT_LABEL_LOSSES, LossName
 from osr.settings.base import Count, CountOrZero, Positive, Section, Share, Weight
+from osr.settings.own_code import OwnClass, is_custom
 
 
 class ProbeSettings(Section):
@@ -31,7 +32,7 @@ class TrainSettings(BatchSettings):
     regime: Literal["tune", "tune_last", "probe", "none"]
     probe: ProbeSettings
     epochs: Count
-    loss: LossName
+    loss: LossName | OwnClass
     label_smoothing: Annotated[float, Field(ge=0, lt=1)]
     optimizer: Literal["adamw", "adam", "sgd", "nadamw", "lion", "lamb"]
     lr: Annotated[float, Field(ge=1e-12, le=1e3)]
@@ -73,14 +74,14 @@ class TrainSettings(BatchSettings):
                 "which rises over these epochs"
             )
         self._check_sharing()
-        pseudo = self.augmentation.pseudo_unknowns
-        if pseudo != "none" and self.loss not in BACKGROUND_LOSSES:
+        pseudo, is_own = self.augmentation.pseudo_unknowns, is_custom(self.loss)
+        if pseudo != "none" and self.loss not in BACKGROUND_LOSSES and not is_own:
             raise ValueError(
                 f"train.augmentation.pseudo_unknowns is {pseudo!r}, but must be 'none' when train.loss is "
                 f"{self.loss!r}, which learns from known images alone; {', '.join(BACKGROUND_LOSSES)} "
                 "learn from such pictures, too"
             )
-        if self.augmentation.mixes and self.loss not in SOFT_LABEL_LOSSES:
+        if self.augmentation.mixes and self.loss not in SOFT_LABEL_LOSSES and not is_own:
             raise ValueError(
                 f"train.loss is {self.loss!r}, but must be one of {', '.join(SOFT_LABEL_LOSSES)} when "
                 "train.augmentation.mixup_alpha or cutmix_alpha is above 0: they mix labels, too"

@@ -54,7 +54,7 @@ def run(options: argparse.Namespace) -> int:
         _print_missing(results)
         return 0
     options.metrics = options.metrics or default_metrics(results)
-    tables = _tables(results, options)
+    tables = tables_of(results, options, lacking=[] if options.files else gaps(results))
     if options.diagram is not None:  # first, because it may be refused
         from pipeline.comparing.diagram import write_diagram  # matplotlib takes half a second
 
@@ -88,7 +88,13 @@ def _stored() -> list[Result]:
         ) from error
 
 
-def _tables(results: Sequence[Result], options: argparse.Namespace) -> list[Section]:
+def tables_of(
+    results: Sequence[Result], options: argparse.Namespace, *, lacking: Sequence[Gap]
+) -> list[Section]:
+    """A table per task, with notes that say how to read it, and of `lacking` which trials were not run.
+
+    `options` are those of `osr compare`: metrics, confidence, significance, files.
+    """
     tables = sections(
         results,
         options.metrics,
@@ -96,7 +102,6 @@ def _tables(results: Sequence[Result], options: argparse.Namespace) -> list[Sect
         significance=options.significance,
         p_value=_bootstrap_p_value() if options.files else None,
     )
-    lacking = [] if options.files else gaps(results)
     drawn = {task: _drawn(runs) for task, runs in by_task(results).items()}
     return [
         replace(table, notes=(*_legend(table, drawn, options), *table.notes, *_gap_notes(table, lacking)))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -29,6 +30,24 @@ FRAME, ROW = 1.1, 0.16  # inches of height: rulers and bars, and a method on eit
 DPI = 300
 
 
+class Ranked(NamedTuple):
+    """Mean ranks of methods, 1 is best.
+
+    Args:
+        metric: that ranks them.
+        ranks: method -> mean rank.
+        num_runs: in which they were ranked.
+        p_value: of Friedman's test that all rank alike.
+        critical_difference: methods whose mean ranks lie less apart are not told apart (Nemenyi).
+    """
+
+    metric: str
+    ranks: dict[str, float]
+    num_runs: int
+    p_value: float
+    critical_difference: float
+
+
 def write_diagram(results: Sequence[Result], metric: str, path: Path, *, significance: float) -> None:
     """Draw the methods that every task has, ranked in each run that has a number for all of them.
 
@@ -41,6 +60,20 @@ def write_diagram(results: Sequence[Result], metric: str, path: Path, *, signifi
     Raises:
         InputError: fewer than 2 such methods or runs, a metric that none has, or another ending.
     """
+    draw(ranked(results, metric, significance=significance), path)
+
+
+def ranked(results: Sequence[Result], metric: str, *, significance: float) -> Ranked:
+    """The methods that every task has, ranked in each run that has a number for all of them.
+
+    Args:
+        results: executions of the pipeline, in any order.
+        metric: its name without the detector.
+        significance: see `write_diagram`.
+
+    Raises:
+        InputError: fewer than 2 such methods or runs, or a metric that none has.
+    """
     check_metrics(results, [metric])
     methods, values = _complete(results, metric)
     if len(methods) < 2 or len(values) < 2:
@@ -51,11 +84,17 @@ def write_diagram(results: Sequence[Result], metric: str, path: Path, *, signifi
     test = friedman_test(-values if lower_is_better(metric) else values)
     length = critical_difference(len(methods), len(values), significance=significance)
     ranks = dict(zip(_names(methods), test.ranks.tolist(), strict=True))
+    return Ranked(metric, ranks, len(values), test.p_value, length)
+
+
+def draw(found: Ranked, path: Path) -> None:
+    """The figure of `ranked`, a PNG, PDF or SVG."""
     with styled():
-        figure = canvas(PAGE_WIDTH, FRAME + ROW * math.ceil(len(methods) / 2))
+        figure = canvas(PAGE_WIDTH, FRAME + ROW * math.ceil(len(found.ranks) / 2))
         axes = figure.subplots()
-        figures.critical_difference(axes, ranks, critical_difference=length)
-        axes.set_title(f"{metric}: mean rank in {len(values)} runs (Friedman's test: p = {test.p_value:.2g})")
+        figures.critical_difference(axes, found.ranks, critical_difference=found.critical_difference)
+        told = f"mean rank in {found.num_runs} runs (Friedman's test: p = {found.p_value:.2g})"
+        axes.set_title(f"{found.metric}: {told}")
         save(figure, path, DPI)
 
 

@@ -66,8 +66,18 @@ def command(gap: Gap, current: Mapping[str, str]) -> str:
         gap: from `gaps`.
         current: the params of params.yaml as text; what agrees with them need not be said.
     """
-    differ = {key: value for key, value in gap.like.params.items() if current.get(key, value) != value}
-    wanted = {key: override(value) for key, value in differ.items()}
-    wanted[TRIAL] = ",".join(map(str, gap.trials))
+    return queueing(gap.like.params, {TRIAL: ",".join(map(str, gap.trials))}, current)
+
+
+def queueing(params: Mapping[str, str], wanted: Mapping[str, str], current: Mapping[str, str]) -> str:
+    """The `dvc exp run` line that queues runs.
+
+    Args:
+        params: of one of them, as MLflow has them.
+        wanted: settings instead of these, as DVC reads them; several values with commas between.
+        current: see `command`.
+    """
+    differ = {key: value for key, value in params.items() if current.get(key, value) != value}
+    wanted = {**{key: override(value) for key, value in differ.items()}, **wanted}
     settings = " ".join(f"-S {shlex.quote(f'{key}={value}')}" for key, value in sorted(wanted.items()))
     return f"dvc exp run --queue {settings}"

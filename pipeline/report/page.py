@@ -201,7 +201,7 @@ def _headline(run: RunFiles) -> list[dict[str, Any]]:
         {
             "name": name,
             "intervals": _intervals(run.metrics, intervals, name),
-            "risks": _intervals(run.metrics, RISK_INTERVALS if run.has_unknowns else (), name),
+            "risks": _intervals(run.metrics, RISK_INTERVALS, name),
             "at_threshold": [run.metrics[metric][name] for metric in shares],
         }
         for name in names

@@ -6,9 +6,10 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from osr.inference.folder import Recalibration
-from osr.inference.parts import Parts
+from osr.inference.parts import Parts, own_code
 from osr.metrics.thresholds import Threshold
 from osr.params import Params
+from osr.settings.own_code import file_name
 from pipeline.workspace.stages import STAGES
 from pipeline.workspace.stamps import stage_metrics
 
@@ -22,13 +23,13 @@ USE = """\
 ```python
 import osr
 
-classifier = osr.load("THIS FOLDER")
+classifier = osr.load("THIS FOLDER"{allowed})
 found = classifier.predict("photos/")              # also paths, bytes, Pillow's images, arrays
 found.labels, found.scores, found.p_values, found.top(3)
 classifier.predict("photo.png", accept=0.99)       # accepts 99 % of known images; also threshold=, p_value=
 ```
 
-Reading it runs no code. A file that was changed, or that is of another run, is refused by name."""
+{code}A file that was changed, or that is of another run, is refused by name."""
 
 
 def card(
@@ -49,7 +50,7 @@ def card(
     sections = [
         "# An open-set classifier",
         f"It says which of {len(model.class_names)} known classes an image is of, or `unknown`.",
-        "## Use\n\n" + USE,
+        "## Use\n\n" + USE.format(**_use(parts)),
         "## What it is\n\n"
         f"- known classes: {', '.join(model.class_names)}\n"
         f"- network: {params.model.backbone.name}, images of {size} x {size} pixels, {channels} channels\n"
@@ -57,7 +58,7 @@ def card(
         f"digest of the split {split}\n"
         f"- digest of the weights: {weights}\n"
         f"- judges with: {detector}; also {', '.join(name for name in parts.detectors if name != detector)}\n"
-        f"- threshold: {fit.value:.6g}, by the rule `{fit.rule}` (target {fit.target:g}) from "
+        f"- threshold: {told_theta(fit)}, by the rule `{fit.rule}` (target {fit.target:g}) from "
         f"{fit.num_images} validation images of known classes, of which it accepts {fit.acceptance:.1%}\n"
         f"- software: {', '.join(f'{name} {number}' for name, number in versions.items())}"
         + _pictures(neighbours),
@@ -73,6 +74,23 @@ def _pictures(neighbours: int) -> str:
         f"\n- **holds pictures**: up to {neighbours} training images of each class, small, which whoever has "
         "this folder, or may ask the server that reads it, can see"
     )
+
+
+def told_theta(fit: Threshold) -> str:
+    """A threshold in words; of several, for the predicted classes, the ends."""
+    if fit.per_class is None:
+        return f"{fit.value:.6g}"
+    return f"{min(fit.per_class):.6g} to {fit.value:.6g}, one for each predicted class"
+
+
+def _use(parts: Parts) -> dict[str, str]:
+    """What loading asks for: nothing, or code of somebody's own."""
+    own = own_code(parts)
+    if not own:
+        return {"allowed": "", "code": "Reading it runs no code. "}
+    files = ", ".join(f"`{name}` (`{file_name(name)}`)" for name in own)
+    told = f"Reading it imports {files}, which must stand where it is loaded, and no other code. "
+    return {"allowed": f", allow_code={list(own)}", "code": told}
 
 
 class Renewed(NamedTuple):
@@ -104,7 +122,7 @@ def renewed_card(renewed: Renewed, earlier: str) -> str:
         counts = ", ".join(f"{count} {name}" for name, count in renewed.by_class.items())
         classes = f"{counts}; the network finds the class of {renewed.accuracy:.1%}"
     rows = [
-        f"| {name} | {before.value:.6g} | {share:.1%} | {now.value:.6g} | {now.acceptance:.1%} "
+        f"| {name} | {told_theta(before)} | {share:.1%} | {told_theta(now)} | {now.acceptance:.1%} "
         f"| {now.target:g}, `{now.rule}` |"
         for name, (before, share, now) in renewed.thresholds.items()
     ]

@@ -16,10 +16,11 @@ import numpy as np
 from osr.data.images import ImageFiles
 from osr.errors import InputError
 from osr.inference import folder as stored
-from osr.inference.parts import Parts, load_parts
+from osr.inference.parts import Parts, load_parts, own_code
 from osr.inference.training_images import SIDE, TrainingImages, chosen_rows, thumbnail, unit_float16
 from osr.outputs import Outputs
 from osr.params import Params, load_params
+from osr.settings.own_code import file_name
 from osr.stored.files import read_header
 from osr.stored.origin import Origin
 from osr.version import VERSION
@@ -73,7 +74,7 @@ def export(
         calibration=CALIBRATOR,
         detectors=list(files.values()),
         thresholds=THRESHOLDS,
-        allow_code=params.model.backbone.name,
+        allow_code=params.own_code,
     )
     at_hand = present("split", "weights", "calibration", "thresholds")
     check(WEIGHTS, parts.model.made_from, at_hand.only("split"))
@@ -163,12 +164,16 @@ def run(options: argparse.Namespace) -> int:
     with contextlib.chdir(project):
         chosen = (options.onnx, options.torch_export)
         graphs = [name for name, wanted in zip(GRAPHS, chosen, strict=True) if wanted]
-        export(
+        parts = export(
             folder,
             load_params(PARAMS),
             detector=options.detector,
             graphs=graphs,
             neighbours=options.neighbours or 0,
         )
-    sys.stdout.write(f'{options.out}: in Python osr.load("{options.out}").predict("photo.png")\n')
+    own = own_code(parts)
+    allowed = f", allow_code={own[0] if len(own) == 1 else list(own)!r}" if own else ""
+    sys.stdout.write(f'{options.out}: in Python osr.load("{options.out}"{allowed}).predict("photo.png")\n')
+    for name in own:
+        sys.stdout.write(f"{name} is code of your own: put {file_name(name)} where it is loaded\n")
     return 0

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Collection
 from pathlib import Path
 
 from osr.inference.classifier import OpenSetClassifier
+from osr.inference.parts import own_code
 
 logger = logging.getLogger("osr.serving")
 
 
-def load_folder(folder: Path, *, allow_code: str | None = None) -> OpenSetClassifier:
+def load_folder(folder: Path, *, allow_code: Collection[str] | None = None) -> OpenSetClassifier:
     """What `OpenSetClassifier.load` reads; who allows code that nothing asks for is told so.
 
     Args:
         folder: that `osr export` made.
-        allow_code: the one `module:Class` that may be imported for the network.
+        allow_code: each `module:Class` that may be imported.
 
     Raises:
         InputError: see `OpenSetClassifier.load`.
@@ -25,7 +27,10 @@ def load_folder(folder: Path, *, allow_code: str | None = None) -> OpenSetClassi
     return classifier
 
 
-def tell_of_unused_code(classifier: OpenSetClassifier, allow_code: str | None) -> None:
+def tell_of_unused_code(classifier: OpenSetClassifier, allow_code: Collection[str] | None) -> None:
     """Say that `--allow-code` names nothing that is used."""
-    if allow_code is not None and allow_code != (name := classifier.parts.model.settings.backbone.name):
-        logger.warning("--allow-code %s was not needed: the network is %s", allow_code, name)
+    network, detectors = classifier.parts.model.settings.backbone.name, classifier.detectors
+    for name in allow_code or ():
+        if name not in own_code(classifier.parts):
+            told = f"the network is {network}, the detectors {', '.join(detectors)}"
+            logger.warning("--allow-code %s was not needed: %s", name, told)

@@ -14,8 +14,8 @@ from pydantic import FiniteFloat
 from osr.errors import InputError
 from osr.inference.classifier import OpenSetClassifier
 from osr.inference.judgement import Decision
+from osr.metrics.conformal import conformal_p_values, theta_at
 from osr.metrics.monitoring import Monitor
-from osr.metrics.thresholds import conformal_p_values
 from osr.settings.base import Count, Section
 from osr.stored.files import checked, damaged, file_digest, read_json, write_json
 from osr.stored.makers import STATE, made_by
@@ -74,7 +74,7 @@ def run(options: argparse.Namespace) -> int:
         if not read.rows:
             raise InputError(f"{file} holds no judged image: leave it out.")
         paths.append(monitor.update(conformal_p_values(known, read.scores)))
-        num_rejected += int(np.count_nonzero(read.scores > threshold))
+        num_rejected += int(np.count_nonzero(read.scores > theta_at(threshold, read.nearest)))
         files[digest] = str(file)
     new = State(
         detector=detector,

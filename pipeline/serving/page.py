@@ -48,6 +48,14 @@ def _digest(text: str, tag: str) -> str:
     return "sha256-" + base64.b64encode(hashlib.sha256(content.encode()).digest()).decode()
 
 
+def _thresholds(classifier: OpenSetClassifier, decision: Decision) -> dict[str, Any]:
+    """The threshold, or None and one for each predicted class by its name."""
+    theta = classifier.threshold(decision)
+    if not isinstance(theta, tuple):
+        return {"threshold": theta}
+    return {"threshold": None, "thresholds": dict(zip(classifier.class_names, theta, strict=True))}
+
+
 def known_scores(classifier: OpenSetClassifier, decision: Decision) -> dict[str, Any]:
     """The histogram of the stored scores of validation knowns, and where a decision parts them.
 
@@ -60,7 +68,7 @@ def known_scores(classifier: OpenSetClassifier, decision: Decision) -> dict[str,
     counts, edges = np.histogram(finite, bins=min(BINS, max(1, len(finite) // 4)))
     return {
         "detector": decision.detector or classifier.detector,
-        "threshold": classifier.threshold(decision),
+        **_thresholds(classifier, decision),
         "expected_rejection": classifier.expected_rejection(decision),
         "num_images": len(scores),
         "edges": edges.tolist(),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import logging
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 
 from tqdm import tqdm
 
@@ -33,14 +33,14 @@ logger = logging.getLogger("osr.predict")
 
 
 def load_classifier(
-    params: Params, detector: str | None = None, *, allow_code: str | None = None
+    params: Params, detector: str | None = None, *, allow_code: Collection[str] | None = None
 ) -> OpenSetClassifier:
     """The classifier of the files in the working directory.
 
     Args:
         params: of the run.
         detector: one of detectors.enabled; None means plot.detector.
-        allow_code: the `module:Class` that may be imported for the network; None means that of the params.
+        allow_code: each `module:Class` that may be imported besides those of the params.
 
     Raises:
         InputError: no such detector, or a file is missing, damaged, or of another run than the others.
@@ -59,7 +59,7 @@ def load_classifier(
         detector=name,
         batch_size=params.extraction.batch_size,
         device=pick_device(params.train.accelerator),
-        allow_code=allow_code or params.model.backbone.name,
+        allow_code=(*params.own_code, *(allow_code or ())),
     )
 
 

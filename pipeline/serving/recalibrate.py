@@ -9,7 +9,7 @@ import tempfile
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,11 +25,11 @@ from osr.inference.classifier import OpenSetClassifier
 from osr.inference.judgement import Scores
 from osr.inference.recalibration import new_thresholds
 from osr.inference.streams import Source
-from osr.metrics.threshold_files import load_thresholds, save_thresholds
+from osr.metrics.threshold_files import PREDICTION, load_thresholds, save_thresholds
 from osr.params import load_params
 from osr.stored.arrays import write_arrays
 from osr.stored.files import digest_of, file_digest
-from pipeline.serving.card import Renewed, renewed_card
+from pipeline.serving.card import Renewed, renewed_card, told_theta
 from pipeline.serving.export import GRAPHS, software, write_graphs
 from pipeline.serving.load import load_folder
 from pipeline.serving.network import network_over
@@ -169,8 +169,15 @@ def run(options: argparse.Namespace) -> int:
     known = find_known(options.images, classifier.class_names, options.group_pattern)
     measured = measure(classifier, known.files, num_workers=options.workers)
     earlier = {name: fit for name, (_, fit) in classifier.parts.detectors.items()}
+    predictions = measured.logits.argmax(axis=1)
     thresholds = new_thresholds(
-        earlier, measured.scores, known.groups, rule=options.rule, accept=options.accept
+        earlier,
+        measured.scores,
+        known.groups,
+        predictions=predictions,
+        class_names=classifier.class_names,
+        rule=options.rule,
+        accept=options.accept,
     )
     held = load_calibration(source / stored.CALIBRATION)
     fit, why_not = new_calibration(held.fit, known, measured.logits, classifier.class_names)
@@ -188,12 +195,12 @@ def run(options: argparse.Namespace) -> int:
         accuracy=_accuracy(known, measured),
         calibration="made anew from these images" if fit else f"left as it was: {why_not}",
         thresholds={
-            name: (before, float(np.mean(measured.scores[name] <= before.value)), thresholds[name])
+            name: (before, float(np.mean(measured.scores[name] <= before.at(predictions))), thresholds[name])
             for name, before in earlier.items()
         },
     )
     try:
-        _write(source, out, classifier, known.groups, measured.scores, renewed, fit)
+        _write(source, out, classifier, known.groups, measured, renewed, fit)
     except OSError as error:
         raise InputError(f"{out} could not be written: {error.strerror or error}.") from error
     sys.stdout.write(_told(out, renewed, classifier.detector))
@@ -216,7 +223,7 @@ def _write(
     out: Path,
     classifier: OpenSetClassifier,
     groups: NDArray[np.int64] | None,
-    scores: dict[str, Scores],
+    measured: Measured,
     renewed: Renewed,
     fit: CalibrationFit | None,
 ) -> None:
@@ -228,7 +235,9 @@ def _write(
         fits = {name: now for name, (_, _, now) in renewed.thresholds.items()}
         digest = save_thresholds(new[stored.THRESHOLDS], fits, earlier.detectors, earlier.made_from)
         made_from = classifier.parts.model.origin.model_copy(update={"thresholds": digest})
-        arrays = scores | ({} if groups is None else {"group": groups})
+        arrays: dict[str, NDArray[Any]] = measured.scores | ({} if groups is None else {"group": groups})
+        if any(now.per_class for now in fits.values()):
+            arrays[PREDICTION] = measured.logits.argmax(axis=1)
         write_arrays(new[stored.SCORES], "validation scores", {}, made_from, arrays)
         if fit is not None:
             origin = load_calibration(calibration).made_from
@@ -260,7 +269,7 @@ def _told(out: Path, renewed: Renewed, detector: str) -> str:
     before, share, now = renewed.thresholds[detector]
     return (
         f"{out}: thresholds and p-values made anew from {renewed.source.num_images:,} known images.\n"
-        f"{detector}: {before.value:.6g} accepted {share:.1%} of them, "
-        f"{now.value:.6g} accepts {now.acceptance:.1%} (asked {now.target:.1%}).\n"
+        f"{detector}: {told_theta(before)} accepted {share:.1%} of them, "
+        f"{told_theta(now)} accepts {now.acceptance:.1%} (asked {now.target:.1%}).\n"
         f"Calibration of the probabilities: {renewed.calibration}.\n"
     )

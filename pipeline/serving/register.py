@@ -20,7 +20,8 @@ from typing import Any
 
 import osr
 from osr.errors import InputError
-from osr.models.custom import is_custom
+from osr.inference.parts import own_code
+from osr.metrics.conformal import Theta
 from osr.params import Params, flatten, load_params
 from pipeline.report.judge import judge_of
 from pipeline.serving.export import export
@@ -30,6 +31,7 @@ from pipeline.tracking.rows import find_for_sync
 from pipeline.tracking.stage_run import is_off
 from pipeline.tracking.store import FINISHED_STATES, STAGE, Store, connect
 from pipeline.tracking.sync import sync
+from pipeline.workspace.own_files import source_in_project
 from pipeline.workspace.place import workspace_root
 from pipeline.workspace.stages import PARAMS
 
@@ -80,10 +82,10 @@ def register(name: str, params: Params, *, alias: str | None = None, detector: s
     with tempfile.TemporaryDirectory() as folder:
         path, classifier = Path(folder) / "model", Path(folder) / "classifier"
         parts = export(classifier, params, detector=used)
-        threshold, channels = parts.detectors[used][1].value, parts.model.image_format.channels
+        threshold, channels = parts.detectors[used][1].theta, parts.model.image_format.channels
         store, row = _row_of_present_run(params)
         source = f"{FOLDER}/{used}"
-        save_model(path, classifier, params.model.backbone.name, threshold=threshold, channels=channels)
+        save_model(path, classifier, own_code(parts), threshold=threshold, channels=channels)
         store.client.log_artifacts(row.info.run_id, str(path), source)
     lineage = {key: row.data.tags[key] for key in LINEAGE if key in row.data.tags}
     version = _new_version(
@@ -120,11 +122,13 @@ def _row_of_present_run(params: Params) -> tuple[Store, Any]:
     return store, row
 
 
-def save_model(path: Path, classifier: Path, backbone: str, *, threshold: float, channels: int) -> None:
+def save_model(
+    path: Path, classifier: Path, own: tuple[str, ...], *, threshold: Theta, channels: int
+) -> None:
     """Write the model as MLflow wants it: the exported folder, code, requirements, input and output."""
     from mlflow import pyfunc
     from mlflow.models import ModelSignature
-    from mlflow.types import ColSpec, ParamSchema, ParamSpec, Schema
+    from mlflow.types import ColSpec, ParamSchema, Schema
     from mlflow.types.schema import Map
 
     texts = [ColSpec("string", "label"), ColSpec("string", "nearest")]
@@ -133,29 +137,40 @@ def save_model(path: Path, classifier: Path, backbone: str, *, threshold: float,
         pyfunc.save_model(
             path,
             python_model=str(Path(__file__).with_name("served_model.py")),
-            code_paths=_code(backbone),
+            code_paths=_code(own),
             artifacts={"classifier": str(classifier)},
             # Without a schema of the input: MLflow casts to it, which cuts 0.9 to 0; the model checks itself.
             signature=ModelSignature(
                 outputs=Schema([*texts, *numbers]),
-                params=ParamSchema([ParamSpec("threshold", "double", threshold)]),
+                params=ParamSchema([_param(threshold)]),
             ),
             metadata={
                 "inputs": f"files of N images, in base64 or a table's column of bytes or base64; or images "
                 f"(N, H, W, {channels}) of integers in 0..255"
             },
-            model_config={"allow_code": backbone} if is_custom(backbone) else None,
+            model_config={"allow_code": list(own)} if own else None,
             pip_requirements=[f"{name}=={version(name)}" for name in INFERENCE],
         )
 
 
-def _code(backbone: str) -> list[str]:
-    """The package osr, and the module that a backbone of the user's stands in."""
-    own = str(Path(osr.__file__).parent)
-    if not is_custom(backbone):
-        return [own]
-    package = Path(backbone.partition(":")[0].partition(".")[0])
-    return [own, str(package if package.is_dir() else package.with_suffix(".py"))]
+def _param(threshold: Theta) -> Any:
+    """The parameter `threshold` of a request: a number, or a list where it is one for each class."""
+    from mlflow.types import ParamSpec
+
+    if isinstance(threshold, tuple):
+        return ParamSpec("threshold", "double", list(threshold), shape=(-1,))
+    return ParamSpec("threshold", "double", threshold)
+
+
+def _code(own: tuple[str, ...]) -> list[str]:
+    """The package osr, and what in this folder the network and detectors of the user's stand in."""
+    packages = dict[str, None]()
+    for name in own:
+        if (source := source_in_project(name)) is not None:
+            packages[source.parts[0]] = None
+        else:
+            logger.warning("%s does not stand in this folder: install it where the model is loaded", name)
+    return [str(Path(osr.__file__).parent), *packages]
 
 
 def _new_version(store: Store, name: str, run_id: str, source: str, tags: dict[str, str]) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import math
 import os
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
@@ -11,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, suppress
 from typing import Any, NamedTuple
 
+import numpy as np
 from fastapi import FastAPI, Request
 from fastapi.responses import HTMLResponse, JSONResponse, Response
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
@@ -148,7 +148,7 @@ class _Service:
     async def scores(self, request: Request) -> Response:
         try:
             decision = _asked(request.query_params, self.classifier, _OF_SCORES).decision
-            if not math.isfinite(self.classifier.threshold(decision)):
+            if not np.isfinite(self.classifier.threshold(decision)).all():
                 raise RefusedError(422, "threshold must be a finite number.")
         except (RefusedError, InputError) as refused:
             return JSONResponse({"error": str(refused)}, 422)

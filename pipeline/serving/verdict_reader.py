@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from osr.errors import InputError
 from osr.inference.classifier import OpenSetClassifier
@@ -37,6 +38,7 @@ class Verdicts(NamedTuple):
         labels: N, each a class or unknown.
         scores: (N,) float64, finite.
         p_values: (N,) float64 in 0..1, those of the scores.
+        nearest: (N,) int64 in 0..K-1, the predicted classes.
     """
 
     rows: list[int]
@@ -44,6 +46,7 @@ class Verdicts(NamedTuple):
     labels: list[str]
     scores: Scores
     p_values: Scores
+    nearest: NDArray[np.int64]
 
 
 def read_verdicts(file: Path, classifier: OpenSetClassifier, detectors: Sequence[str]) -> Verdicts:
@@ -51,6 +54,7 @@ def read_verdicts(file: Path, classifier: OpenSetClassifier, detectors: Sequence
 
     A label must be unknown or the nearest class, the score finite, the p-value the score's, and one threshold
     must part the rejected rows from the accepted ones: --threshold, --accept, --p-value and --fdr make one.
+    Where the classifier's is per class, one must part those of each nearest class.
 
     Args:
         file: .parquet, .json, .jsonl, or CSV under any other name.
@@ -62,8 +66,8 @@ def read_verdicts(file: Path, classifier: OpenSetClassifier, detectors: Sequence
     """
     if not file.is_file():
         raise InputError(f"{file} is missing: `osr predict --output {file}` makes such a file.")
-    found = Verdicts([], [], [], np.empty(0), np.empty(0))
-    scores, p_values = list[float](), list[float]()
+    found = Verdicts([], [], [], np.empty(0), np.empty(0), np.empty(0, np.int64))
+    scores, p_values, codes = list[float](), list[float](), list[int]()
     for number, row in enumerate(_rows(file), 1):
         name, label, score, p_value, nearest = row
         if _is_empty(label) and _is_empty(score):
@@ -72,13 +76,18 @@ def read_verdicts(file: Path, classifier: OpenSetClassifier, detectors: Sequence
         _check_names(place, label, nearest, classifier.class_names)
         scores.append(_number(f"{place} score", score))
         p_values.append(_number(f"{place} p_value", p_value))
+        codes.append(classifier.class_names.index(nearest))
         found.rows.append(number)
         found.files.append(str(name))
         found.labels.append(label)
-    found = found._replace(scores=np.array(scores), p_values=np.array(p_values))
+    predicted = np.array(codes, dtype=np.int64)
+    found = found._replace(scores=np.array(scores), p_values=np.array(p_values), nearest=predicted)
     if found.rows:
         _check_p_values(file, found, classifier, detectors)
-        _check_threshold(file, found)
+        is_per_class = any(classifier.parts.detectors[name][1].per_class for name in detectors)
+        codes_apart = range(len(classifier.class_names)) if is_per_class else (None,)
+        for code in codes_apart:
+            _check_threshold(file, found, code)
     return found
 
 
@@ -155,11 +164,14 @@ def _check_p_values(
         )
 
 
-def _check_threshold(file: Path, found: Verdicts) -> None:
-    rejected = np.array([label == UNKNOWN_NAME for label in found.labels])
-    if rejected.all() or not rejected.any():
+def _check_threshold(file: Path, found: Verdicts, code: int | None) -> None:
+    """Refuse rows, of one nearest class or of all, that no threshold parts."""
+    unknown = np.array([label == UNKNOWN_NAME for label in found.labels])
+    counts = np.full(len(unknown), True) if code is None else found.nearest == code
+    rejected, kept = unknown & counts, ~unknown & counts
+    if not kept.any() or not rejected.any():
         return
-    accepted = int(np.where(rejected, -np.inf, found.scores).argmax())
+    accepted = int(np.where(kept, found.scores, -np.inf).argmax())
     lowest = int(np.where(rejected, found.scores, np.inf).argmin())
     if found.scores[accepted] >= found.scores[lowest]:
         raise InputError(

@@ -6,7 +6,7 @@ import argparse
 from typing import Any
 
 from osr.errors import InputError
-from osr.models.custom import is_custom
+from osr.settings.own_code import is_custom
 from pipeline.experiments.launch import alone, dvc_command, launch, write_experiment
 from pipeline.experiments.overrides import overridden
 from pipeline.starting.settings import dataset_of, weights_setting

@@ -11,7 +11,7 @@ from osr.metrics.comparison import Scored
 from osr.metrics.groups import Groups
 from osr.params import flatten, load_params
 from osr.stored.arrays import read_arrays
-from pipeline.tracking.finished_rows import finished_rows
+from pipeline.tracking.finished_rows import Row, finished_rows
 from pipeline.tracking.mirror import final_metrics
 from pipeline.tracking.store import FINISHED_STATES, STAGE, Store
 from pipeline.workspace.files import read_json
@@ -50,8 +50,13 @@ def read_store(store: Store) -> list[Result]:
     Raises:
         MlflowException, SQLAlchemyError, OSError: the store cannot be reached.
     """
+    return results_of(finished_rows(store))
+
+
+def results_of(rows: Iterable[Row]) -> list[Result]:
+    """Those of the rows whose stage evaluate is done or cached, in their order."""
     results = []
-    for row in finished_rows(store):
+    for row in rows:
         if row.tags.get(f"{STAGE}evaluate") in FINISHED_STATES:
             marks = {key: row.tags[key] for key in (DIGEST, SPLIT_DIGEST, COMMIT) if key in row.tags}
             name = f"{row.name} ({row.run_id[:8]})"

@@ -73,13 +73,13 @@ def connect(root: Path) -> Store:
     # The lock: processes that create the tables of one sqlite file at the same time fail. The folder: MLflow
     # puts the artifacts of its Default experiment below the working directory of whoever creates the tables.
     with FileLock(private / "mlflow.lock", timeout=_LOCK_TIMEOUT_S), contextlib.chdir(folder):
-        client = _client(uri)
+        client = client_of(uri)
         store = Store(client, _experiment(client, uri, folder), root, _workspace_id(private), uri)
         _reap(store)
     return store
 
 
-def _client(uri: str) -> Any:
+def client_of(uri: str) -> Any:
     """MLflow's client of a store.
 
     Raises:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Self
 
@@ -12,8 +12,8 @@ import numpy as np
 import onnxruntime
 
 from osr_runtime.fitting import Square
-from osr_runtime.folder import read_folder
-from osr_runtime.shared.conformal import Threshold
+from osr_runtime.folder import Contents, read_folder
+from osr_runtime.shared.conformal import Theta, Threshold
 from osr_runtime.shared.errors import InputError
 from osr_runtime.shared.inputs import Images, Inputs, batches_of, read_inputs
 from osr_runtime.shared.judgement import (
@@ -75,7 +75,7 @@ class OnnxClassifier:
                 session=session,
                 class_names=tuple(json.loads(said["class_names"])),
                 detector=detector,
-                known=Known(fitted, contents.scores[detector], contents.groups),
+                known=_known(fitted, contents, detector, tuple(json.loads(said["class_names"]))),
                 square=Square(**frame),
                 channels=image_format["channels"],
                 batch_size=json.loads(said["batch_size"]),
@@ -89,7 +89,7 @@ class OnnxClassifier:
         inputs: Inputs,
         *,
         detector: str | None = None,
-        threshold: float | None = None,
+        threshold: Theta | None = None,
         accept: float | None = None,
         p_value: float | None = None,
     ) -> Judgement:
@@ -107,7 +107,7 @@ class OnnxClassifier:
             InputError: see `judge`; or an image cannot be read.
         """
         decision = Decision(detector, threshold, accept, p_value)
-        check_decision(decision, (self.detector,))
+        self._check(decision)
         names, images = read_inputs(inputs, channels=self.channels, frame=self.square)
         return self.judge(images, decision, names=names)
 
@@ -123,7 +123,7 @@ class OnnxClassifier:
             InputError: another detector than that of the graph, a decision of two kinds or out of range, an
                 image of another type or shape, or a score that is not finite.
         """
-        check_decision(decision, (self.detector,))
+        self._check(decision)
         theta = self.known.threshold(decision)
         scores, predictions = np.empty(len(images)), np.empty(len(images), np.int64)
         probabilities = np.empty((len(images), len(self.class_names)), np.float32)
@@ -140,3 +140,15 @@ class OnnxClassifier:
         labels = labels_at(theta, scores, predictions, self.class_names)
         verdict = Verdict(labels, predictions, scores, probabilities)
         return judgement_of(verdict, decision, self.known, names=names, class_names=self.class_names)
+
+    def _check(self, decision: Decision) -> None:
+        check_decision(decision._replace(threshold=None), (self.detector,))
+        check_decision(decision, (self.detector,), len(self.known.fitted.per_class or (0,)))
+
+
+def _known(fitted: Threshold, contents: Contents, detector: str, class_names: tuple[str, ...]) -> Known:
+    """What the validation knowns say; thresholds per class come as a list from JSON."""
+    if fitted.per_class is None:
+        return Known(fitted, contents.scores[detector], contents.groups)
+    fitted = replace(fitted, per_class=tuple(fitted.per_class))
+    return Known(fitted, contents.scores[detector], contents.groups, contents.predictions, class_names)

@@ -26,11 +26,13 @@ class Contents(NamedTuple):
         graph: the file of the graph.
         scores: detector -> (n,) float64 scores of validation knowns.
         groups: (n,) int64 group of each of these; None where each stands for itself.
+        predictions: (n,) int64 their predicted classes; there where thresholds are per class.
     """
 
     graph: Path
     scores: dict[str, NDArray[np.float64]]
     groups: NDArray[np.int64] | None
+    predictions: NDArray[np.int64] | None
 
 
 def read_folder(folder: Path) -> Contents:
@@ -54,8 +56,8 @@ def read_folder(folder: Path) -> Contents:
         if file_digest(file) != digest:
             raise InputError(f"{file} was changed after the export: export or copy the folder anew.")
     arrays = _arrays(folder / SCORES)
-    groups = arrays.pop("group", None)
-    return Contents(folder / GRAPH, arrays, groups)
+    groups, predictions = arrays.pop("group", None), arrays.pop("prediction", None)
+    return Contents(folder / GRAPH, arrays, groups, predictions)
 
 
 def _digests(path: Path) -> dict[str, str]:

@@ -1,0 +1,63 @@
+"""Files of the user's own code, which DVC must watch: a stage whose deps lack one stops."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
+
+from osr.errors import InputError
+from osr.settings.own_code import source_file
+from pipeline.workspace.stages import DVC_FILE
+
+
+def check_deps(stage: str, names: Iterable[str]) -> None:
+    """Refuse to run a stage that would not run again when the user's code changes.
+
+    Args:
+        stage: as in dvc.yaml.
+        names: detectors or a loss; those that are no `module:Class` of a file below are passed over.
+
+    Raises:
+        InputError: dvc.yaml is there, and the file of a class is none of the stage's deps.
+    """
+    for name in names:
+        file = source_in_project(name)
+        if file is not None and file.as_posix() in missing_deps(stage, [file]):
+            raise InputError(
+                f"dvc.yaml: the deps of stage {stage} lack {file}, where {name} stands, and DVC would not "
+                f"see when it changes: add the line `- {file}` to them."
+            )
+
+
+def source_in_project(name: str) -> Path | None:
+    """The file that a class stands in, from the working directory; None where it is not below it."""
+    file, here = source_file(name), Path.cwd().resolve()
+    if file is None or not file.resolve().is_relative_to(here):
+        return None
+    return file.resolve().relative_to(here)
+
+
+def missing_deps(stage: str, files: Iterable[Path]) -> list[str]:
+    """Those of the files that are no deps of a stage and lie in none; none without dvc.yaml."""
+    if not DVC_FILE.is_file():
+        return []
+    listed = _deps(stage)
+    return [
+        file.as_posix()
+        for file in files
+        if not any(PurePosixPath(file.as_posix()).is_relative_to(dep) for dep in listed)
+    ]
+
+
+def _deps(stage: str) -> list[str]:
+    """The deps of a stage as they stand in dvc.yaml."""
+    try:
+        content: Any = YAML(typ="safe", pure=True).load(DVC_FILE.read_text(encoding="utf-8"))
+        deps = content["stages"][stage]["deps"]
+    except (YAMLError, KeyError, TypeError) as error:
+        raise InputError(f"{DVC_FILE} has no stage {stage} with deps ({error}).") from None
+    return [str(next(iter(dep))) if isinstance(dep, dict) else str(dep) for dep in deps]

@@ -1,0 +1,93 @@
+"""README and the site: every block is run, in order, in a clean folder, or its page says why it is not."""
+
+import re
+from pathlib import Path
+
+import pytest
+import walk
+from PIL import Image
+
+PAGES = [page for page in walk.all_pages() if walk.runs(page)]
+IDS = [page.relative_to(walk.ROOT).as_posix() for page in PAGES]
+
+
+def page_of(folder: Path, text: str) -> Path:
+    page = folder / "page.md"
+    page.write_text(text, encoding="utf-8")
+    return page
+
+
+def test_blocks_run_in_order_and_in_one_shell(tmp_path):
+    page = page_of(
+        tmp_path,
+        "```sh\nmkdir inside && cd inside\nexport WORD=here\n```\n"
+        "```python\n# hello.py\nprint(f'hello {3.01}')\n```\n"
+        "```sh\necho $WORD; python hello.py\n```\n```text\nhello 3.00\n```\n",
+    )
+    walked = walk.walk(page, tmp_path, {})
+    assert walked.printed == "here\nhello 3.01\n"
+    assert walked.folder.name == "inside"
+    assert walk.runs(page) == 3
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("```sh\nfalse\n```\n", "status 1"),
+        ("```sh\necho one\n```\n```text\ntwo\n```\n", "not printed: 'two'"),
+        ("```sh\necho 1.0\n```\n```text\n2.0\n```\n", "other numbers"),
+        ("<!-- picture: nothing.png as picture.png -->\n", "nothing.png was not made"),
+    ],
+)
+def test_a_page_that_is_wrong_is_refused(tmp_path, text, message):
+    with pytest.raises(walk.WalkError, match=message):
+        walk.walk(page_of(tmp_path, text), tmp_path, {})
+
+
+def test_a_reason_skips_the_next_block_and_its_output_alone(tmp_path):
+    page = page_of(
+        tmp_path,
+        "<!-- not run: needs a cluster -->\n```sh\nfalse\n```\n```text\nnever\n```\n```sh\necho ran\n```\n",
+    )
+    assert walk.walk(page, tmp_path, {}).printed == "ran\n"
+    assert walk.reasons(page) == [("false", "needs a cluster")]
+
+
+def test_write_puts_what_was_printed_and_pictures_into_the_page(tmp_path):
+    text = "```sh\necho 7.25\n```\n```text\n1.0\n```\n"
+    page = page_of(tmp_path, text + "<!-- picture: a.png as made/a.png -->\n<!-- given:\ntrue\n-->\n")
+    given = walk.begin(page, tmp_path, {}).folder
+    Image.new("RGB", (8, 8)).save(tmp_path / "a.png")
+    page.write_text(f"<!-- given:\ncp {tmp_path}/a.png .\n-->\n" + page.read_text(), encoding="utf-8")
+    walk.walk(page, tmp_path, {}, write=True)
+    assert "```text\n7.25\n```" in page.read_text()
+    assert (tmp_path / "made" / "a.png").is_file()
+    assert not list(given.iterdir())
+
+
+def test_a_block_that_is_not_run_has_a_reason_and_tests_that_it_names_exist():
+    """`python tests/walk.py --reasons` lists them."""
+    found = [reason for page in walk.all_pages() for _, reason in walk.reasons(page)]
+    assert found
+    for reason in found:
+        assert len(reason.split()) > 3, reason
+        for name in re.findall(r"[\w/.]+\.(?:py|md|sh)\b", reason):
+            assert (walk.ROOT / name).is_file(), reason
+
+
+def test_stories_run_most_of_their_blocks():
+    stories = [page for page in walk.all_pages() if page.parent.name == "tutorials"]
+    assert sum(map(walk.runs, stories)) > 3 * sum(len(walk.reasons(page)) for page in stories)
+
+
+@pytest.fixture(scope="session")
+def walked() -> dict[Path, walk.Walk]:
+    """The pages that were walked in this session, with the folders where they ended."""
+    return {}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("page", PAGES, ids=IDS)
+def test_page(page, walked, tmp_path_factory):
+    if page.resolve() not in walked:
+        walk.walk(page, tmp_path_factory.mktemp("walk"), walked)
