@@ -24,7 +24,7 @@ from benchmarks.recipe import settings
 from osr.data.batches import ArrayImages, hash_seed
 from osr.data.datasets import load_images
 from osr.data.images import ImageSet
-from osr.detectors.registry import asking_network, build_detectors
+from osr.detectors.registry import build_detectors, network_again_of
 from osr.devices import set_cpu_threads
 from osr.inference.extraction import extract
 from osr.losses.registry import build_loss
@@ -76,6 +76,9 @@ def judge(params: Params, data: ImageSet, trial: int) -> dict[str, float]:
             rotation_weight=params.rotation_weight,
             on_epoch=lambda _row, _rate: None,
         )
+    enabled = [name for name in (*params.detectors.enabled, "energy") if name in SCORES]
+    chosen = params.detectors.model_copy(update={"enabled": tuple(dict.fromkeys(enabled))})
+    detectors = build_detectors(chosen)
     outputs = extract(
         model,
         part(parts.test),
@@ -83,12 +86,10 @@ def judge(params: Params, data: ImageSet, trial: int) -> dict[str, float]:
         batch_size=params.extraction.batch_size,
         device=torch.device("cpu"),
         title="judge",
-        again=asking_network(None, rotations=params.extraction.rotations),
+        again=network_again_of(*detectors.values()),
     )
     is_known, found = outputs.labels >= 0, {"accuracy": float(outputs.correct[outputs.labels >= 0].mean())}
-    enabled = [name for name in (*params.detectors.enabled, "energy") if name in SCORES]
-    chosen = params.detectors.model_copy(update={"enabled": tuple(dict.fromkeys(enabled))})
-    for name, detector in build_detectors(chosen).items():
+    for name, detector in detectors.items():
         scores = detector.score(outputs)
         found[name] = open_set_metrics(scores[is_known], outputs.correct[is_known], scores[~is_known])[
             "auroc"

@@ -80,11 +80,13 @@ def extract_part(part: str, params: Params, into: Path, *, again: Collection[str
 
 def network_again(params: Params, names: Collection[str] | None = None) -> tuple[NetworkAgain, ...]:
     """The detectors for which the network runs again: those that `extraction` allows, or `names` of these."""
-    from osr.detectors.registry import asking_network
+    from osr.detectors.odin import Odin
+    from osr.detectors.rotpred import RotPred
 
-    allowed = params.extraction
-    odin = params.detectors.odin if allowed.odin else None
-    return asking_network(odin, rotations=allowed.rotations, names=names)
+    allowed: list[NetworkAgain] = [RotPred()] if params.extraction.rotations else []
+    if params.extraction.odin:
+        allowed.append(Odin(**params.detectors.odin.model_dump()))
+    return tuple(each for each in allowed if names is None or each.name in names)
 
 
 def _written(outputs: Outputs, place: Path, into: Path) -> Outputs:

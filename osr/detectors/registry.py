@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from dataclasses import MISSING, fields
 from pathlib import Path
 from typing import Annotated, Any
@@ -26,7 +26,7 @@ from osr.detectors.odin import Odin
 from osr.detectors.openmax import OpenMax
 from osr.detectors.postmax import PostMax
 from osr.detectors.rotpred import RotPred
-from osr.detectors.settings import DetectorName, DetectorsSettings, OdinSettings
+from osr.detectors.settings import DetectorName, DetectorsSettings
 from osr.detectors.templates import Cosine, Klm, RCos, She
 from osr.detectors.vim import Residual, Vim
 from osr.errors import InputError
@@ -70,20 +70,6 @@ def network_again_of(*detectors: Detector) -> tuple[NetworkAgain, ...]:
     """Those that need the network again, members of ensembles among them; one for each column."""
     members = (each for one in detectors for each in members_of(one))
     return tuple({each.column: each for each in members if isinstance(each, NetworkAgain)}.values())
-
-
-def asking_network(
-    odin: OdinSettings | None, *, rotations: bool, names: Collection[str] | None = None
-) -> tuple[NetworkAgain, ...]:
-    """The detectors that extraction asks for a column, enabled or not.
-
-    Args:
-        odin: settings of odin; None without it.
-        rotations: whether rotpred asks.
-        names: those that are wanted; None: all.
-    """
-    asking = (*(() if odin is None else (Odin(**odin.model_dump()),)), *((RotPred(),) if rotations else ()))
-    return tuple(detector for detector in asking if names is None or detector.name in names)
 
 
 def needs_more_than_features(detector: Detector) -> str:
