@@ -13,7 +13,7 @@ uv pip compile pyproject.toml --extra docs -c requirements.txt "${options[@]}" -
 grep -vxFf requirements.txt /tmp/docs.$$ > requirements-docs.txt
 rm /tmp/dev.$$ /tmp/docs.$$
 # What each extra needs beyond requirements.txt.
-for extra in search slurm; do
+for extra in search slurm ray spark; do
   uv pip compile pyproject.toml --extra "$extra" -c requirements.txt "${options[@]}" -o /tmp/extra.$$
   grep -vxFf requirements.txt /tmp/extra.$$ > ".ci/$extra.txt"
   rm /tmp/extra.$$

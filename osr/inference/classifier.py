@@ -12,7 +12,6 @@ import torch
 from numpy.typing import NDArray
 
 from osr.detectors.registry import network_again_of
-from osr.errors import InputError
 from osr.inference import folder as stored
 from osr.inference.inputs import Images, Inputs, read_inputs
 from osr.inference.judgement import (
@@ -26,7 +25,7 @@ from osr.inference.judgement import (
 )
 from osr.inference.parts import Parts, load_parts
 from osr.inference.predictor import Predictor
-from osr.inference.training_images import TrainingImages
+from osr.inference.training_images import TrainingImages, check_neighbours
 from osr.metrics.conformal import Theta, Threshold
 from osr.metrics.threshold_files import PREDICTION
 from osr.models.preprocess import ImageFormat
@@ -225,14 +224,7 @@ class OpenSetClassifier:
 
     def check_neighbours(self, count: int) -> None:
         """Raise what `judge` raises of a number of neighbours."""
-        held = self.training_images
-        if count and held is None:
-            raise InputError(
-                "The exported folder holds no training images: `osr export --neighbours N` puts some there."
-            )
-        most = 0 if held is None else len(held)
-        if not 0 <= count <= most:
-            raise InputError(f"neighbours is {count}, but must lie in 0..{most}.")
+        check_neighbours(self.training_images, count)
 
     def judge_outputs(
         self, outputs: Outputs, decision: Decision = DEFAULT, *, names: Sequence[str] = ()

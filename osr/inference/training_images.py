@@ -115,6 +115,21 @@ def chosen_rows(labels: IntArray, per_class: int, *, seed: int = 0) -> IntArray:
     return np.sort(np.concatenate(drawn)) if drawn else np.empty(0, np.int64)
 
 
+def check_neighbours(held: TrainingImages | None, count: int) -> None:
+    """Refuse a number of neighbours that an exported folder cannot give.
+
+    Raises:
+        InputError: it holds fewer training images, or none.
+    """
+    if count and held is None:
+        raise InputError(
+            "The exported folder holds no training images: `osr export --neighbours N` puts some there."
+        )
+    most = 0 if held is None else len(held)
+    if not 0 <= count <= most:
+        raise InputError(f"neighbours is {count}, but must lie in 0..{most}.")
+
+
 def unit_float16(features: FloatArray) -> NDArray[np.float16]:
     """(M, D), each of length 1."""
     return _unit(features).astype(np.float16)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import math
 import time
-from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from itertools import islice
@@ -16,9 +15,9 @@ from lightning_fabric import Fabric
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from osr.data.batches import Batch, Images
+from osr.data.batches import Images
 from osr.data.plans import hash_seed, num_batches
-from osr.devices import compile_advice, make_fabric, memory_advice, processes_of
+from osr.devices import compile_advice, memory_advice, processes_of
 from osr.errors import InputError
 from osr.training.depthwise import QuickDepthwise, has_depthwise
 from osr.training.keeping import EpochCallback, Keeper
@@ -27,15 +26,15 @@ from osr.training.progress import ProgressBar
 from osr.training.settings import TrainSettings
 from osr.training.sharding import (
     clip_gradients,
+    fabric_of,
     is_sharded,
     shard,
     share_gradients,
-    strategy_of,
     together,
 )
 from osr.training.state import History as History
 from osr.training.state import Progress, TrainingState, average_of, scaler_of
-from osr.training.steps import Beside, Step, batch_sizes, groups_of, num_right
+from osr.training.steps import Beside, Step, batch_sizes, groups_of, num_right, totals
 
 
 def train(
@@ -72,7 +71,7 @@ def train(
         InputError: the loss became NaN or infinite, memory or the disk is full, this machine has no such
             devices, or another process of the training ended.
     """
-    fabric = _fabric_of(settings)
+    fabric = fabric_of(settings)
     with processes_of(fabric):
         step = Step(model, loss, Beside.of(settings, rotation_weight))
         run = _Run.start(fabric, step, settings, len(train_data), num_extra)
@@ -104,22 +103,11 @@ def train(
     return progress
 
 
-def _fabric_of(settings: TrainSettings) -> Fabric:
-    """The devices and the precision that the settings ask for."""
-    return make_fabric(
-        settings.accelerator,
-        precision=settings.precision,
-        devices=settings.devices,
-        num_nodes=settings.num_nodes,
-        strategy=strategy_of(settings),
-    )
-
-
 def evaluate(
     model: nn.Module, loss: nn.Module, data: Images, *, batch_size: int, num_extra: int = 0
 ) -> dict[str, float]:
     """Mean loss and accuracy on `data`, as val/loss and val/accuracy."""
-    total_loss, correct = _totals(Step(model, loss), data.batches(batch_size), num_extra)
+    total_loss, correct = totals(Step(model, loss), data.batches(batch_size), num_extra)
     return {"val/loss": total_loss / len(data), "val/accuracy": correct / len(data)}
 
 
@@ -262,9 +250,9 @@ class _Run:
             and (fabric.global_rank >= num_batches % fabric.world_size)
         )
         with fabric.autocast(), together(self.state.model, judged):
-            sums = _totals(step, batches, self.num_extra)
+            sums = totals(step, batches, self.num_extra)
             if is_idle:  # the others need this process for their last batch
-                _totals(step, islice(data.batches(size), 1), self.num_extra)
+                totals(step, islice(data.batches(size), 1), self.num_extra)
         total_loss, correct = self._sum(torch.tensor(sums, device=fabric.device)).tolist()
         return {"val/loss": total_loss / len(data), "val/accuracy": correct / len(data)}
 
@@ -293,15 +281,3 @@ class _Run:
             f"Training diverged: {what}; train.lr is {self.settings.lr:g}: try a tenth of it, "
             f"more than {self.settings.warmup_epochs} train.warmup_epochs, or train.precision 32-true."
         )
-
-
-def _totals(step: Step, batches: Iterator[Batch], num_extra: int) -> tuple[float, float]:
-    """Sum of the losses, and number of right images."""
-    step.eval()
-    total_loss, correct = 0.0, 0
-    with torch.no_grad():
-        for images, labels in batches:
-            value, logits = step(images, labels)
-            total_loss += float(value) * len(labels)
-            correct += int(num_right(logits, labels, num_extra))
-    return total_loss, correct

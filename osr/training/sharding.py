@@ -14,13 +14,14 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import torch
+from lightning_fabric import Fabric
 from lightning_fabric.strategies import ModelParallelStrategy
 from torch import Tensor, nn
 from torch.distributed.fsdp import FSDPModule, fully_shard
 from torch.distributed.tensor import DTensor, distribute_tensor
 from torch.optim import Optimizer
 
-from osr.devices import num_processes
+from osr.devices import make_fabric, num_processes
 from osr.errors import InputError
 from osr.training.settings import TrainSettings
 
@@ -30,12 +31,19 @@ if TYPE_CHECKING:
 UNIT = 1_000_000  # weights that are worth an exchange of their own
 
 
-def strategy_of(settings: TrainSettings) -> str | ModelParallelStrategy:
-    """What Fabric is to be given for `train.strategy`."""
-    if settings.strategy != "fsdp":
-        return settings.strategy
-    processes = num_processes(settings.accelerator, settings.devices, settings.num_nodes)
-    return ModelParallelStrategy(_shard_step, data_parallel_size=processes, tensor_parallel_size=1)
+def fabric_of(settings: TrainSettings) -> Fabric:
+    """The devices, their sharing and the precision that the settings ask for."""
+    strategy: str | ModelParallelStrategy = settings.strategy
+    if strategy == "fsdp":
+        processes = num_processes(settings.accelerator, settings.devices, settings.num_nodes)
+        strategy = ModelParallelStrategy(_shard_step, data_parallel_size=processes, tensor_parallel_size=1)
+    return make_fabric(
+        settings.accelerator,
+        precision=settings.precision,
+        devices=settings.devices,
+        num_nodes=settings.num_nodes,
+        strategy=strategy,
+    )
 
 
 def shard(model: nn.Module, mesh: DeviceMesh) -> None:

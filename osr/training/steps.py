@@ -107,3 +107,15 @@ def batch_sizes(num_images: int, num_batches: int) -> Iterator[int]:
 
 def _full(values: Tensor) -> Tensor:
     return values.float() if values.dtype in (torch.float16, torch.bfloat16) else values
+
+
+def totals(step: Step, batches: Iterator[Batch], num_extra: int) -> tuple[float, float]:
+    """Sum of the losses, and number of right images."""
+    step.eval()
+    total_loss, correct = 0.0, 0
+    with torch.no_grad():
+        for images, labels in batches:
+            value, logits = step(images, labels)
+            total_loss += float(value) * len(labels)
+            correct += int(num_right(logits, labels, num_extra))
+    return total_loss, correct

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 from osr.errors import InputError
 from osr.inference.classifier import OpenSetClassifier
 from osr.inference.judgement import Decision
-from osr.models.custom import source_of
+from osr.settings.own_code import source_of
 from osr.stored.digests import digest_of
 from osr.stored.files import read_plain_json, write_whole
 from osr.version import VERSION
