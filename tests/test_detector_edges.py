@@ -5,8 +5,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
-from test_detectors import FEATURES, NAMES, assert_close, known, make, settings
+from test_detectors import NAMES, assert_close, known, make, settings
 
+from osr.detectors.contract import FEATURES
 from osr.detectors.ensemble import Ensemble
 from osr.detectors.logit_scores import Energy, KPlus1, MaxLogit, Msp
 from osr.detectors.openmax import OpenMax
