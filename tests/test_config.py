@@ -151,7 +151,8 @@ def test_no_key_may_be_missing(key: str) -> None:
             "cce",
             "is 'cce', but must be one of 'ce', 'logitnorm', 'logit_adjusted', 'one_vs_rest', 'center', "
             "'arpl', 'entropic', 'objectosphere', 'outlier_exposure', 'energy_reg', 'kplus1', 'proser', "
-            "'penalty', 'threshold', 'combined', 'supcon' or module:Class of your own code; did you mean 'ce'?",
+            "'penalty', 'threshold', 'combined', 'supcon' or module:Class of your own code; "
+            "did you mean 'ce'?",
         ),
         (
             "train.optimizer",

@@ -200,6 +200,7 @@ def assert_kills_change_nothing(root: Path, kills: int) -> None:
         assert [path.name for path in (folder / "state").iterdir()] == ["c.pt"]
 
 
+@pytest.mark.ci
 def test_a_killed_training_ends_the_same(tmp_path: Path) -> None:
     assert_kills_change_nothing(tmp_path, 1)
 

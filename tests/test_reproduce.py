@@ -139,6 +139,7 @@ def test_images_or_a_division_that_differ_are_said(
     assert ("other images or another division (split b2, published a1)" in caplog.text) == (found == "b2")
 
 
+@pytest.mark.ci
 @pytest.mark.skipif(shutil.which("git") is None or not (ROOT / ".git").exists(), reason="needs a clone")
 def test_a_result_is_made_anew_once(tmp_path: Path) -> None:
     project = Project(tmp_path / "osr")

@@ -274,6 +274,7 @@ def test_unknown_sweeps_and_the_list(capsys: pytest.CaptureFixture[str]) -> None
     assert "two: Two losses\n" in capsys.readouterr().out
 
 
+@pytest.mark.ci
 def test_a_queued_sweep_is_one_row_per_experiment(tmp_path: Path) -> None:
     toy = create(tmp_path / "toy")
     toy.dvc("repro", "-q")

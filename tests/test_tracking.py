@@ -91,6 +91,7 @@ def results(project: Project) -> dict[Path, bytes]:
     return {path: path.read_bytes() for folder in folders for path in folder.rglob("*") if path.is_file()}
 
 
+@pytest.mark.ci
 def test_a_row_says_how_its_files_come_back_and_that_works(project: Project) -> None:
     project.knob("evaluate", "edited")
     (project.root / "new.py").write_text("a new file")
@@ -124,6 +125,7 @@ def test_a_row_says_how_its_files_come_back_and_that_works(project: Project) -> 
     assert (project.root / "new.py").read_text() == "a new file"
 
 
+@pytest.mark.ci
 def test_experiment_is_a_row_with_its_name_and_sync_adds_none(project: Project) -> None:
     project.dvc("exp", "run", "-n", "sharp", "-S", "plot.dpi=99")
     assert "already holds" in project.python("pipeline.cli", "tracking", "sync")
@@ -162,6 +164,7 @@ def test_queue_with_two_workers_that_start_on_no_database(project: Project) -> N
     assert made["number"]["plot"] == pytest.approx(rows[0].data.metrics["number/plot"])
 
 
+@pytest.mark.ci
 def test_mlflow_run_fills_its_own_row(project: Project) -> None:
     project.python(
         *MLFLOW_RUN, "-P", "preset=fine", "-P", "overrides=plot.tsne_seed=1 plot.tsne_perplexity=5.0"
@@ -183,6 +186,7 @@ def test_mlflow_run_of_a_stage_goes_no_further_and_lands_in_the_named_experiment
     assert row.info.experiment_id == project.client.get_experiment_by_name("osr").experiment_id
 
 
+@pytest.mark.ci
 def test_mlflow_run_fails_when_a_stage_cannot_even_start(project: Project) -> None:
     project.knob("plot", "crash")
     project.python(*MLFLOW_RUN, status=1)
@@ -263,6 +267,7 @@ def test_signal_closes_the_row_and_sends_every_epoch(
     assert project.curve(row) == [0, 1, 2]
 
 
+@pytest.mark.ci
 def test_unreachable_store_costs_no_result_and_sync_catches_up(project: Project) -> None:
     project.knob("plot", "edited")
     away = {"MLFLOW_TRACKING_URI": "http://127.0.0.1:9", "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0"}

@@ -90,6 +90,7 @@ def small(params: Params, tmp_path: Path) -> Params:
     )
 
 
+@pytest.mark.ci
 @pytest.mark.parametrize(
     "name",
     [pytest.param(name, marks=[pytest.mark.slow] * (name in SLOW)) for name in presets_of_trainings()],
