@@ -9,6 +9,9 @@ from functools import cache
 import torch
 from threadpoolctl import ThreadpoolController
 
+# Rows that are worth a thread.
+_LEAST = 32
+
 
 def on_threads(work: Callable[[slice], None], count: int, *, step: int) -> None:
     """Call `work` with each slice of at most `step` of `count` rows; the number of threads changes no result.
@@ -17,7 +20,7 @@ def on_threads(work: Callable[[slice], None], count: int, *, step: int) -> None:
     products do not here, torch does for more than 32,767 numbers.
     """
     threads = torch.get_num_threads()
-    step = max(1, min(step, -(-count // threads)))
+    step = max(1, min(step, max(_LEAST, -(-count // threads))))
     parts = [slice(start, min(start + step, count)) for start in range(0, count, step)]
     if threads == 1 or len(parts) <= 1:
         for part in parts:
