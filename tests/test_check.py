@@ -110,7 +110,7 @@ class Plane(Net):
 
 
 class Text:
-    pass
+    text = "no network"
 """
 
 

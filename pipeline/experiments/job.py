@@ -110,8 +110,9 @@ class SweepJob:
             _make_clone(clone, job)
         apply(job["settings"], clone / PARAMS)
         (clone / RUN_LOCK).parent.mkdir(exist_ok=True)
-        with FileLock(clone / RUN_LOCK):
-            pass  # what a killed job has left running here comes to its end first
+        left_running = FileLock(clone / RUN_LOCK)  # by a killed job: it comes to its end first
+        left_running.acquire()
+        left_running.release()
         env = {key: value for key, value in os.environ.items() if key not in _FOREIGN}
         env["PYTHONPATH"] = str(clone)
         command = [sys.executable, "-m", "pipeline.cli", "run", "--sync"]
