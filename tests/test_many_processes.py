@@ -104,10 +104,9 @@ def test_shared_weights_have_the_average_of_whole_ones(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("strategy", ["ddp", "fsdp"])
-def test_two_processes_mix_and_turn_as_one(tmp_path: Path, strategy: str) -> None:
+def test_two_processes_mix_and_turn_as_one(tmp_path: Path) -> None:
     """RegMixup, PixMix and RotPred: each process takes its share of own and of mixed images."""
-    for name, several in (("alone", {}), ("together", {"devices": 2, "strategy": strategy})):
+    for name, several in (("alone", {}), ("together", {"devices": 2, "strategy": "ddp"})):
         finish(tmp_path / name, beside=True, **several, **SHARED)
     mine, theirs = (load_file(tmp_path / name / "weights.safetensors") for name in ("together", "alone"))
     assert "turns.weight" in mine
