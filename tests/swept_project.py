@@ -30,8 +30,8 @@ def run(options):
         with tables:
             if not tables.execute("SELECT 1 FROM runs WHERE run_uuid = ?", (name,)).fetchone():
                 tables.execute(
-                    "INSERT INTO runs (run_uuid, name, status, start_time, lifecycle_stage, experiment_id)"
-                    " VALUES (?, ?, 'RUNNING', ?, 'active', 1)", (name, name, int(time.time() * 1000)))
+                    "INSERT INTO runs (run_uuid, name, status, start_time, lifecycle_stage, experiment_id, user_id)"
+                    " VALUES (?, ?, 'RUNNING', ?, 'active', 1, 'nobody')", (name, name, int(time.time() * 1000)))
                 tables.execute("INSERT INTO params (run_uuid, key, value) VALUES (?, 'plot.dpi', ?)",
                                (name, dpi))
         if Path("../hang").exists():
