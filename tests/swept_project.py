@@ -29,9 +29,9 @@ def run(options):
         dpi = re.search(r"  dpi: (\\d+)", Path("params.yaml").read_text())[1]
         with tables:
             if not tables.execute("SELECT 1 FROM runs WHERE run_uuid = ?", (name,)).fetchone():
-                tables.execute(
-                    "INSERT INTO runs (run_uuid, name, status, start_time, lifecycle_stage, experiment_id, user_id)"
-                    " VALUES (?, ?, 'RUNNING', ?, 'active', 1, 'nobody')", (name, name, int(time.time() * 1000)))
+                columns = "run_uuid, name, user_id, status, start_time, lifecycle_stage, experiment_id"
+                row = (name, name, "nobody", "RUNNING", int(time.time() * 1000), "active", 1)
+                tables.execute(f"INSERT INTO runs ({columns}) VALUES (?, ?, ?, ?, ?, ?, ?)", row)
                 tables.execute("INSERT INTO params (run_uuid, key, value) VALUES (?, 'plot.dpi', ?)",
                                (name, dpi))
         if Path("../hang").exists():
