@@ -26,6 +26,7 @@ from osr.training import keeping
 from osr.training.loop import Progress, evaluate, train
 from osr.training.schedules import lr_factor
 from osr.training.settings import TrainSettings
+from osr.training.sharding import shard
 
 TRAIN = load_params(Path(__file__).parents[1] / "params.yaml").train
 STILL = TRAIN.augmentation.model_copy(
@@ -663,3 +664,10 @@ def test_rates_are_reported(tmp_path: Path) -> None:
     run(tmp_path / "c.pt", on_epoch=lambda _row, rate: rates.append(rate), epochs=2)
     assert len(rates) == 2
     assert min(rates) > 0
+
+
+def test_a_weight_that_cannot_be_shared_out_is_named() -> None:
+    network = nn.Sequential(nn.Linear(3, 3), nn.Linear(3, 2))
+    network[1].weight = nn.Parameter(torch.ones(3, 2).T)
+    with pytest.raises(InputError, match=r"cannot be shared out: the numbers of its weight 1\.weight"):
+        shard(network, None)

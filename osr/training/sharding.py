@@ -56,12 +56,15 @@ def shard(model: nn.Module, mesh: DeviceMesh) -> None:
     Raises:
         InputError: a weight cannot be shared out.
     """
+    told = "train.strategy is 'fsdp', but this network cannot be shared out"
+    for name, parameter in model.named_parameters():
+        if not parameter.is_contiguous():
+            raise InputError(f"{told}: the numbers of its weight {name} do not lie in their usual order.")
     try:
         for unit in _units(model):
             fully_shard(unit, mesh=mesh)
         fully_shard(model, mesh=mesh, reshard_after_forward=False)
-    except (ValueError, NotImplementedError) as error:
-        told = "train.strategy is 'fsdp', but this network cannot be shared out"
+    except ValueError as error:
         raise InputError(f"{told}: {error}") from error
 
 
