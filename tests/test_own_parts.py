@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 from changed_settings import changed
+from extracted import IMAGES
 from numpy.testing import assert_array_equal
-from test_extraction import IMAGES
 from test_predict import exportable, model, run, write_run  # noqa: F401 (fixtures)
 
 import osr

@@ -13,11 +13,11 @@ from types import SimpleNamespace
 import numpy as np
 import pandas as pd
 import pytest
+from extracted import IMAGES
 from mlflow.exceptions import MlflowException
 from numpy.testing import assert_array_equal
 from pages import check_section
 from PIL import Image
-from test_extraction import IMAGES
 from test_predict import exportable, load, model, run  # noqa: F401 (fixtures)
 
 from osr.errors import InputError

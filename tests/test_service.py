@@ -16,9 +16,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import uvicorn
+from extracted import IMAGES
 from PIL import Image
 from test_export import folder  # noqa: F401 (fixture)
-from test_extraction import IMAGES
 from test_predict import exportable, model, run  # noqa: F401 (fixtures)
 
 import osr
