@@ -1,9 +1,11 @@
 """A small network, images for it, and their outputs."""
 
+import io
 from pathlib import Path
 
 import numpy as np
 import torch
+from PIL import Image
 
 from osr.data.batches import ArrayImages
 from osr.detectors.registry import DETECTORS
@@ -54,6 +56,13 @@ def build(
 
 def data_of(images: np.ndarray, rows: np.ndarray, labels: np.ndarray) -> ArrayImages:
     return ArrayImages(images, rows, torch.from_numpy(labels))
+
+
+def png(image: np.ndarray) -> bytes:
+    """The file of a grey image."""
+    file = io.BytesIO()
+    Image.fromarray(image[..., 0]).save(file, "PNG")
+    return file.getvalue()
 
 
 def easy(without: set[str]) -> DetectorsSettings:

@@ -16,15 +16,7 @@ LONG_FILES = {
     "tests/test_predict.py",
     "tests/test_splits.py",
 }
-LONG_FUNCTIONS = {
-    "osr/held_out.py judge_split",
-    "osr/metrics/bootstrap.py oscr_band",
-    "osr/models/backbones.py build_backbone",
-    "osr/splits/division.py make_split",
-    "osr/training/loop.py train",
-    "pipeline/train.py fit",
-    "tests/test_training_presets.py test_a_preset_trains_and_its_network_is_extracted",
-}
+LONG_FUNCTIONS = {"osr/held_out.py judge_split"}
 
 
 @pytest.fixture(scope="module")
