@@ -222,7 +222,7 @@ class Outputs:
             if name == "logits" and BLOCK in stored.content:
                 continue
             if not path.is_file():
-                raise InputError(f"{path} is missing: run `dvc repro` to make it.")
+                raise InputError(f"{path} is missing: `osr run` makes it.")
             if file_digest(path) != stored.content.get(path.name):
                 raise damaged(path, f"not what {DESCRIPTION} beside it names")
             try:

@@ -61,7 +61,7 @@ def run_stage(name: str, body: Body, description: str | None) -> None:
     except BaseException as error:
         if not is_interrupt(error):
             raise
-        sys.stderr.write(f"ERROR: {name} was interrupted; the next `dvc repro` goes on with it.\n")
+        sys.stderr.write(f"ERROR: {name} was interrupted; the next `osr run` goes on with it.\n")
         sys.exit(STATUS)
     finally:
         discard(name)
@@ -84,5 +84,5 @@ def _telling_of_full_disks(name: str) -> Iterator[None]:
         if not refused and shutil.disk_usage(Path.cwd()).free > _FULL_BYTES:
             raise
         raise InputError(
-            f"the disk is full ({error}); make room, and the next `dvc repro` goes on with {name}."
+            f"the disk is full ({error}); make room, and the next `osr run` goes on with {name}."
         ) from error

@@ -102,7 +102,7 @@ def open_images(folder: Path = SPLIT) -> Pixels:
     listed, packed = folder / IMAGE_FILES.name, folder / IMAGES.name
     path, read = (listed, _listed) if listed.is_file() else (packed, _packed)
     if not path.is_file():
-        raise InputError(f"{path} is missing: run `dvc repro prepare-split` to make it.")
+        raise InputError(f"{path} is missing: `osr run prepare-split` makes it.")
     try:
         return read(path)
     except _DAMAGES as error:
@@ -142,7 +142,7 @@ def open_part(split: Split, rows: IntArray, *, frame: Frame, num_workers: int) -
     if len(images) != len(split.targets):
         raise InputError(
             f"{SPLIT} divides {len(split.targets):,} images, but {len(images):,} lie beside it: "
-            "files of different runs do not go together; run `dvc repro --force prepare-split`."
+            "files of different runs do not go together; run `osr run --force prepare-split`."
         )
     return _labelled(images, rows, split.labels[rows], frame, num_workers)
 

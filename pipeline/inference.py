@@ -156,7 +156,7 @@ def frozen_features(part: str, rows: IntArray) -> FloatArray | None:
         return None
     index: IntArray = np.load(folder / "index.npy", allow_pickle=False)
     if not np.array_equal(index, rows):
-        raise InputError(f"{folder} holds the features of other images: run `dvc repro --force train`.")
+        raise InputError(f"{folder} holds the features of other images: run `osr run --force train`.")
     features: FloatArray = np.load(folder / "features.npy", allow_pickle=False)
     return features
 

@@ -171,9 +171,7 @@ def test_an_interruption_is_one_sentence(capsys: pytest.CaptureFixture[str]) -> 
     with pytest.raises(SystemExit) as ended:
         run_stage(STAGE, body, None)
     assert ended.value.code == 130
-    assert capsys.readouterr().err.endswith(
-        f"{STAGE} was interrupted; the next `dvc repro` goes on with it.\n"
-    )
+    assert capsys.readouterr().err.endswith(f"{STAGE} was interrupted; the next `osr run` goes on with it.\n")
 
 
 def test_a_stage_that_ends_well_leaves_what_it_wrote_and_nothing_else(project: Project) -> None:
@@ -220,7 +218,7 @@ def test_a_full_disk_is_the_exit_message(
     with pytest.raises(SystemExit) as ended:
         run_stage(STAGE, body, None)
     assert ended.value.code == (
-        f"ERROR: the disk is full ({error}); make room, and the next `dvc repro` goes on with {STAGE}."
+        f"ERROR: the disk is full ({error}); make room, and the next `osr run` goes on with {STAGE}."
     )
     assert contents(project.root) == before
     assert not (ASIDE / STAGE / "new").exists()

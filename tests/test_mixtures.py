@@ -22,7 +22,7 @@ from pipeline.serving import register
 from pipeline.workspace import stages
 
 DETECTOR = stages.DETECTORS / "mahalanobis.safetensors"
-APART = "files of different runs do not go together; `dvc repro` makes them anew."
+APART = "files of different runs do not go together; `osr run` makes them anew."
 HEADING = "Files of different runs"
 
 

@@ -106,7 +106,7 @@ def test_weights_of_another_kind(change: Callable[[dict], None], sentence: str, 
 
 def test_a_file_that_is_no_model(tmp_path: Path) -> None:
     path = tmp_path / "model.safetensors"
-    with pytest.raises(InputError, match="is missing: run `dvc repro`"):
+    with pytest.raises(InputError, match="is missing: `osr run`"):
         OpenSetModel.load(path)
     save_file({"a": torch.ones(2)}, path)
     with pytest.raises(InputError, match="was not written by osr"):

@@ -223,7 +223,7 @@ def test_missing_file_is_named(project):
     moved.rename(moved.with_suffix(".away"))
     printed = project.python("pipeline.evaluate", status=1)
     moved.with_suffix(".away").rename(moved)
-    assert "artifacts/model/model.safetensors is missing: run `dvc repro" in printed
+    assert "artifacts/model/model.safetensors is missing: `osr run" in printed
 
 
 def test_a_setting_runs_what_it_changes_and_an_experiment_elsewhere_ends_in_the_same_hashes(

@@ -143,7 +143,7 @@ def test_the_stage_and_its_report(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 
 def test_the_report_needs_a_split(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(InputError, match=r"split.json is missing: run `dvc repro prepare-split`"):
+    with pytest.raises(InputError, match=r"split.json is missing: `osr run prepare-split`"):
         report_module.split_report()
 
 

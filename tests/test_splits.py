@@ -323,7 +323,7 @@ def test_an_edit_by_hand_is_refused(tmp_path: Path, name: str, edit: Callable[[s
 def test_a_missing_file_is_named(tmp_path: Path, name: str) -> None:
     small().save(tmp_path)
     (tmp_path / name).unlink()
-    with pytest.raises(InputError, match=rf"{name} is missing: run `dvc repro prepare-split`"):
+    with pytest.raises(InputError, match=rf"{name} is missing: `osr run prepare-split`"):
         Split.load(tmp_path)
 
 

@@ -45,7 +45,7 @@ def test_files_of_another_split_or_other_weights_are_refused(
         check_stamps("calibrate")
     assert str(error.value) == (
         f"artifacts/model was made from split {ONE}, but artifacts holds split {TWO}: files of different "
-        "runs do not go together; `dvc repro` makes them anew."
+        "runs do not go together; `osr run` makes them anew."
     )
     hold(ONE)
     other = train(ONE, 2)

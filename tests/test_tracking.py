@@ -288,7 +288,7 @@ def test_sync_adds_no_row_for_settings_that_nothing_was_run_with(project: Projec
     file = project.root / "params.yaml"
     file.write_text(file.read_text().replace("batch_size: 64", "batch_size: 48"))
     said = project.python("pipeline.cli", "tracking", "sync")
-    assert "no row was added to MLflow: `dvc repro` has yet to run train, calibrate, fit-openmax, " in said
+    assert "no row was added to MLflow: `osr run` has yet to run train, calibrate, fit-openmax, " in said
     assert len(project.rows()) == 1
 
 

@@ -231,8 +231,8 @@ class Split:
         """
         for name in ("split.json", "manifest.csv"):
             if not (folder / name).is_file():
-                raise InputError(f"{folder / name} is missing: run `dvc repro prepare-split` to make it.")
-        changed = f"{folder} was changed by hand, or is not whole: run `dvc repro --force prepare-split`"
+                raise InputError(f"{folder / name} is missing: `osr run prepare-split` makes it.")
+        changed = f"{folder} was changed by hand, or is not whole: run `osr run --force prepare-split`"
         try:
             summary: dict[str, Any] = json.loads((folder / "split.json").read_text(encoding="utf-8"))
             columns = read_manifest(folder / "manifest.csv")

@@ -1,4 +1,4 @@
-"""What makes a file anew, for the sentences of errors: not all files are of a run that `dvc repro` makes."""
+"""What makes a file anew, for the sentences of errors: not all files are of a run that `osr run` makes."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ class Maker(NamedTuple):
 
 
 RUN = Maker(
-    missing="run `dvc repro` to make it.",
-    anew="`dvc repro` makes it anew.",
-    apart="`dvc repro` makes them anew.",
-    weights="run `dvc repro --force train` to make it anew.",
+    missing="`osr run` makes it.",
+    anew="`osr run` makes it anew.",
+    apart="`osr run` makes them anew.",
+    weights="`osr run --force train` makes it anew.",
 )
 _EXPORT = "copy the exported folder anew, or make it with `osr export`."
 EXPORTED = Maker(missing="`osr export` makes such a folder.", anew=_EXPORT, apart=_EXPORT, weights=_EXPORT)

@@ -63,7 +63,7 @@ def columns(metrics: Mapping[str, Any]) -> dict[str, dict[str, Interval]]:
         )
     missing = [f"{metric}{end}" for metric in HEADLINES for end in ENDS if f"{metric}{end}" not in metrics]
     if missing:
-        raise InputError(f"The metrics lack {', '.join(missing)}: run `dvc repro evaluate` to make them.")
+        raise InputError(f"The metrics lack {', '.join(missing)}: `osr run evaluate` makes them.")
     _check_numbers(metrics)
     return {metric: intervals(metrics, metric, tuple(metrics[metric])) for metric in HEADLINES}
 

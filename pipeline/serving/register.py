@@ -118,7 +118,7 @@ def _row_of_present_run(params: Params) -> tuple[Store, Any]:
     store = connect(workspace_root())
     row = find_for_sync(store, flatten(params), present=_NEEDED)
     if row is None or any(row.data.tags.get(STAGE + name) not in FINISHED_STATES for name in _NEEDED):
-        raise InputError("No row in MLflow holds the present run: run `dvc repro` first.")
+        raise InputError("No row in MLflow holds the present run: `osr run` comes first.")
     return store, row
 
 

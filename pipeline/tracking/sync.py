@@ -34,7 +34,7 @@ def sync() -> bool:
     params = flatten(load_params(PARAMS))
     present = [name for name in up_to_date() if STAGES[name].metrics.exists()]
     if not present:
-        logger.warning("no stage is up to date: run `dvc repro` first")
+        logger.warning("no stage is up to date: `osr run` comes first")
         return True
     with store_may_fail("nothing was lost: run sync again when it answers."):
         store = connect(workspace_root())
@@ -45,7 +45,7 @@ def sync() -> bool:
         stale = [name for name in STAGES if name not in present]
         if row is None and stale:
             logger.warning(
-                "no row was added to MLflow: `dvc repro` has yet to run %s with the settings and code here",
+                "no row was added to MLflow: `osr run` has yet to run %s with the settings and code here",
                 ", ".join(stale),
             )
             return True

@@ -54,7 +54,7 @@ def stage_metrics(name: str) -> dict[str, Any]:
     stamp = (stage.folder or stage.metrics) / STAMP
     if read_json(stamp, "stage").content.get("metrics") != digest_of(metrics):
         raise InputError(
-            f"{stage.metrics} and {stage.folder} are of different runs: `dvc repro` makes them anew."
+            f"{stage.metrics} and {stage.folder} are of different runs: `osr run` makes them anew."
         )
     return metrics
 
