@@ -31,8 +31,13 @@ def origin(text: str) -> str:
     return text
 
 
+def exported_folder(text: str) -> Path:
+    """A folder that `osr export` made; `pipeline.places` checks it, and those below."""
+    return path(text)
+
+
 def new_file(text: str) -> Path:
-    """A file to write; `pipeline.places` checks it, and the four below."""
+    """A file to write."""
     return path(text)
 
 
@@ -88,6 +93,20 @@ def share(text: str) -> float:
                 f"must lie in {LEAST_SHARE:g}..{1 - LEAST_SHARE:.9f}, not {_short(text)}"
             )
     raise argparse.ArgumentTypeError(f"must be above 0 and below 1, not {_short(text)}")
+
+
+def acceptance(text: str) -> float:
+    """A share of known images, which may be all of them."""
+    if 0 < (value := number(text)) <= 1:
+        return value
+    raise argparse.ArgumentTypeError(f"must be above 0 and at most 1, such as 0.95, not {_short(text)}")
+
+
+def probability(text: str) -> float:
+    """A number in 0..1, both ends included."""
+    if 0 <= (value := number(text)) <= 1:
+        return value
+    raise argparse.ArgumentTypeError(f"must lie in 0..1, not {_short(text)}")
 
 
 def part(text: str) -> tuple[int, int]:

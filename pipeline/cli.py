@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import difflib
 import errno
 import importlib
 import io
@@ -17,6 +18,7 @@ from typing import Any
 from osr.errors import InputError
 from osr.version import VERSION
 from pipeline.arguments import (
+    exported_folder,
     growing_folder,
     new_file,
     new_folder,
@@ -26,12 +28,11 @@ from pipeline.arguments import (
     path,
     source,
 )
-from pipeline.commands import COMMANDS, full
+from pipeline.commands import COMMANDS, full, reads_settings
 from pipeline.workspace.interrupts import LINE, STATUS, is_interrupt, while_ending, while_working
+from pipeline.workspace.stages import PARAMS
 
-Parser = argparse.ArgumentParser
-
-_PATHS = (path, source, origin, new_file, new_folder, growing_folder, new_picture, new_stem)
+_PATHS = (path, source, origin, exported_folder, new_file, new_folder, growing_folder, new_picture, new_stem)
 SHELLS = ("bash", "zsh", "tcsh")
 # What a place can have against a file, and is no mistake of ours: it is full, read-only, forbidden ...
 PLACES = (
@@ -43,6 +44,18 @@ PLACES = (
     errno.ENAMETOOLONG,
     errno.ENOTDIR,
 )
+
+
+class Parser(argparse.ArgumentParser):
+    """Says of a mistyped choice, such as a command, which one was meant."""
+
+    def _check_value(self, action: argparse.Action, value: Any) -> None:
+        try:
+            super()._check_value(action, value)
+        except argparse.ArgumentError as error:
+            near = difflib.get_close_matches(str(value), map(str, action.choices or ()), n=1)
+            error.message += f"; did you mean {near[0]!r}?" if near else ""
+            raise
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -58,6 +71,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.path.insert(0, here)
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
     try:
+        if reads_settings(options) and not PARAMS.exists():
+            importlib.import_module("osr.settings.reading").read_yaml(PARAMS)  # which says what to do
         if any(action.type in _PATHS for action in options.actions):
             importlib.import_module("pipeline.places").check_places(options.actions, options)
         module = importlib.import_module(options.module)
@@ -121,7 +136,7 @@ def make_parser() -> Parser:
             description=full(name, told),
             formatter_class=argparse.RawDescriptionHelpFormatter,
         )
-        command.set_defaults(module=module, actions=command._actions)
+        command.set_defaults(command=name, module=module, actions=command._actions)
         add_arguments(command)
     return parser
 

@@ -173,6 +173,27 @@ def _split(command: Parser) -> None:
     )
 
 
+# Commands that can do nothing without params.yaml, and whether what is asked of them is such.
+_NEED_SETTINGS: dict[str, Callable[[argparse.Namespace], bool]] = {
+    "run": lambda _options: True,
+    "fit": lambda _options: True,
+    "predict": lambda options: options.model is None,
+    "compare": lambda options: options.files,
+    "leaderboard": lambda options: not options.sources,
+    "sweep": lambda options: not options.list,
+    "search": lambda _options: True,
+    "split": lambda _options: True,
+    "register": lambda _options: True,
+    "export": lambda options: options.run == "present",
+    "tracking": lambda _options: True,
+}
+
+
+def reads_settings(options: argparse.Namespace) -> bool:
+    """Whether the command reads params.yaml where it was called, whatever else it may read."""
+    return options.command in _NEED_SETTINGS and _NEED_SETTINGS[options.command](options)
+
+
 COMMANDS: dict[str, tuple[str, str, Callable[[Parser], None]]] = {
     "init": ("pipeline.starting.init", "look at a folder of photos and lay down a project", _init),
     "run": ("pipeline.experiments.launch", "run the pipeline, or what changed of it (`dvc repro`)", _run),

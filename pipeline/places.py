@@ -6,6 +6,7 @@ The types of arguments in `pipeline.arguments` say what is read and what is made
 from __future__ import annotations
 
 import argparse
+import glob
 import os
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -15,11 +16,21 @@ from typing import Any
 from osr.data.image_files import SUFFIXES
 from osr.errors import InputError
 from osr.inference import folder as exported
-from pipeline.arguments import growing_folder, new_file, new_folder, new_picture, new_stem, path, source
+from pipeline.arguments import (
+    exported_folder,
+    growing_folder,
+    new_file,
+    new_folder,
+    new_picture,
+    new_stem,
+    path,
+    source,
+)
 from pipeline.workspace.stages import DVC_FILE, LOCK, PARAMS, STAGES, VERSION_FILE
 
 PICTURES = (".png", ".pdf", ".svg")
 BOARD = (".csv", ".md", ".png")  # what `osr leaderboard` makes of one name
+_READ = (path, source, exported_folder)
 _PROJECT = (PARAMS, DVC_FILE, LOCK, VERSION_FILE, Path("mlflow.db"))
 
 
@@ -31,10 +42,16 @@ def check_places(actions: Iterable[argparse.Action], options: argparse.Namespace
         options: what they became.
 
     Raises:
-        InputError: an output is no place for a file or folder, two are one, or one is also read.
+        InputError: there is no such exported folder or file to judge; an output is no place for a file or
+            folder, two are one, or one is also read.
     """
     given = [(action, getattr(options, action.dest, None)) for action in actions]
-    read = [Path(one) for action, value in given if action.type in (path, source) for one in _each(value)]
+    read = [Path(one) for action, value in given if action.type in _READ for one in _each(value)]
+    for action, value in given:
+        if action.type is exported_folder and value is not None:
+            exported.check_is_folder(value)
+        if action.type is source:
+            _check_given(value)
     made = [(action, value) for action, value in given if action.type in _CHECKS and value is not None]
     files = [(_title(action), file) for action, value in made for file in _CHECKS[action.type](action, value)]
     for action, value in made:
@@ -47,6 +64,13 @@ def check_places(actions: Iterable[argparse.Action], options: argparse.Namespace
     for title, file in files:
         _check_file(title, file, read)
     _check_apart(files)
+
+
+def _check_given(names: Iterable[str]) -> None:
+    """Refuse what is not there, where it is no pattern and not the list on standard input."""
+    for name in names:
+        if not (name == "-" or glob.has_magic(name) or os.path.lexists(name)):
+            raise InputError(f"{name} does not exist.")
 
 
 def board_files(stem: Path) -> list[Path]:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import argparse
 
 from pipeline.arguments import (
+    acceptance,
     address,
     code,
+    exported_folder,
     growing_folder,
     new_file,
     new_folder,
@@ -14,6 +16,7 @@ from pipeline.arguments import (
     number,
     part,
     path,
+    probability,
     share,
     source,
     whole,
@@ -28,15 +31,15 @@ def predict(command: Parser) -> None:
     told = "an image, a folder, a pattern in quotes, a Parquet file, or - for paths on standard input"
     add("paths", nargs="+", type=source, metavar="PATH", help=told)
     told = "a folder that `osr export` made; otherwise the present run judges"
-    add("--model", type=path, metavar="FOLDER", help=told)
+    add("--model", type=exported_folder, metavar="FOLDER", help=told)
     add("--detector", metavar="NAME", help="one of those enabled; otherwise plot.detector, or the folder's")
     decision = command.add_mutually_exclusive_group()
-    for name, metavar, told in (
-        ("--threshold", "SCORE", "scores above are unknown; otherwise the fitted one"),
-        ("--accept", "SHARE", "the threshold that accepts this share of known images, such as 0.99"),
-        ("--p-value", "SHARE", "images whose p-value is at most this are unknown, such as 0.01"),
-    ):
-        decision.add_argument(name, type=number, metavar=metavar, help=told)
+    told = "scores above are unknown; otherwise the fitted one"
+    decision.add_argument("--threshold", type=number, metavar="SCORE", help=told)
+    told = "the threshold that accepts this share of known images, such as 0.99"
+    decision.add_argument("--accept", type=acceptance, metavar="SHARE", help=told)
+    told = "images whose p-value is at most this are unknown, such as 0.01"
+    decision.add_argument("--p-value", type=probability, metavar="SHARE", help=told)
     told = "of the images that are rejected, all together, at most this share is expected to be known"
     decision.add_argument("--fdr", type=share, metavar="SHARE", help=told)
     told = "import this network or detector of somebody's own; otherwise those of params.yaml alone"
@@ -69,7 +72,7 @@ def export(command: Parser) -> None:
 def recalibrate(command: Parser) -> None:
     """Those of `osr recalibrate`."""
     add = command.add_argument
-    add("folder", metavar="FOLDER", type=path, help="what `osr export` or this command made")
+    add("folder", metavar="FOLDER", type=exported_folder, help="what `osr export` or this command made")
     told = "a folder of new images of known classes, in class folders where their labels are to count"
     add("images", metavar="IMAGES", type=path, help=told)
     add("--out", type=new_folder, required=True, metavar="NEW", help="the folder to make")
@@ -87,7 +90,7 @@ def recalibrate(command: Parser) -> None:
 def serve(command: Parser) -> None:
     """Those of `osr serve`."""
     add = command.add_argument
-    add("folder", metavar="FOLDER", type=path, help="what `osr export` made")
+    add("folder", metavar="FOLDER", type=exported_folder, help="what `osr export` made")
     add(
         "--host",
         type=address,
@@ -107,7 +110,13 @@ def monitor(command: Parser) -> None:
     """Those of `osr monitor`."""
     add = command.add_argument
     add("verdicts", nargs="+", type=path, metavar="VERDICTS", help="files of `osr predict`, in order of time")
-    add("--model", type=path, required=True, metavar="FOLDER", help="the exported folder that judged")
+    add(
+        "--model",
+        type=exported_folder,
+        required=True,
+        metavar="FOLDER",
+        help="the exported folder that judged",
+    )
     add("--detector", metavar="NAME", help="that judged; otherwise the folder's default")
     add(
         "--state",
@@ -125,7 +134,7 @@ def monitor(command: Parser) -> None:
 def discover(command: Parser) -> None:
     """Those of `osr discover`."""
     add = command.add_argument
-    add("folder", metavar="FOLDER", type=path, help="the exported folder that judges")
+    add("folder", metavar="FOLDER", type=exported_folder, help="the exported folder that judges")
     add("paths", nargs="*", type=source, metavar="PATH", help="images to judge, as for `osr predict`")
     told = "instead of PATH: take what is rejected in a file that `osr predict` wrote"
     add("--verdicts", type=path, metavar="FILE", help=told)

@@ -1,5 +1,6 @@
 """The osr command: its tree, its help, its completion, and how it ends."""
 
+import contextlib
 import errno
 import importlib
 import os
@@ -97,6 +98,66 @@ def test_a_wrong_word_is_refused_with_the_choices() -> None:
     assert "invalid choice: 'trian'" in osr("run", "trian", status=2)
     assert "Name a preset, or ask for --list." in osr("preset", status=1)
     assert "required" in osr("sweep", status=2)
+    assert osr("compar", status=2).endswith("; did you mean 'compare'?\n")
+    assert "did you mean" not in osr("zzz", status=2)
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "run",
+        "fit resnet18 photos",
+        "predict a.png",
+        "compare --files",
+        "leaderboard",
+        "sweep digits_a",
+        "search space.yaml",
+        "split",
+        "register digits",
+        "export present out",
+        "tracking sync",
+    ],
+)
+def test_outside_a_project_a_command_says_where_to_go_before_it_imports_its_module(
+    command: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = command.split()
+    monkeypatch.setitem(COMMANDS, words[0], ("no_such_module", *COMMANDS[words[0]][1:]))
+    monkeypatch.chdir(tmp_path)
+    assert main(words) == 1
+    assert capsys.readouterr().err == (
+        "ERROR: params.yaml is missing: every setting of the experiment stands in it. Go into your project "
+        "(the folder with params.yaml), or make one with `osr init`.\n"
+    )
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("command", "said"),
+    [
+        ("predict --model nowhere .", "ERROR: nowhere is no folder: `osr export` makes one.\n"),
+        ("predict --model . a.png", "ERROR: a.png does not exist.\n"),
+        ("serve nowhere", "ERROR: nowhere is no folder: `osr export` makes one.\n"),
+        (
+            "predict --model . --accept 95 a.png",
+            "argument --accept: must be above 0 and at most 1, such as 0.95, not 95\n",
+        ),
+        ("predict --model . --p-value 5 a.png", "argument --p-value: must lie in 0..1, not 5\n"),
+    ],
+)
+def test_arguments_are_checked_before_the_module_of_a_command_is_imported(
+    command: str,
+    said: str,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    words = command.split()
+    monkeypatch.setitem(COMMANDS, words[0], ("no_such_module", *COMMANDS[words[0]][1:]))
+    monkeypatch.chdir(tmp_path)
+    with contextlib.suppress(SystemExit):  # of argparse
+        assert main(words) == 1
+    assert capsys.readouterr().err.endswith(said)
 
 
 def test_bad_input_is_its_sentence(

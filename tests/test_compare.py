@@ -192,19 +192,34 @@ def test_csv_to_a_file(capsys, tmp_path):
     [
         (["--metrics", "aurok"], "did you mean 'auroc'?"),
         (["--where", "train.lr=7"], "no run is left"),
+        (["--where", "train.los=ce"], "no run has this parameter; did you mean 'train.loss'?"),
         (
             ["--out", "nowhere/table.md", "--format", "markdown"],
             "nowhere/table.md cannot be written: No such file or directory.",
         ),
         (["--out", "/tmp"], "/tmp is a folder or a device, but must be a file to write."),
         (["--diagram", "/tmp"], "--diagram /tmp must end in .png, .pdf, .svg."),
-        (["--files"], "metrics/evaluate.json is missing: run `dvc repro` to make it."),
+        (["--files"], "metrics/evaluate.json is missing: `osr run` makes it."),
     ],
 )
 def test_bad_input_is_one_sentence_and_status_1(capsys, arguments, sentence):
     assert cli.main(["compare", *arguments]) == 1
     (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("ERROR")]
     assert sentence in line
+
+
+def test_where_nothing_is_nothing_is_made(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    forget_foreign(monkeypatch)
+    assert cli.main(["compare"]) == 1
+    assert capsys.readouterr().err.startswith(
+        "ERROR: There is no store of MLflow here, and no project. Go into"
+    )
+    Path("params.yaml").write_bytes((ROOT / "params.yaml").read_bytes())
+    assert cli.main(["compare", "--where", "train.loss=ce"]) == 1
+    assert "MLflow holds no finished run with test metrics: `osr run` makes one." in capsys.readouterr().err
+    assert cli.main(["compare", "--missing"]) == 0
+    assert [path.name for path in tmp_path.iterdir()] == ["params.yaml"]
 
 
 @pytest.mark.usefixtures("workspace")

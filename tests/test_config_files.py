@@ -93,7 +93,7 @@ def test_a_broken_file_is_one_sentence(tmp_path: Path, text: str, sentence: str)
 
 
 def test_a_file_that_is_missing_or_no_text(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"params.yaml is missing: every setting"):
+    with pytest.raises(InputError, match=r"params.yaml is missing: every setting .* with `osr init`\."):
         load_params(tmp_path / "params.yaml")
     with pytest.raises(InputError, match=r"cannot be read as text: .*directory.*\.$"):
         load_params(tmp_path)

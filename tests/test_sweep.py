@@ -132,8 +132,7 @@ def test_a_row_of_a_quick_preset_does_not_answer_the_sweep(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     quick = merge(load_presets(["digits_quick"]), {"split": {"trial": 1}})
-    monkeypatch.setattr("pipeline.experiments.sweep.read_store", lambda _: [row_of(quick)])
-    monkeypatch.setattr("pipeline.experiments.sweep.connect", lambda _: None)
+    monkeypatch.setattr("pipeline.experiments.sweep.read_workspace", lambda _: [row_of(quick)])
     assert cli.main(["sweep", "digits_a", "--missing"]) == 0
     assert [shlex.split(line)[-1] for line in capsys.readouterr().out.splitlines()] == [
         f"split.trial={trial}" for trial in range(5)

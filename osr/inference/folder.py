@@ -130,6 +130,12 @@ def refuse_inside(path: Path) -> None:
         raise InputError(f"{path} lies in the exported classifier {holder}, which must stay as it is.")
 
 
+def check_is_folder(folder: Path) -> None:
+    """Raise `InputError` where there is no folder to read a classifier from."""
+    if not folder.is_dir():
+        raise InputError(f"{folder} is no folder: `osr export` makes one.")
+
+
 def read_manifest(folder: Path) -> Manifest:
     """The description of a folder whose every file is as it was written.
 
@@ -137,8 +143,7 @@ def read_manifest(folder: Path) -> Manifest:
         InputError: a file is missing, was changed, or is not described.
     """
     path = folder / MANIFEST
-    if not folder.is_dir():
-        raise InputError(f"{folder} is no folder: `osr export` makes one.")
+    check_is_folder(folder)
     manifest = checked(path, Manifest, read_json(path, "classifier").content)
     names = {WEIGHTS, CALIBRATION, THRESHOLDS, SCORES, CARD, *map(detector_file, manifest.detectors)}
     if names != manifest.files.keys() - {GRAPH, PROGRAM, NEIGHBOURS}:

@@ -65,7 +65,10 @@ def read_yaml(path: Path) -> Any:
     try:
         text = _text(path)
     except FileNotFoundError:
-        raise InputError(f"{path} is missing: every setting of the experiment stands in it.") from None
+        raise InputError(
+            f"{path} is missing: every setting of the experiment stands in it. Go into your project (the "
+            "folder with params.yaml), or make one with `osr init`."
+        ) from None
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"{path} cannot be read as text: {error}.") from None
     try:

@@ -27,8 +27,8 @@ from pipeline.experiments.sweep import missing
 from pipeline.experiments.sweep_file import FOLDER as SWEEPS
 from pipeline.experiments.sweep_file import load_sweep
 from pipeline.places import form_of
-from pipeline.tracking.results import Result, read_files, read_scores, read_store, select
-from pipeline.tracking.store import connect
+from pipeline.tracking.results import Result, read_files, read_scores, read_workspace, select
+from pipeline.tracking.store import is_begun
 from pipeline.workspace.place import workspace_root
 from pipeline.workspace.stages import PARAMS
 
@@ -74,13 +74,18 @@ def _stored() -> list[Result]:
     """The rows in MLflow.
 
     Raises:
-        InputError: the store cannot be reached.
+        InputError: the store cannot be reached, or this is no project.
     """
+    if not (PARAMS.exists() or is_begun(workspace_root())):
+        raise InputError(
+            f"There is no store of MLflow here, and no project. Go into yours (the folder with {PARAMS}), or "
+            "make one with `osr init`."
+        )
     from mlflow.exceptions import MlflowException
     from sqlalchemy.exc import SQLAlchemyError
 
     try:
-        return read_store(connect(workspace_root()))
+        return read_workspace(workspace_root())
     except (MlflowException, SQLAlchemyError, OSError) as error:
         reason = textwrap.shorten(f"{type(error).__name__}: {error}", _MAX_REASON_LENGTH)
         raise InputError(

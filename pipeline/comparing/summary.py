@@ -109,7 +109,7 @@ def sections(
         InputError: no result, a metric that none has, or different test sets under one trial.
     """
     if not results:
-        raise InputError("MLflow holds no finished run with test metrics: run `dvc repro`, or use --files.")
+        raise InputError("MLflow holds no finished run with test metrics: `osr run` makes one.")
     check_metrics(results, metrics)
     tables = []
     for task, members in sorted(by_task(results).items()):

@@ -17,8 +17,7 @@ from pipeline.experiments.preset import Settings, assignments
 from pipeline.experiments.programs import finished
 from pipeline.experiments.submit import submit
 from pipeline.experiments.sweep_file import FOLDER, Sweep, load_sweep
-from pipeline.tracking.results import Result, read_store
-from pipeline.tracking.store import connect
+from pipeline.tracking.results import Result, read_workspace
 from pipeline.workspace.place import workspace_root
 from pipeline.workspace.stages import PARAMS
 
@@ -65,9 +64,7 @@ def run(options: argparse.Namespace) -> int:
         sys.stdout.write(list_of(FOLDER))
         return 0
     sweep = load_sweep(options.name, options.overrides)
-    lacking = (
-        missing(sweep, read_store(connect(workspace_root()))) if options.missing else sweep.experiments()
-    )
+    lacking = missing(sweep, read_workspace(workspace_root())) if options.missing else sweep.experiments()
     if options.submit:
         return submit(sweep.name, lacking, options)
     lines = commands(sweep)

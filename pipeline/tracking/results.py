@@ -5,15 +5,17 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from osr.errors import InputError
 from osr.metrics.comparison import Scored
 from osr.metrics.groups import Groups
 from osr.params import flatten, load_params
+from osr.settings.sentences import did_you_mean
 from osr.stored.arrays import read_arrays
 from pipeline.tracking.finished_rows import Row, finished_rows
 from pipeline.tracking.mirror import final_metrics
-from pipeline.tracking.store import FINISHED_STATES, STAGE, Store
+from pipeline.tracking.store import FINISHED_STATES, STAGE, Store, connect, is_begun
 from pipeline.workspace.files import read_json
 from pipeline.workspace.stages import PARAMS, SCORES, SPLIT, STAGES
 
@@ -53,6 +55,15 @@ def read_store(store: Store) -> list[Result]:
     return results_of(finished_rows(store))
 
 
+def read_workspace(root: Path) -> list[Result]:
+    """As `read_store`, of the store of a workspace; none where nothing was recorded, and no store is made.
+
+    Raises:
+        MlflowException, SQLAlchemyError, OSError: the store cannot be reached.
+    """
+    return read_store(connect(root)) if is_begun(root) else []
+
+
 def results_of(rows: Iterable[Row]) -> list[Result]:
     """Those of the rows whose stage evaluate is done or cached, in their order."""
     results = []
@@ -73,7 +84,7 @@ def read_files() -> Result:
     params = {key: str(value) for key, value in flatten(load_params(PARAMS)).items()}
     stages = [stage for stage in STAGES.values() if stage.metrics.is_file()]
     if STAGES["evaluate"] not in stages:
-        raise InputError(f"{STAGES['evaluate'].metrics} is missing: run `dvc repro` to make it.")
+        raise InputError(f"{STAGES['evaluate'].metrics} is missing: `osr run` makes it.")
     metrics = {point.name: point.value for stage in stages for point in final_metrics(stage)}
     digests = read_json(SPLIT / "split.json")
     params[DIGEST], params[SPLIT_DIGEST] = (str(digests.get(name, "")) for name in ("test_digest", "digest"))
@@ -101,7 +112,7 @@ def select(results: Sequence[Result], conditions: Iterable[str]) -> list[Result]
     """The results that meet every condition `key=value`; a key is a param, a digest or the commit.
 
     Raises:
-        InputError: a condition of another form, or one that leaves no result.
+        InputError: a condition of another form, or one that leaves none of the results.
     """
     selected = list(results)
     for condition in conditions:
@@ -110,8 +121,10 @@ def select(results: Sequence[Result], conditions: Iterable[str]) -> list[Result]
             raise InputError(f"--where {condition}: must look like train.lr=0.003.")
         held = {result.params[key] for result in results if key in result.params}
         selected = [result for result in selected if _agrees(result.params.get(key), value)]
-        if not selected:
-            there = f"there are: {', '.join(sorted(held))}." if held else "no run has this parameter."
+        if results and not selected:
+            keys = {key for result in results for key in result.params}
+            none = f"no run has this parameter{did_you_mean(key, keys) or '.'}"
+            there = f"there are: {', '.join(sorted(held))}." if held else none
             raise InputError(f"--where {condition}: no run is left; {there}")
     return selected
 

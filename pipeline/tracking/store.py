@@ -79,6 +79,12 @@ def connect(root: Path) -> Store:
     return store
 
 
+def is_begun(root: Path) -> bool:
+    """Whether there is a store to read, or the address of one: `connect` would make a missing file."""
+    uri = _tracking_uri(root)
+    return not uri.startswith(SQLITE) or Path(uri.removeprefix(SQLITE)).exists()
+
+
 def client_of(uri: str) -> Any:
     """MLflow's client of a store.
 
