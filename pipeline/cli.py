@@ -142,7 +142,9 @@ def make_parser() -> Parser:
 
 
 class _PrintCompletion(argparse.Action):
-    def __call__(self, parser: Parser, _namespace: Any, shell: Any, _option: str | None = None) -> None:
+    def __call__(
+        self, parser: argparse.ArgumentParser, _namespace: Any, shell: Any, _option: str | None = None
+    ) -> None:
         import shtab
 
         for action in _actions(parser):
@@ -152,7 +154,7 @@ class _PrintCompletion(argparse.Action):
         parser.exit()
 
 
-def _actions(parser: Parser) -> Iterator[argparse.Action]:
+def _actions(parser: argparse.ArgumentParser) -> Iterator[argparse.Action]:
     """Of the parser and of all below it."""
     for action in parser._actions:
         yield action

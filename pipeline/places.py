@@ -51,7 +51,7 @@ def check_places(actions: Iterable[argparse.Action], options: argparse.Namespace
         if action.type is exported_folder and value is not None:
             exported.check_is_folder(value)
         if action.type is source:
-            _check_given(value)
+            _check_given(value or ())
     made = [(action, value) for action, value in given if action.type in _CHECKS and value is not None]
     files = [(_title(action), file) for action, value in made for file in _CHECKS[action.type](action, value)]
     for action, value in made:

@@ -96,13 +96,16 @@ def test_parts_and_classes_are_not_mixed(tmp_path: Path) -> None:
     assert load_images(section(tmp_path)).class_names == ("bus", "train")
 
 
-def test_a_class_without_images_is_named(tmp_path: Path) -> None:
+def test_a_class_without_images_is_named_and_left_out(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     animals(tmp_path, parts=("train", "test"), count=1)
     (tmp_path / "images/test/cat/no 0 é.png").unlink()
     assert len(load_images(section(tmp_path)).targets) == 5
     (tmp_path / "images/train/dog").mkdir()
-    with pytest.raises(InputError, match=r"images/train/dog holds none, whose names end in one of \.png,"):
-        load_images(section(tmp_path))
+    data = load_images(section(tmp_path))
+    assert (len(data.targets), "dog" in data.class_names) == (5, False)
+    assert caplog.messages == [f"dataset.folder: {tmp_path / 'images'}: no image in dog, which is no class."]
 
 
 def test_classes_that_are_numbers_have_their_order(tmp_path: Path) -> None:
@@ -116,11 +119,12 @@ def test_classes_that_are_numbers_have_their_order(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("content", "sentence"), [
     ({}, "is no folder"),
-    ({"images/a.txt": b"x"}, "has no class sub-folder with images"),
+    ({"images/a.txt": b"x"}, r"images has no sub-folder with images \(.*: 1 \.txt\); it must hold one for"),
+    ({"images/a.jpg": b"x", "images/.b.jpg": b""}, r"images lie directly in .*images \(1\), but it must"),
 ])  # fmt: skip
 def test_folders_without_images(tmp_path: Path, content: dict, sentence: str) -> None:
     for name, data in content.items():
-        (tmp_path / name).parent.mkdir()
+        (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_bytes(data)
     with pytest.raises(InputError, match=sentence):
         load_images(section(tmp_path))

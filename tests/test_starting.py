@@ -58,6 +58,7 @@ def test_it_says_what_it_found_and_the_first_stage_runs(photos, tmp_path, capsys
         f"cd {tmp_path / 'project'} && osr run",
     ):
         assert text in told
+    assert not any(line.endswith(".") for line in told.splitlines() if "damaged and left out" in line)
     monkeypatch.chdir(tmp_path / "project")
     params = load_params(stages.PARAMS)
     assert set(params.split.known) == set(CLASSES)
@@ -140,6 +141,15 @@ def test_its_stages_rest_on_one_file_that_names_the_version(photos, tmp_path):
 
 
 @pytest.mark.usefixtures("alone")
+def test_a_class_folder_without_images_is_left_out_like_those_with_few(tmp_path, capsys):
+    for number in range(6):
+        photo(tmp_path / "photos" / "ab"[number % 2] / f"{number}.png", number)
+    (tmp_path / "photos" / "zebra").mkdir()
+    assert start(tmp_path / "photos", tmp_path / "p") == 0
+    assert "  left out, with fewer than 3 images: zebra (none)\n" in capsys.readouterr().out
+
+
+@pytest.mark.usefixtures("alone")
 def test_a_flat_folder_of_unknown_images_is_tested(photos, tmp_path, monkeypatch):
     for number in range(5):
         photo(tmp_path / "others" / f"x {number}.jpg", number)
@@ -200,6 +210,11 @@ def test_a_repository_is_made_and_a_first_commit(photos, tmp_path, monkeypatch):
         (lambda _root: None, ("PHOTOS", "PHOTOS/p"), "choose another place"),
         (lambda _root: None, ("PHOTOS", "p", "--preset", "photo_probe"), "did you mean 'photos_probe'"),
         (lambda root: photo(root / "one" / "a" / "1.png", 1), ("one", "p"), "no two classes"),
+        (
+            lambda root: [photo(root / "one" / "a" / f"{number}.png", number) for number in range(3)],
+            ("one/a", "p"),
+            "If a is one of the classes, name the folder above it.",
+        ),
     ],
 )  # fmt: skip
 def test_what_cannot_work_is_one_sentence_and_leaves_nothing(

@@ -41,6 +41,7 @@ class Listing:
         parts: (N,) text, train, val or test; None where none is published.
         groups: (N,) int64; None where every image stands for itself.
         passed_over: what lies beside them and is no image, by the ending of its name.
+        empty: folders of classes that hold no image.
     """
 
     root: Path
@@ -50,6 +51,7 @@ class Listing:
     parts: NDArray[np.str_] | None = None
     groups: IntArray | None = None
     passed_over: tuple[tuple[str, int], ...] = ()
+    empty: tuple[str, ...] = ()
 
     @classmethod
     def make(
@@ -90,7 +92,7 @@ def list_folder(settings: DatasetSettings) -> Listing:
     """Images below the class sub-folders of `dataset.folder`; folders train, val and test may stand above.
 
     Raises:
-        InputError: the folder is missing or outside of the root, a class has no image, parts and classes are
+        InputError: the folder is missing or outside of the root, no class has an image, parts and classes are
             mixed, or a link leads out of the folder or to a folder.
     """
     root = Path(settings.root)
@@ -103,24 +105,37 @@ def list_folder(settings: DatasetSettings) -> Listing:
     names: list[str] = []
     labels: list[str] = []
     parts: list[str] = []
-    empty: dict[str, Path] = {}
+    held: dict[str, Path] = {}
     for above in _folders(top, top, passed) if has_parts else [top]:
         for of_class in _folders(above, top, passed):
             files = list(images_below(of_class, passed, lambda link: _check_link(link, top)))
             names += [str(file.relative_to(root)) for file in files]
             labels += [of_class.name] * len(files)
             parts += [above.name] * len(files)
-            empty[of_class.name] = of_class
-    for name in set(labels):
-        del empty[name]
-    if empty or not names:
-        where = f"{min(empty.values())} holds none" if empty else f"{top} has no class sub-folder with images"
-        told = f" ({passed.sentence})" if passed.counts else ""
-        raise InputError(f"dataset.folder: {where}, whose names end in one of {', '.join(SUFFIXES)}{told}.")
+            held[of_class.name] = of_class
+    if not names:
+        raise InputError(f"dataset.folder: {_nothing_in(top, passed)}")
+    empty = tuple(name for name in held if name not in set(labels))
+    if empty:
+        logger.warning("dataset.folder: %s: no image in %s, which is no class.", top, ", ".join(empty))
     if passed.counts:
         logger.warning("dataset.folder: %s: %s.", top, passed.sentence)
     listing = Listing.make(root, names, labels, parts if has_parts else None)
-    return replace(listing, passed_over=tuple(sorted(passed.counts.items())))
+    return replace(listing, passed_over=tuple(sorted(passed.counts.items())), empty=empty)
+
+
+def _nothing_in(top: Path, passed: PassedOver) -> str:
+    """What to say of a folder without class sub-folders of images."""
+    if direct := passed.num_stray:
+        return (
+            f"images lie directly in {top} ({direct}), but it must hold a sub-folder of images for each class. "
+            f"If {top.name} is one of the classes, name the folder above it."
+        )
+    told = f" ({passed.sentence})" if passed.counts else ""
+    return (
+        f"{top} has no sub-folder with images{told}; it must hold one for each class, with images whose "
+        f"names end in {', '.join(SUFFIXES)}."
+    )
 
 
 def _has_parts(top: Path) -> bool:
@@ -148,7 +163,7 @@ def _folders(folder: Path, top: Path, passed: PassedOver | None = None) -> list[
                 folders.append(path)
                 continue
         if passed is not None:
-            passed.add(path)
+            passed.add(path, belongs_below=True)
     return folders
 
 

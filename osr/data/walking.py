@@ -14,10 +14,14 @@ _NO_DECODER = (".heic", ".heif")
 
 
 class PassedOver:
-    """What lies in a folder and is no image to read, counted by the ending of its name."""
+    """What lies in a folder and is no image to read, counted by the ending of its name.
+
+    `num_stray` of them are images by their names that lie where only class folders are looked for.
+    """
 
     def __init__(self) -> None:
         self.counts: Counter[str] = Counter()
+        self.num_stray = 0
 
     def __str__(self) -> str:
         """Such as `3 .heic, 1 hidden`, most first."""
@@ -31,10 +35,12 @@ class PassedOver:
             return ""
         has_heic = any(self.counts[ending] for ending in _NO_DECODER)
         advice = "; HEIC needs a decoder that Pillow lacks: save these as JPEG or PNG" if has_heic else ""
-        return f"passed over what is no image by its name: {self}{advice}"
+        where = ", or lies in no class folder" if self.num_stray else ""
+        return f"passed over what is no image by its name{where}: {self}{advice}"
 
-    def add(self, path: Path) -> None:
-        """Count a file, or a folder that is not looked into."""
+    def add(self, path: Path, *, belongs_below: bool = False) -> None:
+        """Count a file, or a folder that is not looked into; images may belong into a folder below."""
+        self.num_stray += belongs_below and not is_hidden(path.name) and path.suffix.lower() in SUFFIXES
         self.counts["hidden" if is_hidden(path.name) else path.suffix.lower() or "without ending"] += 1
 
 

@@ -52,6 +52,7 @@ class Found:
         groups: what names look like; None where they look like nothing.
         has_groups: whether the data set itself says which images belong together.
         has_parts: whether it says which train, validate and test.
+        empty: folders of classes without any image.
     """
 
     counts: dict[str, int]
@@ -63,6 +64,7 @@ class Found:
     groups: NameGroups | None
     has_groups: bool
     has_parts: bool
+    empty: Sequence[str] = ()
 
     @property
     def total(self) -> int:
@@ -95,7 +97,7 @@ def look_at(settings: DatasetSettings) -> Found:
     sizes = _sizes(listing.root, data)
     names = _names_by_class(listing, settings)
     found = _found(data, _counts(listing.targets, listing.class_names), sizes, len(rows))
-    return replace(found, groups=groups_in_names(names))
+    return replace(found, groups=groups_in_names(names), empty=listing.empty)
 
 
 def groups_in_names(names: Sequence[Sequence[str]]) -> NameGroups | None:

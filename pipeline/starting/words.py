@@ -30,7 +30,7 @@ def found_text(photos: Path, found: Found, small: Sequence[str], *, grouped: boo
         lines.append(f"looked closely at {found.decoded:,} of them, evenly spread")
     if found.has_parts:
         lines.append("folders or columns say which images train, validate and test: they stay so")
-    bad = [image.problem for image in found.odd if image.is_bad]
+    bad = [image.problem.removesuffix(".") for image in found.odd if image.is_bad]
     if bad:
         lines.append(f"damaged and left out: {len(bad)}: {_listed(bad)}")
     if converted := len(found.odd) - len(bad):
@@ -51,8 +51,8 @@ def found_text(photos: Path, found: Found, small: Sequence[str], *, grouped: boo
             "If images of a group show one object, they must not be divided between training and test, or "
             "every number is too good: set dataset.group_pattern."
         )
-    if small:
-        lines.append(f"left out, with fewer than {FEWEST_IMAGES} images: {_listed(small)}")
+    if left_out := [*small, *(f"{name} (none)" for name in found.empty)]:
+        lines.append(f"left out, with fewer than {FEWEST_IMAGES} images: {_listed(left_out)}")
     few = [name for name, count in counts.items() if FEWEST_IMAGES <= count < FEW]
     if few:
         lines.append(f"few images, so that their numbers say little: {_listed(few)}")
