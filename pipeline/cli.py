@@ -70,6 +70,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if here not in sys.path:  # modules of the user's own stand beside params.yaml
         sys.path.insert(0, here)
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
+    logging.getLogger("fontTools").setLevel(logging.WARNING)  # of matplotlib's PDFs
     try:
         if reads_settings(options) and not PARAMS.exists():
             importlib.import_module("osr.settings.reading").read_yaml(PARAMS)  # which says what to do

@@ -81,6 +81,8 @@ def _compare(command: Parser) -> None:
     add("--files", action="store_true", help="the present run's files instead of MLflow's rows")
     add("--metrics", nargs="+", metavar="NAME", help=told_metrics)
     add("--where", action="append", default=[], metavar="KEY=VALUE", help="only runs with this parameter")
+    told = "only the rows of this detector, before any test; may be given several times"
+    add("--detector", action="append", default=[], metavar="NAME", help=told)
     add("--missing", action="store_true", help="print the commands that queue missing trials, and no table")
     add("--format", choices=forms, help="of the table (by the ending of --out; otherwise terminal)")
     add("--out", type=new_file, metavar="FILE", help="write the table there instead of standard output")

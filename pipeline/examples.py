@@ -40,6 +40,7 @@ stand in a temporary file until then. The column q_value is the smallest bound a
 osr compare                                        all finished runs in MLflow
 osr compare --files                                the present run, from its files
 osr compare --metrics auroc fpr_at_95tpr_known --format latex --out table.tex
+osr compare --detector knn --detector msp              the rows of these alone, before any test
 osr compare --diagram ranks.pdf                    also draw the methods' mean ranks over runs
 osr compare --missing | sh && dvc queue start      run the trials that are missing
 

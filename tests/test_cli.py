@@ -3,6 +3,7 @@
 import contextlib
 import errno
 import importlib
+import logging
 import os
 import subprocess
 import sys
@@ -158,6 +159,12 @@ def test_arguments_are_checked_before_the_module_of_a_command_is_imported(
     with contextlib.suppress(SystemExit):  # of argparse
         assert main(words) == 1
     assert capsys.readouterr().err.endswith(said)
+
+
+def test_letters_of_a_pdf_are_no_news() -> None:
+    logging.getLogger("fontTools").setLevel(logging.NOTSET)
+    assert main(["preset", "--list"]) == 0
+    assert not logging.getLogger("fontTools.subset").isEnabledFor(logging.INFO)
 
 
 def test_bad_input_is_its_sentence(

@@ -146,7 +146,10 @@ def test_table_of_the_store(capsys):
     printed = capsys.readouterr().out
     half = stats.t.ppf(0.975, 3) * stats.sem(NOISE[:4])
     assert f"{0.9 + NOISE[:4].mean():.3f} ± {half:.3f}*" in printed
-    assert "Not run: split.trial 4; --missing prints the command that does." in printed
+    assert (
+        "Not run of the protocol's 5 trials: split.trial 4; --missing prints the command that does."
+        in printed
+    )
     assert "Left out" not in printed
     assert cli.main(["compare", "--missing"]) == 0
     assert capsys.readouterr().out == "dvc exp run --queue -S split.trial=4\n"
@@ -167,6 +170,17 @@ def test_missing_beside_data_of_ones_own(capsys, monkeypatch, tmp_path):
     assert printed[0] == "# no trial is missing"
     assert all(line.startswith("# ") for line in printed), "a shell passes over all of it"
     assert [line for line in printed if line.startswith("# sweep digits_a does not go with these settings: ")]
+
+
+@pytest.mark.usefixtures("workspace")
+def test_rows_of_one_detector(capsys):
+    assert cli.main(["compare", "--detector", "energy", "--metrics", "auroc", "fpr_at_95tpr_known"]) == 0
+    printed = capsys.readouterr().out
+    assert "energy" in printed
+    assert "msp" not in printed
+    assert "Smaller is better: fpr_at_95tpr_known." in printed
+    assert cli.main(["compare", "--detector", "enrgy"]) == 1
+    assert "no run has this detector; did you mean 'energy'?" in capsys.readouterr().err
 
 
 @pytest.mark.usefixtures("workspace")

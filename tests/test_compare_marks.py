@@ -8,7 +8,8 @@ from scipy import stats
 
 from osr.errors import InputError
 from pipeline.comparing.diagram import write_diagram
-from pipeline.comparing.summary import lower_is_better
+from pipeline.comparing.grouping import only_detectors
+from pipeline.comparing.summary import Cell, leaves_its_range, lower_is_better
 from pipeline.comparing.tables import to_markdown
 
 
@@ -94,6 +95,23 @@ def test_nan_is_no_number_and_no_zero():
     assert found["energy"] is None
     assert (found["msp"].n, found["msp"].mean) == (4, pytest.approx(0.9))
     assert "| energy | 5 | – |" in to_markdown([section])
+
+
+def test_only_shares_leave_their_range():
+    cells = [Cell(0.9, low, high, 3, False) for low, high in ((0.8, 1.0), (0.7, 1.1), (-0.1, 0.2))]
+    assert [leaves_its_range("auroc", cell) for cell in cells] == [False, True, True]
+    assert [leaves_its_range("closed_set/accuracy", cell) for cell in cells] == [False, True, True]
+    assert not any(leaves_its_range("closed_set/nll", cell) for cell in [*cells, None])
+
+
+def test_one_detector_is_kept_of_the_runs_that_have_it():
+    runs = [*trials(0.9), *trials(0.895, started=9, train__loss="logitnorm")]
+    (kept,) = table(only_detectors(runs, ["msp"]))
+    assert {line.method.detector for line in kept.lines} == {"msp"}
+    assert [line.cells["auroc"].mean for line in kept.lines] == pytest.approx([0.9, 0.895])
+    other = result(started=99, metrics={"auroc/knn": 0.7, "closed_set/accuracy": 0.9})
+    assert only_detectors([*runs, other], ["msp"]) == only_detectors(runs, ["msp"])
+    assert only_detectors(runs, []) == runs
 
 
 def test_the_diagram_ranks_the_methods_of_every_task_in_the_runs_that_have_all(tmp_path, monkeypatch):

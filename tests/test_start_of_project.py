@@ -7,11 +7,14 @@ from pathlib import Path, PurePosixPath
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from photo_folders import photo
 from ruamel.yaml import YAML
 
 from osr.errors import InputError
+from pipeline.cli import main
 from pipeline.experiments import launch
 from pipeline.experiments.preset import load_presets
+from pipeline.starting import init
 from pipeline.starting.files import write_stages
 from pipeline.starting.look import groups_in_names
 from pipeline.starting.settings import BEFORE_LAST_NUMBER
@@ -42,6 +45,15 @@ def test_tracks_are_seen_in_names(tracks, frames, form):
 )
 def test_numbered_photos_are_no_tracks(numbers, form):
     assert groups_in_names([[f"{form.format(number)}.jpg" for number in numbers]] * 2) is None
+
+
+def test_a_class_folder_without_images_is_left_out_like_those_with_few(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(init, "start_repositories", lambda _project: "nothing")
+    for number in range(6):
+        photo(tmp_path / "photos" / "ab"[number % 2] / f"{number}.png", number)
+    (tmp_path / "photos" / "zebra").mkdir()
+    assert main(["init", str(tmp_path / "photos"), str(tmp_path / "p")]) == 0
+    assert "  left out, with fewer than 3 images: zebra (none)\n" in capsys.readouterr().out
 
 
 def test_another_version_is_refused_by_a_stage_and_written_by_run(tmp_path, monkeypatch):

@@ -141,15 +141,6 @@ def test_its_stages_rest_on_one_file_that_names_the_version(photos, tmp_path):
 
 
 @pytest.mark.usefixtures("alone")
-def test_a_class_folder_without_images_is_left_out_like_those_with_few(tmp_path, capsys):
-    for number in range(6):
-        photo(tmp_path / "photos" / "ab"[number % 2] / f"{number}.png", number)
-    (tmp_path / "photos" / "zebra").mkdir()
-    assert start(tmp_path / "photos", tmp_path / "p") == 0
-    assert "  left out, with fewer than 3 images: zebra (none)\n" in capsys.readouterr().out
-
-
-@pytest.mark.usefixtures("alone")
 def test_a_flat_folder_of_unknown_images_is_tested(photos, tmp_path, monkeypatch):
     for number in range(5):
         photo(tmp_path / "others" / f"x {number}.jpg", number)

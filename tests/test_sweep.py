@@ -16,7 +16,7 @@ from pipeline import cli
 from pipeline.experiments.named import names_in
 from pipeline.experiments.overrides import merge
 from pipeline.experiments.preset import load_presets
-from pipeline.experiments.sweep import commands, missing
+from pipeline.experiments.sweep import commands, missing, run_otherwise
 from pipeline.experiments.sweep_file import FOLDER, load_sweep
 from pipeline.tracking.results import Result
 from pipeline.workspace.stages import PARAMS
@@ -129,7 +129,7 @@ def test_a_row_answers_an_experiment_that_agrees_in_all_that_decides(changes: di
 
 
 def test_a_row_of_a_quick_preset_does_not_answer_the_sweep(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     quick = merge(load_presets(["digits_quick"]), {"split": {"trial": 1}})
     monkeypatch.setattr("pipeline.experiments.sweep.read_workspace", lambda _: [row_of(quick)])
@@ -137,6 +137,14 @@ def test_a_row_of_a_quick_preset_does_not_answer_the_sweep(
     assert [shlex.split(line)[-1] for line in capsys.readouterr().out.splitlines()] == [
         f"split.trial={trial}" for trial in range(5)
     ]
+    assert caplog.messages == [
+        "5 experiments not run with exactly these settings; with others, such as train.warmup_epochs=1, "
+        "train.epochs=8, evaluate.bootstrap_replicates=100: 1 of them (give the same -S)."
+    ]
+    loaded = load_sweep("digits_a")
+    first = loaded.experiments()[0]
+    assert run_otherwise(loaded, [row_of(first)]) == ""
+    assert run_otherwise(loaded, [row_of(first, dataset__name="mnist", train__epochs=1)]) == ""
 
 
 @pytest.mark.parametrize(

@@ -128,7 +128,7 @@ def _nothing_in(top: Path, passed: PassedOver) -> str:
     """What to say of a folder without class sub-folders of images."""
     if direct := passed.num_stray:
         return (
-            f"images lie directly in {top} ({direct}), but it must hold a sub-folder of images for each class. "
+            f"images lie directly in {top} ({direct}), but it must hold a sub-folder for each class. "
             f"If {top.name} is one of the classes, name the folder above it."
         )
     told = f" ({passed.sentence})" if passed.counts else ""

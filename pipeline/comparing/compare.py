@@ -18,12 +18,12 @@ from osr.metrics.bootstrap import RESAMPLED, FloatArray, bootstrap_replicates
 from osr.metrics.comparison import bootstrap_difference
 from osr.params import flatten, load_params
 from osr.stored.files import write_whole
-from pipeline.comparing.grouping import REPEATS, Method, by_task
-from pipeline.comparing.missing import TRIAL, Gap, command, gaps
-from pipeline.comparing.summary import PValue, Section, sections
+from pipeline.comparing.grouping import REPEATS, Method, by_task, only_detectors
+from pipeline.comparing.missing import TRIAL, Gap, command, gaps, num_trials
+from pipeline.comparing.summary import PValue, Section, leaves_its_range, lower_is_better, sections
 from pipeline.comparing.tables import print_terminal, to_csv, to_latex, to_markdown
 from pipeline.experiments.named import names_in
-from pipeline.experiments.sweep import missing
+from pipeline.experiments.sweep import missing, run_otherwise
 from pipeline.experiments.sweep_file import FOLDER as SWEEPS
 from pipeline.experiments.sweep_file import load_sweep
 from pipeline.places import form_of
@@ -53,6 +53,7 @@ def run(options: argparse.Namespace) -> int:
     if options.missing:
         _print_missing(results)
         return 0
+    results = only_detectors(results, options.detector)
     options.metrics = options.metrics or default_metrics(results)
     tables = tables_of(results, options, lacking=[] if options.files else gaps(results))
     if options.diagram is not None:  # first, because it may be refused
@@ -128,11 +129,17 @@ def _legend(table: Section, drawn: Mapping[str, str], options: argparse.Namespac
     share = f"{100 * options.confidence:g} %"
     if any(cell.n > 1 for cell in cells):
         yield f"±: half the {share} t-interval over n runs that differ in {', '.join(REPEATS)} alone."
+        if any(
+            leaves_its_range(metric, line.cells[metric]) for line in table.lines for metric in table.metrics
+        ):
+            yield "With so few runs a mean ± half its interval can leave the range that the metric has."
     if any(cell.n == 1 and not math.isnan(cell.low) for cell in cells):
         yield (
             "[low, high]: the interval of a single run, whose width comes from a bootstrap over "
             f"{drawn[table.task]}."
         )
+    if lower := [metric for metric in table.metrics if lower_is_better(metric)]:
+        yield f"Smaller is better: {', '.join(lower)}."
     test = "paired t-test over the runs that both have"
     if options.files:
         test = f"paired bootstrap over {'the images' if read_scores()[1] is None else 'groups of images'}"
@@ -151,8 +158,9 @@ def _gap_notes(table: Section, lacking: Sequence[Gap]) -> Iterator[str]:
     for gap in lacking:
         if gap.task == table.task:
             runs = f" of {gap.settings}" if gap.settings else ""
-            trials = ", ".join(map(str, gap.trials))
-            yield f"Not run: {TRIAL} {trials}{runs}; --missing prints the command that does."
+            trials, number = ", ".join(map(str, gap.trials)), num_trials(gap.like.params)
+            of_protocol = f"of the protocol's {number} trials"
+            yield f"Not run {of_protocol}: {TRIAL} {trials}{runs}; --missing prints the command that does."
 
 
 def _print_tables(tables: Sequence[Section], form: str, out: Path | None) -> None:
@@ -183,6 +191,8 @@ def _print_missing(results: Sequence[Result]) -> None:
         if lacking := len(missing(sweep, results)):
             whole = f"{lacking} of {len(sweep.experiments())} experiments not run"
             lines.append(f"# sweep {name}, {whole}: osr sweep {name} --missing --queue")
+            if otherwise := run_otherwise(sweep, results):
+                lines.append(f"#   not with exactly these settings, that is; {otherwise}")
     sys.stdout.write("\n".join(lines) + "\n")
 
 

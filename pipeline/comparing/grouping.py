@@ -10,10 +10,11 @@ import ast
 import difflib
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from osr.errors import InputError
+from osr.settings.sentences import did_you_mean
 from pipeline.experiments.preset import override_text
 from pipeline.tracking.results import COMMIT, DIGEST, SPLIT_DIGEST, Result
 
@@ -37,6 +38,35 @@ class Method:
 
 
 Runs = Mapping[Method, Mapping[Repeat, Result]]
+
+
+def only_detectors(results: Sequence[Result], names: Sequence[str]) -> list[Result]:
+    """The results without the numbers of other detectors; one that has none of these is left out.
+
+    Args:
+        results: executions of the pipeline, in any order.
+        names: of detectors; none at all means every one.
+
+    Raises:
+        InputError: no result has this detector.
+    """
+    if not names:
+        return list(results)
+    held = [set(_names(result.metrics)) for result in results]
+    there = sorted(set().union(*held))
+    for name in names:
+        if name not in there:
+            hint = did_you_mean(name, there) or f"; there are: {', '.join(there)}."
+            raise InputError(f"--detector {name}: no run has this detector{hint}")
+    return [
+        replace(result, metrics=_without(result.metrics, of_result.difference(names)))
+        for result, of_result in zip(results, held, strict=True)
+        if not of_result.isdisjoint(names)
+    ]
+
+
+def _without(metrics: Mapping[str, float], others: set[str]) -> dict[str, float]:
+    return {key: value for key, value in metrics.items() if key.rpartition("/")[2] not in others}
 
 
 def by_task(results: Sequence[Result]) -> dict[str, list[Result]]:

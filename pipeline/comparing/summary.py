@@ -37,6 +37,18 @@ LOWER_IS_BETTER = (
     "oracle_expected_cost",
 )
 
+SHARES = (
+    "au",
+    "fpr_at_",
+    "tpr_at_",
+    "accuracy",
+    "balanced_accuracy",
+    "ccr_at_",
+    "unknown_rejection",
+    "ece",
+    "risk_at_",
+)
+
 PValue = Callable[[str, Method, Method], float]
 
 
@@ -130,6 +142,12 @@ def sections(
 def lower_is_better(metric: str) -> bool:
     """Whether a small value of the metric is good."""
     return metric.rpartition("/")[2].startswith(LOWER_IS_BETTER) or metric.startswith(LOWER_IS_BETTER)
+
+
+def leaves_its_range(metric: str, cell: Cell | None) -> bool:
+    """Whether the interval of a metric in 0..1 has an end outside."""
+    is_share = metric.startswith(SHARES) or metric.rpartition("/")[2].startswith(SHARES)
+    return is_share and cell is not None and (cell.low < 0 or cell.high > 1)
 
 
 def numbers_of(of_method: Mapping[Repeat, Result], metric: str, detector: str) -> dict[Repeat, float]:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import logging
 import shlex
 import sys
-from collections.abc import Container, Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from osr.params import check_params, flatten
@@ -21,6 +22,10 @@ from pipeline.tracking.results import Result, read_workspace
 from pipeline.workspace.place import workspace_root
 from pipeline.workspace.stages import PARAMS
 
+SHOWN = 3  # settings
+
+logger = logging.getLogger("osr.sweep")
+
 
 def missing(sweep: Sweep, results: Iterable[Result]) -> list[Settings]:
     """The experiments that no result answers.
@@ -31,15 +36,46 @@ def missing(sweep: Sweep, results: Iterable[Result]) -> list[Settings]:
     What a result holds beyond the keys of params.yaml is not looked at.
     """
     held = [result.params for result in results]
+    return [
+        experiment
+        for experiment, wanted, said in _wanted(sweep)
+        if not any(_answers(row, wanted, said) for row in held)
+    ]
+
+
+def run_otherwise(sweep: Sweep, results: Iterable[Result]) -> str:
+    """Which experiments were run with other settings alone, and with which; empty where there is none.
+
+    Such a run has all that the sweep sets, on the same data, but not all that decides: it may have been
+    queued with `-S`.
+    """
+    held = [result.params for result in results]
+    number, settings = 0, dict[str, str]()
+    for _, wanted, said in _wanted(sweep):
+        if any(_answers(row, wanted, said) for row in held):
+            continue
+        asked = {key: value for key, value in wanted.items() if key in said or key == "dataset.name"}
+        if like := [row for row in held if _answers(row, asked, asked)]:
+            number += 1
+            nearest = min((_differing(row, wanted) for row in like), key=len)
+            settings |= nearest
+    if not settings:
+        return ""
+    shown = ", ".join(f"{key}={value}" for key, value in sorted(settings.items(), reverse=True)[:SHOWN])
+    return f"with others, such as {shown}: {number} of them (give the same -S)"
+
+
+def _wanted(sweep: Sweep) -> Iterator[tuple[Settings, dict[str, str], Container[str]]]:
+    """Each experiment with all params that make it up, as text, and the keys that it sets itself."""
     ours = read_yaml(PARAMS)
-    lacking = []
     for experiment in sweep.experiments():
         params, said = check_params(merge(ours, experiment), source=sweep.name), flatten(experiment).keys()
         values = flatten(params).items()
-        wanted = {key: str(value) for key, value in values if key in said or decides(key, params)}
-        if not any(_answers(row, wanted, said) for row in held):
-            lacking.append(experiment)
-    return lacking
+        yield (
+            experiment,
+            {key: str(value) for key, value in values if key in said or decides(key, params)},
+            said,
+        )
 
 
 def commands(sweep: Sweep) -> list[list[str]]:
@@ -64,7 +100,12 @@ def run(options: argparse.Namespace) -> int:
         sys.stdout.write(list_of(FOLDER))
         return 0
     sweep = load_sweep(options.name, options.overrides)
-    lacking = missing(sweep, read_workspace(workspace_root())) if options.missing else sweep.experiments()
+    lacking = sweep.experiments()
+    if options.missing:
+        results = read_workspace(workspace_root())
+        lacking = missing(sweep, results)
+        if otherwise := run_otherwise(sweep, results):
+            logger.warning("%d experiments not run with exactly these settings; %s.", len(lacking), otherwise)
     if options.submit:
         return submit(sweep.name, lacking, options)
     lines = commands(sweep)
@@ -76,6 +117,11 @@ def run(options: argparse.Namespace) -> int:
 def _answers(row: Mapping[str, str], wanted: Mapping[str, str], needed: Container[str]) -> bool:
     """Whether a row's params are the wanted ones; it may lack those that are not needed."""
     return all(_same(row[key], value) if key in row else key not in needed for key, value in wanted.items())
+
+
+def _differing(row: Mapping[str, str], wanted: Mapping[str, str]) -> dict[str, str]:
+    """What a row holds where it is not what is wanted."""
+    return {key: row[key] for key, value in wanted.items() if key in row and not _same(row[key], value)}
 
 
 def _same(held: str, wanted: str) -> bool:
