@@ -138,6 +138,7 @@ def test_outside_a_project_a_command_says_where_to_go_before_it_imports_its_modu
     [
         ("predict --model nowhere .", "ERROR: nowhere is no folder: `osr export` makes one.\n"),
         ("predict --model . a.png", "ERROR: a.png does not exist.\n"),
+        ("serve .", "ERROR: classifier.json is missing: `osr export` makes such a folder.\n"),
         ("serve nowhere", "ERROR: nowhere is no folder: `osr export` makes one.\n"),
         (
             "predict --model . --accept 95 a.png",

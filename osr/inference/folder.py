@@ -131,9 +131,11 @@ def refuse_inside(path: Path) -> None:
 
 
 def check_is_folder(folder: Path) -> None:
-    """Raise `InputError` where there is no folder to read a classifier from."""
+    """Raise `InputError` where there is no folder, or no classifier in it."""
     if not folder.is_dir():
         raise InputError(f"{folder} is no folder: `osr export` makes one.")
+    if not (folder / MANIFEST).exists():
+        raise InputError(f"{folder / MANIFEST} is missing: `osr export` makes such a folder.")
 
 
 def read_manifest(folder: Path) -> Manifest:
