@@ -64,7 +64,7 @@ def run(options: argparse.Namespace) -> int:
     if options.list:
         sys.stdout.write(list_of(FOLDER))
         return 0
-    sweep = load_sweep(options.name, options.overrides)
+    sweep = load_sweep(options.name, options.overrides, options.variant)
     lacking = (
         missing(sweep, read_store(connect(workspace_root()))) if options.missing else sweep.experiments()
     )
