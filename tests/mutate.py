@@ -1,6 +1,6 @@
 """Mutation testing: a room's code is changed in one place, and its tests must fail; again and again.
 
-    pytest -n 0 --cov --cov-context=test --junitxml=/tmp/times.xml     # which test runs which line
+    pytest -n 0 --dist no --cov --cov-context=test --junitxml=/tmp/times.xml     # which test runs which line
     python tests/mutate.py osr/metrics --times /tmp/times.xml --sample 120 --out /tmp/metrics.jsonl
 
 A mutant meets the tests that run its line, in a fork of a process that holds PyTorch already; first those of
@@ -99,17 +99,18 @@ class Tests:
         self.lines: dict[Path, dict[int, list[str]]] = {}
 
     def of(self, path: Path, mutant: Mutant) -> list[str]:
-        """The tests that run the mutant's statement, else those of its file; the nearest first."""
+        """The tests that run the mutant's statement, or those of its file where that runs at import.
+
+        The nearest and quickest come first; none where no test runs it.
+        """
         lines = self.lines.setdefault(path, self.data.contexts_by_lineno(str(path)))
         told = {name for line in range(mutant.first, mutant.last + 1) for name in lines.get(line, ())}
         named = {name.rpartition("|")[0] for name in told} & self.times.keys()
-        if not named:
+        if told and not named:
             named = {name.rpartition("|")[0] for held in lines.values() for name in held} & self.times.keys()
-        if not named:
-            named = {name for name in self.times if name.partition("::")[0].endswith(SETTINGS_TESTS)}
-        return sorted(
-            named, key=lambda name: (path.stem not in name.partition("::")[0], self.times[name], name)
-        )
+            named = named or {name for name in self.times if name.partition("::")[0].endswith(SETTINGS_TESTS)}
+        near = {name: path.stem not in name.partition("::")[0] for name in named}
+        return sorted(named, key=lambda name: (near[name], self.times[name], name))
 
     def quick(self, names: Sequence[str]) -> list[str]:
         """The first of them, of a few files."""
@@ -197,11 +198,14 @@ def prepare(names: Sequence[str], cpu_s: float) -> None:
 
 
 def chosen(room: Path, sample: int, seed: int) -> list[tuple[Path, int]]:
-    """A sample of the mutants below a folder: file, and place in `mutants` of it."""
+    """A sample of the mutants below a folder, each a file and a place in `mutants` of it.
+
+    A smaller sample of the same seed is the beginning of a larger one.
+    """
     files = sorted(room.rglob("*.py")) if room.is_dir() else [room]
     every = [(file, at) for file in files for at in range(len(mutants(_tree(file))))]
     print(f"{room.relative_to(ROOT)}: {len(every)} mutants", flush=True)
-    return sorted(random.Random(seed).sample(every, min(sample or len(every), len(every))))
+    return random.Random(seed).sample(every, len(every))[: sample or None]
 
 
 def _tree(file: Path) -> ast.Module:
@@ -234,7 +238,7 @@ def try_all(room: Path, tests: Tests, options: argparse.Namespace) -> list[dict[
         tree = _tree(file)
         mutant, names, word = mutants(tree)[at], plans[file, at], "survived"
         for some in (tests.quick(names), tests.within(names, ALL_S)):
-            if word == "survived":
+            if word == "survived" and some:
                 limit = 20 + 5 * sum(tests.times[name] for name in some)
                 word = run_tests(some, limit, (file, tree, mutant))
         done.append({"file": short, "at": at, "word": word, "tests": len(names), "change": str(mutant)})

@@ -208,6 +208,18 @@ def test_the_interval_over_classes_holds_the_mean_of_all_classes(spread, count):
     assert hits / 400 >= 0.93
 
 
+def test_more_frames_of_the_same_tracks_make_a_perfect_share_no_surer():
+    """The ends of four tracks are those of four images; of tracks of unlike length, those of fewer."""
+
+    def low(*frames):
+        groups = np.arange(len(frames)).repeat(frames)
+        return share_with_ends(np.full(len(groups), True), confidence=0.95, groups=groups)[1]
+
+    four = share_with_ends(np.full(4, True), confidence=0.95)[1]
+    assert low(25, 25, 25, 25) == pytest.approx(low(50, 50, 50, 50)) == pytest.approx(low(1, 1, 1, 1))
+    assert low(97, 1, 1, 1) < low(25, 25, 25, 25) <= four
+
+
 def test_a_share_of_groups_varies_as_their_replicates_do():
     rng = np.random.default_rng(0)
     groups = np.arange(40).repeat(15)
