@@ -23,20 +23,31 @@ from osr.inference.streams import Reader, Source
 from osr.version import VERSION
 from pipeline.serving.batcher import Batcher, Pixels
 from pipeline.serving.bodies import Budget, Limits, RefusedError, read_sources
-from pipeline.serving.page import known_scores, page, png
+from pipeline.serving.page import api_page, known_scores, page, png
 
 TOP = 3  # classes named in an answer, unless `top` asks for more
 _NUMBERS = ("threshold", "accept", "p_value")
 _QUERY = ("detector", *_NUMBERS, "top", "neighbours")
 _OF_SCORES = ("detector", "threshold", "accept")
 _BODY = {
-    "image/*": {"schema": {"type": "string", "format": "binary"}},
+    "image/*": {
+        "schema": {
+            "type": "string",
+            "format": "binary",
+            "description": "the file of one image: PNG, JPEG, WebP and others; application/octet-stream, too",
+        }
+    },
     "multipart/form-data": {
-        "schema": {"type": "object", "additionalProperties": {"type": "string", "format": "binary"}}
+        "schema": {
+            "type": "object",
+            "additionalProperties": {"type": "string", "format": "binary"},
+            "description": "a form with the file of an image in each field",
+        }
     },
     "application/json": {
         "schema": {
             "type": "object",
+            "description": 'files of images in base64: {"images": ["iVBORw0KGgo…", …]}',
             "properties": {"images": {"type": "array", "items": {"type": "string", "format": "byte"}}},
             "required": ["images"],
         }
@@ -50,6 +61,11 @@ _TOLD = {
     "top": ("integer", f"how many of the most probable known classes to name; otherwise {TOP}"),
     "neighbours": ("integer", "how many of the nearest training images to name, where the folder holds any"),
 }
+_VERDICTS = (
+    '{"verdicts": [{"label": …, "score": …, "p_value": …, "nearest": …, "top": [{"label": …, '
+    '"probability": …}]}]}, one for each image; label is a known class or unknown, a higher score is more '
+    "unknown, nearest is the nearest known class"
+)
 _REFUSALS = {
     408: "the body did not arrive in time",
     413: "the body is too large",
@@ -90,6 +106,7 @@ def create_app(classifier: OpenSetClassifier, limits: Limits | None = None) -> F
     app.post(
         "/predict",
         summary='Judge images: a known class, or "unknown"',
+        response_description=_VERDICTS,
         responses={status: {"description": told} for status, told in _REFUSALS.items()},
         openapi_extra={"requestBody": {"required": True, "content": _BODY}, "parameters": parameters},
     )(service.predict)
@@ -99,6 +116,7 @@ def create_app(classifier: OpenSetClassifier, limits: Limits | None = None) -> F
         openapi_extra={"parameters": [entry for entry in parameters if entry["name"] in _OF_SCORES]},
     )(service.scores)
     app.get("/", include_in_schema=False)(service.page)
+    app.get("/docs", include_in_schema=False)(service.docs)
     app.get("/training_images/{number}", summary="A training image that an answer names, as PNG")(
         service.training_image
     )
@@ -156,6 +174,10 @@ class _Service:
 
     async def page(self) -> Response:
         text, headers = self.html
+        return HTMLResponse(text, headers=headers)
+
+    async def docs(self, request: Request) -> Response:
+        text, headers = api_page(request.app.openapi(), str(request.base_url))
         return HTMLResponse(text, headers=headers)
 
     async def health(self) -> dict[str, Any]:
