@@ -41,10 +41,9 @@ from osr.detectors.registry import DETECTORS, build_detectors
 from osr.detectors.tracing import Traced
 from osr.errors import InputError
 from osr.inference.classifier import OpenSetClassifier
-from osr.inference.graph import ClassifierGraph
+from osr.inference.graph import ClassifierGraph, check_recordable
 from osr.inference.graph_files import describe, record, translated, write_onnx
 from osr.inference.judgement import Decision, Judgement
-from osr.inference.predictor import Predictor
 from osr.metrics.conformal import fit_threshold
 from osr.outputs import Outputs
 from osr.params import load_params
@@ -121,10 +120,9 @@ def fitted_detectors() -> dict[str, Detector]:
     """All that can be fitted on the run's training outputs and have a graph."""
     settings, train, found = load_params(PARAMS).detectors, Outputs.load(TRAIN_OUTPUTS), {}
     for name in DETECTORS:
-        if name == "odin":
-            continue
         detector = build_detectors(settings.model_copy(update={"enabled": (name,)}))[name]
         try:
+            check_recordable(detector)
             found[name] = detector.fit(train)
         except InputError as error:
             print(f"{name} is left out: {error}")
@@ -164,7 +162,7 @@ def answers(program: ExportedProgram, each: Arrays, common: Arrays, names: list[
 def compare(classifier: OpenSetClassifier, images: NDArray[np.uint8]) -> None:
     """Print a line for each detector: labels that differ, and the largest errors of a score."""
     detectors, validation = fitted_detectors(), Outputs.load(VAL_OUTPUTS)
-    found, own = every_score(classifier, detectors, images), outputs_of(classifier, images)
+    found, own = every_score(classifier, detectors, images), classifier.outputs(images)
     alone = scores_of_outputs(detectors, own)
     for name in NETWORK:
         gap = np.linalg.norm(found[name] - getattr(own, name), axis=1)
@@ -197,19 +195,6 @@ def relative(
     """(N,) errors beside the score, or beside `spread` where that is larger; 0 where both are equal."""
     gap, size = np.abs(found - expected), np.maximum(np.abs(expected), spread)
     return np.divide(gap, size, out=np.where(gap > 0, np.inf, 0.0), where=size > 0)
-
-
-def outputs_of(classifier: OpenSetClassifier, images: NDArray[np.uint8]) -> Outputs:
-    """The library's own outputs of images."""
-    detector, fitted = classifier.parts.detectors[classifier.detector]
-    predictor = Predictor(
-        classifier.parts.model,
-        detector,
-        threshold=fitted.value,
-        calibration=classifier.parts.calibration,
-        batch_size=BATCH,
-    )
-    return predictor._outputs(images)
 
 
 def session_of(graph: bytes | str) -> Any:
