@@ -203,11 +203,26 @@ def test_keys_reach_everything_in_order_and_are_seen(server, browser) -> None:  
     page.goto(f"http://127.0.0.1:{server.port}/")
     page.locator("#detector option").first.wait_for(state="attached")
     reached = []
-    for _ in range(6):
+    for _ in range(7):
         page.keyboard.press("Tab")
         reached.append(page.evaluate("document.activeElement.id || document.activeElement.textContent"))
         assert page.evaluate("getComputedStyle(document.activeElement).outlineStyle") == "solid", reached[-1]
-    assert reached == ["file", "detector", "accept", "docs", "openapi.json", "health", "metrics"]
+    assert reached == ["file", "detector", "accept", "what they may ask", "openapi.json", "health", "metrics"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("width", WIDTHS)
+def test_what_programs_may_ask_is_shown(server, browser, width) -> None:  # noqa: F811
+    page = browser.new_page(viewport={"width": WIDTHS[width], "height": 800})
+    complaints = []
+    page.on("console", lambda message: complaints.append(message.text) if message.type == "error" else None)
+    page.goto(f"http://127.0.0.1:{server.port}/docs")
+    table = page.get_by_role("table", name="Arguments").first
+    assert table.get_by_role("row", name="accept").is_visible()
+    assert page.evaluate("getComputedStyle(document.querySelector('table')).borderCollapse") == "collapse"
+    assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
+    assert not complaints
+    keep(page, f"{width}_docs")
 
 
 @pytest.mark.slow

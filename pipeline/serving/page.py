@@ -1,4 +1,4 @@
-"""The pages of `osr serve`, each one file of HTML, and the scores of known images that the first draws."""
+"""The page of `osr serve`: one file of HTML, and the scores of known images that it draws."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import base64
 import hashlib
 import io
 import re
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,37 +17,20 @@ from osr.inference.classifier import OpenSetClassifier
 from osr.inference.judgement import Decision
 
 PAGE = Path(__file__).with_name("page.html")
-API = Path(__file__).with_name("api.html.jinja")
 BINS = 40
 
 
 def page() -> tuple[str, dict[str, str]]:
     """The page, and headers that let a browser run what stands in it and nothing else, from here alone."""
     text = PAGE.read_text(encoding="utf-8")
-    return text, _headers(
-        f"script-src '{_digest(text, 'script')}'; style-src '{_digest(text, 'style')}'; "
+    return text, headers(
+        f"script-src '{digest(text, 'script')}'; style-src '{digest(text, 'style')}'; "
         "img-src 'self' blob: data:; connect-src 'self'"
     )
 
 
-def api_page(schema: Mapping[str, Any], address: str) -> tuple[str, dict[str, str]]:
-    """What may be asked, for people, and headers that let a browser show it and run nothing.
-
-    Args:
-        schema: of OpenAPI.
-        address: of the service as the reader sees it, with a slash at its end.
-    """
-    from jinja2 import Environment, StrictUndefined
-
-    environment = Environment(
-        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    template = environment.from_string(API.read_text(encoding="utf-8"))
-    text = template.render(paths=schema["paths"], address=address)
-    return text, _headers(f"style-src '{_digest(text, 'style')}'; img-src data:")
-
-
-def _headers(allowed: str) -> dict[str, str]:
+def headers(allowed: str) -> dict[str, str]:
+    """Headers that let a browser do with a page what a Content-Security-Policy allows, and nothing else."""
     return {
         "Content-Security-Policy": f"default-src 'none'; {allowed}; base-uri 'none'; form-action 'none'; "
         "frame-ancestors 'none'",
@@ -64,7 +46,7 @@ def png(image: NDArray[np.uint8]) -> bytes:
     return file.getvalue()
 
 
-def _digest(text: str, tag: str) -> str:
+def digest(text: str, tag: str) -> str:
     """Of what stands in the one element of this name, as a browser computes it."""
     (content,) = re.findall(rf"<{tag}>(.*?)</{tag}>", text, re.DOTALL)
     return "sha256-" + base64.b64encode(hashlib.sha256(content.encode()).digest()).decode()
