@@ -38,7 +38,7 @@ from coverage import CoverageData  # noqa: E402
 from mutants import Mutant, mutants  # noqa: E402
 
 ROOT = Path(__file__).parents[1]
-SETTINGS_TESTS = ("test_config.py",)  # of schemas, whose lines run at import alone
+SETTINGS_TESTS = ("test_config.py", "test_config_relations.py")  # of schemas, whose lines run at import alone
 QUICK_FILES, QUICK_S, ALL_S = 4, 10.0, 60.0
 MEMORY = 6 << 30
 WORDS = {0: "survived", 1: "killed", 2: "import", 3: "killed"}  # by the status of pytest
