@@ -10,6 +10,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from tracking_server import free_port
 
 from pipeline.tracking import answering, store
 from pipeline.tracking.answering import check_answers
@@ -22,12 +23,6 @@ def port():
         listener.bind(("127.0.0.1", 0))
         listener.listen()
         yield listener.getsockname()[1]
-
-
-def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 @pytest.mark.parametrize("scheme", ["http", "postgresql+psycopg2"])

@@ -6,10 +6,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from extracted import CPU, IMAGES, build
 from numpy.testing import assert_allclose, assert_array_equal
 from PIL import Image
 from tampering import rewrite
-from test_extraction import CPU, IMAGES, build
 from test_predict import exportable, fitted, known_outputs, load, model, run, write_run  # noqa: F401 (fixtures)
 
 import osr

@@ -8,9 +8,9 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from compared_runs import DEFAULTS, ROOT, result, trials
 from mlflow.entities import Metric, Param, RunTag
 from mlflow.tracking import MlflowClient
-from test_compare import DEFAULTS, ROOT, result, trials
 from tracking_server import Server
 
 from osr.errors import InputError

@@ -1,7 +1,6 @@
 """What a served classifier is asked: what cannot be judged as it is meant is refused."""
 
 import base64
-import io
 import math
 import os
 import subprocess
@@ -13,11 +12,10 @@ from types import SimpleNamespace
 import numpy as np
 import pandas as pd
 import pytest
+from extracted import IMAGES, png
 from mlflow.exceptions import MlflowException
 from numpy.testing import assert_array_equal
 from pages import check_section
-from PIL import Image
-from test_extraction import IMAGES
 from test_predict import exportable, load, model, run  # noqa: F401 (fixtures)
 
 from osr.errors import InputError
@@ -112,12 +110,6 @@ def test_files_are_judged_as_the_classifier_judges_them(served):
         found = served.predict(given)
         assert [record["score"] for record in found] == expected.scores.tolist()
         assert [record["label"] for record in found] == list(expected.labels)
-
-
-def png(image):
-    file = io.BytesIO()
-    Image.fromarray(image[..., 0]).save(file, "PNG")
-    return file.getvalue()
 
 
 ALONE = """
