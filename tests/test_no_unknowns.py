@@ -141,6 +141,7 @@ def test_risk_and_coverage_are_of_misclassified_images(run):
 def test_figures_that_need_unknown_images_are_left_out(drawn):
     pictures = {path.stem for path in (drawn / stages.FIGURES).glob("*.png")}
     assert {"estimate_leaderboard", "estimate_classes", "scores_maxlogit", "confusion", "tsne"} <= pictures
+    assert "risk_coverage" in pictures
     assert not {"oscr", "roc", "precision_recall", "classes_unknown", "leaderboard"} & pictures
     assert not any(name.startswith("gallery_accepted") for name in pictures)
     assert "No unknown image" in (drawn / stages.CURVES / "roc" / "none.txt").read_text()
