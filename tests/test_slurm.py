@@ -2,6 +2,7 @@
 
 import argparse
 import os
+import shlex
 import shutil
 import signal
 import subprocess
@@ -117,7 +118,7 @@ def test_condor_gets_a_file_whose_jobs_run(
     assert "request_gpus" not in said
     folders = tail.removesuffix(")\n").split()
     assert len(folders) == 3
-    arguments = said["arguments"].strip('"').replace("$(folder)", folders[1]).split()
+    arguments = shlex.split(said["arguments"].strip('"').replace("$(folder)", folders[1]))
     subprocess.run([said["executable"], *arguments], check=True, cwd=said["initialdir"])
     assert rows(project) == [("92", "FINISHED")]
     assert cli.main(["sweep", "few", "--submit", "condor", "--missing"]) == 0
