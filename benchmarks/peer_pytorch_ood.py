@@ -1,4 +1,4 @@
-"""pytorch-ood's detectors on our Outputs, with our settings, for tests/test_parity.py and the benchmarks.
+"""pytorch-ood's detectors on our Outputs, with our settings, for tests/test_parity*.py and the benchmarks.
 
 Each function fits on training outputs and returns a function from test outputs to pytorch-ood's own scores,
 which are not rescaled here. pytorch-ood is a development requirement.

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from torch import nn
 
 from osr.data.batches import Images
 from osr.data.plans import hash_seed
@@ -123,16 +124,9 @@ def fit(params: Params, on_epoch: EpochCallback) -> tuple[OpenSetModel, Progress
         return model, progress, checkpoint
     if params.train.regime == "tune_last":
         freeze_backbone(model, settings.backbone.frozen_stages)
-    loss = build_loss(
-        params.train.loss,
-        params.losses,
-        label_smoothing=params.train.label_smoothing,
-        head=model.head,
-        class_counts=np.bincount(labels[labels >= 0], minlength=len(split.known)).tolist(),
-    )
     progress = train(
         model,
-        loss,
+        loss_of(params, model, np.bincount(labels[labels >= 0], minlength=len(split.known))),
         train_data=part(split.train),
         val_data=part(split.known_rows("val")),
         settings=params.train,
@@ -147,6 +141,17 @@ def fit(params: Params, on_epoch: EpochCallback) -> tuple[OpenSetModel, Progress
             second = probe(model, features["train"], features["val"], params.train.probe)
         on_epoch(progress.end_with(second), 0.0)
     return model, progress, checkpoint
+
+
+def loss_of(params: Params, model: OpenSetModel, counts: IntArray) -> nn.Module:
+    """The loss that the settings name, for this network and so many training images of each class."""
+    return build_loss(
+        params.train.loss,
+        params.losses,
+        label_smoothing=params.train.label_smoothing,
+        head=model.head,
+        class_counts=counts.tolist(),
+    )
 
 
 def starting_model(

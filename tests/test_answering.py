@@ -6,8 +6,11 @@ import sqlite3
 import sys
 import threading
 import time
+from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+from tracking_server import free_port
 
 from pipeline.tracking import answering, store
 from pipeline.tracking.answering import check_answers
@@ -20,12 +23,6 @@ def port():
         listener.bind(("127.0.0.1", 0))
         listener.listen()
         yield listener.getsockname()[1]
-
-
-def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 @pytest.mark.parametrize("scheme", ["http", "postgresql+psycopg2"])
@@ -129,3 +126,19 @@ def test_a_folder_whose_name_no_address_holds(tmp_path, monkeypatch):
     assert sorted(path.name for path in root.iterdir()) == [".osr", "mlartifacts", "mlflow.db"]
     assert [path.name for path in tmp_path.iterdir()] == [root.name]
     assert [file.path for file in held.client.list_artifacts(run)] == ["a.txt"]
+
+
+def experiment_at(location):
+    found = SimpleNamespace(experiment_id="1", artifact_location=location)
+    client = SimpleNamespace(get_experiment=lambda _: found, get_experiment_by_name=lambda _: found)
+    return store._experiment(client, "sqlite:///mlflow.db", Path())
+
+
+@pytest.mark.parametrize("variable", ["MLFLOW_EXPERIMENT_ID", "MLFLOW_EXPERIMENT_NAME"])
+def test_artifacts_that_would_land_outside_are_refused(variable, monkeypatch):
+    monkeypatch.delenv("MLFLOW_EXPERIMENT_ID", raising=False)
+    monkeypatch.setenv(variable, "1")
+    for location in ("/a b?c#d/1", "/a%zb/1", "file:///a%2520b/1", "mlflow-artifacts:/a%20b"):
+        assert experiment_at(location) == "1"
+    with pytest.raises(ConnectionError, match=r"a path without %.*into /a b/1, not /a%20b/1"):
+        experiment_at("/a%20b/1")

@@ -1,23 +1,16 @@
 """Batches: every image once per epoch, each with its own shift, and all of it decided by seed and epoch."""
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import chisquare
+from small_trainings import STILL, TRAIN
 from torch import Tensor
 
 from osr.data.batches import ArrayImages, TensorImages, hash_seed, num_batches
-from osr.params import load_params
 from osr.training.settings import TrainSettings
-
-TRAIN = load_params(Path(__file__).parents[1] / "params.yaml").train
-STILL = TRAIN.augmentation.model_copy(
-    update={"shift_pixels": 0, "rotation_degrees": 0.0, "scale": 0.0, "shear": 0.0}
-)
 
 
 def settings(

@@ -7,9 +7,9 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from extracted import CPU, IMAGES, build, data_of
 from numpy.testing import assert_allclose
 from scipy.special import log_softmax
-from test_extraction import CPU, IMAGES, build, data_of
 from torch import Tensor, nn
 
 from osr.data.batches import TensorImages

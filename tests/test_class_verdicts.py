@@ -10,10 +10,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from extracted import CPU, build
 from numpy.testing import assert_array_equal
 from PIL import Image
 from tampering import rewrite
-from test_extraction import CPU, build
 from test_predict import exportable, run  # noqa: F401 (fixtures)
 
 import osr

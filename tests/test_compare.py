@@ -1,379 +1,33 @@
-"""osr compare: which runs are repeats, what is marked, what is refused, and four formats."""
+"""osr compare: the command with a store and with files, and its formats."""
 
 import csv
 import io
 import json
 import math
-import shlex
 import shutil
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
-from hydra.core.override_parser.overrides_parser import OverridesParser
+from compared_runs import DEFAULTS, NOISE, ROOT, result, trials
+from foreign_variables import forget_foreign
 from mlflow.entities import Metric, Param, RunTag
 from ruamel.yaml import YAML
 from scipy import stats
 
-from osr.errors import InputError
-from osr.params import check_params, flatten, load_params
 from osr.stored.arrays import write_arrays
 from osr.stored.origin import Origin
 from pipeline import cli
 from pipeline.comparing.compare import _print_missing
-from pipeline.comparing.diagram import write_diagram
-from pipeline.comparing.grouping import ENTRY_POINT, Method, by_task, differing
-from pipeline.comparing.missing import command, gaps
-from pipeline.comparing.summary import Cell, Line, Section, lower_is_better, sections
+from pipeline.comparing.grouping import Method
+from pipeline.comparing.summary import Cell, Line, Section
 from pipeline.comparing.tables import latex_escape, short_keys, to_latex, to_markdown
 from pipeline.tracking import other_stores
 from pipeline.tracking.finished_rows import finished_rows, rows_of_client, rows_of_file
 from pipeline.tracking.other_stores import read_source
-from pipeline.tracking.results import DIGEST, Result, read_store, select
+from pipeline.tracking.results import DIGEST, Result, read_store
 from pipeline.tracking.store import Store, connect
 from pipeline.workspace.stages import SCORES
-
-ROOT = Path(__file__).parents[1]
-DEFAULTS = {key: str(value) for key, value in flatten(load_params(ROOT / "params.yaml")).items()}
-FOREIGN = (
-    "MLFLOW_TRACKING_URI",
-    "MLFLOW_RUN_ID",
-    "MLFLOW_EXPERIMENT_ID",
-    "MLFLOW_EXPERIMENT_NAME",
-    "DVC_ROOT",
-)
-NOISE = np.array([0.0, 0.01, -0.01, 0.02, -0.02])
-
-
-def result(*, started=1, digest=None, metrics=None, **settings):
-    """One run; `split__trial=1` sets a param, metrics are of detectors msp and energy unless given."""
-    params = {**DEFAULTS, **{key.replace("__", "."): str(value) for key, value in settings.items()}}
-    digest = (
-        f"digest {params['dataset.name']} {params['split.trial']} {params['split.seed']}"
-        if digest is None
-        else digest
-    )
-    metrics = metrics or {"auroc/msp": 0.9, "auroc/energy": 0.8, "closed_set/accuracy": 0.95}
-    return Result(f"run {started}", started, {**params, DIGEST: digest}, metrics)
-
-
-def trials(base, *, offset=0.0, started=1, **settings):
-    """Five trials: msp scatters around base, energy lies 0.1 below with other noise."""
-    return [
-        result(
-            started=started + trial,
-            split__trial=trial,
-            metrics={
-                "auroc/msp": base + NOISE[trial],
-                "auroc/energy": base - 0.1 + NOISE[trial] + 0.001 * trial,
-                "auoscr/msp": base,
-                "ccr_at_fpr_0.001/msp": math.nan,
-                "fpr_at_95tpr_known/msp": 0.3 + NOISE[trial],
-                "fpr_at_95tpr_known/energy": 0.3 - NOISE[trial],
-                "closed_set/accuracy": base + offset,
-            },
-            **settings,
-        )
-        for trial in range(5)
-    ]
-
-
-def table(results, *metrics, **options):
-    return sections(results, metrics or ("auroc",), **({"confidence": 0.95, "significance": 0.05} | options))
-
-
-def cells(section, metric="auroc"):
-    return {line.method: line.cells[metric] for line in section.lines}
-
-
-# ---- means and marks
-
-
-def test_mean_and_t_interval_over_trials_and_the_best_in_front():
-    (section,) = table(trials(0.9), "auroc", "fpr_at_95tpr_known", "closed_set/accuracy")
-    assert section.task == "digits, protocol A"
-    assert section.keys == ()
-    assert [(line.method.detector, line.n) for line in section.lines] == [("msp", 5), ("energy", 5)]
-    msp, energy = (line.cells["auroc"] for line in section.lines)
-    low, high = stats.t.interval(0.95, 4, loc=0.9, scale=stats.sem(NOISE))
-    assert (msp.mean, msp.low, msp.high, msp.n) == (
-        pytest.approx(0.9),
-        pytest.approx(low),
-        pytest.approx(high),
-        5,
-    )
-    assert (msp.best, energy.best) == (True, False)
-    # fpr scatters around 0.3 for both: not significant, so nothing is marked; accuracy is the network's
-    assert not any(cell.best for cell in cells(section, "fpr_at_95tpr_known").values())
-    assert not any(cell.best for cell in cells(section, "closed_set/accuracy").values())
-
-
-def test_what_does_not_differ_from_the_best_shares_its_mark():
-    results = [*trials(0.9), *trials(0.9, started=10, train__lr=0.1), *trials(0.7, started=20, train__lr=0.5)]
-    for wave, run in enumerate(results[5:10]):
-        run.metrics["auroc/msp"] += 0.004 * (-1) ** wave
-    (section,) = table(results)
-    assert section.keys == ("train.lr",)
-    marks = {(method.detector, method.settings[0][1]): cell.best for method, cell in cells(section).items()}
-    assert marks[("msp", "0.1")]
-    assert marks[("msp", DEFAULTS["train.lr"])]
-    assert sum(marks.values()) == 2
-
-
-def test_low_is_good_for_errors():
-    assert lower_is_better("fpr_at_95tpr_known")
-    assert lower_is_better("closed_set/ece_after")
-    assert lower_is_better("closed_set/nll_before")
-    assert lower_is_better("risk_at_80_coverage")
-    assert lower_is_better("costs/expected_cost")
-    assert not lower_is_better("coverage_at_5_risk")
-    assert not lower_is_better("ccr_at_fpr_0.1")
-    results = trials(0.9)
-    for run in results:
-        run.metrics["fpr_at_95tpr_known/msp"] = run.metrics["fpr_at_95tpr_known/energy"] - 0.2
-    (section,) = table(results, "fpr_at_95tpr_known")
-    assert [line.method.detector for line in section.lines] == ["msp", "energy"]
-    assert [line.cells["fpr_at_95tpr_known"].best for line in section.lines] == [True, False]
-
-
-def test_networks_are_compared_once_however_many_detectors_they_have():
-    # accuracy differs by 0.1 +- little between two networks: p is small, but 3 tests of one pair would not be
-    better, worse = trials(0.9), trials(0.9, started=10, train__lr=0.1)
-    for run, noise in zip(worse, [0.0, 0.01, 0.015, 0.02, 0.038], strict=True):
-        run.metrics["closed_set/accuracy"] -= noise
-    differences = [
-        a.metrics["closed_set/accuracy"] - b.metrics["closed_set/accuracy"]
-        for a, b in zip(better, worse, strict=True)
-    ]
-    p_value = stats.ttest_1samp(differences, 0).pvalue
-    assert p_value < 0.06 < 3 * p_value
-    (section,) = table([*better, *worse], "closed_set/accuracy", significance=0.06)
-    assert sum(cell.best for cell in cells(section, "closed_set/accuracy").values()) == len(section.lines) / 2
-
-
-def test_one_run_has_its_bootstrap_interval_and_no_mark():
-    run = result(
-        metrics={"auroc/msp": 0.9, "auroc_low/msp": 0.85, "auroc_high/msp": 0.93, "auroc/energy": 0.8}
-    )
-    (section,) = table([run])
-    msp, energy = (line.cells["auroc"] for line in section.lines)
-    assert (msp.mean, msp.low, msp.high, msp.n, msp.best) == (0.9, 0.85, 0.93, 1, False)
-    assert math.isnan(energy.low)
-
-
-def test_nan_is_no_number_and_no_zero():
-    results = trials(0.9)
-    for run in results:
-        run.metrics["auroc/energy"] = math.nan
-    results[0].metrics["auroc/msp"] = math.nan
-    (section,) = table(results)
-    found = {method.detector: cell for method, cell in cells(section).items()}
-    assert found["energy"] is None
-    assert (found["msp"].n, found["msp"].mean) == (4, pytest.approx(0.9))
-    assert "| energy | 5 | – |" in to_markdown([section])
-
-
-# ---- which runs belong together
-
-
-def test_repeats_are_trials_and_seeds_and_the_newest_of_equal_runs_counts():
-    results = [
-        result(started=1, train__seed=0, metrics={"auroc/msp": 0.5}),
-        result(started=2, train__seed=1, metrics={"auroc/msp": 0.8}),
-        result(started=3, train__seed=0, metrics={"auroc/msp": 0.6}, plot__dpi=99, evaluate__seed=4),
-    ]
-    (section,) = table(results)
-    (line,) = section.lines
-    assert (line.n, line.cells["auroc"].mean) == (2, pytest.approx(0.7))
-    assert section.keys == ()
-    assert section.notes == (
-        "Left out for a newer run of the same settings and seeds: 1 run; their values differ by up to 0.1.",
-    )
-
-
-def test_entry_point_parameters_of_mlflow_run_are_no_settings():
-    entries = YAML(typ="safe", pure=True).load(ROOT / "MLproject")["entry_points"].values()
-    assert {name for entry in entries for name in entry["parameters"]} == set(ENTRY_POINT)
-    of_mlflow = [
-        result(started=10 + trial, split__trial=trial, preset="", overrides=f"split.trial={trial}")
-        for trial in (0, 3)
-    ]
-    results = [*trials(0.9)[:3], *of_mlflow]
-    (section,) = table(results)
-    assert section.keys == ()
-    assert {line.n for line in section.lines} == {4}
-    (gap,) = gaps(results)
-    assert (gap.settings, gap.trials) == ("", (4,))
-    assert command(gap, DEFAULTS) == "dvc exp run --queue -S split.trial=4"
-    assert select(results, ["overrides=split.trial=3"]) == [results[-1]]
-
-
-def test_a_setting_of_one_detector_does_not_split_the_others():
-    results = [
-        result(started=1, detectors__energy__temperature=1.0),
-        result(started=2, detectors__energy__temperature=2.0),
-    ]
-    (section,) = table(results)
-    assert section.keys == ("detectors.energy.temperature",)
-    assert {method.detector: len(method.settings) for method in cells(section)} == {"energy": 1, "msp": 0}
-    assert len(section.lines) == 3
-
-
-def test_tasks_are_never_averaged():
-    results = [
-        result(started=1),
-        result(started=2, dataset__name="other"),
-        result(started=3, split__protocol="explicit", split__known="[0, 1]", split__unknown="[2]"),
-        result(started=4, split__protocol="explicit", split__known="[0, 2]", split__unknown="[1]"),
-    ]
-    assert [section.task for section in table(results)] == [
-        "digits, protocol A",
-        "digits, protocol explicit [0, 1] / [2]",
-        "digits, protocol explicit [0, 2] / [1]",
-        "other, protocol A",
-    ]
-    assert all(line.n == 1 for section in table(results) for line in section.lines)
-    assert differing(by_task(results)["digits, protocol A"]) == ()
-
-
-def test_other_test_images_under_the_same_trial_are_refused():
-    results = [result(started=1), result(started=2, split__test_fraction=0.5, digest="another")]
-    with pytest.raises(InputError) as refused:
-        table(results)
-    assert str(refused.value) == (
-        "digits, protocol A: run 1 and run 2 both say split.trial 0 and split.seed 0, but their test sets "
-        "differ (osr.test.digest digest digits 0 0 and another): choose one with "
-        "--where split.test_fraction=0.25."
-    )
-    assert len(table(select(results, ["split.test_fraction=0.5"]))) == 1
-    with pytest.raises(InputError, match=r"choose one with --where mlflow.source.git.commit=…"):
-        table([result(started=1), result(started=2, digest="another", train__lr=0.1)])
-
-
-@pytest.mark.parametrize(
-    ("metric", "sentence"),
-    [
-        ("aurok", "did you mean 'auroc'"),
-        ("xyz", r"no run has this metric; there are: auroc, closed_set/accuracy\.$"),
-    ],
-)
-def test_unknown_metrics_are_refused(metric, sentence):
-    with pytest.raises(InputError, match=sentence):
-        table([result()], metric)
-
-
-def test_a_metric_that_only_another_task_has_is_a_gap():
-    results = [result(started=1), result(started=2, dataset__name="other", metrics={"auroc/msp": 0.5})]
-    digits, other = table(results, "auroc", "closed_set/accuracy")
-    assert [line.cells["closed_set/accuracy"] for line in other.lines] == [None]
-    assert digits.lines[0].cells["closed_set/accuracy"].mean == 0.95
-
-
-def test_nothing_to_compare():
-    with pytest.raises(InputError, match="no finished run with test metrics"):
-        table([])
-
-
-def test_select_compares_numbers_as_numbers():
-    results = [result(started=1), result(started=2, train__lr=0.1)]
-    assert select(results, ["train.lr=1e-1", "split.trial=0"]) == [results[1]]
-    for condition, sentence in (
-        ("train.lr", "must look like train.lr=0.003"),
-        ("train.lr=7", f"no run is left; there are: {DEFAULTS['train.lr']}, 0.1"),
-        ("train.rate=7", "no run has this parameter"),
-    ):
-        with pytest.raises(InputError, match=sentence):
-            select(results, [condition])
-
-
-# ---- the diagram of ranks
-
-
-def test_the_diagram_ranks_the_methods_of_every_task_in_the_runs_that_have_all(tmp_path, monkeypatch):
-    drawn = []
-    monkeypatch.setattr(
-        "pipeline.comparing.diagram.figures.critical_difference",
-        lambda axes, ranks, critical_difference: drawn.append((axes, ranks, critical_difference)),
-    )
-    results = trials(0.9)  # msp always lies above energy
-    results[0].metrics["auroc/energy"] = 0.99
-    results[1].metrics["auroc/energy"] = math.nan
-    other = {"auroc/msp": 0.7, "auroc/energy": 0.6, "auroc/knn": 0.9}
-    write_diagram(
-        [*results, result(started=20, dataset__name="other", metrics=other)],
-        "auroc",
-        tmp_path / "ranks.pdf",
-        significance=0.05,
-    )
-    ((axes, ranks, length),) = drawn
-    assert ranks == {"msp": pytest.approx(1.2), "energy": pytest.approx(1.8)}
-    assert length == pytest.approx(1.96 / math.sqrt(5), abs=1e-3)
-    assert axes.get_title().startswith("auroc: mean rank in 5 runs (Friedman's test: p = 0.18")
-    assert (tmp_path / "ranks.pdf").read_bytes().startswith(b"%PDF")
-    write_diagram(trials(0.9), "fpr_at_95tpr_known", tmp_path / "ranks.png", significance=0.05)
-    assert drawn[-1][1] == {"msp": pytest.approx(1.5), "energy": pytest.approx(1.5)}
-    lower = trials(0.9)
-    for run in lower:
-        run.metrics["fpr_at_95tpr_known/msp"] = 0.5
-    write_diagram(lower, "fpr_at_95tpr_known", tmp_path / "ranks.png", significance=0.05)
-    assert drawn[-1][1] == {"msp": 2, "energy": 1}
-    with pytest.raises(InputError, match="with auroc of all of them, not 2 and 1;"):
-        write_diagram([result()], "auroc", tmp_path / "ranks.pdf", significance=0.05)
-
-
-# ---- missing trials
-
-
-def test_missing_trials_and_the_command_that_fills_them():
-    results = [
-        result(started=1, split__trial=0, train__lr=0.1, model__backbone__weights="my weights.pth"),
-        result(started=2, split__trial=3, train__lr=0.1, model__backbone__weights="my weights.pth"),
-        *trials(0.9, started=10),
-        result(started=20, dataset__name="unlisted"),
-        result(started=21, split__protocol="explicit"),
-    ]
-    results.append(result(started=22, dataset__name="arrays", split__lists_of="mnist", split__trial=4))
-    arrays, gap = gaps(results)
-    assert (arrays.task, arrays.trials) == ("arrays, protocol A", (0, 1, 2, 3))
-    assert gap.trials == (1, 2, 4)
-    assert gap.settings == "model.backbone.weights=my weights.pth, train.lr=0.1"
-    line = command(gap, DEFAULTS)
-    assert shlex.split(line) == [
-        *("dvc", "exp", "run", "--queue"),
-        *("-S", 'model.backbone.weights="my weights.pth"'),
-        *("-S", "split.trial=1,2,4", "-S", "train.lr=0.1"),
-    ]
-
-
-def test_missing_trials_of_each_seed_and_lists_as_dvc_reads_them():
-    results = [*trials(0.9), result(started=9, train__seed=1, detectors__enabled="['msp', 'energy']")]
-    (gap,) = gaps(results)
-    assert (gap.trials, gap.settings) == ((1, 2, 3, 4), "train.seed=1")
-    assert command(gap, DEFAULTS) == (
-        "dvc exp run --queue -S 'detectors.enabled=[msp,energy]' -S split.trial=1,2,3,4 -S train.seed=1"
-    )
-
-
-def test_a_missing_trial_with_unknown_sources_is_a_line_that_dvc_reads():
-    parse = OverridesParser.create().parse_override
-    given = [{"source": "far", "name": "svhn"}, {"source": "near", "name": "arrays", "folder": "my images"}]
-    content = YAML(typ="safe", pure=True).load((ROOT / "params.yaml").read_text())
-    content["dataset"]["unknown_sources"] = given
-    sources = str(flatten(check_params(content, source="params.yaml"))["dataset.unknown_sources"])
-    assert "None" in sources
-    (gap,) = gaps([result(dataset__unknown_sources=sources)])
-    flags = [parse(part) for part in shlex.split(command(gap, DEFAULTS)) if "=" in part]
-    assert {flag.key_or_group: flag.value() for flag in flags if not flag.is_sweep_override()} == {
-        "dataset.unknown_sources": given
-    }
-    assert gap.task == (
-        "digits, protocol A, unknown sources "
-        '[{source:far,name:svhn},{source:near,name:arrays,folder:"my images"}]'
-    )
-
-
-# ---- formats
 
 
 def test_short_keys():
@@ -424,34 +78,13 @@ def test_latex():
     )
 
 
-def test_runs_that_differ_in_training_images_alone_are_compared():
-    """Same test digest, other split digest: `split.val_fraction` is a setting like any other."""
-    runs = [
-        replace(run, params={**run.params, "osr.split.digest": f"split {number} {run.started}"})
-        for number, share in enumerate((0.15, 0.3))
-        for run in trials(0.9 - 0.1 * number, split__val_fraction=share)
-    ]
-    (section,) = table(runs)
-    assert section.keys == ("split.val_fraction",)
-    assert {line.n for line in section.lines} == {5}
-
-
-def test_a_row_without_a_test_digest_is_known_by_its_split():
-    old = Result("old", 1, {"osr.split.digest": "abc"}, {})
-    assert old.digest == "abc"
-
-
-# ---- the command, with a store and with files
-
-
 @pytest.fixture(scope="module")
 def stored(tmp_path_factory):
     """A workspace whose store holds five trials, a running row, and one that has not come to evaluate."""
     root = tmp_path_factory.mktemp("compare")
     shutil.copy(ROOT / "params.yaml", root)
     with pytest.MonkeyPatch.context() as patch:
-        for name in FOREIGN:
-            patch.delenv(name, raising=False)
+        forget_foreign(patch)
         store = connect(root)
         for run in trials(0.9)[:4]:
             write(store, run, status="FINISHED", evaluate="done" if run.started % 2 else "cached")
@@ -471,8 +104,7 @@ def write(store: Store, run: Result, *, status: str, evaluate: str) -> None:
 
 @pytest.fixture
 def workspace(stored, monkeypatch):
-    for name in FOREIGN:
-        monkeypatch.delenv(name, raising=False)
+    forget_foreign(monkeypatch)
     monkeypatch.chdir(stored)
     return stored
 

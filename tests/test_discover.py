@@ -10,9 +10,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
+from extracted import IMAGES, build
 from PIL import Image
 from test_export import folder  # noqa: F401 (fixture)
-from test_extraction import IMAGES, build
 from test_predict import exportable, png, run  # noqa: F401 (fixtures)
 
 import osr

@@ -5,10 +5,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from extracted import IMAGES, build
 from numpy.testing import assert_array_equal
 from PIL import Image
 from tampering import rewrite
-from test_extraction import IMAGES, build
 from test_predict import exportable, fitted, known_outputs, load, model, run  # noqa: F401 (fixtures)
 
 import osr

@@ -9,7 +9,7 @@ import pytest
 import timm
 import torch
 from ruamel.yaml import YAML
-from test_models import NAMES, build, model_settings, pictures
+from small_models import NAMES, build, model_settings, pictures
 from torch import nn
 from torchvision import models
 

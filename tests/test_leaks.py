@@ -11,12 +11,10 @@ from hypothesis import strategies as st
 from numpy.testing import assert_array_equal
 
 from osr.data.hashes import image_hashes
-from osr.data.images import ImageSet, classes_of
+from osr.data.images import ImageSet
 from osr.errors import InputError
-from osr.splits.classes import resolve_classes
 from osr.splits.division import make_split, without_duplicates
 from osr.splits.leaks import cut_group, repeated_images
-from osr.splits.names import as_number, similar_names
 from osr.splits.split import PARTS, Split
 
 
@@ -271,34 +269,6 @@ def test_leaks_of_hand_made_parts() -> None:
     assert repeated_images(hashes, np.full(7, -1)) == []
     assert cut_group(np.array([1, 1, 2, 2]), np.array([0, 0, 1, -1])) is None
     assert cut_group(np.array([1, 2, 2, 1]), np.array([0, 1, 2, 0])) == (2, 1, 2)
-
-
-def test_names_that_may_be_one_class() -> None:
-    names = dict(enumerate(("Polar bear", "polar_bear", "cat", "CAT", "c++", "c", "cafe\u0301", "caf\u00e9")))
-    assert similar_names(names, {0, 4, 7}) == [[0, 1], [6, 7]]
-    assert similar_names(names, {3}) == [[2, 3]]
-    assert similar_names(dict(enumerate(("01", "1", "1.0", "-1", "a 1"))), {1}) == [[0, 1, 2]]
-
-
-@given(st.lists(st.decimals(-1000, 1000, places=1), min_size=2, max_size=9, unique=True))
-def test_numbers_are_numbers_however_they_are_written(values) -> None:
-    names = [str(value) for value in values]
-    targets, class_names = classes_of(np.array(names))
-    assert [as_number(name) for name in class_names] == sorted(values)
-    assert [class_names[target] for target in targets] == names
-    wanted = [int(value) for value in values if value == int(value)]
-    found = resolve_classes(wanted, class_names, key="split.known")
-    assert [as_number(class_names[number]) for number in found] == wanted
-    assert as_number("1e3") is as_number("１") is as_number("0x1") is None
-
-
-@pytest.mark.parametrize("name", ["unknown", "Unknown", "UNKNOWN"])
-def test_a_known_class_may_not_be_called_like_the_verdict(name: str) -> None:
-    arguments = {"known": [0, 1], "unknown": [2], "val_fraction": 0.2, "test_fraction": 0.2, "seed": 0}
-    targets = np.repeat([0, 1, 2], 20)
-    with pytest.raises(InputError, match=f"split.known: class '{name}' has the name of the verdict"):
-        make_split(targets, ("a", name, "b"), **arguments)
-    assert make_split(targets, ("a", "b", name), **arguments).unknown == (2,)
 
 
 def test_one_image_with_two_labels_is_reported_wherever_it_stands(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from test_compare import DEFAULTS, ROOT, result, trials
+from compared_runs import DEFAULTS, ROOT, result, trials
 
 from osr.errors import InputError
 from pipeline import cli

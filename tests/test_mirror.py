@@ -7,6 +7,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from foreign_variables import forget_foreign
 
 from osr.errors import InputError
 from pipeline.tracking.mirror import agrees, final_metrics, mirror
@@ -17,13 +18,6 @@ from pipeline.workspace.place import workspace_root
 from pipeline.workspace.stages import STAGES
 
 TRAIN = STAGES["train"]
-FOREIGN = (
-    "MLFLOW_TRACKING_URI",
-    "MLFLOW_RUN_ID",
-    "MLFLOW_EXPERIMENT_ID",
-    "MLFLOW_EXPERIMENT_NAME",
-    "DVC_ROOT",
-)
 
 
 @pytest.fixture(scope="module")
@@ -31,8 +25,7 @@ def empty(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A workspace with a database, because making one takes seconds."""
     root = tmp_path_factory.mktemp("store")
     with pytest.MonkeyPatch.context() as patch:
-        for name in FOREIGN:
-            patch.delenv(name, raising=False)
+        forget_foreign(patch)
         connect(root)
     return root
 
@@ -40,8 +33,7 @@ def empty(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def store(empty: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Store:
     """A connection, with a trained stage in the working directory."""
-    for name in FOREIGN:
-        monkeypatch.delenv(name, raising=False)
+    forget_foreign(monkeypatch)
     root = tmp_path / "workspace"
     shutil.copytree(empty, root)
     monkeypatch.chdir(root)

@@ -8,9 +8,9 @@ from pathlib import Path
 import finished_run
 import pytest
 import torch
+from extracted import build
 from pages import check_section
 from tampering import rewrite
-from test_extraction import build
 from test_predict import ROOT, exportable, load, model, run, write_run  # noqa: F401 (fixtures)
 
 from osr.errors import InputError

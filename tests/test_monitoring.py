@@ -7,10 +7,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from extracted import IMAGES
 from numpy.testing import assert_allclose
 from scipy.stats import beta
 from test_export import folder  # noqa: F401 (fixture)
-from test_extraction import IMAGES
 from test_predict import exportable, model, png, run, write_run  # noqa: F401 (fixtures)
 
 import osr

@@ -10,13 +10,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 from datasets import SHARED, SHIPPED
+from image_folders import section
 from pages import check_section
 from PIL import Image
 
 from osr.data.datasets import load_images
 from osr.data.image_files import read_image
 from osr.data.images import ImageSet
-from osr.data.settings import DatasetSettings
 from osr.errors import InputError
 
 CASES = SHARED / "cases"
@@ -32,10 +32,6 @@ LABELS = {
 }  # fmt: skip
 
 pytestmark = pytest.mark.skipif(not CASES.is_dir(), reason="needs shared/cases")
-
-
-def section(root: Path, name: str, **changes: object) -> DatasetSettings:
-    return DatasetSettings(**SHIPPED | {"name": name, "root": str(root)} | changes)
 
 
 def make(case: str, folder: Path, *kinds: str) -> None:

@@ -6,9 +6,9 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from extracted import CPU, IMAGES, build, data_of
 from numpy.testing import assert_allclose, assert_array_equal
 from scipy.special import softmax
-from test_extraction import CPU, IMAGES, build, data_of
 
 from osr.detectors.ensemble import Ensemble
 from osr.detectors.logit_scores import Msp

@@ -5,9 +5,9 @@ import sys
 from pathlib import Path
 
 import pytest
+from changed_settings import changed
+from extracted import IMAGES
 from numpy.testing import assert_array_equal
-from test_config import changed
-from test_extraction import IMAGES
 from test_predict import exportable, model, run, write_run  # noqa: F401 (fixtures)
 
 import osr

@@ -19,8 +19,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from extracted import IMAGES
 from test_export import folder  # noqa: F401 (fixture)
-from test_extraction import IMAGES
 from test_predict import exportable, model, run  # noqa: F401 (fixtures)
 from test_service import FILES, Server, server  # noqa: F401 (fixture)
 from test_training_images import with_images  # noqa: F401 (fixture)

@@ -2,29 +2,23 @@
 
 import hashlib
 import json
-import math
 import os
 import re
 import subprocess
 import sys
 from dataclasses import replace
-from html.parser import HTMLParser
 from itertools import pairwise
 from pathlib import Path
-from types import SimpleNamespace
 
 import finished_run
 import numpy as np
 import pytest
+from page_elements import Page
 
-from osr.metrics.thresholds import Threshold
-from osr.params import check_params
 from osr.plots.style import styled
 from pipeline.plot import headline, plot
 from pipeline.report import cautions
 from pipeline.report import page as report
-from pipeline.report.cautions import acceptance_bounds
-from pipeline.report.code_state import CodeState, code_state
 from pipeline.report.figure_texts import TEXTS, figure_text
 from pipeline.report.figures import _shifts
 from pipeline.report.galleries import accepted_unknowns, rejected_knowns
@@ -35,21 +29,6 @@ from pipeline.workspace import stages
 
 ROOT = Path(__file__).parents[1]
 PARAMS = finished_run.params_of(ROOT)
-
-
-class Page(HTMLParser):
-    """The elements of a page, in order: tag, attributes."""
-
-    def __init__(self, text):
-        super().__init__()
-        self.elements = []
-        self.feed(text)
-
-    def handle_starttag(self, tag, attributes):
-        self.elements.append((tag, dict(attributes)))
-
-    def all(self, tag):
-        return [attributes for name, attributes in self.elements if name == tag]
 
 
 @pytest.fixture(scope="module")
@@ -201,12 +180,6 @@ def test_many_unknown_classes_are_one_click_away(run, tmp_path, monkeypatch):
     assert f'<th scope="row">{other}</th>' in hidden
 
 
-def test_unknown_sources_stand_as_in_the_settings():
-    assert report._setting([{"source": "far", "name": "svhn", "root": None, "csv": {"file": None}}]) == (
-        "[{source: far, name: svhn}]"
-    )
-
-
 def test_a_run_without_mistakes_says_so(run, tmp_path):
     infinite = {name: replace(fit, value=1e9) for name, fit in run.thresholds.items()}
     vars(run)["thresholds"] = infinite
@@ -270,78 +243,9 @@ def test_what_a_threshold_was_asked_and_what_it_got(run):
         assert f"asked 95% of 120 images; got {share:.1%}" in found
 
 
-@pytest.mark.parametrize(
-    ("rule", "low", "high", "off"),
-    [
-        ("acceptance", 0.90, 0.94, True),
-        ("acceptance", 0.96, 0.99, True),
-        ("acceptance", 0.90, 0.95, False),
-        ("conformal", 0.96, 0.99, False),  # at least 95 % was asked
-        ("conformal", 0.90, 0.94, True),
-        ("background", 0.10, 0.20, False),
-    ],
-)
-def test_an_interval_that_excludes_what_was_asked(rule, low, high, off):
-    fit = Threshold(value=0.0, rule=rule, target=0.95, acceptance=0.95, num_images=100)
-    assert cautions.is_off(fit, low, high) == off
-
-
-def test_acceptance_bounds_hold_what_chance_makes():
-    """Of thresholds made from images of the same kind, about as many lie outside as the confidence says."""
-    generator = np.random.default_rng(0)
-    outside = 0
-    for _ in range(2000):
-        validation, test = np.sort(generator.normal(size=300)), generator.normal(size=500)
-        accepted = (test <= validation[284]).mean()  # the 285th of 300: 95 %
-        low, high = acceptance_bounds(0.95, num_validation=300, num_test=500, confidence=0.9)
-        outside += not low <= accepted <= high
-    assert 0.03 < outside / 2000 < 0.1
-    low, high = acceptance_bounds(0.95, num_validation=10**6, num_test=10**4, confidence=0.95)
-    assert low == pytest.approx(0.95 - 1.96 * math.sqrt(0.95 * 0.05 / 1e4), abs=1e-4)
-    assert acceptance_bounds(1.0, num_validation=10, num_test=10, confidence=0.95)[1] == 1
-
-
 def test_words_for_a_figure_without_any():
     assert figure_text("some_figure").title == "Some figure"
     assert figure_text("scores_msp").title == "Scores of msp"
-
-
-def test_settings_as_committed_are_no_change():
-    settings = PARAMS.model_dump(mode="json")
-    settings["dataset"]["unknown_sources"] = [{"source": "far", "name": "csv", "csv": {"file": "far.csv"}}]
-    run = SimpleNamespace(params=check_params(settings, source="test"))
-    assert report._changed(run, CodeState("c", (), settings)) == {}
-    other = settings | {"plot": settings["plot"] | {"dpi": 7}}
-    assert report._changed(run, CodeState("c", (), other)) == {"plot.dpi": (60, 7)}
-
-
-def test_code_state_is_the_last_commit_that_touched_the_sources(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
-    assert code_state().commit == ""
-    assert code_state().settings is None
-
-    def git(*arguments):
-        identity = ["-c", "user.name=Tester", "-c", "user.email=tester@example.org"]
-        done = subprocess.run(["git", *identity, *arguments], check=True, capture_output=True, text=True)
-        return done.stdout.strip()
-
-    git("init", "-q")
-    for name, text in (("osr/a.py", "1"), ("params.yaml", "train: {lr: 1e-3}"), ("README.md", "x")):
-        path = tmp_path / name
-        path.parent.mkdir(exist_ok=True)
-        path.write_text(text)
-    git("add", "-A")
-    git("commit", "-qm", "first")
-    first = git("rev-parse", "HEAD")
-    (tmp_path / "README.md").write_text("y")
-    git("commit", "-qam", "words")
-    (tmp_path / "params.yaml").write_text("train: {lr: 2}")
-    assert code_state().commit == first
-    assert code_state().changed == ()
-    assert code_state().settings == {"train": {"lr": 1e-3}}
-    (tmp_path / "osr" / "b.py").write_text("2")
-    assert code_state().changed == ("osr/b.py",)
 
 
 def test_risk_and_costs_stand_on_the_page(run, page):

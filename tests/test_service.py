@@ -13,12 +13,11 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import pytest
 import uvicorn
+from extracted import IMAGES, png
 from PIL import Image
 from test_export import folder  # noqa: F401 (fixture)
-from test_extraction import IMAGES
 from test_predict import exportable, model, run  # noqa: F401 (fixtures)
 
 import osr
@@ -29,12 +28,6 @@ from pipeline.serving.service import create_app
 
 ROOT = Path(__file__).parents[1]
 LIMITS = Limits(body_bytes=100_000, total_bytes=1_000_000, images=4, pixels=1_000_000, seconds=2.0)
-
-
-def png(image: np.ndarray) -> bytes:
-    file = io.BytesIO()
-    Image.fromarray(image[..., 0]).save(file, "PNG")
-    return file.getvalue()
 
 
 FILES = [png(image) for image in IMAGES]

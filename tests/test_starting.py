@@ -1,60 +1,34 @@
-"""Command init: what it finds in a folder of photos, and the project that it lays down."""
+"""Command init: what it finds in a folder of photos, and the project that it lays down, or nothing."""
 
 import csv
 import errno
 import fcntl
 import os
-import re
 import subprocess
-import tomllib
 from contextlib import contextmanager
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from PIL import Image
+from photo_folders import CLASSES, photo, tracks_of_photos
 from ruamel.yaml import YAML
 
 from osr.errors import InputError
 from osr.params import load_params
 from osr.splits.split import Split
 from pipeline.cli import make_parser
-from pipeline.experiments import launch
-from pipeline.experiments.preset import load_presets
 from pipeline.prepare_split import prepare_split
 from pipeline.starting import init
-from pipeline.starting.files import write_stages
-from pipeline.starting.look import groups_in_names
-from pipeline.starting.settings import BEFORE_LAST_NUMBER
 from pipeline.tracking.stage_run import Row
-from pipeline.workspace import shipped as shipped_module
 from pipeline.workspace import stages
-from pipeline.workspace.shipped import check_version, shipped, shipped_in, version_text
+from pipeline.workspace.shipped import version_text
 
 ROOT = Path(__file__).parents[1]
-CLASSES = ("Straße", "a b", "停止")
-
-
-def photo(path, seed, size=(90, 70)):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    pixels = np.random.default_rng(seed).integers(0, 256, (size[1], size[0], 3), dtype=np.uint8)
-    Image.fromarray(pixels).save(path)
 
 
 @pytest.fixture(scope="module")
 def photos(tmp_path_factory):
-    """Three classes in tracks of four, a damaged file, a copy, and a class of two images."""
-    root = tmp_path_factory.mktemp("data") / "my photos"
-    for code, name in enumerate(CLASSES):
-        for number in range(24):
-            photo(root / name / f"{number // 4:03d}_{number % 4}.png", 100 * code + number)
-    (root / "a b" / "005_9.png").write_bytes(b"no image")
-    (root / "a b" / "005_8.png").write_bytes((root / "a b" / "005_0.png").read_bytes())
-    photo(root / "rare" / "1.png", 998)
-    photo(root / "rare" / "2.png", 999)
-    return root
+    return tracks_of_photos(tmp_path_factory.mktemp("data") / "my photos")
 
 
 def start(*arguments):
@@ -239,84 +213,6 @@ def test_what_cannot_work_is_one_sentence_and_leaves_nothing(
     assert told in str(error.value)
     assert sorted(tmp_path.rglob("*")) == before
     assert not (photos / "p").exists()
-
-
-@settings(max_examples=25)
-@given(
-    st.integers(2, 9), st.integers(3, 9), st.sampled_from(["{:03d}_{:02d}.png", "t{} {}.jpg", "{}/{}.png"])
-)
-def test_tracks_are_seen_in_names(tracks, frames, form):
-    names = [[form.format(track, frame) for track in range(tracks) for frame in range(frames)]] * 2
-    found = groups_in_names(names)
-    assert (found.images, found.number, found.fewest) == (frames, 2 * tracks, tracks)
-    paths = [f"top/class/{name}" for name in names[0]]
-    kept = [re.search(BEFORE_LAST_NUMBER, path)[1] for path in paths]
-    assert [kept.index(text) // frames for text in kept] == [row // frames for row in range(len(paths))]
-
-
-@settings(max_examples=25)
-@given(
-    st.lists(st.integers(0, 10**6), min_size=4, max_size=40, unique=True),
-    st.sampled_from(["IMG_{}", "{}", "x{}y"]),
-)
-def test_numbered_photos_are_no_tracks(numbers, form):
-    assert groups_in_names([[f"{form.format(number)}.jpg" for number in numbers]] * 2) is None
-
-
-def test_another_version_is_refused_by_a_stage_and_written_by_run(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    check_version()  # a clone has no such file
-    stages.VERSION_FILE.write_text("osr 0.0.1\n")
-    with pytest.raises(InputError, match=r"'osr 0\.0\.1', but osr .* is installed: `osr run` writes"):
-        check_version()
-    launch.renew_version()
-    check_version()
-
-
-def test_presets_of_osr_are_there_in_a_project_of_init_beside_its_own(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    Path("params.yaml").write_bytes((ROOT / "params.yaml").read_bytes())
-    with pytest.raises(InputError, match="no preset 'photos_probe'"):
-        load_presets(["photos_probe"])
-    stages.VERSION_FILE.write_text(version_text())
-    Path("presets").mkdir()
-    Path("presets/mine.yaml").write_text("train: {epochs: 3}\n")
-    assert load_presets(["photos_probe", "mine"])["train"]["epochs"] == 3
-
-
-def test_a_wheel_brings_what_init_lays_down(tmp_path, monkeypatch):
-    """What pyproject.toml lists is all there is, and is found where a wheel puts it."""
-    content = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["data-files"]
-    listed = {name for pattern in content["share/osr"] for name in [pattern]}
-    assert listed == {"params.yaml", "dvc.yaml", "requirements.txt"}
-    assert content["share/osr/presets"] == ["presets/*.yaml"]
-
-    class Installed(PurePosixPath):
-        def locate(self):
-            return tmp_path / "env" / str(self).removeprefix("../../../")
-
-    names = [*listed, *(f"presets/{path.name}" for path in shipped_in("presets"))]
-    for name in names:
-        path = tmp_path / "env" / "share" / "osr" / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes((ROOT / name).read_bytes())
-    own = [path.name for path in shipped_in("presets")]
-    monkeypatch.setattr(shipped_module, "CLONE", tmp_path / "site-packages")
-    monkeypatch.setattr(
-        shipped_module, "files", lambda _name: [Installed(f"../../../share/osr/{n}") for n in names]
-    )
-    assert shipped("params.yaml").read_bytes() == (ROOT / "params.yaml").read_bytes()
-    assert [path.name for path in shipped_in("presets")] == own
-    with pytest.raises(InputError, match="install it again"):
-        shipped("nothing.yaml")
-
-
-def test_the_first_training_rests_on_the_weights_it_is_given(tmp_path):
-    weights = str(tmp_path / "w.safetensors")
-    for named, rests in ((weights, True), ("pretrained", False), ("none", False)):
-        write_stages(tmp_path, [tmp_path / "photos"], weights=named, has_unknowns=True)
-        found = YAML(typ="safe").load(tmp_path / "dvc.yaml")["stages"]
-        assert [name for name in found if named in found[name]["deps"]] == ["train"] * rests
 
 
 @pytest.mark.parametrize("raised", [KeyboardInterrupt(), OSError(errno.ENOSPC, "No space left on device")])

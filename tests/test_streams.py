@@ -11,10 +11,10 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from extracted import IMAGES
 from numpy.testing import assert_array_equal
 from PIL import Image
 from test_export import folder  # noqa: F401 (fixture)
-from test_extraction import IMAGES
 from test_predict import exportable, load, model, png, run  # noqa: F401 (fixtures)
 
 import osr

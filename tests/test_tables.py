@@ -8,9 +8,9 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from extracted import IMAGES
 from numpy.testing import assert_allclose
 from pyarrow import dataset
-from test_extraction import IMAGES
 from test_predict import exportable, load, model, png, run  # noqa: F401 (fixtures)
 
 import osr

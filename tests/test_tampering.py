@@ -6,9 +6,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from extracted import IMAGES
 from pages import check_section
 from tampering import ODD, described, places, put, rewrite
-from test_extraction import IMAGES
 from test_predict import load, model, run  # noqa: F401 (model and run are fixtures)
 
 from osr.calibration.calibrators import CalibrationFit, Isotonic, Vector

@@ -6,7 +6,7 @@ import pytest
 import timm
 import torch
 from safetensors.torch import save_file
-from test_models import NAMES, model_settings, pictures
+from small_models import NAMES, model_settings, pictures
 from torch import nn
 
 from osr.errors import InputError

@@ -6,10 +6,10 @@ import io
 
 import numpy as np
 import pytest
+from extracted import IMAGES
 from numpy.testing import assert_array_equal
 from PIL import Image
 from test_export import folder  # noqa: F401 (fixture)
-from test_extraction import IMAGES
 from test_predict import LABELS, exportable, known_outputs, model, run  # noqa: F401 (fixtures)
 from test_service import FILES, Server
 

@@ -142,14 +142,21 @@ def test_a_preset_trains_and_its_network_is_extracted(
             on_epoch=lambda _row, _rate: None,
         )
     assert [row["epoch"] for row in progress.history][:2] == [1, 2]
+    check_learned(model, before, params)
+    check_outputs(model, parts[1], val, params)
+
+
+def check_learned(model: OpenSetModel, before: dict[str, torch.Tensor], params: Params) -> None:
     learned = {key for key, tensor in model.state_dict().items() if not torch.equal(tensor, before[key])}
     assert any(key.startswith("head.") for key in learned)
     assert any(key.startswith("rotation.") for key in learned) == params.model.rotation_head
     assert any(key.startswith("backbone.") for key in learned) != params.train.is_frozen
-    data = parts[1]
+
+
+def check_outputs(model: OpenSetModel, data: ArrayImages, rows: NDArray[np.int64], params: Params) -> None:
     device = torch.device("cpu")
-    outputs = extract(model, data, index=val, batch_size=24, device=device, title="test")
-    assert outputs.logits.shape == (24, len(known))
+    outputs = extract(model, data, index=rows, batch_size=24, device=device, title="test")
+    assert outputs.logits.shape == (24, len(model.class_names))
     assert outputs.extra_logits.shape == (24, params.model.head.extra_classes)
     # Backbones of random weights tell images apart by little: a probe's terms are large and nearly cancel.
     terms = float((np.abs(outputs.features) @ np.abs(outputs.weight.T)).max())

@@ -1,4 +1,4 @@
-"""Local weights in the shapes people have them; tests/test_models.py has those of our own."""
+"""Local weights in the shapes people have them; tests/test_backbone_weights.py has those of our own."""
 
 import argparse
 import logging

@@ -7,6 +7,7 @@ of them with replacement, or whole groups of them. The scores are sorted once, a
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -192,24 +193,18 @@ def oscr_band(
     shares = np.asarray(fpr, dtype=np.float64)
     if shares.ndim != 1 or not ((shares >= 0) & (shares <= 1)).all():
         raise InputError("A band needs a vector of FPRs in 0..1.")
-
-    def rates(accepted: Acceptance) -> FloatArray:
-        allowed = np.floor(shares * accepted.num_unknown * (1 + 1e-12))
-        rows = np.searchsorted(accepted.unknown, allowed, side="right") - 1
-        return np.asarray(accepted.correct[rows] / accepted.num_known)
-
     table = resample(
         known_scores,
         known_correct,
         unknown_scores,
-        statistic=rates,
+        statistic=partial(_ccr_at, shares),
         replicates=replicates,
         seed=seed,
         num_threads=num_threads,
         groups=groups,
     )
     accepted = count_accepted(known_scores, known_correct, unknown_scores)
-    estimate, units = rates(accepted), Units.of(accepted, groups)
+    estimate, units = _ccr_at(shares, accepted), Units.of(accepted, groups)
     size = effective_size(
         estimate,
         table.var(axis=0, ddof=1),
@@ -218,6 +213,13 @@ def oscr_band(
         images=units.images,
     )
     return share_ends(estimate, size, confidence=confidence, shape=SHARE)
+
+
+def _ccr_at(fpr: FloatArray, accepted: Acceptance) -> FloatArray:
+    """The largest CCR with at most these shares of U accepted."""
+    allowed = np.floor(fpr * accepted.num_unknown * (1 + 1e-12))
+    rows = np.searchsorted(accepted.unknown, allowed, side="right") - 1
+    return np.asarray(accepted.correct[rows] / accepted.num_known)
 
 
 def headline(accepted: Acceptance) -> dict[str, float]:

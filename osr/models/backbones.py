@@ -63,17 +63,15 @@ def build_backbone(
             f"model.backbone.classifier is {classifier!r}, but must be 'none' for {name}, whose "
             "classifier is known."
         )
-    if name in BACKBONES or is_custom(name):
-        if weights == "pretrained":
-            raise InputError(f"model.backbone.weights: {name} has no published weights; use none or a file.")
-        if name in BACKBONES:
-            backbone = BACKBONES[name](channels)
-        else:
-            backbone = build_custom(name, channels=channels, image_size=image_size, options=options or {})
+    is_pretrained = weights == "pretrained"
+    if is_pretrained and (name in BACKBONES or is_custom(name)):
+        raise InputError(f"model.backbone.weights: {name} has no published weights; use none or a file.")
+    if name in BACKBONES:
+        backbone = BACKBONES[name](channels)
+    elif is_custom(name):
+        backbone = build_custom(name, channels=channels, image_size=image_size, options=options or {})
     else:
-        backbone = _timm_backbone(
-            name, pretrained=weights == "pretrained", channels=channels, image_size=image_size
-        )
+        backbone = _timm_backbone(name, pretrained=is_pretrained, channels=channels, image_size=image_size)
     file = None if weights in ("none", "pretrained") else Path(weights)
     ours = None if file is None else description_of(file)
     if ours and small_image_stem == "auto":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -58,31 +59,11 @@ def make_split(
     """
     published = _codes(parts, len(targets))
     _check_published(published, groups)
-    shares = {
-        part: share
-        for part, share in ((TEST, test_fraction), (VAL, val_fraction))
-        if not (published == part).any()
-    }
-    division = _Division(targets, published, groups, shares)
-    division.place(unknown, TEST, among=(TEST,) if TEST not in shares else (NONE, TRAIN, VAL))
-    division.place(background, TRAIN, among=(NONE, TRAIN))
-    division.place(known, VAL, among=(VAL,))
-    division.place(known, TEST, among=(TEST,))
-    sizes = np.bincount(targets, minlength=len(class_names))
-    rows_of = np.split(np.argsort(targets, kind="stable"), np.cumsum(sizes)[:-1])
-    generator = np.random.default_rng(seed)
-    # Drawn for every class in order of its id: its division does not depend on the protocol.
-    rows_of = [generator.permutation(rows) for rows in rows_of]
-    for number in background:
-        division.hold_out(rows_of[number], background_val_fraction)
-    for number, (name, rows) in enumerate(zip(class_names, rows_of, strict=True)):
-        if number in (*known, *unknown, *background) and not len(rows):
-            raise InputError(f"split: class {name!r} has no image in the data set.")
-        if number in unknown and not (division.codes[rows] == TEST).any():
-            raise InputError(f"split: unknown class {name!r} has no image in the published test part.")
-        if number in known and number not in (*unknown, *background):
-            division.divide(rows[division.codes[rows] == NONE], name)
-    train, val, test = (np.flatnonzero(division.codes == part) for part in range(len(PARTS)))
+    division = _Division(targets, published, groups, {TEST: test_fraction, VAL: val_fraction})
+    roles = _Roles(known, background, unknown)
+    division.place_published(roles)
+    division.draw(_shuffled(targets, len(class_names), seed), class_names, roles, background_val_fraction)
+    train, val, test = division.parts()
     return Split(
         targets=targets,
         class_names=tuple(class_names),
@@ -133,6 +114,14 @@ def without_duplicates(split: Split) -> Split:
         raise InputError(f"{told}, once split.duplicates: drop has taken the copies out.") from error
 
 
+class _Roles(NamedTuple):
+    """Class ids: of known classes in label order, and of the others."""
+
+    known: Sequence[int]
+    background: Sequence[int]
+    unknown: Sequence[int]
+
+
 class _Division:
     """The part of every image so far: `codes`, (N,) int64, a position in `PARTS` or NONE.
 
@@ -140,17 +129,47 @@ class _Division:
         targets: (N,) int64 class ids.
         published: (N,) int64, published part or NONE.
         groups: (N,) int64 or None.
-        shares: of each known class, for the parts that are drawn.
+        shares: of each known class, for the parts that are drawn where none is published.
     """
 
     def __init__(
         self, targets: IntArray, published: IntArray, groups: IntArray | None, shares: dict[int, float]
     ) -> None:
-        self.targets, self.published, self.shares = targets, published, shares
+        self.targets, self.published = targets, published
+        self.shares = {part: share for part, share in shares.items() if not (published == part).any()}
         self.has_groups = groups is not None
         self.groups = np.arange(len(targets)) if groups is None else np.unique(groups, return_inverse=True)[1]
         self.codes = np.full(len(targets), NONE, dtype=np.int64)
         self.code_of_group = np.full(len(targets), NONE, dtype=np.int64)
+
+    def parts(self) -> list[IntArray]:
+        """Rows of train, val and test."""
+        return [np.flatnonzero(self.codes == part) for part in range(len(PARTS))]
+
+    def place_published(self, roles: _Roles) -> None:
+        """Put what no share is drawn of into its part."""
+        self.place(roles.unknown, TEST, among=(TEST,) if TEST not in self.shares else (NONE, TRAIN, VAL))
+        self.place(roles.background, TRAIN, among=(NONE, TRAIN))
+        self.place(roles.known, VAL, among=(VAL,))
+        self.place(roles.known, TEST, among=(TEST,))
+
+    def draw(
+        self, rows_of: Sequence[IntArray], names: Sequence[str], roles: _Roles, background_share: float
+    ) -> None:
+        """Divide the images of each class, which come in random order.
+
+        Raises:
+            InputError: a class has none, or too few.
+        """
+        for number in roles.background:
+            self.hold_out(rows_of[number], background_share)
+        for number, (name, rows) in enumerate(zip(names, rows_of, strict=True)):
+            if number in (*roles.known, *roles.unknown, *roles.background) and not len(rows):
+                raise InputError(f"split: class {name!r} has no image in the data set.")
+            if number in roles.unknown and not (self.codes[rows] == TEST).any():
+                raise InputError(f"split: unknown class {name!r} has no image in the published test part.")
+            if number in roles.known and number not in (*roles.unknown, *roles.background):
+                self.divide(rows[self.codes[rows] == NONE], name)
 
     def place(self, classes: Sequence[int], part: int, *, among: Sequence[int]) -> None:
         """Put the images of `classes` whose published part is `among` into `part`."""
@@ -188,6 +207,15 @@ class _Division:
             if self.has_groups:
                 size += f" in {len(np.unique(groups))} groups"
             raise InputError(f"split: known class {name!r} has {size}, too few to train, val and test.")
+
+
+def _shuffled(targets: IntArray, num_classes: int, seed: int) -> list[IntArray]:
+    """The images of each class, in random order."""
+    sizes = np.bincount(targets, minlength=num_classes)
+    rows_of = np.split(np.argsort(targets, kind="stable"), np.cumsum(sizes)[:-1])
+    generator = np.random.default_rng(seed)
+    # Drawn for every class in order of its id: its division does not depend on the protocol.
+    return [generator.permutation(rows) for rows in rows_of]
 
 
 def _in_order(groups: IntArray) -> tuple[IntArray, IntArray]:

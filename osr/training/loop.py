@@ -52,8 +52,7 @@ def train(
 ) -> Progress:
     """Fit `model` and leave it in the state of its best epoch.
 
-    With several devices each process runs this function; the first alone writes the checkpoint, shows the
-    progress bar and calls `on_epoch`.
+    With several devices each process runs it; the first alone writes, shows its progress, calls `on_epoch`.
 
     Args:
         model: images -> (logits, features).
@@ -94,11 +93,8 @@ def train(
                 duration_s = time.perf_counter() - started
                 progress.elapsed_s = fabric.broadcast(progress.elapsed_s + duration_s)
                 bar.epoch(row)
-                is_last = len(progress.history) == end or progress.ends_early(settings)
-                is_due = keeper.is_due(is_last=is_last)
-                if run.is_sharded:  # all give their part, when the first one's clock says so
-                    is_due = fabric.broadcast(is_due)
-                keeper.add(row, len(train_data) / duration_s, progress, is_due=is_due)
+                is_due = keeper.is_due(is_last=epoch + 1 == end or progress.ends_early(settings))
+                keeper.add(row, len(train_data) / duration_s, progress, is_due=run.agreed(is_due))
         run.leave(model, loss, progress)
     return progress
 
@@ -127,6 +123,10 @@ class _Run:
     def is_sharded(self) -> bool:
         """Whether each process holds a part of the network, and this run a copy of what it was given."""
         return is_sharded(self.state.model)
+
+    def agreed(self, is_due: bool) -> bool:
+        """Whether to keep the state now: where all have to give their part, the first one's clock says so."""
+        return bool(self.fabric.broadcast(is_due)) if self.is_sharded else is_due
 
     @classmethod
     def start(

@@ -221,10 +221,15 @@ def _folder(uri: str, root: Path) -> Path:
 
 
 def _experiment(client: Any, uri: str, folder: Path) -> str:
-    """Id of the experiment, created when it is missing; a server decides itself where its artifacts go."""
+    """Id of the experiment, created when it is missing; a server decides itself where its artifacts go.
+
+    Raises:
+        ConnectionError: its artifacts would land outside the project.
+    """
     from mlflow.exceptions import MlflowException
 
     if identifier := os.environ.get("MLFLOW_EXPERIMENT_ID"):
+        _check_location(client.get_experiment(identifier).artifact_location)
         return identifier
     name = os.environ.get("MLFLOW_EXPERIMENT_NAME", "osr")
     found = client.get_experiment_by_name(name)
@@ -239,7 +244,21 @@ def _experiment(client: Any, uri: str, folder: Path) -> str:
             found = client.get_experiment_by_name(name)
             if found is None:
                 raise
+    _check_location(found.artifact_location)
     return str(found.experiment_id)
+
+
+def _check_location(location: str) -> None:
+    """Refuse artifacts that would land outside the project: `mlflow run` does not quote the path it is in.
+
+    Raises:
+        ConnectionError: MLflow takes characters of this path for others.
+    """
+    if ":" not in location and unquote(location) != location:
+        raise ConnectionError(
+            "move the project to a path without %, or use `osr run` and a new mlflow.db: `mlflow run` made "
+            f"the experiment, and MLflow would put its files into {unquote(location)}, not {location}"
+        )
 
 
 def _workspace_id(private: Path) -> str:

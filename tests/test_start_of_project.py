@@ -1,0 +1,100 @@
+"""What a project of init rests on: its version, osr's own files, its weights; tracks seen in names."""
+
+import re
+import tomllib
+from pathlib import Path, PurePosixPath
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from ruamel.yaml import YAML
+
+from osr.errors import InputError
+from pipeline.experiments import launch
+from pipeline.experiments.preset import load_presets
+from pipeline.starting.files import write_stages
+from pipeline.starting.look import groups_in_names
+from pipeline.starting.settings import BEFORE_LAST_NUMBER
+from pipeline.workspace import shipped as shipped_module
+from pipeline.workspace import stages
+from pipeline.workspace.shipped import check_version, shipped, shipped_in, version_text
+
+ROOT = Path(__file__).parents[1]
+
+
+@settings(max_examples=25)
+@given(
+    st.integers(2, 9), st.integers(3, 9), st.sampled_from(["{:03d}_{:02d}.png", "t{} {}.jpg", "{}/{}.png"])
+)
+def test_tracks_are_seen_in_names(tracks, frames, form):
+    names = [[form.format(track, frame) for track in range(tracks) for frame in range(frames)]] * 2
+    found = groups_in_names(names)
+    assert (found.images, found.number, found.fewest) == (frames, 2 * tracks, tracks)
+    paths = [f"top/class/{name}" for name in names[0]]
+    kept = [re.search(BEFORE_LAST_NUMBER, path)[1] for path in paths]
+    assert [kept.index(text) // frames for text in kept] == [row // frames for row in range(len(paths))]
+
+
+@settings(max_examples=25)
+@given(
+    st.lists(st.integers(0, 10**6), min_size=4, max_size=40, unique=True),
+    st.sampled_from(["IMG_{}", "{}", "x{}y"]),
+)
+def test_numbered_photos_are_no_tracks(numbers, form):
+    assert groups_in_names([[f"{form.format(number)}.jpg" for number in numbers]] * 2) is None
+
+
+def test_another_version_is_refused_by_a_stage_and_written_by_run(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    check_version()  # a clone has no such file
+    stages.VERSION_FILE.write_text("osr 0.0.1\n")
+    with pytest.raises(InputError, match=r"'osr 0\.0\.1', but osr .* is installed: `osr run` writes"):
+        check_version()
+    launch.renew_version()
+    check_version()
+
+
+def test_presets_of_osr_are_there_in_a_project_of_init_beside_its_own(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("params.yaml").write_bytes((ROOT / "params.yaml").read_bytes())
+    with pytest.raises(InputError, match="no preset 'photos_probe'"):
+        load_presets(["photos_probe"])
+    stages.VERSION_FILE.write_text(version_text())
+    Path("presets").mkdir()
+    Path("presets/mine.yaml").write_text("train: {epochs: 3}\n")
+    assert load_presets(["photos_probe", "mine"])["train"]["epochs"] == 3
+
+
+def test_a_wheel_brings_what_init_lays_down(tmp_path, monkeypatch):
+    """What pyproject.toml lists is all there is, and is found where a wheel puts it."""
+    content = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["data-files"]
+    listed = {name for pattern in content["share/osr"] for name in [pattern]}
+    assert listed == {"params.yaml", "dvc.yaml", "requirements.txt"}
+    assert content["share/osr/presets"] == ["presets/*.yaml"]
+
+    class Installed(PurePosixPath):
+        def locate(self):
+            return tmp_path / "env" / str(self).removeprefix("../../../")
+
+    names = [*listed, *(f"presets/{path.name}" for path in shipped_in("presets"))]
+    for name in names:
+        path = tmp_path / "env" / "share" / "osr" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes((ROOT / name).read_bytes())
+    own = [path.name for path in shipped_in("presets")]
+    monkeypatch.setattr(shipped_module, "CLONE", tmp_path / "site-packages")
+    monkeypatch.setattr(
+        shipped_module, "files", lambda _name: [Installed(f"../../../share/osr/{n}") for n in names]
+    )
+    assert shipped("params.yaml").read_bytes() == (ROOT / "params.yaml").read_bytes()
+    assert [path.name for path in shipped_in("presets")] == own
+    with pytest.raises(InputError, match="install it again"):
+        shipped("nothing.yaml")
+
+
+def test_the_first_training_rests_on_the_weights_it_is_given(tmp_path):
+    weights = str(tmp_path / "w.safetensors")
+    for named, rests in ((weights, True), ("pretrained", False), ("none", False)):
+        write_stages(tmp_path, [tmp_path / "photos"], weights=named, has_unknowns=True)
+        found = YAML(typ="safe").load(tmp_path / "dvc.yaml")["stages"]
+        assert [name for name in found if named in found[name]["deps"]] == ["train"] * rests
