@@ -231,6 +231,20 @@ def test_sixty_jobs_six_of_them_real_with_random_kills(
     assert not list(made.root.rglob(CLONE))
 
 
+def test_a_stage_that_dvc_was_killed_before_it_noted_goes_on_in_the_row_of_its_job(tmp_path: Path) -> None:
+    """DVC runs such a stage again; what it says of it is done twice by hand here."""
+    toy = create(tmp_path / "toy")
+    for _ in range(2):
+        toy.python("toy", "prepare-split", OSR_SAME_ROW="1")
+    toy.python("toy", "train", OSR_SAME_ROW="1")
+    toy.python("toy", "train", OSR_SAME_ROW="1")
+    (row,) = toy.rows()
+    assert states(row) == {"prepare-split": "done", "train": "done"}
+    assert toy.curve(row) == [0, 1, 2]
+    toy.python("toy", "train")
+    assert len(toy.rows()) == 2, "elsewhere a stage that runs again is another execution"
+
+
 @pytest.mark.slow
 def test_real_runs_that_are_killed_go_on_in_their_rows(tmp_path: Path) -> None:
     """Two experiments of the toy project, whose stages are real ones of DVC with rows in MLflow."""
