@@ -56,7 +56,7 @@ def _init(command: Parser) -> None:
     add("--no-groups", dest="groups", action="store_false", help=told)
     add("--preset", action="append", default=[], metavar="NAME", help="instead of the one that is chosen")
     add("--backbone", metavar="NAME", help="the network, as model.backbone.name")
-    add("--weights", metavar="FILE", help="its trained weights, where timm cannot fetch them")
+    add("--weights", metavar="FILE", help="a file of its trained weights; or pretrained: fetched; or none")
 
 
 def _fit(command: Parser) -> None:

@@ -5,8 +5,10 @@ PyTorch is imported where it is used: a stage then loads it while the process be
 
 from __future__ import annotations
 
+import logging
 import os
 import shutil
+import sys
 from collections.abc import Collection, Iterable, Iterator
 from itertools import product
 from pathlib import Path
@@ -32,6 +34,8 @@ if TYPE_CHECKING:
     from osr.detectors.base import Detector
     from osr.detectors.network_again import NetworkAgain
 
+
+logger = logging.getLogger("osr")
 
 EXTRACTION = Path(".osr", "extraction")  # where outputs grow; a killed stage goes on from there
 
@@ -65,6 +69,8 @@ def extract_part(part: str, params: Params, into: Path, *, again: Collection[str
     if not asked and (features := frozen_features(part, rows)) is not None:
         outputs = outputs_of(model, features, labels=split.labels[rows], index=rows, stored=stored)
         return _written(outputs, place, into)
+    if not sys.stderr.isatty():  # there the progress bar tells
+        logger.info("forward pass, %s: %d images", part, len(rows))
     outputs = extract(
         model,
         open_part(split, rows, frame=model.image_format.frame, num_workers=params.train.num_workers),

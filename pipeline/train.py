@@ -188,6 +188,7 @@ def frozen_parts(
     model: OpenSetModel, split: Split, part: Callable[[IntArray], Images], params: Params
 ) -> dict[str, tuple[FloatArray, IntArray]]:
     """Features and labels of the images that the head is fitted to, and of those that choose among fits."""
+    logger.info("train: one forward pass, then the head alone; settings of epochs do not count")
     rows = {"train": split.train, "val": split.known_rows("val")}
     return {name: frozen_part(model, name, part(each), each, params) for name, each in rows.items()}
 

@@ -95,7 +95,7 @@ def test_pretrained_without_network(monkeypatch: pytest.MonkeyPatch, error: OSEr
         build_backbone("resnet18", weights="pretrained", channels=3, image_size=32)
     assert str(refused.value) == (
         f"model.backbone.name 'resnet18': its weights could not be downloaded ({reason}); "
-        "model.backbone.weights may also name a local file."
+        "model.backbone.weights may also name a local file (`osr run -S model.backbone.weights=FILE`)."
     )
 
 

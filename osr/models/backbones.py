@@ -131,7 +131,7 @@ def _timm_backbone(name: str, *, pretrained: bool, channels: int, image_size: in
         what = "its weights could not be downloaded" if pretrained else "timm could not build it"
         raise InputError(
             f"model.backbone.name {name!r}: {what} ({_first_line(error)}); "
-            "model.backbone.weights may also name a local file."
+            "model.backbone.weights may also name a local file (`osr run -S model.backbone.weights=FILE`)."
         ) from error
     _check_classifier(model, name)
     _check_patches(model, name, image_size)

@@ -26,7 +26,7 @@ def figure_text(stem: str) -> FigureText:
     """The words for a figure, by the stem of its file; plain ones for a figure without any."""
     if stem.startswith("scores_"):
         name = stem.removeprefix("scores_")
-        caption = f"Densities of the {name} scores of known and unknown test images, with the threshold."
+        caption = f"Densities of the {name} scores of test images, known and any unknown, with the threshold."
         return FigureText(FIRST_SCORES, f"Scores of {name}", caption)
     if stem not in TEXTS:
         return FigureText(FIRST_SCORES - 1, stem.replace("_", " ").capitalize(), f"The figure {stem}.")
@@ -110,16 +110,16 @@ TEXTS = {
     ),
     "training": (
         "Training",
-        "Loss and accuracy of training and validation images per epoch, of a probe per penalty with the "
-        "largest first; the kept one is marked.",
+        "Loss and accuracy of training and validation images per epoch, of a probe per penalty that was "
+        "tried, 1 the largest (train.probe.penalties); the kept one is marked.",
     ),
     "tsne": (
         "Features, t-SNE",
-        "Test features in the plane: known classes in colour, unknowns as black crosses. Distances between "
-        "far clusters mean nothing.",
+        "Test features in the plane: known classes in colour, any unknowns as black crosses. Distances "
+        "between far clusters mean nothing.",
     ),
     "umap": (
         "Features, UMAP",
-        "Test features in the plane by UMAP: known classes in colour, unknowns as black crosses.",
+        "Test features in the plane by UMAP: known classes in colour, any unknowns as black crosses.",
     ),
 }

@@ -140,6 +140,8 @@ def in_words(choice: Choice, *, reason: str = "") -> str:
     if choice.detector == TRUSTED and not choice.seen:
         text += "It judges unless another is better beyond chance. "
     text += f"In {choice.sure:.0%} of draws of these classes it comes first."
+    text += " This ranks detectors on validation images"
+    text += "; how much is rejected is measured or estimated apart, on test images."
     if choice.seen:
         text += " The network was trained on the classes that were left out, so that the ranking may mislead"
         text += ": it has no say." if choice.detector == TRUSTED else "."

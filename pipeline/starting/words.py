@@ -11,6 +11,7 @@ from pipeline.starting.settings import FEWEST_IMAGES
 
 SHOWN = 8
 FEW = 20  # images of a class
+USUAL_SIZE = 224  # pixels that most networks of timm were trained on
 
 
 def found_text(photos: Path, found: Found, small: Sequence[str], *, grouped: bool) -> str:
@@ -79,11 +80,13 @@ def laid_down_text(project: Path, params: Params, presets: Sequence[str], made: 
 
 def readme_text(photos: Path, params: Params) -> str:
     """Ten lines."""
-    better = (
-        "frozen features are not enough: let all weights learn, `osr run --preset photos_tune`"
-        if params.train.regime == "probe"
-        else "train longer or start from trained weights (`model.backbone`)"
-    )
+    better = "train longer or start from trained weights (`model.backbone`)"
+    if params.train.regime == "probe":
+        better = "frozen features are not enough: let all weights learn, `osr run --preset photos_tune`"
+        size = params.model.image_size
+        if isinstance(size, int) and size < USUAL_SIZE:
+            larger = f"`osr run -S model.image_size={USUAL_SIZE}` (slower)"
+            better = f"enlarge the photos to what the network was trained on, {larger}; or {better}"
     unknowns = (
         "At its end `osr run` says how many unknown images are rejected."
         if params.dataset.unknown_sources
