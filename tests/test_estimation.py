@@ -128,6 +128,9 @@ def test_a_fold_is_what_its_parts_say():
             truth, both = np.r_[np.ones(own.sum()), np.zeros(known.sum())], np.r_[scores[own], scores[known]]
             assert row.values["auroc"] == pytest.approx(roc_auc_score(truth, both))
             assert row.values["unknown_rejection"] == pytest.approx((scores[own] > theta).mean())
+            few = fit_threshold(-val.logits.max(axis=1), target_acceptance=0.7).value
+            assert row.values["rejection_accepting_70"] == pytest.approx((scores[own] > few).mean())
+            assert row.values["rejection_accepting_95"] == pytest.approx(row.values["unknown_rejection"])
     metrics = found.metrics(0.95)
     for name in METRICS:
         values = [row.values[name] for row in found.classes["mav"]]

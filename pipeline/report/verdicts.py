@@ -53,7 +53,8 @@ def _accepts_unknowns(run: RunFiles) -> list[str]:
         return []
     return [
         f"{1 - rejected:.0%} of the {whose} were accepted as known by {run.detector}: do not use this as it "
-        "is. Another detector (plot.detector) or a smaller detectors.target_acceptance rejects more."
+        "is. Another detector (plot.detector) or a smaller detectors.target_acceptance rejects more: the "
+        "table of other thresholds says how much."
     ]
 
 
