@@ -42,7 +42,7 @@ TEXTS = {
     "estimate_leaderboard": (
         "Detectors compared by an estimate",
         "No unknown image was tested. Estimates by leaving known classes out, with intervals over classes: "
-        "upper bounds where the network was trained on these classes.",
+        "they may be far off where the network was trained on these classes.",
     ),
     "estimate_classes": (
         "Classes left out, an estimate",

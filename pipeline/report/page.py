@@ -74,7 +74,7 @@ def _content(run: RunFiles) -> dict[str, Any]:
         "drawn": run.drawn,
         "title": _title(run),
         "has_unknowns": run.has_unknowns,
-        "bound": "at most " if run.params.learns_features else "",
+        "learned": run.params.learns_features,
         "why_no_estimate": run.why_no_estimate,
         "how_to_measure": how_to_measure(run),
         "estimate": run.estimate,

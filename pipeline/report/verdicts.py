@@ -72,8 +72,8 @@ def _no_unknowns(run: RunFiles) -> list[str]:
     )
     if run.params.learns_features:
         told += (
-            " The network was trained on these classes, too, so it is an upper bound and may be far too "
-            f"good; {how_to_measure(run)}."
+            " The network was trained on these classes, too, so it may be far off, and is mostly too good; "
+            f"{how_to_measure(run)}."
         )
     found = [told]
     own, heads = (run.estimate[key] for key in ("accuracy_of_trained_head", "accuracy"))
