@@ -181,13 +181,7 @@ def judge_split(
     Raises:
         InputError: as `judge`.
     """
-    settings, pseudo = params.model, params.train.augmentation.pseudo_unknowns != "none"
-    num_background = int((split.labels[split.train] == BACKGROUND).sum())
-    check_background(params.train.loss, num_background, pseudo_unknowns=pseudo)
-    torch.manual_seed(hash_seed(params.train.seed, -1))  # the initial weights, as in stage train
-    seen = split.train if needs_statistics(settings) else split.train[:1]
-    sample = sample_of(data.images, data.places[seen], lambda: frame_for(settings, None))
-    model = OpenSetModel(settings, format_for(settings, sample), split.known_names)
+    model = _new_model(params, data, split)
 
     def part(rows: IntArray) -> Images:
         frame, workers = model.image_format.frame, params.train.num_workers
@@ -217,6 +211,21 @@ def judge_split(
         learned = outputs(split.train)
         judging = {name: one.fit(learned) if one.needs_fit else one for name, one in judging.items()}
     return _judged(judging, outputs(rows))
+
+
+def _new_model(params: Params, data: ChosenImages, split: Split) -> OpenSetModel:
+    """The network that learns, with the initial weights of stage train.
+
+    Raises:
+        InputError: the loss cannot learn from these images.
+    """
+    settings, pseudo = params.model, params.train.augmentation.pseudo_unknowns != "none"
+    num_background = int((split.labels[split.train] == BACKGROUND).sum())
+    check_background(params.train.loss, num_background, pseudo_unknowns=pseudo)
+    torch.manual_seed(hash_seed(params.train.seed, -1))
+    seen = split.train if needs_statistics(settings) else split.train[:1]
+    sample = sample_of(data.images, data.places[seen], lambda: frame_for(settings, None))
+    return OpenSetModel(settings, format_for(settings, sample), split.known_names)
 
 
 def _judged(judging: Mapping[str, Detector], found: Outputs) -> dict[str, Judged]:
