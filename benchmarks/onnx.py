@@ -4,11 +4,17 @@
 
 PROJECT is a folder with a finished run; 10,000 of its test images are judged, and where there are fewer, they
 come again with noise. First every detector that its training outputs can be fitted for, in one graph with the
-network: labels at a threshold that accepts 95 % of the validation images, and scores: their largest errors
-relative to the score itself, and to the standard deviation of the scores where that is larger. Then the graph
-that `osr export --onnx` writes of the run's own detector, beside `OpenSetClassifier.judge` in the same
-process, in turns, both with one thread: seconds are of the processor, and the ratio is the median over the
-turns.
+network: labels at a threshold that accepts 95 % of the validation images, and the largest error of a score:
+
+- relative: to the score, or to the interquartile range of the validation images' scores where that is larger,
+  because a score that passes through 0 has no digits there;
+- to the score itself, and how many images exceed 1e-4 so;
+- to the score itself when both are given PyTorch's logits and features: the error that the detector's own
+  arithmetic makes, without the network's.
+
+Then the graph that `osr export --onnx` writes of the run's own detector, beside `OpenSetClassifier.judge` in
+the same process, in turns, both with one thread: seconds are of the processor, and the ratio is the median
+over the turns.
 """
 
 from __future__ import annotations
@@ -19,6 +25,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -26,16 +33,17 @@ import numpy as np
 import onnxruntime
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
+from torch.export import ExportedProgram
 
 from osr.detectors.base import Detector
 from osr.detectors.registry import DETECTORS, build_detectors
+from osr.detectors.tracing import Traced
 from osr.errors import InputError
 from osr.inference.classifier import OpenSetClassifier
-from osr.inference.graph import ClassifierGraph
-from osr.inference.graph_files import OPEN, describe, record, translated, write_onnx
+from osr.inference.graph import ClassifierGraph, check_recordable
+from osr.inference.graph_files import describe, record, translated, write_onnx
 from osr.inference.judgement import Decision, Judgement
-from osr.inference.predictor import Predictor
 from osr.metrics.conformal import fit_threshold
 from osr.outputs import Outputs
 from osr.params import load_params
@@ -59,6 +67,11 @@ NUM_IMAGES = 10_000
 BATCH = 512
 MANY = 2 * BATCH  # images whose throughput is measured
 TURNS = 11
+ALLOWED = 1e-4
+FIELDS = tuple(entry.name for entry in fields(Traced))  # the first three have a row for each image
+NETWORK = ("logits", "features")
+Arrays = dict[str, NDArray[Any]]
+COUNT = torch.export.Dim("num_images", min=1)
 
 
 class EveryScore(ClassifierGraph):
@@ -69,10 +82,25 @@ class EveryScore(ClassifierGraph):
         self.detectors = detectors
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:  # type: ignore[override]
-        """(N,) float64 scores by name, and the predictions."""
+        """(N,) float64 scores by name, and what the network gives."""
         traced = self.outputs(images)
         scores = {name: detector.score_traced(traced) for name, detector in self.detectors.items()}
-        return scores | {"prediction": traced.logits.argmax(1)}
+        return scores | {name: getattr(traced, name) for name in NETWORK}
+
+
+class ScoresOfOutputs(nn.Module):
+    """The same detectors, given what the network gave."""
+
+    def __init__(self, detectors: dict[str, Detector]) -> None:
+        super().__init__()
+        self.detectors = detectors
+
+    def forward(
+        self, logits: Tensor, features: Tensor, extra_logits: Tensor, weight: Tensor, bias: Tensor
+    ) -> dict[str, Tensor]:
+        """(N,) float64 scores by name."""
+        traced = Traced(logits, features, extra_logits, weight, bias)
+        return {name: detector.score_traced(traced) for name, detector in self.detectors.items()}
 
 
 def classifier_of(detector: str) -> OpenSetClassifier:
@@ -92,10 +120,9 @@ def fitted_detectors() -> dict[str, Detector]:
     """All that can be fitted on the run's training outputs and have a graph."""
     settings, train, found = load_params(PARAMS).detectors, Outputs.load(TRAIN_OUTPUTS), {}
     for name in DETECTORS:
-        if name == "odin":
-            continue
         detector = build_detectors(settings.model_copy(update={"enabled": (name,)}))[name]
         try:
+            check_recordable(detector)
             found[name] = detector.fit(train)
         except InputError as error:
             print(f"{name} is left out: {error}")
@@ -104,46 +131,70 @@ def fitted_detectors() -> dict[str, Detector]:
 
 def every_score(
     classifier: OpenSetClassifier, detectors: dict[str, Detector], images: NDArray[np.uint8]
-) -> dict[str, NDArray[Any]]:
+) -> Arrays:
     """What the graph says in ONNX Runtime, (N,) each."""
     graph, first = EveryScore(classifier, detectors), torch.from_numpy(images[:2])
-    axes = {axis: torch.export.Dim(name, min=1) for axis, name in enumerate(OPEN[:1])}
     with torch.no_grad():
-        program = torch.export.export(graph, (first,), dynamic_shapes={"images": axes})
-    names = [*detectors, "prediction"]
-    session = session_of(translated(program, ["images"], names).SerializeToString())
-    parts = [session.run(None, {"images": images[row : row + 64]}) for row in range(0, len(images), 64)]
+        program = torch.export.export(graph, (first,), dynamic_shapes={"images": {0: COUNT}})
+    return answers(program, {"images": images}, {}, [*detectors, *NETWORK])
+
+
+def scores_of_outputs(detectors: dict[str, Detector], outputs: Outputs) -> Arrays:
+    """What ONNX Runtime says where it is given the library's own outputs, (N,) each."""
+    common = {name: np.ascontiguousarray(getattr(outputs, name)) for name in FIELDS}
+    each = {name: common.pop(name) for name in FIELDS[:3]}
+    first = tuple(map(torch.from_numpy, (*(array[:2] for array in each.values()), *common.values())))
+    shapes = tuple({0: COUNT} if name in each else {} for name in FIELDS)
+    with torch.no_grad():
+        program = torch.export.export(ScoresOfOutputs(detectors), first, dynamic_shapes=shapes)
+    return answers(program, each, common, list(detectors))
+
+
+def answers(program: ExportedProgram, each: Arrays, common: Arrays, names: list[str]) -> Arrays:
+    """What a program says in ONNX Runtime of arrays with a row for each image, 64 at once."""
+    session, parts = session_of(translated(program, [*each, *common], names).SerializeToString()), []
+    for row in range(0, len(next(iter(each.values()))), 64):
+        given = {name: array[row : row + 64] for name, array in each.items()}
+        parts.append(session.run(None, given | common))
     return dict(zip(names, map(np.concatenate, zip(*parts, strict=True)), strict=True))
 
 
 def compare(classifier: OpenSetClassifier, images: NDArray[np.uint8]) -> None:
     """Print a line for each detector: labels that differ, and the largest errors of a score."""
     detectors, validation = fitted_detectors(), Outputs.load(VAL_OUTPUTS)
-    found, own = every_score(classifier, detectors, images), outputs_of(classifier, images)
-    print("| detector | other labels | error of a score | beside the spread |\n|---|---|---|---|")
-    for name, detector in detectors.items():
-        expected, scores = detector.score(own), found[name]
-        theta = fit_threshold(detector.score(validation), target_acceptance=0.95).value
-        differ = (found["prediction"] != own.predictions) | ((scores <= theta) != (expected <= theta))
-        errors = (
-            np.abs(scores - expected) / np.abs(expected),
-            np.abs(scores - expected) / np.maximum(np.abs(expected), expected.std()),
-        )
-        told = " | ".join(f"{error.max():.1e}" for error in errors)
-        print(f"| {name} | {np.count_nonzero(differ)} of {len(images):,} | {told} |", flush=True)
-
-
-def outputs_of(classifier: OpenSetClassifier, images: NDArray[np.uint8]) -> Outputs:
-    """The library's own outputs of images."""
-    detector, fitted = classifier.parts.detectors[classifier.detector]
-    predictor = Predictor(
-        classifier.parts.model,
-        detector,
-        threshold=fitted.value,
-        calibration=classifier.parts.calibration,
-        batch_size=BATCH,
+    found, own = every_score(classifier, detectors, images), classifier.outputs(images)
+    alone = scores_of_outputs(detectors, own)
+    for name in NETWORK:
+        gap = np.linalg.norm(found[name] - getattr(own, name), axis=1)
+        share = gap / np.linalg.norm(getattr(own, name), axis=1)
+        print(f"{name} differ by {np.median(share):.1e} of their length, {share.max():.1e} at most")
+    print(
+        "\n| detector | other labels | relative error | to the score itself | images above 1e-4 "
+        "| the same features |\n|---|---|---|---|---|---|"
     )
-    return predictor._outputs(images)
+    for name, detector in detectors.items():
+        expected, scores, known = detector.score(own), found[name], detector.score(validation)
+        theta = fit_threshold(known, target_acceptance=0.95).value
+        prediction = found["logits"].argmax(1)
+        differ = (prediction != own.predictions) | ((scores <= theta) != (expected <= theta))
+        spread = float(np.subtract(*np.quantile(known, (0.75, 0.25))))
+        itself = relative(scores, expected)
+        told = (
+            f"{np.count_nonzero(differ)} of {len(images):,}",
+            f"{relative(scores, expected, spread).max():.1e}",
+            f"{itself.max():.1e}",
+            f"{np.count_nonzero(itself > ALLOWED):,}",
+            f"{relative(alone[name], expected).max():.1e}",
+        )
+        print(f"| {name} | {' | '.join(told)} |", flush=True)
+
+
+def relative(
+    found: NDArray[np.float64], expected: NDArray[np.float64], spread: float = 0.0
+) -> NDArray[np.float64]:
+    """(N,) errors beside the score, or beside `spread` where that is larger; 0 where both are equal."""
+    gap, size = np.abs(found - expected), np.maximum(np.abs(expected), spread)
+    return np.divide(gap, size, out=np.where(gap > 0, np.inf, 0.0), where=size > 0)
 
 
 def session_of(graph: bytes | str) -> Any:

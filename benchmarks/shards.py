@@ -4,9 +4,9 @@
     python -m benchmarks.shards FOLDER classifier     100,000 images of 32 x 32 in 8 shards
     python -m benchmarks.shards FOLDER classifier --images 1000000
 
-The images are noise in colours, PNG files as bytes in a Parquet file. Shards run one after the other; one
-is killed (SIGKILL) once it has begun to write, and all are called again, as a scheduler would. Seconds
-are those of processors, start of the program included.
+The images are noise in colours, PNG files as bytes in a Parquet file, each with its number (`key`).
+Shards run one after the other; one is killed (SIGKILL) once it has begun to write, and all are called again,
+as a scheduler would. Seconds are those of processors, start of the program included.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ import pyarrow.parquet as pq
 from PIL import Image
 
 ROOT = Path(__file__).parents[1]
-SIDE, GROUP, KILLED = 32, 10_000, 3
+SIDE, GROUP, KILLED = 32, 10_240, 3
 
 
 def main() -> None:
@@ -71,11 +71,12 @@ def make(path: Path, count: int) -> None:
     rng = np.random.default_rng(0)
     path.parent.mkdir(parents=True, exist_ok=True)
     aside = path.with_suffix(".part")
-    schema = pa.schema([("bytes", pa.binary())])
+    schema = pa.schema([("key", pa.int64()), ("bytes", pa.binary())])
     with pq.ParquetWriter(aside, schema) as file:
         for first in range(0, count, GROUP):
-            pixels = rng.integers(0, 256, (min(GROUP, count - first), SIDE, SIDE, 3), np.uint8)
-            file.write_table(pa.table([list(encoded(pixels))], schema=schema))
+            keys = np.arange(first, min(first + GROUP, count))
+            pixels = rng.integers(0, 256, (len(keys), SIDE, SIDE, 3), np.uint8)
+            file.write_table(pa.table([keys, list(encoded(pixels))], schema=schema))
     aside.replace(path)
 
 

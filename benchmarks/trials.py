@@ -42,7 +42,8 @@ def test_of(params: Params) -> Judged:
     )
     with tempfile.TemporaryDirectory() as folder:
         state = Path(folder) / "state.pt"
-        return judge_split(params, data, split, split.test, state=state, detector=params.plot.detector)
+        name = params.plot.detector
+        return judge_split(params, data, split, split.test, state=state, detectors=(name,))[name]
 
 
 def main() -> None:

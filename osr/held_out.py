@@ -7,7 +7,7 @@ seen them. Higher score = more unknown, higher AUROC = better.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -19,6 +19,7 @@ from osr.data.batches import Images
 from osr.data.chosen import ChosenImages, load_classes
 from osr.data.labelled import labelled, sample_of
 from osr.data.plans import hash_seed
+from osr.detectors.base import Detector
 from osr.detectors.registry import build_detectors, network_again_of
 from osr.devices import limited_threads, pick_device
 from osr.errors import InputError
@@ -148,10 +149,9 @@ def judge(
     Raises:
         InputError: `train.regime` is none, or the settings do not fit the data, or training diverged.
     """
-    split, unknown = _divide(params, data, hold_out)
-    rows = np.concatenate([split.known_rows("val"), unknown])
+    split, rows = held_out_split(params, data, hold_out)
     state = folder / f"{hold_out.name}.pt"
-    return judge_split(params, data, split, rows, state=state, detector=detector, until=until)
+    return judge_split(params, data, split, rows, state=state, detectors=(detector,), until=until)[detector]
 
 
 def judge_split(
@@ -161,9 +161,9 @@ def judge_split(
     rows: IntArray,
     *,
     state: Path,
-    detector: str = "maxlogit",
+    detectors: Sequence[str] = ("maxlogit",),
     until: int | None = None,
-) -> Judged:
+) -> dict[str, Judged]:
     """Train on a split as stage train does, and tell known images from unknown ones; see `judge`.
 
     Args:
@@ -172,20 +172,16 @@ def judge_split(
         split: of it.
         rows: (N,) int64, the images that are judged.
         state: file of the training's state.
-        detector: whose score tells them apart.
+        detectors: whose scores tell them apart, each alone.
         until: an epoch, or None.
+
+    Returns:
+        By detector.
 
     Raises:
         InputError: as `judge`.
     """
-    labels = split.labels[split.train]
-    pseudo = params.train.augmentation.pseudo_unknowns != "none"
-    check_background(params.train.loss, int((labels == BACKGROUND).sum()), pseudo_unknowns=pseudo)
-    settings = params.model
-    torch.manual_seed(hash_seed(params.train.seed, -1))  # the initial weights, as in stage train
-    seen = split.train if needs_statistics(settings) else split.train[:1]
-    sample = sample_of(data.images, data.places[seen], lambda: frame_for(settings, None))
-    model = OpenSetModel(settings, format_for(settings, sample), split.known_names)
+    model = _new_model(params, data, split)
 
     def part(rows: IntArray) -> Images:
         frame, workers = model.image_format.frame, params.train.num_workers
@@ -198,6 +194,8 @@ def judge_split(
     else:
         _train(model, part(split.train), part(split.known_rows("val")), params, state, until)
 
+    judging = build_detectors(params.detectors.model_copy(update={"enabled": tuple(detectors)}))
+
     def outputs(rows: IntArray) -> Outputs:
         return extract(
             model,
@@ -206,21 +204,47 @@ def judge_split(
             batch_size=params.extraction.batch_size,
             device=pick_device(params.train.accelerator),
             title="judge",
-            again=network_again_of(judging),
+            again=network_again_of(*judging.values()),
         )
 
-    chosen = params.detectors.model_copy(update={"enabled": (detector,)})
-    judging = build_detectors(chosen)[detector]
-    if judging.needs_fit:
-        judging.fit(outputs(split.train))
-    found = outputs(rows)
-    is_known, scores = found.labels >= 0, judging.score(found)
-    metrics = open_set_metrics(scores[is_known], found.correct[is_known], scores[~is_known])
-    return Judged(float(found.correct[is_known].mean()), metrics["auroc"])
+    if any(detector.needs_fit for detector in judging.values()):
+        learned = outputs(split.train)
+        judging = {name: one.fit(learned) if one.needs_fit else one for name, one in judging.items()}
+    return _judged(judging, outputs(rows))
 
 
-def _divide(params: Params, data: ChosenImages, hold_out: HoldOut) -> tuple[Split, IntArray]:
-    """The split without the classes held out, and the rows of these that play unknown."""
+def _new_model(params: Params, data: ChosenImages, split: Split) -> OpenSetModel:
+    """The network that learns, with the initial weights of stage train.
+
+    Raises:
+        InputError: the loss cannot learn from these images.
+    """
+    settings, pseudo = params.model, params.train.augmentation.pseudo_unknowns != "none"
+    num_background = int((split.labels[split.train] == BACKGROUND).sum())
+    check_background(params.train.loss, num_background, pseudo_unknowns=pseudo)
+    torch.manual_seed(hash_seed(params.train.seed, -1))
+    seen = split.train if needs_statistics(settings) else split.train[:1]
+    sample = sample_of(data.images, data.places[seen], lambda: frame_for(settings, None))
+    return OpenSetModel(settings, format_for(settings, sample), split.known_names)
+
+
+def _judged(judging: Mapping[str, Detector], found: Outputs) -> dict[str, Judged]:
+    is_known, judged = found.labels >= 0, {}
+    for name, detector in judging.items():
+        scores = detector.score(found)
+        metrics = open_set_metrics(scores[is_known], found.correct[is_known], scores[~is_known])
+        judged[name] = Judged(float(found.correct[is_known].mean()), metrics["auroc"])
+    return judged
+
+
+def held_out_split(params: Params, data: ChosenImages, hold_out: HoldOut) -> tuple[Split, IntArray]:
+    """The split without the classes held out, and the rows that are judged: known and held-out images.
+
+    Args:
+        params: all settings.
+        data: of `load_known`.
+        hold_out: which classes.
+    """
     divide = partial(
         make_split,
         data.targets,
@@ -237,7 +261,8 @@ def _divide(params: Params, data: ChosenImages, hold_out: HoldOut) -> tuple[Spli
     trial_test = divide(known=sorted((*hold_out.known, *hold_out.held_out)), unknown=[]).test
     if params.split.max_per_class != "none":
         parts = thinned(parts, params.split.max_per_class, seed=params.split.seed)
-    return parts, np.setdiff1d(parts.test[parts.labels[parts.test] < 0], trial_test)
+    unknown = np.setdiff1d(parts.test[parts.labels[parts.test] < 0], trial_test)
+    return parts, np.concatenate([parts.known_rows("val"), unknown])
 
 
 def _train(
@@ -254,7 +279,6 @@ def _train(
         head=model.head,
         class_counts=np.bincount(labels[labels >= 0], minlength=model.head.num_classes).tolist(),
     )
-
     train(
         model,
         loss,

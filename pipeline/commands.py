@@ -110,6 +110,7 @@ def _sweep(command: Parser) -> None:
     clusters = ("slurm", "condor", "local")
     how.add_argument("--submit", choices=clusters, help="one job per experiment, each in a clone of its own")
     add("--missing", action="store_true", help="only those without a finished run in MLflow")
+    add("--variant", metavar="NAME", help="only this one of the variants that the file names")
     add("-S", dest="overrides", action="append", default=[], metavar="KEY=VALUE", help=SETTING)
     jobs = command.add_argument_group("of --submit")
     for name, default, told in (

@@ -102,8 +102,9 @@ curl --data-binary @photo.jpg -H 'Content-Type: image/jpeg' 'http://127.0.0.1:80
 curl -F a=@one.png -F b=@two.png http://127.0.0.1:8000/predict
 curl --json '{"images": ["..."]}' http://127.0.0.1:8000/predict          base64 of files
 
-http://127.0.0.1:8000/ is a page to drop an image on. /health says that the service answers, /metrics is for
-Prometheus, /openapi.json for programs that write clients. Requests that wait together are judged together.
+http://127.0.0.1:8000/ is a page to drop an image on, /docs says what may be asked. /health says that the
+service answers, /metrics is for Prometheus, /openapi.json for programs that write clients. Requests that wait
+together are judged together.
 """,
     "monitor": """
 osr predict monday/ --model classifier --output monday.csv

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from osr.metrics.open_set import curves
 from osr.metrics.risk import Selection
-from osr.metrics.thresholds import count_accepted
+from osr.metrics.thresholds import count_accepted, count_known
 from osr.params import Params
 from osr.plots.curves import thin
 from pipeline.entry import Metrics, run_stage
@@ -43,12 +43,12 @@ def plot(params: Params, _row: Row) -> Metrics:
     """Draw every figure, write the curves and the report; return their number and the headline."""
     choice = choose_judge(params)
     run = RunFiles(params)
-    names = params.detectors.enabled if run.has_unknowns else ()
+    names = params.detectors.enabled
     points: dict[str, dict[str, Pair]] = {name: detector_curves(run.scores, name) for name in names}
     for folder in (FIGURES, VECTOR):
         new(folder).mkdir(parents=True, exist_ok=True)
     draw_figures(run, points)
-    write_curves(points)
+    write_curves(points if run.has_unknowns else {})
     write_tables(run)
     if choice is not None:
         write_choice(run, choice)
@@ -100,9 +100,11 @@ def numbers_of(choice: Choice) -> Metrics:
 
 
 def detector_curves(scores: Mapping[str, Array], name: str) -> dict[str, Pair]:
-    """The OSCR, ROC, precision-recall and risk-coverage points of one detector."""
+    """The OSCR, ROC, precision-recall and risk-coverage points of one detector; of knowns alone the last."""
     score, known = scores[f"score_{name}"], scores["label"] >= 0
     correct = (scores["prediction"] == scores["label"])[known]
+    if known.all():
+        return {"risk_coverage": Selection.of(count_known(score, correct)).curve()}
     counts = count_accepted(score[known], correct, score[~known])
     found = curves(counts)
     # ROC points fall from (1, 1); curves are drawn and written rising.

@@ -13,6 +13,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 TARGET = ROOT / "runtime/osr_runtime/shared"
 SOURCES = (
+    "data/file_bytes.py",
     "data/grey.py",
     "data/image_files.py",
     "data/jpeg_ends.py",

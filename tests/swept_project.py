@@ -1,6 +1,8 @@
 """A project whose sweeps are quick, and sweeps of it whose jobs are killed at random."""
 
 import random
+import re
+import shutil
 import sqlite3
 import subprocess
 import sys
@@ -8,7 +10,9 @@ import time
 from pathlib import Path
 
 import psutil
-from dvc_project import commit_all
+from dvc_project import Project, commit_all
+from ruamel.yaml import YAML
+from test_pipeline import clone
 from toy_project import create
 
 # Stands for `osr run`: a row of its workspace, which a second run goes on in, and half a second of work.
@@ -32,8 +36,8 @@ def run(options):
                 columns = "run_uuid, name, user_id, status, start_time, lifecycle_stage, experiment_id"
                 row = (name, name, "nobody", "RUNNING", int(time.time() * 1000), "active", 1)
                 tables.execute(f"INSERT INTO runs ({columns}) VALUES (?, ?, ?, ?, ?, ?, ?)", row)
-                tables.execute("INSERT INTO params (run_uuid, key, value) VALUES (?, 'plot.dpi', ?)",
-                               (name, dpi))
+                swept = [(name, "plot.dpi", dpi), (name, "plot.tsne_seed", "0")]
+                tables.executemany("INSERT INTO params (run_uuid, key, value) VALUES (?, ?, ?)", swept)
         if Path("../hang").exists():
             Path("../hang").unlink()
             time.sleep(300)
@@ -59,11 +63,66 @@ def create_stand_in(root: Path) -> Path:
     return root
 
 
+LAUNCH = Path("pipeline/experiments/launch.py")
+STAND_INS = 60
+# Every tenth of the sixty is a run of all stages, which trains anew.
+REAL = range(101, 101 + STAND_INS, 10)
+SMALL = {
+    "train.epochs": 1,
+    "train.warmup_epochs": 0,
+    "detectors.enabled": ["maxlogit", "energy"],
+    "evaluate.shifts.corruptions": [],
+    "plot.tsne_images": 50,
+    "plot.tsne_perplexity": 5.0,
+    "plot.umap": False,
+    "plot.gallery_images": 2,
+}
+# `osr run` itself for the experiments that set train.seed, and a stand-in for the others.
+CHOICE = """\
+from pipeline.experiments import stand_in
+from pipeline.experiments.real_launch import *
+from pipeline.experiments.real_launch import run as run_stages
+
+
+def run(options):
+    text = Path("params.yaml").read_text()
+    return (run_stages if "seed: 7" in text else stand_in.run)(options)
+"""
+
+
+def create_with_real_runs(root: Path) -> Project:
+    """A clone of this working tree with a sweep `many`: six runs on digits with one epoch, and stand-ins."""
+    root.mkdir()
+    made = clone(root)
+    for key, value in SMALL.items():
+        made.set(key, value)
+    shutil.copy(root / LAUNCH, root / LAUNCH.with_name("real_launch.py"))
+    (root / LAUNCH).write_text(CHOICE)
+    (root / LAUNCH.with_name("stand_in.py")).write_text(RUN)
+    variants = [
+        {"plot.dpi": dpi} | ({"train.seed": 7000 + dpi} if dpi in REAL else {})
+        for dpi in range(101, 101 + STAND_INS)
+    ]
+    with (root / "sweeps" / "many.yaml").open("w") as file:
+        YAML().dump({"variants": variants, "grid": {"plot.tsne_seed": [0]}}, file)
+    commit_all(made, "sixty experiments, six of them real")
+    return made
+
+
 def rows(project: Path) -> list[tuple[str, str]]:
-    """Value and status of each row."""
+    """`plot.dpi` and status of each row."""
     with sqlite3.connect(project / "mlflow.db") as tables:
-        query = "SELECT value, status FROM runs JOIN params ON params.run_uuid = runs.run_uuid ORDER BY value"
+        query = (
+            "SELECT value, status FROM runs JOIN params ON params.run_uuid = runs.run_uuid "
+            "WHERE key = 'plot.dpi' ORDER BY value"
+        )
         return tables.execute(query).fetchall()
+
+
+OF_A_JOB = re.compile(
+    r"submitit\S*_submit|-m (pipeline\.cli run|dvc repro|"
+    r"pipeline\.(prepare_split|train|calibrate|fit_openmax|evaluate|plot)\b)"
+)
 
 
 def sweep(project: Path, name: str, cluster: str, *more: str) -> subprocess.Popen:
@@ -72,29 +131,34 @@ def sweep(project: Path, name: str, cluster: str, *more: str) -> subprocess.Pope
 
 
 def jobs_of(project: Path) -> list[psutil.Process]:
-    """The processes of all jobs that run."""
+    """The processes of all jobs that run: submitit's, `osr run`, DVC and stages."""
     found = []
     for process in psutil.process_iter():
         try:
-            words = " ".join(process.cmdline())
-            if process.cwd().startswith(str(project)) and ("_submit" in words or "pipeline.cli run" in words):
+            if process.cwd().startswith(str(project)) and OF_A_JOB.search(" ".join(process.cmdline())):
                 found.append(process)
         except psutil.Error:
             continue
     return found
 
 
-def kill_one(project: Path, draw: random.Random) -> bool:
-    """End a process of a job, whichever it is, or all of a job as a scheduler does."""
+def kill_one(project: Path, draw: random.Random) -> list[str]:
+    """End a process of a job, whichever it is, or all of a job as a scheduler does.
+
+    Returns:
+        The command of each that was ended; none where no job ran.
+    """
     targets = jobs_of(project)
     try:
         target = draw.choice(targets) if targets else None
         whole = [] if target is None else [target, *target.children(recursive=True)]
-        for process in whole if draw.random() < 0.7 else whole[:1]:
+        ended = whole if draw.random() < 0.7 else whole[:1]
+        told = [" ".join(process.cmdline()) for process in ended]
+        for process in ended:
             process.kill()
     except psutil.NoSuchProcess:
-        return False
-    return target is not None
+        return []
+    return told
 
 
 def waiting(cluster: str, name: str) -> bool:
@@ -104,17 +168,29 @@ def waiting(cluster: str, name: str) -> bool:
     return bool(subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip())
 
 
-def run_with_kills(project: Path, name: str, *, kills: int, jobs: int, cluster: str = "local") -> int:
-    """Sweep until nothing is missing, with random kills meanwhile; how many there were."""
-    draw, done = random.Random(0), 0
+def run_with_kills(
+    project: Path,
+    name: str,
+    *,
+    kills: int,
+    jobs: int,
+    cluster: str = "local",
+    pause_s: tuple[float, float] = (0.5, 3),
+) -> list[list[str]]:
+    """Sweep until nothing is missing, with random kills meanwhile.
+
+    Returns:
+        What each kill ended, by its commands.
+    """
+    draw, done = random.Random(0), list[list[str]]()
     for _ in range(30):
         program = sweep(
             project, name, cluster, "--missing", "--jobs", str(jobs), "--cpus", "1", "--memory", "1"
         )
         while program.poll() is None or waiting(cluster, name):
-            time.sleep(draw.uniform(0.5, 3))
-            if done < kills:
-                done += kill_one(project, draw)
+            time.sleep(draw.uniform(*pause_s))
+            if len(done) < kills and (ended := kill_one(project, draw)):
+                done.append(ended)
         told, _ = program.communicate()
         assert "Traceback" not in told, told
         if "no experiment is missing" in told:

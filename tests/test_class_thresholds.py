@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from osr.errors import InputError
-from osr.metrics.class_tables import class_tables
-from osr.metrics.judged import Judged, threshold_check
+from osr.metrics.class_tables import class_tables, worst_classes
+from osr.metrics.judged import Judged, decision_metrics, threshold_check
 from osr.metrics.threshold_files import load_thresholds, save_thresholds
 from osr.metrics.thresholds import Threshold, fit_class_thresholds, fit_threshold, threshold_like
 from osr.outputs import Outputs
@@ -110,10 +110,39 @@ def test_every_number_counts_each_image_at_the_threshold_of_its_class():
         assert row.acceptance_low < row.acceptance < row.acceptance_high
     total = sum(row.accepted * row.images for row in tables[1])
     assert total == pytest.approx((accepted & (labels < 0)).sum())
+    assert worst_classes({"a": tables}) == {
+        "worst_known_recall": {"a": min(row.recall for row in tables[0])},
+        "worst_known_acceptance": {"a": min(row.acceptance for row in tables[0])},
+        "worst_unknown_auroc": {"a": min(row.auroc for row in tables[1])},
+        "worst_unknown_rejection": {"a": min(1 - row.accepted for row in tables[1])},
+    }
+    assert worst_classes({"a": (tables[0], [])}).keys() == {"worst_known_recall", "worst_known_acceptance"}
     settings = finished_run.params_of(ROOT).evaluate
     found = threshold_check(test, fit, settings)
     share = accepted[labels >= 0].mean()
     assert found["known_acceptance_low"] < share < found["known_acceptance_high"]
+
+
+def test_a_threshold_of_background_images_was_asked_for_no_share():
+    labels = np.array([0, 1, 1, -1])
+    test = Judged(outputs_of(np.array([0, 1, 0, 2]), labels), np.array([0.0, 1.0, 2.0, 3.0]))
+    settings = finished_run.params_of(ROOT).evaluate
+    ends = {"known_acceptance_low", "known_acceptance_high"}
+    asked = {"asked_acceptance": 0.9, "asked_of": 100}
+    fit = Threshold(1.5, "background", 0.9, 0.9, 100)
+    assert threshold_check(test, fit, settings).keys() == ends
+    found = threshold_check(test, replace(fit, rule="acceptance"), settings)
+    assert found.keys() == ends | asked.keys()
+    assert found.items() >= asked.items()
+    assert threshold_check(test, replace(fit, rule="acceptance", num_groups=7), settings)["asked_of"] == 7
+
+
+def test_verdicts_that_need_no_threshold_are_an_operating_point():
+    labels, verdicts = np.array([0, 0, 1, -1, -1]), np.array([0, -1, 1, -1, 0])
+    found = decision_metrics(outputs_of(np.zeros(5, int), labels), verdicts)
+    assert found["decision_known_acceptance"] == pytest.approx(2 / 3)
+    assert found["decision_unknown_rejection"] == 1 / 2
+    assert found["decision_kplus1_accuracy"] == 3 / 5
 
 
 def test_the_file_keeps_them_and_is_as_before_without(tmp_path):

@@ -43,6 +43,14 @@ from osr.params import check_params
             "evaluate.costs are all 0, but one of them at least must be above 0.",
         ),
         (
+            {"evaluate.shifts.corruptions": ["blur", "noise", "blur"], "evaluate.shifts.severities": [1]},
+            "evaluate.shifts.corruptions is ['blur', 'noise', 'blur'], but must hold each once.",
+        ),
+        (
+            {"evaluate.shifts.corruptions": ["blur"], "evaluate.shifts.severities": []},
+            "evaluate.shifts.severities is [], but must hold one of 1 to 5 at least.",
+        ),
+        (
             {"evaluate.estimate_folds": 1},
             "evaluate.estimate_folds is 1, but must be 0 (no estimate) or at least 2.",
         ),

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import math
 
+import finished_run
 import numpy as np
 import pytest
 from scipy.stats import norm
+from test_class_thresholds import ROOT, outputs_of
 from test_metrics import sample
 
 from osr.errors import InputError
 from osr.metrics.costs import cost_curve, expected_cost, least_cost_threshold
 from osr.metrics.decisions import confusion_matrix, operating_point
 from osr.metrics.groups import Groups
+from osr.metrics.judged import Judged, cost_metrics
 from osr.metrics.settings import CostsSettings
 from osr.metrics.thresholds import count_accepted
 
@@ -43,6 +46,33 @@ def test_every_threshold_costs_what_its_images_cost(kind, prevalence):
         found, low, high = cost_at(theta, scored, prevalence=prevalence)
         assert found == pytest.approx(cost, abs=1e-12)
         assert 0 <= low <= found <= high <= 5
+
+
+def test_the_metrics_of_a_run_are_those_of_its_images():
+    scored = known, right, unknown = sample("continuous", 2)
+    predictions = np.r_[np.where(right, 0, 1), np.zeros(len(unknown), int)]
+    labels = np.r_[np.zeros(len(known), int), np.full(len(unknown), -1)]
+    test = Judged(outputs_of(predictions, labels), np.r_[known, unknown])
+    settings = finished_run.params_of(ROOT).evaluate.model_copy(update={"costs": COSTS, "prevalence": 0.3})
+    held_out = np.random.default_rng(5).normal(size=40)
+    theta, asked = float(np.median(known)), {"prevalence": 0.3, "assumed_auroc": settings.assumed_auroc}
+    found = cost_metrics({"a": test}, {"a": theta}, {"a": held_out}, np.full(40, True), settings)
+    least = least_cost_threshold(held_out, np.full(40, True), COSTS, **asked)
+    by_hand = {
+        "cost_threshold": least.value,
+        "assumed_expected_cost": least.cost,
+        "expected_cost": one_by_one(theta, *scored, 0.3),
+        "expected_cost_at_cost_threshold": one_by_one(least.value, *scored, 0.3),
+        "known_acceptance_at_cost_threshold": np.mean(known <= least.value),
+        "unknown_rejection_at_cost_threshold": np.mean(unknown > least.value),
+        "oracle_expected_cost": min(one_by_one(at, *scored, 0.3) for at in (-math.inf, *known, *unknown)),
+    }
+    for name, value in by_hand.items():
+        assert found[name]["a"] == pytest.approx(value), name
+    assert found["expected_cost_low"]["a"] < found["expected_cost"]["a"] < found["expected_cost_high"]["a"]
+    assert found["expected_cost_accepting_all"] == pytest.approx(0.7 * 2.0 * np.mean(~right) + 0.3 * 5.0)
+    assert found["expected_cost_rejecting_all"] == pytest.approx(0.7 * 0.5 + 0.3 * 0.1)
+    assert found.items() >= asked.items()
 
 
 def test_equal_costs_at_the_share_of_the_test_images_are_errors():

@@ -128,6 +128,9 @@ def test_a_fold_is_what_its_parts_say():
             truth, both = np.r_[np.ones(own.sum()), np.zeros(known.sum())], np.r_[scores[own], scores[known]]
             assert row.values["auroc"] == pytest.approx(roc_auc_score(truth, both))
             assert row.values["unknown_rejection"] == pytest.approx((scores[own] > theta).mean())
+            few = fit_threshold(-val.logits.max(axis=1), target_acceptance=0.7).value
+            assert row.values["rejection_accepting_70"] == pytest.approx((scores[own] > few).mean())
+            assert row.values["rejection_accepting_95"] == pytest.approx(row.values["unknown_rejection"])
     metrics = found.metrics(0.95)
     for name in METRICS:
         values = [row.values[name] for row in found.classes["mav"]]
@@ -206,6 +209,18 @@ def test_the_interval_over_classes_holds_the_mean_of_all_classes(spread, count):
         low, high = class_mean_with_ends(rng.beta(mean * size, (1 - mean) * size, count), confidence=0.95)[1:]
         hits += low <= mean <= high
     assert hits / 400 >= 0.93
+
+
+def test_more_frames_of_the_same_tracks_make_a_perfect_share_no_surer():
+    """The ends of four tracks are those of four images; of tracks of unlike length, those of fewer."""
+
+    def low(*frames):
+        groups = np.arange(len(frames)).repeat(frames)
+        return share_with_ends(np.full(len(groups), True), confidence=0.95, groups=groups)[1]
+
+    four = share_with_ends(np.full(4, True), confidence=0.95)[1]
+    assert low(25, 25, 25, 25) == pytest.approx(low(50, 50, 50, 50)) == pytest.approx(low(1, 1, 1, 1))
+    assert low(97, 1, 1, 1) < low(25, 25, 25, 25) <= four
 
 
 def test_a_share_of_groups_varies_as_their_replicates_do():

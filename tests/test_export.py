@@ -5,16 +5,22 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from extracted import IMAGES, build
-from numpy.testing import assert_array_equal
+import torch
+from extracted import CPU, IMAGES, build
+from numpy.testing import assert_allclose, assert_array_equal
 from PIL import Image
 from tampering import rewrite
-from test_predict import exportable, fitted, known_outputs, load, model, run  # noqa: F401 (fixtures)
+from test_predict import exportable, fitted, known_outputs, load, model, run, write_run  # noqa: F401 (fixtures)
 
 import osr
+from osr.data.batches import ArrayImages
+from osr.detectors.logit_scores import MaxLogit
+from osr.detectors.rotpred import RotPred
 from osr.errors import InputError
+from osr.inference.extraction import extract
 from osr.metrics.thresholds import conformal_p_values, fit_threshold
 from osr.params import load_params
+from osr.stored.origin import Origin
 from pipeline import cli
 from pipeline.serving.export import export
 from pipeline.workspace.stages import PARAMS
@@ -59,6 +65,34 @@ def test_the_folder_judges_as_the_run_does(exportable):  # noqa: F811
         assert Path("out", name).read_bytes() == Path("again", name).read_bytes()
     assert cli.main(["export", str(exportable), "elsewhere"]) == 0
     assert osr.load("elsewhere").detector == "maxlogit"
+
+
+def test_a_network_that_tells_turns_is_exported_and_its_graph_refused(exportable, monkeypatch, capsys):  # noqa: F811
+    """Its detector asks the network three times more, wherever the folder is read."""
+    network, rows = build(rotations=True), np.arange(len(IMAGES))
+    network.made_from = Origin(split="1" * 16)
+    images = ArrayImages(IMAGES, rows, torch.from_numpy(rows % 3))
+    options = {"index": rows, "batch_size": 8, "device": CPU, "title": "test", "again": [RotPred()]}
+    monkeypatch.setattr("test_predict.known_outputs", lambda network: extract(network, images, **options))
+    made = {"maxlogit": MaxLogit, "rotpred": RotPred}
+    monkeypatch.setattr(
+        "test_predict.fitted", lambda train: {name: kind().fit(train) for name, kind in made.items()}
+    )
+    for before, after in (
+        ("[maxlogit, mahalanobis]", "[maxlogit, rotpred]"),
+        ("rotation_head: false", "rotation_head: true"),
+        ("rotations: false", "rotations: true"),
+    ):
+        PARAMS.write_text(PARAMS.read_text().replace(before, after, 1))
+    write_run(exportable, network)
+    assert cli.main(["export", "out", "--detector", "rotpred"]) == 0
+    classifier = osr.load("out")
+    assert (classifier.detector, classifier.detectors) == ("rotpred", ("maxlogit", "rotpred"))
+    expected = RotPred().score(extract(network, images, **options))
+    assert_allclose(classifier.predict(IMAGES).scores, expected, rtol=1e-4, atol=1e-6)
+    assert cli.main(["export", "graph", "--detector", "rotpred", "--onnx"]) == 1
+    assert "rotpred has no graph: rotpred needs the network four times" in capsys.readouterr().err
+    assert not Path("graph").exists()
 
 
 def test_decisions_follow_from_stored_scores(folder, model):  # noqa: F811

@@ -5,14 +5,19 @@ import sqlite3
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from compared_runs import DEFAULTS, ROOT, result, trials
+from mlflow.entities import Metric, Param, RunTag
+from mlflow.tracking import MlflowClient
+from tracking_server import Server
 
 from osr.errors import InputError
 from pipeline import cli
 from pipeline.comparing.diagram import ranked
 from pipeline.comparing.merge import check_digests, commands, rank_lines
+from pipeline.tracking import finished_rows
 from pipeline.tracking.other_stores import read_source
 from pipeline.tracking.results import COMMIT, DIGEST, SPLIT_DIGEST
 
@@ -51,6 +56,23 @@ def store(path, runs, *, experiment="osr"):
             tables.executemany("INSERT INTO latest_metrics VALUES (?, ?, ?, ?)", values)
         tables.commit()
     return path
+
+
+def log_rows(uri, runs, *, ends="FINISHED"):
+    """Rows as the stages write them, through MLflow's client."""
+    client = MlflowClient(uri)
+    held = client.get_experiment_by_name("osr")
+    experiment = held.experiment_id if held else client.create_experiment("osr")
+    for run in runs:
+        made = client.create_run(experiment, run_name=run.name, start_time=run.started + 1)
+        tags = {key: run.params[key] for key in (DIGEST, SPLIT_DIGEST, COMMIT)}
+        params = [Param(key, value) for key, value in run.params.items() if key not in tags]
+        tags = [RunTag(key, value) for key, value in (tags | {"osr.stage.evaluate": "done"}).items()]
+        metrics = [Metric(key, value, 1, 0) for key, value in run.metrics.items()]
+        client.log_batch(made.info.run_id, metrics=metrics, tags=tags)
+        for first in range(0, len(params), 100):
+            client.log_batch(made.info.run_id, params=params[first : first + 100])
+        client.set_terminated(made.info.run_id, ends)
 
 
 def folder(path, run):
@@ -110,6 +132,43 @@ def test_a_folder_is_a_run(sources, capsys):
     # The same trial and settings once more: the newer of the two counts, and it is said.
     assert cli.main(["leaderboard", "merge", "mine.db", "theirs", "--where", "split.trial=0"]) == 0
     assert "Left out for a newer run of the same settings and seeds: 1 run" in capsys.readouterr().out
+
+
+@pytest.mark.ci
+@pytest.mark.usefixtures("sources")
+def test_a_server_answers_with_the_rows_of_its_store(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    monkeypatch.setattr(finished_rows, "_ROWS_PER_CALL", 2)
+    behind = f"sqlite:///{tmp_path}/served.db"
+    server = Server(tmp_path, SimpleNamespace(uri=behind, environment={}))
+    try:
+        server.start()
+        assert cli.main(["leaderboard", "merge", server.uri]) == 1
+        assert f"{server.uri} holds no finished run" in capsys.readouterr().err
+        runs = [marked(run, commit="d" * 40) for run in trials(0.8, train__loss="logitnorm")]
+        log_rows(server.uri, runs)
+        log_rows(server.uri, [marked(result(split__trial=0, digest="other"))], ends="FAILED")
+        found = read_source(server.uri)
+        direct = read_source(behind)
+        assert [(run.started, run.params) for run in found] == [(run.started, run.params) for run in direct]
+        assert [run.metrics["auroc/msp"] for run in found] == [run.metrics["auroc/msp"] for run in direct]
+        assert {run.params["split.trial"] for run in found} == set("01234")
+        # With a folder and a file beside it.
+        assert cli.main(["leaderboard", "merge", server.uri, "theirs", "mine.db"]) == 0
+        said = capsys.readouterr().out
+        assert any(
+            line.split()[:6] == ["logitnorm", "energy", "5", "0.702", "±", "0.019"]
+            for line in said.splitlines()
+        )
+        again = "dvc exp run --queue -S split.trial=0,1,2,3,4 -S train.loss=logitnorm && dvc queue start"
+        assert f"msp, energy: from {server.uri}, commit dddddddd. Again: {again}" in said
+        assert "Critical difference 2.10 at 0.05 (Nemenyi's test)" in said
+        # Their images are others: refused by where they are.
+        log_rows(server.uri, [marked(result(split__trial=0, digest="other"))])
+        assert cli.main(["leaderboard", "merge", "mine.db", server.uri]) == 1
+        assert f"the test images of {server.uri}: " in capsys.readouterr().err
+    finally:
+        server.kill()
 
 
 def test_other_digests_are_refused_by_name(sources, capsys):

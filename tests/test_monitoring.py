@@ -27,6 +27,12 @@ def stream(
     return conformal_p_values(rng.normal(size=n), scores)
 
 
+@pytest.mark.parametrize("wrong", [(0, 0.01), (10, 1.0), (10, 0.0)])
+def test_a_monitor_without_images_or_with_a_sure_alarm_is_refused(wrong) -> None:
+    with pytest.raises(InputError, match=r"at least one validation image, and false_alarm in 1e-09\.\.1\."):
+        Monitor(*wrong)
+
+
 def test_alarms_are_rare_while_all_images_are_known() -> None:
     """At 20 % rather than 1 %, so that few streams tell; the share of alarms must not be above it."""
     rng = np.random.default_rng(0)

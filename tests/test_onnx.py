@@ -334,6 +334,8 @@ def test_the_program_of_torch_says_the_same(exported):
             found = program(torch.from_numpy(images), torch.tensor(threshold, dtype=torch.float64))
         assert_allclose(found["score"], expected.scores, rtol=1e-4)
         assert_array_equal(found["label"] < 0, np.array(expected.labels) == "unknown")
+    asked = program(torch.from_numpy(IMAGES), torch.tensor(threshold, dtype=torch.float64))
+    assert not any(answer.requires_grad for answer in asked.values())
 
 
 def test_a_changed_byte_is_refused_by_name(folder):

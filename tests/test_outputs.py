@@ -5,9 +5,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from numpy.testing import assert_array_equal
+from test_extraction import CPU, build
 
+from osr.calibration.calibrators import Temperature
+from osr.data.batches import ArrayImages
+from osr.detectors.logit_scores import Msp
 from osr.errors import InputError
+from osr.inference.extraction import extract
+from osr.inference.predictor import Predictor
 from osr.outputs import BACKGROUND, UNKNOWN, Outputs
 
 
@@ -98,3 +105,18 @@ def test_a_missing_or_pickled_file_is_refused(images: Outputs, tmp_path: Path) -
     (tmp_path / "labels.npy").unlink()
     with pytest.raises(InputError, match=r"labels.npy is missing"):
         Outputs.load(tmp_path)
+
+
+@pytest.mark.parametrize("extra", [0, 1, 2])
+def test_a_predictor_repeats_an_extraction_to_the_last_bit(extra):
+    network = build(width=128, extra=extra)
+    with torch.no_grad():
+        network.head.weight.normal_()
+    pixels = np.random.default_rng(0).integers(0, 256, (700, 6, 6, 1), dtype=np.uint8)
+    rows = np.arange(len(pixels))
+    data = ArrayImages(pixels, rows, torch.from_numpy(rows % 3))
+    expected = extract(network, data, index=rows, batch_size=512, device=CPU, title="test")
+    predictor = Predictor(network, Msp(), threshold=0.0, calibration=Temperature(1.0), batch_size=512)
+    found = predictor.outputs(pixels)
+    for name in ("logits", "extra_logits", "features", "weight", "bias"):
+        assert_array_equal(getattr(found, name), getattr(expected, name), err_msg=name)

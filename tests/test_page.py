@@ -39,7 +39,7 @@ def test_the_page_is_one_file_that_loads_nothing_from_elsewhere(server: Server) 
     connection.close()
     assert (answer.status, answer.headers.get_content_type()) == (200, "text/html")
     linked = re.findall(r'\b(?:src|href|action)="([^"]*)"', text)
-    assert linked == ["data:,", "openapi.json", "health", "metrics"]
+    assert linked == ["data:,", "docs", "openapi.json", "health", "metrics"]
     assert re.findall(r"https?://[^\s\"<]+", text) == ["http://www.w3.org/2000/svg"], "a name, not an address"
     assert policy.startswith("default-src 'none'; ")
     for tag in ("script", "style"):
@@ -51,6 +51,29 @@ def test_the_page_is_one_file_that_loads_nothing_from_elsewhere(server: Server) 
         assert f'<label for="{name}">' in text
     assert 'role="status" aria-live="polite"' in text
     assert "img-src 'self' blob: data:; " in policy
+
+
+def test_what_programs_may_ask_is_a_page_that_needs_no_other(server: Server) -> None:  # noqa: F811
+    connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=60)
+    connection.request("GET", "/docs", headers={"Host": 'a"<b>:1'})
+    answer = connection.getresponse()
+    text, policy = answer.read().decode(), answer.headers["Content-Security-Policy"]
+    connection.close()
+    assert (answer.status, answer.headers.get_content_type()) == (200, "text/html")
+    schema = server.ask(method="GET", path="/openapi.json")[1]
+    for path, operations in schema["paths"].items():
+        for method, operation in operations.items():
+            assert f"<h2>{method.upper()} {path}</h2>" in text
+            for entry in operation.get("parameters", ()):
+                assert f'<th scope="row">{entry["name"]}</th>' in text
+            for name in (*operation["responses"], *operation.get("requestBody", {}).get("content", ())):
+                assert f'<th scope="row">{name}</th>' in text
+    assert re.findall(r'\b(?:src|href|action)="([^"]*)"', text) == ["data:,", "openapi.json", "./"]
+    assert "<b>" not in text
+    assert "<script" not in text
+    (style,) = re.findall(r"<style>(.*?)</style>", text, re.DOTALL)
+    digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
+    assert policy.startswith(f"default-src 'none'; style-src 'sha256-{digest}'; img-src data:; ")
 
 
 def test_the_scores_of_known_images_and_where_a_decision_parts_them(server: Server) -> None:  # noqa: F811
@@ -180,11 +203,26 @@ def test_keys_reach_everything_in_order_and_are_seen(server, browser) -> None:  
     page.goto(f"http://127.0.0.1:{server.port}/")
     page.locator("#detector option").first.wait_for(state="attached")
     reached = []
-    for _ in range(6):
+    for _ in range(7):
         page.keyboard.press("Tab")
         reached.append(page.evaluate("document.activeElement.id || document.activeElement.textContent"))
         assert page.evaluate("getComputedStyle(document.activeElement).outlineStyle") == "solid", reached[-1]
-    assert reached == ["file", "detector", "accept", "openapi.json", "health", "metrics"]
+    assert reached == ["file", "detector", "accept", "what they may ask", "openapi.json", "health", "metrics"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("width", WIDTHS)
+def test_what_programs_may_ask_is_shown(server, browser, width) -> None:  # noqa: F811
+    page = browser.new_page(viewport={"width": WIDTHS[width], "height": 800})
+    complaints = []
+    page.on("console", lambda message: complaints.append(message.text) if message.type == "error" else None)
+    page.goto(f"http://127.0.0.1:{server.port}/docs")
+    table = page.get_by_role("table", name="Arguments").first
+    assert table.get_by_role("row", name="accept").is_visible()
+    assert page.evaluate("getComputedStyle(document.querySelector('table')).borderCollapse") == "collapse"
+    assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
+    assert not complaints
+    keep(page, f"{width}_docs")
 
 
 @pytest.mark.slow

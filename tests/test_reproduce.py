@@ -68,8 +68,8 @@ def flags_of(command: str) -> tuple[list[str], list[str]]:
 def test_the_command_that_is_shown_makes_the_runs_that_are_compared(name: str) -> None:
     found = load_ledger().entry(name)
     experiments = sweep_of(name, found).experiments()
-    if sweep := re.match(r"osr sweep (\w+) ", found.command):
-        assert found.sweep == sweep[1]
+    if sweep := re.match(r"osr sweep (\w+)(?: --variant (\w+))? ", found.command):
+        assert (found.sweep, found.variant) == sweep.groups()
     elif "dvc exp run --queue" not in found.command and found.command:
         presets, settings = flags_of(found.command)
         shown = overridden(settings, load_presets(presets) if presets else {})

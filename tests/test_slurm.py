@@ -2,6 +2,7 @@
 
 import argparse
 import os
+import shlex
 import shutil
 import signal
 import subprocess
@@ -12,7 +13,8 @@ from pathlib import Path
 import psutil
 import pytest
 from dvc_project import TIMEOUT_S, commit_all, states
-from swept_project import create_stand_in, rows, run_with_kills
+from swept_project import REAL, create_stand_in, create_with_real_runs, rows, run_with_kills
+from test_pipeline import assert_complete
 from toy_project import STAGES, create, is_complete
 
 from osr.errors import InputError
@@ -23,6 +25,7 @@ from pipeline.tracking.store import connect
 from pipeline.workspace.git import git
 
 NO_SUBMITIT = "submitit is not installed: `.ci/extras slurm` runs this"
+NO_SLURM = 'no Slurm here: eval "$(.ci/slurm start FOLDER)" starts one'
 
 
 @pytest.fixture
@@ -115,7 +118,7 @@ def test_condor_gets_a_file_whose_jobs_run(
     assert "request_gpus" not in said
     folders = tail.removesuffix(")\n").split()
     assert len(folders) == 3
-    arguments = said["arguments"].strip('"').replace("$(folder)", folders[1]).split()
+    arguments = shlex.split(said["arguments"].strip('"').replace("$(folder)", folders[1]))
     subprocess.run([said["executable"], *arguments], check=True, cwd=said["initialdir"])
     assert rows(project) == [("92", "FINISHED")]
     assert cli.main(["sweep", "few", "--submit", "condor", "--missing"]) == 0
@@ -179,7 +182,7 @@ def test_a_job_whose_time_is_over_is_begun_again(project: Path) -> None:
 
 def test_a_killed_job_is_neither_lost_nor_doubled(project: Path) -> None:
     pytest.importorskip("submitit", reason=NO_SUBMITIT)
-    assert run_with_kills(project, "few", kills=2, jobs=2) == 2
+    assert len(run_with_kills(project, "few", kills=2, jobs=2)) == 2
     assert rows(project) == all_once([91, 92, 93])
 
 
@@ -189,18 +192,56 @@ def test_a_slurm_of_one_machine(
 ) -> None:
     pytest.importorskip("submitit", reason=NO_SUBMITIT)
     if shutil.which("sinfo") is None:
-        pytest.skip('no Slurm here: eval "$(.ci/slurm start FOLDER)" starts one')
+        pytest.skip(NO_SLURM)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{project}/mlflow.db")
-    assert run_with_kills(project, name, kills=kills, jobs=3, cluster="slurm") == kills
+    assert len(run_with_kills(project, name, kills=kills, jobs=3, cluster="slurm")) == kills
     assert len({row for row in rows(project) if row[1] == "FINISHED"}) == len(rows(project)) in (3, 60)
 
 
 @pytest.mark.slow
 def test_sixty_jobs_with_random_kills(project: Path) -> None:
     pytest.importorskip("submitit", reason=NO_SUBMITIT)
-    assert run_with_kills(project, "many", kills=25, jobs=4) == 25
+    assert len(run_with_kills(project, "many", kills=25, jobs=4)) == 25
     assert rows(project) == all_once(list(range(101, 161)))
     assert not list(project.rglob(CLONE))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("cluster", ["local", "slurm"])
+def test_sixty_jobs_six_of_them_real_with_random_kills(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cluster: str
+) -> None:
+    """Six run the stages of this repository on digits with one epoch, the others a stand-in for `osr run`."""
+    pytest.importorskip("submitit", reason=NO_SUBMITIT)
+    if cluster == "slurm" and shutil.which("sinfo") is None:
+        pytest.skip(NO_SLURM)
+    made = create_with_real_runs(tmp_path / "project")
+    for name, value in made.environment().items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{made.root}/mlflow.db")
+    connect(made.root)
+    ended = run_with_kills(made.root, "many", kills=25, jobs=2, cluster=cluster, pause_s=(2, 12))
+    assert len(ended) == 25
+    assert any("-m dvc repro" in command for commands in ended for command in commands), "of a real run"
+    assert rows(made.root) == all_once(list(range(101, 161)))
+    real = [row for row in made.rows() if int(row.data.params["plot.dpi"]) in REAL]
+    assert len(real) == 6
+    for row in real:
+        assert_complete(row)
+
+
+def test_a_stage_that_dvc_was_killed_before_it_noted_goes_on_in_the_row_of_its_job(tmp_path: Path) -> None:
+    """DVC runs such a stage again; what it says of it is done twice by hand here."""
+    toy = create(tmp_path / "toy")
+    for _ in range(2):
+        toy.python("toy", "prepare-split", OSR_SAME_ROW="1")
+    toy.python("toy", "train", OSR_SAME_ROW="1")
+    toy.python("toy", "train", OSR_SAME_ROW="1")
+    (row,) = toy.rows()
+    assert states(row) == {"prepare-split": "done", "train": "done"}
+    assert toy.curve(row) == [0, 1, 2]
+    toy.python("toy", "train")
+    assert len(toy.rows()) == 2, "elsewhere a stage that runs again is another execution"
 
 
 @pytest.mark.slow

@@ -1,4 +1,4 @@
-"""Spark gives the verdicts of `osr predict`: in `mapInArrow`, and through the model that MLflow holds."""
+"""Spark gives the verdicts of `osr predict`: in Arrow, in pandas, and through the model that MLflow holds."""
 
 import shutil
 import sys
@@ -46,17 +46,20 @@ def spark(whole, monkeypatch):  # noqa: ARG001, what it set in the environment
     session.stop()
 
 
-def test_two_workers_give_the_verdicts_of_predict_and_of_shards(spark, whole):
+@pytest.mark.parametrize("through", ["arrow", "pandas"])
+def test_two_workers_give_the_verdicts_of_predict_and_of_shards(spark, whole, through):
     frame = spark.read.parquet(str(Path("photos.parquet").resolve())).repartition(2)
     folder = Path("classifier").resolve()
-    assert_same_verdicts(osr.score_spark(frame, folder, column="path").toArrow(), whole)
-    by_bytes = osr.score_spark(frame, folder, keep=["key"]).collect()
+    assert_same_verdicts(osr.score_spark(frame, folder, column="path", through=through).toArrow(), whole)
+    by_bytes = osr.score_spark(frame, folder, keep=["key"], through=through).collect()
     labels = dict(zip([f"key {row}" for row in range(len(whole))], whole["label"].to_pylist(), strict=True))
     assert {row["key"]: row["label"] for row in by_bytes} == labels
     with pytest.raises(InputError, match="The frame has no column id, which keep names; its columns are key"):
         osr.score_spark(frame, folder, keep=["id"])
     with pytest.raises(InputError, match="frame must be a data frame of Spark, not list"):
         osr.score_spark([], folder)
+    with pytest.raises(InputError, match="through is 'numpy', but must be one of arrow, pandas"):
+        osr.score_spark(frame, folder, through="numpy")
 
 
 def test_the_function_of_mlflow_gives_the_same_verdicts(spark, whole, tmp_path):

@@ -227,6 +227,25 @@ def test_a_bad_override_is_one_sentence(
     assert printed.err.count("\n") == 1
 
 
+def test_variants_with_names_run_alone_or_together(capsys: pytest.CaptureFixture[str]) -> None:
+    variants = "variants: {mild: {train.lr: 0.01}, wild: {train.lr: 0.1, train.epochs: 3}}"
+    (FOLDER / "named.yaml").write_text(f"{variants}\ngrid: {{train.seed: [0, 1]}}")
+    every = load_sweep("named").experiments()
+    wild = [{"train": {"lr": 0.1, "epochs": 3, "seed": seed}} for seed in (0, 1)]
+    assert load_sweep("named", variant="wild").experiments() == wild == every[2:]
+    assert cli.main(["sweep", "named", "--variant", "wild"]) == 0
+    assert (
+        capsys.readouterr().out == "dvc exp run --queue -S train.lr=0.1 -S train.epochs=3 -S train.seed=0,1\n"
+    )
+    for sweep, variant, told in (
+        ("named", "widl", "sweeps/named.yaml has no variant 'widl'; did you mean 'wild'?"),
+        ("named", "none", "has no variant 'none'; there are: mild, wild."),
+        ("two", "ce", "sweeps/two.yaml has no variant 'ce'; its variants have no names."),
+    ):
+        assert cli.main(["sweep", sweep, "--variant", variant]) == 1
+        assert told in capsys.readouterr().err
+
+
 def test_what_tells_the_variants_apart_cannot_be_overridden() -> None:
     with pytest.raises(
         InputError, match=r"train\.loss is 'ce', but must be left to the variants of sweeps/two"
@@ -251,8 +270,10 @@ def test_what_tells_the_variants_apart_cannot_be_overridden() -> None:
         ("settings:\ngrid: {train.seed: [1]}", "settings is empty, but must be settings"),
         ("settings: {split: 3}\ngrid: {split.trial: [1]}", "bad.yaml, settings: split is 3, but must name"),
         ("variants: {train.loss: ce}\ngrid: {train.seed: [1]}", "variants is {'train.loss': 'ce'}, but must"),
-        ("variants: [ce]\ngrid: {train.seed: [1]}", "variants is ['ce'], but must be a list of settings."),
-        ("variants: []\ngrid: {train.seed: [1]}", "variants is [], but must be a list of settings."),
+        ("variants: [ce]\ngrid: {train.seed: [1]}", "variants is ['ce'], but must be a list of settings, or"),
+        ("variants: []\ngrid: {train.seed: [1]}", "variants is [], but must be a list of settings, or"),
+        ("variants: {}\ngrid: {train.seed: [1]}", "variants is {}, but must be a list of settings, or"),
+        ("variants: {a: {1: 2}}\ngrid: {train.seed: [1]}", "variants[a] is {1: 2}, but must be settings"),
         ("variants: [{split: 3}]\ngrid: {split.trial: [1]}", "bad.yaml, variants: split is 3, but must name"),
         (
             "presets: digits_quick\ngrid: {train.seed: [1]}",

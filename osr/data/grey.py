@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 from PIL import Image
 
+from osr.data.file_bytes import File
 from osr.errors import InputError
 
 
-def eight_bits(image: Image.Image, path: Path) -> tuple[Image.Image, str]:
+def eight_bits(image: Image.Image, path: File) -> tuple[Image.Image, str]:
     """The image as it is, or a deep grey one in eight bits, and what was done to it.
 
     A camera of 12 bits writes 0..4095 into files of 16, which would come out nearly black. So the range is

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from osr.data import jpeg_ends, png_ends
+from osr.data.file_bytes import File, FileBytes
 from osr.data.grey import eight_bits
 from osr.errors import InputError
 
@@ -93,12 +94,13 @@ def read_image(
 
 
 def read_picture(
-    path: Path, *, channels: int, at_least: int | None = None, max_pixels: int = MAX_PIXELS
+    path: File, *, channels: int, at_least: int | None = None, max_pixels: int = MAX_PIXELS
 ) -> Picture:
     """One image as (H, W, channels) uint8, upright; transparent pixels are laid on white.
 
     Args:
-        path: any file that Pillow reads; of an animation or several pages the first picture counts.
+        path: any file that Pillow reads, or the bytes of one; of an animation or several pages the first
+            picture counts.
         channels: 1 or 3.
         at_least: pixels a side that are needed; a JPEG that has many more is decoded at a half, a quarter or
             an eighth. None decodes all.
@@ -131,7 +133,7 @@ def read_picture(
     return Picture(array, ", ".join([*([scaled] if scaled else []), *converted]))
 
 
-def read_fitted(path: Path, frame: Square, *, channels: int, max_pixels: int = MAX_PIXELS) -> Picture:
+def read_fitted(path: File, frame: Square, *, channels: int, max_pixels: int = MAX_PIXELS) -> Picture:
     """One image no larger than the network needs it, so that many stand in little memory.
 
     Those of at most `LARGEST_PACKED` pixels a side stay as they are, as they do in training.
@@ -157,11 +159,11 @@ def quiet_decoders() -> Iterator[None]:
 
 
 @contextmanager
-def _opened(path: Path, max_pixels: int) -> Iterator[Image.Image]:
+def _opened(path: File, max_pixels: int) -> Iterator[Image.Image]:
     """A file that is an image of an allowed size; every error of a decoder becomes `InputError`."""
     try:
         _check_file(path)
-        with Image.open(path) as image:
+        with Image.open(path if isinstance(path, Path) else path.open()) as image:
             check_sides(str(path), image.width, image.height)
             if (pixels := image.width * image.height) > max_pixels:
                 raise InputError(f"{path} has {pixels:,} pixels, above dataset.max_pixels, {max_pixels:,}.")
@@ -187,8 +189,12 @@ def check_sides(name: str, width: int, height: int) -> None:
         )
 
 
-def _check_file(path: Path) -> None:
+def _check_file(path: File) -> None:
     """Refuse what is no regular file with content before anybody opens it: a pipe would wait for ever."""
+    if isinstance(path, FileBytes):
+        if not path.content:
+            raise InputError(f"{path} is empty.")
+        return
     try:
         status = path.stat()
     except FileNotFoundError:
@@ -202,7 +208,7 @@ def _check_file(path: Path) -> None:
         raise InputError(f"{path} is empty.")
 
 
-def _why(path: Path, error: Exception) -> str:
+def _why(path: File, error: Exception) -> str:
     """What is wrong with a file, without the path."""
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
@@ -215,7 +221,7 @@ def _why(path: Path, error: Exception) -> str:
     return "its format is unknown"
 
 
-def _turn_upright(image: Image.Image, path: Path) -> None:
+def _turn_upright(image: Image.Image, path: File) -> None:
     try:
         ImageOps.exif_transpose(image, in_place=True)
     except Exception as error:

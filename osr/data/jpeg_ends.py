@@ -5,10 +5,10 @@ from __future__ import annotations
 import io
 import random
 import re
-from pathlib import Path
 
 from PIL import Image
 
+from osr.data.file_bytes import File
 from osr.errors import InputError
 
 _GREY = range(124, 133)  # what a block is that nothing was read of, in every mode, beside others perhaps
@@ -19,7 +19,7 @@ _MARKER = re.compile(rb"\xff+([\x01-\xcf\xd8-\xfe])")  # not a byte 255 of the p
 _MORE = b"".join(bytes([*random.Random(0).choices(range(255), k=64), 0xFF, 0xD0 + k]) for k in range(8))
 
 
-def check_whole(path: Path, image: Image.Image, draft: tuple[int, int] | None) -> None:
+def check_whole(path: File, image: Image.Image, draft: tuple[int, int] | None) -> None:
     """Refuse a JPEG of which the last blocks were never read.
 
     Its pixels can be as grey as those that a decoder makes up. But a decoder that has all its blocks reads no

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Iterator
-from pathlib import Path
 from typing import BinaryIO
 
 from PIL import Image
 
+from osr.data.file_bytes import File
 from osr.errors import InputError
 
 _SAMPLES = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}  # of a pixel, by the colour type
@@ -17,7 +17,7 @@ _STEP = 1 << 20  # bytes that are unpacked at once
 _PASSES = ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2))
 
 
-def check_whole(path: Path, image: Image.Image) -> None:
+def check_whole(path: File, image: Image.Image) -> None:
     """Refuse a PNG whose rows are not all there.
 
     Args:

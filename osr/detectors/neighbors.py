@@ -20,6 +20,8 @@ from osr.errors import InputError
 
 # Images, and rows of the bank, whose relations are in memory at once.
 _ROWS = 2048
+_RAMP = 1e-3  # of the threshold, over which a relation comes in
+_SMALLEST = float(torch.finfo(torch.float64).tiny)
 _KEEPS_IMAGES = "keeps training images themselves, a share of all (bank_fraction)"
 
 
@@ -98,14 +100,16 @@ class NNGuide(Detector):
 class Relation(Detector):
     """-sum over the bank of r^power where r > threshold, the relation of images. Kim et al. 2023.
 
-    r = max(cos(f, f_i), 0) <p, p_i>, p = softmax(z): how alike image i is in features and in classes.
+    r = max(cos(f, f_i), 0) <p, p_i>, p = softmax(z): how alike image i is in features and in classes. As
+    published, a relation at the threshold counts in full or not at all by the last bit of a feature, which
+    runtimes round otherwise. Here it comes in linearly between the threshold and 1.001 times the threshold.
 
     Args:
         power: above 0. Published: chosen on unknown images; 1 needs none.
         threshold: relations up to this count as none. Published: 0.03.
         bank_fraction: random share of the training images that are kept and compared with, at least one.
 
-    The products are float64: one that lies on the threshold counts the same alone as in a batch.
+    The products are float64: a sum over the bank is the same alone as in a batch.
     """
 
     name: ClassVar[str] = "relation"
@@ -136,9 +140,13 @@ class Relation(Detector):
         tiles = zip(*(torch.split(self._state[key], _ROWS) for key in ("bank", "classes")), strict=True)
         for near, alike in tiles:
             relations = (features @ near.double().T).clamp_min_(0).mul_(classes @ alike.double().T)
-            relations.masked_fill_(relations <= self.threshold, 0.0)
-            total += (relations if self.power == 1 else relations.pow_(self.power)).sum(1)
+            counted = self._counted(relations)
+            total += (relations if self.power == 1 else relations.pow_(self.power)).mul_(counted).sum(1)
         return total
+
+    def _counted(self, relations: Tensor) -> Tensor:
+        """How much of each relation counts, in 0..1, a fresh tensor."""
+        return relations.sub(self.threshold).div_(max(_RAMP * self.threshold, _SMALLEST)).clamp_(0, 1)
 
 
 def _drawn(images: Images, fraction: float, at_least: int, seed: int) -> Images:

@@ -61,7 +61,8 @@ class Vim(Detector):
 
     def _score(self, batch: Batch) -> Tensor:
         residual = rounded(_residual(batch.features, self._state))
-        return self._state["alpha"] * residual - log_sum_exp(batch.logits)
+        # Float64: where the two are nearly equal, float32 exponentials are all that is left of the score.
+        return self._state["alpha"] * residual - log_sum_exp(batch.logits.double())
 
 
 @dataclass(kw_only=True, eq=False)

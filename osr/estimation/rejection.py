@@ -21,7 +21,13 @@ from osr.estimation.folds import refitted, with_head
 from osr.metrics.intervals import class_mean_with_ends
 from osr.metrics.open_set import headline_metrics
 from osr.metrics.per_class import UnknownClass, Unknowns, unknown_classes
-from osr.metrics.thresholds import Threshold, count_accepted
+from osr.metrics.thresholds import (
+    ACCEPTANCES,
+    Threshold,
+    count_accepted,
+    fit_threshold,
+    rejection_name,
+)
 from osr.outputs import IntArray, Outputs
 from osr.training.settings import ProbeSettings
 
@@ -55,7 +61,8 @@ class LeftOut:
     Args:
         fold: in which it did, from 0.
         row: how it fared against the known test images of the other folds' classes.
-        values: the metrics of `METRICS` with its test images as the unknown ones.
+        values: the metrics of `METRICS` with its test images as the unknown ones, and what would be rejected
+            of them if more or fewer knowns were accepted (`rejection_name`).
     """
 
     fold: int
@@ -192,7 +199,12 @@ class _Fold:
         """Each class left out with its metrics, and the share of the known test images accepted."""
         detector.fit(self.train)
         background = None if self.background is None else detector.score(self.background)
-        threshold = threshold_of(detector.score(self.val), background, self.val_rows).value
+        val_scores = detector.score(self.val)
+        threshold = threshold_of(val_scores, background, self.val_rows).value
+        others = {
+            rejection_name(share): fit_threshold(val_scores, target_acceptance=share).value
+            for share in ACCEPTANCES
+        }
         scores, known = detector.score(self.test), self.test.labels >= 0
         unknowns = Unknowns(
             np.searchsorted(self.left_out, self.targets[~known]),
@@ -211,5 +223,7 @@ class _Fold:
             own = scores[~known][unknowns.classes == unknowns.names.index((row.source, row.name))]
             headline = headline_metrics(count_accepted(scores[known], self.test.correct[known], own))
             values = {**headline, "unknown_rejection": 1 - row.accepted}
-            found.append((replace(row, source="left out"), {name: values[name] for name in METRICS}))
+            values = {name: values[name] for name in METRICS}
+            values |= {name: float(np.mean(own > theta)) for name, theta in others.items()}
+            found.append((replace(row, source="left out"), values))
         return found, float(np.mean(scores[known] <= threshold))

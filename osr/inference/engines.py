@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from osr.data.image_files import MAX_PIXELS
 from osr.errors import InputError
@@ -19,10 +19,12 @@ from osr.inference.tables import columns, score_table, verdict_schema
 from osr.stored.digests import file_digest
 
 if TYPE_CHECKING:
+    import pandas as pd
     import pyarrow as pa
     from pyspark.sql import DataFrame
     from ray.data import Dataset
 
+_THROUGH = ("arrow", "pandas")
 _SQL_TYPES = {"string": "string", "double": "double"}  # of Arrow's types in `verdict_schema`
 
 
@@ -136,7 +138,13 @@ def score_ray(
     )
 
 
-def score_spark(frame: DataFrame, folder: Path | str, **options: Any) -> DataFrame:
+def score_spark(
+    frame: DataFrame,
+    folder: Path | str,
+    *,
+    through: Literal["arrow", "pandas"] = "arrow",
+    **options: Any,
+) -> DataFrame:
     """Verdicts on the images of a Spark data frame; each of Spark's Python workers loads the classifier once.
 
     A table has `spark.sql.execution.arrow.maxRecordsPerBatch` images, 10,000 unless that is set: take a small
@@ -145,11 +153,15 @@ def score_spark(frame: DataFrame, folder: Path | str, **options: Any) -> DataFra
     Args:
         frame: one row per image.
         folder: that `osr export` wrote; driver and executors must see it.
+        through: `mapInArrow`, or `mapInPandas` where a platform offers that alone; the verdicts are the same.
         options: see `Scorer`.
 
     Raises:
-        InputError: Spark is not installed, the frame lacks a column to keep, or see `Scorer`.
+        InputError: Spark is not installed, the frame lacks a column to keep, no such way `through`, or see
+            `Scorer`.
     """
+    if through not in _THROUGH:
+        raise InputError(f"through is {through!r}, but must be one of {', '.join(_THROUGH)}.")
     try:
         from pyspark.sql import DataFrame as SparkFrame
     except ImportError:
@@ -172,6 +184,15 @@ def score_spark(frame: DataFrame, folder: Path | str, **options: Any) -> DataFra
         for batch in batches:
             yield from scorer(pa.Table.from_batches([batch])).combine_chunks().to_batches()
 
+    def pandas_verdicts(frames: Iterator[pd.DataFrame]) -> Iterator[pd.DataFrame]:
+        import pyarrow as pa
+
+        scorer = _kept(str(folder), made)
+        for part in frames:
+            yield scorer(pa.Table.from_pandas(part, preserve_index=False)).to_pandas()
+
+    if through == "pandas":
+        return frame.mapInPandas(pandas_verdicts, told)
     return frame.mapInArrow(verdicts, told)
 
 

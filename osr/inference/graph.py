@@ -43,7 +43,7 @@ class ClassifierGraph(nn.Module):
                 "The network computes in bfloat16, which other runtimes round otherwise: set "
                 "extraction.precision to 32-true and repeat the run to export a graph."
             )
-        self.model = parts.model.eval()
+        self.model = parts.model.eval().requires_grad_(False)  # or answers of its program ask for gradients
         self.calibration = parts.calibration
         self.fit = Fit(parts.model.image_format.frame)
 

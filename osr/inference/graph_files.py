@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -75,7 +76,10 @@ def record(parts: Parts, detector: str) -> ExportedProgram:
 def write_program(path: Path, program: ExportedProgram, description: Mapping[str, str]) -> None:
     """Write a program as `torch.export.load` reads it; the description is its file `classifier.json`."""
     text = json.dumps(dict(description), indent=2)
-    torch.export.save(program, path, extra_files={"classifier.json": text})
+    with warnings.catch_warnings():
+        # Weights read from one file share its memory, all of which is written.
+        warnings.filterwarnings("ignore", message="No complete tensor found", category=UserWarning)
+        torch.export.save(program, path, extra_files={"classifier.json": text})
 
 
 def write_onnx(path: Path, program: ExportedProgram, description: Mapping[str, str]) -> None:

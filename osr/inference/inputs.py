@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TypeAlias
@@ -12,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from osr.data.file_bytes import FileBytes
 from osr.data.image_files import MAX_PIXELS, Picture, Square, check_sides, quiet_decoders, read_fitted
 from osr.data.walking import find_images
 from osr.errors import InputError
@@ -74,18 +74,12 @@ def _pixels(given: object, number: int, channels: int, frame: Square) -> NDArray
 def read_bytes(
     content: bytes, name: str, frame: Square, *, channels: int, max_pixels: int = MAX_PIXELS
 ) -> Picture:
-    """The picture in the bytes of a file; by way of a file, so that the rules of the one reader hold.
+    """The picture in the bytes of a file, by the rules of the one reader.
 
     Raises:
         InputError: see `osr.data.image_files.read_picture`; the sentence says `name`.
     """
-    with tempfile.TemporaryDirectory() as folder:
-        file = Path(folder) / "image"
-        file.write_bytes(content)
-        try:
-            return read_fitted(file, frame, channels=channels, max_pixels=max_pixels)
-        except InputError as error:
-            raise InputError(str(error).replace(str(file), name)) from None
+    return read_fitted(FileBytes(name, content), frame, channels=channels, max_pixels=max_pixels)
 
 
 def batches_of(images: Images, *, channels: int, batch_size: int) -> list[list[int]]:

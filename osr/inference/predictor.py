@@ -22,7 +22,7 @@ from osr.inference.judgement import labels_at
 from osr.metrics.conformal import Theta
 from osr.models.forward import forward
 from osr.models.open_set_model import OpenSetModel
-from osr.outputs import UNKNOWN, Outputs
+from osr.outputs import UNKNOWN, LinearLogits, Outputs
 
 
 class Predictor:
@@ -101,7 +101,8 @@ class Predictor:
         head = self.model.head
         with torch.no_grad():
             weight, bias = head.affine()
-        num_classes = head.num_classes
+        kernel, num_classes = weight.detach().float().cpu().numpy(), head.num_classes
+        offset = np.zeros(len(kernel), np.float32) if bias is None else bias.detach().float().cpu().numpy()
         logits = np.empty((len(images), len(weight)), np.float32)
         features = np.empty((len(images), weight.shape[1]), np.float32)
         again = network_again_of(self.detector) if again is None else again
@@ -112,6 +113,9 @@ class Predictor:
                 batch = as_batch(np.stack([images[row] for row in rows]))
                 found = forward(self.model, batch.to(device))
                 logits[rows], features[rows] = (part.float().cpu().numpy() for part in found)
+                for part in _parts(len(kernel), num_classes):
+                    own = LinearLogits(features[rows], kernel[part], offset[part], block=len(rows))
+                    logits[rows, part] = np.asarray(own)
                 for each in again:
                     columns[each.column][rows, 0] = each.column_of(self.model, batch.to(device)).cpu().numpy()
         return Outputs(
@@ -120,10 +124,16 @@ class Predictor:
             labels=np.full(len(images), UNKNOWN, np.int64),
             made_from=self.model.origin,
             index=np.arange(len(images)),
-            weight=weight.detach()[:num_classes].float().cpu().numpy(),
-            bias=np.zeros(num_classes, np.float32)
-            if bias is None
-            else bias.detach()[:num_classes].cpu().numpy(),
+            weight=kernel[:num_classes],
+            bias=offset[:num_classes],
             extra_logits=logits[:, num_classes:],
             **columns,
         )
+
+
+def _parts(num_logits: int, num_classes: int) -> tuple[slice, ...]:
+    """Known and extra classes, whose logits are worked out apart, as `extract` does; none without the latter.
+
+    The last bits of a product depend on its width.
+    """
+    return (slice(num_classes), slice(num_classes, None)) if num_logits > num_classes else ()

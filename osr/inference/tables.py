@@ -100,12 +100,11 @@ def records(
 
     Those that cannot be read hold their name and the reason.
     """
+    blank: Record = dict.fromkeys(columns(class_names, fdr=fdr))
+    shares = [f"p/{name}" for name in class_names]
     row = 0
     for read in batch:
-        record: Record = dict.fromkeys(columns(class_names, fdr=fdr)) | {
-            "file": read.name,
-            "reason": read.reason or None,
-        }
+        record = blank | {"file": read.name, "reason": read.reason or None}
         if found is not None and read.pixels is not None:
             record |= {
                 "label": found.labels[row],
@@ -113,9 +112,7 @@ def records(
                 "p_value": float(found.p_values[row]),
                 "nearest": class_names[found.predictions[row]],
             }
-            record |= {
-                f"p/{name}": float(p) for name, p in zip(class_names, found.probabilities[row], strict=True)
-            }
+            record |= zip(shares, found.probabilities[row].tolist(), strict=True)
             row += 1
         yield record
 
@@ -131,8 +128,10 @@ def verdict_table(rows: Sequence[Record], names: Sequence[str]) -> pa.Table:
     """Records as a table; what UTF-8 does not hold, as in names of files, stands there with backslashes."""
     import pyarrow as pa
 
-    texts = [{key: printable(value, "utf-8") for key, value in row.items()} for row in rows]
-    return pa.Table.from_pylist(texts, schema=verdict_schema(names))
+    schema = verdict_schema(names)
+    cells = ([printable(row[name], "utf-8") for row in rows] for name in names)
+    arrays = [pa.array(values, field.type) for values, field in zip(cells, schema, strict=True)]
+    return pa.Table.from_arrays(arrays, schema=schema)
 
 
 def image_column(names: Sequence[str], asked: str | None, *, of: str, option: str) -> str:

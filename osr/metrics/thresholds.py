@@ -23,7 +23,14 @@ from osr.metrics.conformal import fit_threshold as fit_threshold
 from osr.metrics.conformal import required_count as required_count
 from osr.metrics.counting import count_rows, sort_runs
 
+ACCEPTANCES = (0.99, 0.95, 0.9, 0.8, 0.7)  # shares of knowns, to choose from in tables
+
 Array = NDArray[Any]
+
+
+def rejection_name(acceptance: float) -> str:
+    """What the share of unknown images is called that is rejected where this share of knowns is accepted."""
+    return f"rejection_accepting_{100 * acceptance:g}"
 
 
 def fit_background_threshold(

@@ -151,7 +151,8 @@ def risk_coverage(
     lines.append(axes.axhline(everything, label=f"everything accepted {everything:.3f}", **style))
     top = max(float(risk[coverage >= LEAST_COVERAGE].max()) for coverage, risk in checked.values())
     axes.set(xlabel="images accepted (coverage)", ylabel="wrong among accepted (risk)", xlim=(0, 1))
-    axes.set_ylim(0, min(1.02, 1.05 * top) or 1.02)
+    height = min(1.02, 1.05 * top) or 1.02
+    axes.set_ylim(-0.02 * height, height)  # a risk of 0 is seen beside the axis
     legend_below(axes, lines, title=_legend_title("AURC", areas, confidence))
 
 

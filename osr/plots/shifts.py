@@ -7,8 +7,9 @@ from collections.abc import Mapping
 from matplotlib.axes import Axes
 
 from osr.errors import InputError
-from osr.plots.style import INK, LINE_STYLES, MARKERS, UNKNOWN_COLOUR, legend_below, line_style
+from osr.plots.style import INK, LINE_STYLES, MARKERS, PALETTE, UNKNOWN_COLOUR, legend_below
 
+COLOURS = tuple(colour for colour in PALETTE if colour != UNKNOWN_COLOUR)
 Shares = Mapping[int, float]  # severity -> share; 0 stands for the images as they are
 
 
@@ -48,7 +49,7 @@ def shifts(
                 marker=MARKERS[position % len(MARKERS)],
                 markersize=3.5,
                 label=kind,
-                **line_style(position),
+                color=COLOURS[position % len(COLOURS)],
             )
             lines.append(line)
         axes.set(xlabel="severity (0: as they are)", ylim=(-0.02, 1.02), xticks=range(6))

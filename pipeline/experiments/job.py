@@ -24,6 +24,7 @@ from filelock import FileLock, Timeout
 
 from osr.errors import InputError
 from pipeline.experiments.params_file import apply
+from pipeline.tracking.store import SAME_ROW
 from pipeline.workspace.files import read_json, write_json
 from pipeline.workspace.stages import PARAMS
 
@@ -114,7 +115,7 @@ class SweepJob:
         left_running.acquire()
         left_running.release()
         env = {key: value for key, value in os.environ.items() if key not in _FOREIGN}
-        env["PYTHONPATH"] = str(clone)
+        env |= {"PYTHONPATH": str(clone), SAME_ROW: "1"}
         command = [sys.executable, "-m", "pipeline.cli", "run", "--sync"]
         try:
             self._child = subprocess.Popen(command, cwd=clone, env=env, start_new_session=True)

@@ -57,7 +57,7 @@ class Entry(Section):
         title: its heading, at level `heading`.
         command: what a reader types, a line or several; where an entry above has the same, none.
         sweep: a file in sweeps/, or else `runs`, which holds what such a file may hold.
-        only: key -> value, of the sweep's grid, where the entry is a part of it.
+        variant, only: a name, and key -> value of the sweep's grid, where the entry is a part of it.
         splits: digest of each run's split (artifacts/split/split.json): of its images and their division.
         tolerance: by how much a repetition may differ from each of `numbers`.
         numbers: detector or `network` -> metric -> value as printed: 0.96, 0.960 ± 0.010 or 0.96 (0.95–0.97).
@@ -68,6 +68,7 @@ class Entry(Section):
     heading: Literal[2, 3] = 2
     command: str = ""
     sweep: str | None = None
+    variant: str | None = None
     runs: dict[str, Any] | None = None
     only: dict[str, Any] = Field(default_factory=dict)
     commit: Text

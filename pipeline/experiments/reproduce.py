@@ -91,7 +91,7 @@ def sweep_of(name: str, entry: Entry, overrides: Sequence[str] = ()) -> Sweep:
     """
     chosen = [*(f"{key}={value}" for key, value in entry.only.items()), *overrides]
     if entry.sweep is not None:
-        return load_sweep(entry.sweep, chosen)
+        return load_sweep(entry.sweep, chosen, entry.variant)
     return make_sweep(name, entry.runs, Path(f"{LEDGER}, {name}.runs"), chosen)
 
 

@@ -36,10 +36,10 @@ CONDOR = """\
 # Written by `osr sweep {name} --submit condor`: condor_submit {file}
 universe     = vanilla
 executable   = {python}
-arguments    = "-m pipeline.experiments.job $(folder)"
+arguments    = "-m pipeline.experiments.job '$(folder)'"
 # The project lies on a disk that all machines see; each job has its clone there, and goes on in it.
 initialdir   = {home}
-environment  = "PYTHONPATH={home} PATH={path} MLFLOW_TRACKING_URI=$ENV(MLFLOW_TRACKING_URI)"
+environment  = "PYTHONPATH='{home}' PATH='{path}' MLFLOW_TRACKING_URI='$ENV(MLFLOW_TRACKING_URI)'"
 should_transfer_files = NO
 request_cpus   = {cpus}
 request_memory = {memory}GB
@@ -48,6 +48,8 @@ request_memory = {memory}GB
 kill_sig            = SIGTERM
 job_max_vacate_time = {signal_s}
 max_retries         = {requeue}
+# A job that is held because its time is over goes back into the queue, too.
+periodic_release    = HoldReasonCode == 47 && NumJobStarts <= {requeue}
 max_materialize     = {jobs}
 log    = {home}/{logs}/condor.log
 output = {home}/{logs}/$(Cluster)-$(Process).out

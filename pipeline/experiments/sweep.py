@@ -99,7 +99,7 @@ def run(options: argparse.Namespace) -> int:
     if options.list:
         sys.stdout.write(list_of(FOLDER))
         return 0
-    sweep = load_sweep(options.name, options.overrides)
+    sweep = load_sweep(options.name, options.overrides, options.variant)
     lacking = sweep.experiments()
     if options.missing:
         results = read_workspace(workspace_root())

@@ -12,7 +12,7 @@ from typing import Any
 from osr.errors import InputError
 from osr.params import check_params, flatten
 from osr.settings.reading import read_yaml
-from osr.settings.sentences import shown
+from osr.settings.sentences import did_you_mean, shown
 from pipeline.experiments.named import read_named
 from pipeline.experiments.overrides import flat_overrides, merge, nested
 from pipeline.experiments.preset import Settings, load_presets
@@ -51,22 +51,25 @@ class Sweep:
         ]
 
 
-def load_sweep(name: str, overrides: Sequence[str] = ()) -> Sweep:
+def load_sweep(name: str, overrides: Sequence[str] = (), variant: str | None = None) -> Sweep:
     """Read a sweep and check each of its experiments.
 
     Args:
         name: of a file in sweeps/, without .yaml.
+        variant: the name of the only one that is wanted.
         overrides: `key=value`, for all experiments; a key of the grid then has this value alone.
 
     Raises:
-        InputError: no such sweep, a key or value it must not have, an override of what tells its variants
-            apart, or an experiment that breaks the schema.
+        InputError: no such sweep or variant, a key or value it must not have, an override of what tells its
+            variants apart, or an experiment that breaks the schema.
     """
     path, content = read_named(FOLDER, name, kind="sweep")
-    return make_sweep(name, content, path, overrides)
+    return make_sweep(name, content, path, overrides, variant)
 
 
-def make_sweep(name: str, content: Any, path: Path, overrides: Sequence[str] = ()) -> Sweep:
+def make_sweep(
+    name: str, content: Any, path: Path, overrides: Sequence[str] = (), variant: str | None = None
+) -> Sweep:
     """The sweep of such a file's content; `path` is where it stands, for errors.
 
     Raises:
@@ -76,7 +79,8 @@ def make_sweep(name: str, content: Any, path: Path, overrides: Sequence[str] = (
     common = load_presets(content.get("presets", []))
     ours = read_yaml(PARAMS)
     settings = _flat(content.get("settings", {}), ours, f"{path}, settings")
-    variants = tuple(_flat(part, ours, f"{path}, variants") for part in content.get("variants", [{}]))
+    wanted = _wanted(path, content.get("variants", [{}]), variant)
+    variants = tuple(_flat(part, ours, f"{path}, variants") for part in wanted)
     chosen = _flat(flat_overrides(overrides), ours, "-S")
     for key, value in chosen.items():
         if any(key in variant for variant in variants):
@@ -103,14 +107,32 @@ def _check_shape(path: Path, content: Any) -> None:
 
     presets, variants = content.get("presets", []), content.get("variants", [{}])
     check("presets", presets, _is_list(presets, str), "a list of names")
-    check("variants", variants, _is_list(variants, dict) and variants != [], "a list of settings")
+    named = variants if isinstance(variants, dict) else {}
+    fits = bool(variants) and _is_list(list(named.values()) if named else variants, dict)
+    check("variants", variants, fits, "a list of settings, or settings by name")
     sections = {"settings": content.get("settings", {}), "grid": content["grid"]}
-    sections |= {f"variants[{number}]": variant for number, variant in enumerate(variants)}
+    sections |= {f"variants[{key}]": part for key, part in (named or dict(enumerate(variants))).items()}
     for key, value in sections.items():
         check(key, value, _is_settings(value), "settings, each as key: value")
     for key, values in content["grid"].items():
         fits = isinstance(values, list) and values != [] and not any(isinstance(v, dict) for v in values)
         check(f"grid.{key}", values, fits, "a list of values")
+
+
+def _wanted(path: Path, variants: Any, name: str | None) -> list[Settings]:
+    """The variants that take part: all, or the one of a name.
+
+    Raises:
+        InputError: none has the name.
+    """
+    named = variants if isinstance(variants, dict) else {}
+    if name is None:
+        return list(named.values()) or variants
+    if name not in named:
+        names = list(map(str, named))
+        there = f"there are: {', '.join(names)}." if names else "its variants have no names."
+        raise InputError(f"{path} has no variant {name!r}{did_you_mean(name, names) or f'; {there}'}")
+    return [named[name]]
 
 
 def _is_list(value: Any, kind: type) -> bool:

@@ -42,7 +42,7 @@ TEXTS = {
     "estimate_leaderboard": (
         "Detectors compared by an estimate",
         "No unknown image was tested. Estimates by leaving known classes out, with intervals over classes: "
-        "upper bounds where the network was trained on these classes.",
+        "they may be far off where the network was trained on these classes.",
     ),
     "estimate_classes": (
         "Classes left out, an estimate",
@@ -64,9 +64,10 @@ TEXTS = {
     ),
     "risk_coverage": (
         "Risk and coverage",
-        "Share of wrong images among the accepted ones, misclassified knowns and unknowns, against the share "
-        "of all test images that is accepted; lower is better. The legend gives the area under each curve, "
-        "the smallest first; the dotted line is the risk where everything is accepted.",
+        "Share of wrong images among the accepted ones, misclassified knowns and unknowns (where no unknown "
+        "image was tested, misclassified knowns alone), against the share of all test images that is "
+        "accepted; lower is better. The legend gives the area under each curve, the smallest first; the "
+        "dotted line is the risk where everything is accepted.",
     ),
     "roc": (
         "Unknowns against knowns",

@@ -102,14 +102,14 @@ def _num_cores() -> int:
 
 
 def _curves(run: RunFiles, points: Points) -> Iterator[NamedFigure]:
-    """OSCR on both axes, risk-coverage, ROC, precision-recall; none of them without unknown images."""
+    """OSCR on both axes, risk-coverage, ROC, precision-recall; without unknown images risk-coverage alone."""
+    yield "risk_coverage", _curve(run, points, "risk_coverage", "aurc", risk_coverage)
     if not run.has_unknowns:
         return
     prevalence = next(iter(run.metrics["prevalence"].values()))
     for suffix, log_x, band in (("", False, _band(run, log_x=False)), ("_log", True, _band(run, log_x=True))):
         draw = partial(oscr, log_x=log_x, band=band)
         yield f"oscr{suffix}", _curve(run, points, "oscr", "auoscr", draw)
-    yield "risk_coverage", _curve(run, points, "risk_coverage", "aurc", risk_coverage)
     yield "roc", _curve(run, points, "roc", "auroc", roc)
     draw = partial(precision_recall, prevalence=prevalence)
     yield "precision_recall", _curve(run, points, "precision_recall", "aupr_unknown", draw)
@@ -135,11 +135,11 @@ def _band(run: RunFiles, *, log_x: bool) -> tuple[str, Array, Array, Array]:
 
 
 def _curve(run: RunFiles, points: Points, kind: str, metric: str, draw: Callable[..., None]) -> Figure:
-    """The curves of the detectors with the largest AUROC, and of the one that judges new images.
+    """The curves of the best detectors, and of the one that judges new images.
 
     The same detectors in every figure, so that each has one colour.
     """
-    best = leaderboard.order(leaderboard.columns(run.metrics))[:MAX_CURVES]
+    best = _best_first(run)[:MAX_CURVES]
     shown = [name for name in points if name in best or name == run.detector]
     areas = leaderboard.intervals(run.metrics, metric, shown)
     figure = canvas(COLUMN_WIDTH, CURVE_HEIGHT + LEGEND_LINE * (len(shown) + 2))
@@ -149,6 +149,13 @@ def _curve(run: RunFiles, points: Points, kind: str, metric: str, draw: Callable
     if len(shown) < len(points):
         axes.set_title(f"{len(shown)} of {len(points)} detectors")
     return figure
+
+
+def _best_first(run: RunFiles) -> list[str]:
+    """Detectors by AUROC, without unknown images by its estimate, without one by AURC."""
+    if run.has_unknowns or run.has_estimate:
+        return leaderboard.order(leaderboard.columns(run.metrics if run.has_unknowns else run.estimate))
+    return sorted(run.metrics["aurc"], key=lambda name: (run.metrics["aurc"][name], name))
 
 
 def _scores(run: RunFiles, _points: Points) -> Iterator[NamedFigure]:

@@ -17,6 +17,7 @@ from pipeline.report.cautions import cautions
 from pipeline.report.code_state import CodeState, code_state
 from pipeline.report.figure_texts import FigureText, figure_text
 from pipeline.report.galleries import Pick, accepted_unknowns, rejected_knowns, tiles
+from pipeline.report.other_thresholds import other_thresholds
 from pipeline.report.risk_tables import costs_table, shifts_table
 from pipeline.report.run_files import RunFiles
 from pipeline.report.verdicts import how_to_measure
@@ -73,7 +74,7 @@ def _content(run: RunFiles) -> dict[str, Any]:
         "drawn": run.drawn,
         "title": _title(run),
         "has_unknowns": run.has_unknowns,
-        "bound": "at most " if run.params.learns_features else "",
+        "learned": run.params.learns_features,
         "why_no_estimate": run.why_no_estimate,
         "how_to_measure": how_to_measure(run),
         "estimate": run.estimate,
@@ -87,6 +88,7 @@ def _content(run: RunFiles) -> dict[str, Any]:
         "intervals": INTERVALS,
         "risk_intervals": RISK_INTERVALS,
         "costs": costs_table(run),
+        "other_thresholds": other_thresholds(run),
         "shifts": shifts_table(run),
         "known_intervals": KNOWN_INTERVALS,
         "estimated": ESTIMATED,

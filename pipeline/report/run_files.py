@@ -34,6 +34,7 @@ from pipeline.workspace.stages import (
     STAGES,
     TEST_OUTPUTS,
     THRESHOLDS,
+    VAL_SCORES,
 )
 from pipeline.workspace.stamps import check, present, stage_metrics
 
@@ -110,6 +111,13 @@ class RunFiles:
         """The arrays of the test scores: index, label, prediction, score_<detector>, … of each test image."""
         header, arrays = read_arrays(SCORES, "test scores")
         check(SCORES, header.made_from, self.at_hand)
+        return arrays
+
+    @cached_property
+    def val_scores(self) -> dict[str, Array]:
+        """The scores of the validation knowns, by detector."""
+        header, arrays = read_arrays(VAL_SCORES, "validation scores")
+        check(VAL_SCORES, header.made_from, self.at_hand.only("split", "weights", "thresholds"))
         return arrays
 
     @cached_property

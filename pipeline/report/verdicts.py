@@ -53,7 +53,8 @@ def _accepts_unknowns(run: RunFiles) -> list[str]:
         return []
     return [
         f"{1 - rejected:.0%} of the {whose} were accepted as known by {run.detector}: do not use this as it "
-        "is. Another detector (plot.detector) or a smaller detectors.target_acceptance rejects more."
+        "is. Another detector (plot.detector) or a smaller detectors.target_acceptance rejects more: the "
+        "table of other thresholds says how much."
     ]
 
 
@@ -71,8 +72,8 @@ def _no_unknowns(run: RunFiles) -> list[str]:
     )
     if run.params.learns_features:
         told += (
-            " The network was trained on these classes, too, so it is an upper bound and may be far too "
-            f"good; {how_to_measure(run)}."
+            " The network was trained on these classes, too, so it may be far off, and is mostly too good; "
+            f"{how_to_measure(run)}."
         )
     found = [told]
     own, heads = (run.estimate[key] for key in ("accuracy_of_trained_head", "accuracy"))

@@ -23,13 +23,17 @@ BINS = 40
 def page() -> tuple[str, dict[str, str]]:
     """The page, and headers that let a browser run what stands in it and nothing else, from here alone."""
     text = PAGE.read_text(encoding="utf-8")
-    script, style = (_digest(text, tag) for tag in ("script", "style"))
-    policy = (
-        f"default-src 'none'; script-src '{script}'; style-src '{style}'; img-src 'self' blob: data:; "
-        "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+    return text, headers(
+        f"script-src '{digest(text, 'script')}'; style-src '{digest(text, 'style')}'; "
+        "img-src 'self' blob: data:; connect-src 'self'"
     )
-    return text, {
-        "Content-Security-Policy": policy,
+
+
+def headers(allowed: str) -> dict[str, str]:
+    """Headers that let a browser do with a page what a Content-Security-Policy allows, and nothing else."""
+    return {
+        "Content-Security-Policy": f"default-src 'none'; {allowed}; base-uri 'none'; form-action 'none'; "
+        "frame-ancestors 'none'",
         "X-Content-Type-Options": "nosniff",
         "Referrer-Policy": "no-referrer",
     }
@@ -42,7 +46,7 @@ def png(image: NDArray[np.uint8]) -> bytes:
     return file.getvalue()
 
 
-def _digest(text: str, tag: str) -> str:
+def digest(text: str, tag: str) -> str:
     """Of what stands in the one element of this name, as a browser computes it."""
     (content,) = re.findall(rf"<{tag}>(.*?)</{tag}>", text, re.DOTALL)
     return "sha256-" + base64.b64encode(hashlib.sha256(content.encode()).digest()).decode()

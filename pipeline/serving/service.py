@@ -21,42 +21,14 @@ from osr.inference.judgement import Decision, Judgement
 from osr.inference.predictor import UNKNOWN_NAME
 from osr.inference.streams import Reader, Source
 from osr.version import VERSION
+from pipeline.serving.api import TOP, api_page, described
 from pipeline.serving.batcher import Batcher, Pixels
 from pipeline.serving.bodies import Budget, Limits, RefusedError, read_sources
 from pipeline.serving.page import known_scores, page, png
 
-TOP = 3  # classes named in an answer, unless `top` asks for more
 _NUMBERS = ("threshold", "accept", "p_value")
 _QUERY = ("detector", *_NUMBERS, "top", "neighbours")
 _OF_SCORES = ("detector", "threshold", "accept")
-_BODY = {
-    "image/*": {"schema": {"type": "string", "format": "binary"}},
-    "multipart/form-data": {
-        "schema": {"type": "object", "additionalProperties": {"type": "string", "format": "binary"}}
-    },
-    "application/json": {
-        "schema": {
-            "type": "object",
-            "properties": {"images": {"type": "array", "items": {"type": "string", "format": "byte"}}},
-            "required": ["images"],
-        }
-    },
-}
-_TOLD = {
-    "detector": ("string", "scores the images; otherwise the one that was exported as default"),
-    "threshold": ("number", "scores above are unknown; otherwise the fitted one"),
-    "accept": ("number", "decide by the threshold that accepts this share of known images, such as 0.99"),
-    "p_value": ("number", "images whose p-value is at most this are unknown"),
-    "top": ("integer", f"how many of the most probable known classes to name; otherwise {TOP}"),
-    "neighbours": ("integer", "how many of the nearest training images to name, where the folder holds any"),
-}
-_REFUSALS = {
-    408: "the body did not arrive in time",
-    413: "the body is too large",
-    415: "a Content-Type that is no image, form or JSON",
-    422: "no image that can be read, or a wrong argument",
-    503: "the server is busy, or the verdict took too long",
-}
 
 
 class Gauges:
@@ -83,27 +55,13 @@ def create_app(classifier: OpenSetClassifier, limits: Limits | None = None) -> F
     """
     service = _Service(classifier, limits or Limits())
     app = FastAPI(title="osr", version=VERSION, lifespan=service.lifespan, docs_url=None, redoc_url=None)
-    parameters = [
-        {"name": name, "in": "query", "description": told, "schema": {"type": kind}}
-        for name, (kind, told) in _TOLD.items()
-    ]
-    app.post(
-        "/predict",
-        summary='Judge images: a known class, or "unknown"',
-        responses={status: {"description": told} for status, told in _REFUSALS.items()},
-        openapi_extra={"requestBody": {"required": True, "content": _BODY}, "parameters": parameters},
-    )(service.predict)
-    app.get(
-        "/scores",
-        summary="A histogram of the scores of known images, and the threshold among them",
-        openapi_extra={"parameters": [entry for entry in parameters if entry["name"] in _OF_SCORES]},
-    )(service.scores)
+    app.post("/predict", **described("predict", _QUERY))(service.predict)
+    app.get("/scores", **described("scores", _OF_SCORES))(service.scores)
+    app.get("/training_images/{number}", **described("training_image", ("number",)))(service.training_image)
+    app.get("/health", **described("health"))(service.health)
+    app.get("/metrics", **described("metrics"))(service.metrics)
     app.get("/", include_in_schema=False)(service.page)
-    app.get("/training_images/{number}", summary="A training image that an answer names, as PNG")(
-        service.training_image
-    )
-    app.get("/health", summary="Whether the service answers, and what it judges")(service.health)
-    app.get("/metrics", summary="Counts and times, as Prometheus reads them")(service.metrics)
+    app.get("/docs", include_in_schema=False)(service.docs)
     app.add_exception_handler(Exception, _failed)
     return app
 
@@ -158,6 +116,10 @@ class _Service:
         text, headers = self.html
         return HTMLResponse(text, headers=headers)
 
+    async def docs(self, request: Request) -> Response:
+        text, headers = api_page(request.app.openapi(), str(request.base_url))
+        return HTMLResponse(text, headers=headers)
+
     async def health(self) -> dict[str, Any]:
         return {
             "status": "ok",
@@ -168,8 +130,8 @@ class _Service:
             "training_images": len(self.classifier.training_images or ()),
         }
 
-    async def training_image(self, number: str) -> Response:
-        held = self.classifier.training_images
+    async def training_image(self, request: Request) -> Response:
+        held, number = self.classifier.training_images, request.path_params["number"]
         if held is None or not (number.isdecimal() and len(number) < 10 and int(number) < len(held)):
             return JSONResponse({"error": f"There are {len(held or ())} training images."}, 404)
         return Response(png(held.thumbnails[int(number)]), media_type="image/png")

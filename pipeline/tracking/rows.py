@@ -13,7 +13,7 @@ from typing import Any
 from pipeline.tracking.described import is_made_up, row_name
 from pipeline.tracking.mirror import METRICS_DIGEST, agrees, describe, metrics_digest, set_tags
 from pipeline.tracking.provenance import CHANGES, provenance, user
-from pipeline.tracking.store import FINISHED_STATES, OWNER, STAGE, Store
+from pipeline.tracking.store import FINISHED_STATES, OWNER, SAME_ROW, STAGE, Store
 from pipeline.workspace.stages import METRICS, STAGES
 
 KEY = "osr.key"
@@ -32,7 +32,8 @@ def find_for_stage(
 
     Under `mlflow run` it is MLflow's own row; else the newest row with the same params, experiment name and
     workspace, when it fits. A row fits when it holds no result of the stage yet, and what it holds of the
-    stages below agrees with the files here.
+    stages below agrees with the files here. With `SAME_ROW` it may hold one: a workspace of one execution, in
+    which DVC was ended before it had noted what the stage made.
 
     Args:
         store: the connection.
@@ -137,7 +138,7 @@ def _accepts(row: Any, params: Mapping[str, Any], running: str) -> bool:
     held = row.data.params
     if any(held.get(name, _text(value)) != _text(value) for name, value in params.items()):
         return False
-    return row.data.tags.get(STAGE + running) not in FINISHED_STATES
+    return SAME_ROW in os.environ or row.data.tags.get(STAGE + running) not in FINISHED_STATES
 
 
 def _fits(store: Store, row: Any, present: Iterable[str]) -> bool:

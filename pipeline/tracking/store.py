@@ -25,6 +25,9 @@ logger = logging.getLogger("osr.tracking")
 OWNER = "osr.owner"
 STAGE = "osr.stage."
 KILLED = "KILLED"
+SAME_ROW = (
+    "OSR_SAME_ROW"  # in the environment: every stage of this workspace and these params is one execution's
+)
 FINISHED_STATES = ("done", "cached")  # of a stage, in its tag
 LATER = "the results are safe as files; the next stage or `osr tracking sync` sends them."
 _ENTRY_POINT = "mlflow.project.entryPoint"
