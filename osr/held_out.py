@@ -21,21 +21,19 @@ from osr.data.labelled import labelled, sample_of
 from osr.data.plans import hash_seed
 from osr.detectors.base import Detector
 from osr.detectors.registry import build_detectors, network_again_of
-from osr.devices import limited_threads, pick_device
+from osr.devices import pick_device
 from osr.errors import InputError
+from osr.held_out_training import probe_head, train_network
 from osr.inference.extraction import extract
-from osr.losses.registry import build_loss, check_background
+from osr.losses.registry import check_background
 from osr.metrics.open_set import open_set_metrics
 from osr.models.open_set_model import OpenSetModel
 from osr.models.preprocess import format_for, frame_for, needs_statistics
-from osr.outputs import BACKGROUND, FloatArray, IntArray, Outputs
+from osr.outputs import BACKGROUND, IntArray, Outputs
 from osr.params import Params
 from osr.splits.classes import choose_classes
 from osr.splits.division import make_split, thinned
 from osr.splits.split import Split
-from osr.training.freezing import freeze_backbone
-from osr.training.frozen import features_of, probe
-from osr.training.loop import train
 
 
 @dataclass(frozen=True)
@@ -188,11 +186,11 @@ def judge_split(
         return labelled(data.images, data.places[rows], split.labels[rows], frame=frame, num_workers=workers)
 
     if params.train.regime == "probe":
-        _probe(model, part(split.train), part(split.known_rows("val")), params)
+        probe_head(model, part(split.train), part(split.known_rows("val")), params)
     elif params.train.regime == "none":
         raise InputError("train.regime is 'none', but must be another: nothing would be learned.")
     else:
-        _train(model, part(split.train), part(split.known_rows("val")), params, state, until)
+        train_network(model, part(split.train), part(split.known_rows("val")), params, state, until)
 
     judging = build_detectors(params.detectors.model_copy(update={"enabled": tuple(detectors)}))
 
@@ -263,47 +261,3 @@ def held_out_split(params: Params, data: ChosenImages, hold_out: HoldOut) -> tup
         parts = thinned(parts, params.split.max_per_class, seed=params.split.seed)
     unknown = np.setdiff1d(parts.test[parts.labels[parts.test] < 0], trial_test)
     return parts, np.concatenate([parts.known_rows("val"), unknown])
-
-
-def _train(
-    model: OpenSetModel, train_data: Images, val_data: Images, params: Params, state: Path, until: int | None
-) -> None:
-    """Fit the model, to the end or until an epoch."""
-    if params.train.regime == "tune_last":
-        freeze_backbone(model, params.model.backbone.frozen_stages)
-    labels = train_data.labels.numpy()
-    loss = build_loss(
-        params.train.loss,
-        params.losses,
-        label_smoothing=params.train.label_smoothing,
-        head=model.head,
-        class_counts=np.bincount(labels[labels >= 0], minlength=model.head.num_classes).tolist(),
-    )
-    train(
-        model,
-        loss,
-        train_data=train_data,
-        val_data=val_data,
-        settings=params.train,
-        checkpoint=state,
-        num_extra=params.model.head.extra_classes,
-        rotation_weight=params.rotation_weight,
-        on_epoch=lambda _row, _rate: None,
-        until=until,
-    )
-    if params.train.loss == "supcon" and until is None:
-        _probe(model, train_data, val_data, params)
-
-
-def _probe(model: OpenSetModel, train_data: Images, val_data: Images, params: Params) -> None:
-    """Fit the head on features of a backbone that learns nothing."""
-    device = pick_device(params.train.accelerator)
-
-    def found(data: Images) -> tuple[FloatArray, IntArray]:
-        size = params.train.batch_size
-        features = features_of(model, data, batch_size=size, device=device, title="forward pass")
-        return features, data.labels.numpy()
-
-    fitted, judging = found(train_data), found(val_data)
-    with limited_threads(params.train.cpu_threads):
-        probe(model, fitted, judging, params.train.probe)

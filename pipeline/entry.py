@@ -56,13 +56,13 @@ def run_stage(name: str, body: Body, description: str | None) -> None:
             metrics = body(params, row)
             write_stamp(name, metrics)
             write_json(new(STAGES[name].metrics), metrics)
-    except InputError as error:
-        sys.exit(f"ERROR: {error}")
     except BaseException as error:
-        if not is_interrupt(error):
-            raise
-        sys.stderr.write(f"ERROR: {name} was interrupted; the next `osr run` goes on with it.\n")
-        sys.exit(STATUS)
+        if is_interrupt(error):  # also where a reader calls it a damaged file
+            sys.stderr.write(f"ERROR: {name} was interrupted; the next `osr run` goes on with it.\n")
+            sys.exit(STATUS)
+        if isinstance(error, InputError):
+            sys.exit(f"ERROR: {error}")
+        raise
     finally:
         discard(name)
         while_ending()

@@ -18,6 +18,7 @@ from osr.errors import InputError
 from osr.inference import streams
 from pipeline import cli
 from pipeline.serving import network
+from pipeline.workspace import interrupts
 
 TRIES = int(os.environ.get("OSR_TRIES", "4"))  # of each kind; more by hand
 
@@ -71,13 +72,10 @@ def in_a_child(act: Callable[[], int], errors: Path) -> int:
         status = 1
         try:
             os.setpgid(0, 0)
-            signal.signal(signal.SIGINT, signal.default_int_handler)
+            signal.signal(signal.SIGINT, interrupts._leave)  # as in a program of ours, before `act`
             os.dup2(os.open(errors, os.O_WRONLY | os.O_CREAT | os.O_APPEND), 2)
             sys.stderr = open(2, "w", buffering=1, closefd=False)  # noqa: SIM115, of this process
             status = act()
-        except KeyboardInterrupt:
-            os.write(2, b"ERROR: interrupted.\n")  # before `act`
-            status = 130
         finally:
             os._exit(status)
     return pid

@@ -25,6 +25,7 @@ FLOORS = (
     "osr/estimation",
     "osr/inference",
     "osr/params.py",
+    "osr/held_out_training.py",
     "osr/held_out.py",
     "pipeline/workspace",
     "pipeline/tracking",
