@@ -96,7 +96,7 @@ def test_what_gets_in_is_judged_with_or_refused(capsys) -> None:
             assert (status == 1) == (said.count("ERROR: ") == 1), (action.dest, text, said)
             assert "nan" not in said, (action.dest, text, said)
             tried += 1
-    assert tried > 30
+    assert tried > 20  # the others are refused by the parser
 
 
 @pytest.mark.parametrize("text", ["1e-300", "1e-320", "0.9999999999999"])

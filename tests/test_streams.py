@@ -214,8 +214,9 @@ def test_two_decisions_at_once_are_refused(run, capsys):  # noqa: F811
         predict("x.png", "--accept", "0.9", "--p-value", "0.1")
     assert "argument --p-value: not allowed with argument --accept" in capsys.readouterr().err
     png(run / "a.png")
-    assert predict("a.png", "--accept", "1.5") == 1
-    assert "accept is 1.5, but must be above 0 and at most 1." in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        predict("a.png", "--accept", "1.5")
+    assert "--accept: must be above 0 and at most 1, such as 0.95, not 1.5" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
