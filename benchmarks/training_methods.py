@@ -33,6 +33,7 @@ import numpy as np
 from tqdm import tqdm
 
 from benchmarks.recipe import settings
+from benchmarks.trials import split_of
 from osr.data.chosen import ChosenImages
 from osr.data.datasets import load_images
 from osr.data.images import ImageSet
@@ -43,8 +44,7 @@ from osr.metrics.comparison import paired_t_test
 from osr.metrics.statistics import t_interval
 from osr.outputs import IntArray
 from osr.params import Params
-from osr.splits.classes import choose_classes
-from osr.splits.division import make_split, thinned
+from osr.splits.division import thinned
 from osr.splits.split import Split
 
 METHODS = ("", "t2fnorm", "regmixup", "rotpred", "pixmix", "rotpred pixmix")
@@ -101,19 +101,7 @@ class Data:
     def tested(self, params: Params) -> tuple[ChosenImages, Split, IntArray]:
         """Images, the split of the repeat, and its test rows."""
         data, rows = self.all, np.arange(len(self.all.targets))
-        classes = choose_classes(params.split, params.dataset.name, data.class_names)
-        split = make_split(
-            data.targets,
-            data.class_names,
-            known=classes.known,
-            background=classes.background,
-            unknown=classes.unknown,
-            val_fraction=params.split.val_fraction,
-            test_fraction=params.split.test_fraction,
-            seed=params.split.seed,
-            parts=data.parts,
-            groups=data.groups,
-        )
+        split = split_of(params, data)
         if params.split.max_per_class != "none":
             split = thinned(split, params.split.max_per_class, seed=params.split.seed)
         images = ChosenImages(data.images, data.targets, data.class_names, rows, data.groups)

@@ -16,20 +16,21 @@ import numpy as np
 from tqdm import tqdm
 
 from benchmarks.recipe import mean_and_error, settings
-from osr.data.chosen import load_classes
+from osr.data.chosen import ChosenImages, load_classes
+from osr.data.images import ImageSet
 from osr.devices import set_cpu_threads
 from osr.errors import InputError
 from osr.held_out import Judged, judge_split
 from osr.params import Params
 from osr.splits.classes import choose_classes
 from osr.splits.division import make_split
+from osr.splits.split import Split
 
 
-def test_of(params: Params) -> Judged:
-    """What one class split comes to; where no test part is published."""
-    data = load_classes(params.dataset, lambda names: range(len(names)))
+def split_of(params: Params, data: ImageSet | ChosenImages) -> Split:
+    """The division of stage prepare-split, without its search for copies."""
     classes = choose_classes(params.split, params.dataset.name, data.class_names)
-    split = make_split(
+    return make_split(
         data.targets,
         data.class_names,
         known=classes.known,
@@ -38,8 +39,15 @@ def test_of(params: Params) -> Judged:
         val_fraction=params.split.val_fraction,
         test_fraction=params.split.test_fraction,
         seed=params.split.seed,
+        parts=data.parts if isinstance(data, ImageSet) else None,
         groups=data.groups,
     )
+
+
+def test_of(params: Params) -> Judged:
+    """What one class split comes to; where no test part is published."""
+    data = load_classes(params.dataset, lambda names: range(len(names)))
+    split = split_of(params, data)
     with tempfile.TemporaryDirectory() as folder:
         state = Path(folder) / "state.pt"
         name = params.plot.detector
