@@ -47,6 +47,12 @@ def test_a_page_that_is_wrong_is_refused(tmp_path, text, message):
         walk.walk(page_of(tmp_path, text), tmp_path, {})
 
 
+def test_numbers_of_a_table_are_compared_one_by_one():
+    assert not walk.far_apart("a.png,0,-4.71845,0.1968 of 5,956", "a.png,0,-4.72267,0.1970 of 5,960")
+    assert walk.far_apart("4.7,0.9", "4.7,0.1") == [("0.9", "0.1")]
+    assert walk.far_apart("1,000", "9,000") == [("1,000", "9,000")]
+
+
 def test_a_reason_skips_the_next_block_and_its_output_alone(tmp_path):
     page = page_of(
         tmp_path,

@@ -41,7 +41,7 @@ PIECE = re.compile(
     re.MULTILINE | re.DOTALL,
 )
 FILE = re.compile(r"# ([\w./]+\.(?:py|yaml))\b")
-NUMBER = re.compile(r"\d+(?:[.,]\d+)*")
+NUMBER = re.compile(r"\d+(?:,\d{3}(?!\d))*(?:\.\d+)*")
 FOREIGN = ("MLFLOW_", "DVC_", "OSR_", "GIT_")
 TIMEOUT_S = 3600
 
