@@ -165,13 +165,14 @@ def test_a_table_and_arrays(photos, tmp_path, monkeypatch, capsys):
     images = np.zeros((30, 8, 8), np.uint8)
     np.savez(tmp_path / "mine.npz", images=images, labels=np.arange(30) % 3)
     start(tmp_path / "mine.npz", tmp_path / "arrays")
-    for name, kind, backbone in (
-        ("table", "csv", "tf_efficientnet_lite0"),
-        ("arrays", "arrays", "small_convnet"),
+    for name, kind, backbone, threads in (
+        ("table", "csv", "tf_efficientnet_lite0", "auto"),
+        ("arrays", "arrays", "small_convnet", 1),
     ):
         monkeypatch.chdir(tmp_path / name)
         params = load_params(stages.PARAMS)
         assert (params.dataset.name, params.model.backbone.name) == (kind, backbone)
+        assert params.train.cpu_threads == threads
         assert prepare_split(params, Row())["classes"] == {"known": 3, "unknown": 0}
 
 

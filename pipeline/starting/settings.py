@@ -89,7 +89,9 @@ def fitted(found: Found, settings: Changes, *, num_cores: int) -> Changes:
         settings: params.yaml with the preset in it.
         num_cores: of this machine.
     """
-    model, train = settings["model"], {"num_workers": max(1, min(num_cores, 8)), "cpu_threads": "auto"}
+    # One thread is as fast for tiny images, and then weights do not depend on the number of cores.
+    threads = 1 if found.short_side <= TINY else "auto"
+    model, train = settings["model"], {"num_workers": max(1, min(num_cores, 8)), "cpu_threads": threads}
     changes: Changes = {"train": train}
     if isinstance(model["image_size"], int) and found.short_side < model["image_size"]:
         # Enlarging shows nothing new: the next multiple of 32, the least step of the trained networks.
