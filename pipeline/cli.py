@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import difflib
 import errno
 import importlib
 import io
@@ -53,8 +52,9 @@ class Parser(argparse.ArgumentParser):
         try:
             super()._check_value(action, value)
         except argparse.ArgumentError as error:
-            near = difflib.get_close_matches(str(value), map(str, action.choices or ()), n=1)
-            error.message += f"; did you mean {near[0]!r}?" if near else ""
+            from osr.settings.sentences import did_you_mean  # here, for it loads pydantic
+
+            error.message += did_you_mean(str(value), map(str, action.choices or ()))
             raise
 
 

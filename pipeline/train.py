@@ -113,6 +113,7 @@ def fit(params: Params, on_epoch: EpochCallback) -> tuple[OpenSetModel, Progress
         return open_part(split, rows, frame=frame, num_workers=params.train.num_workers)
 
     if params.train.is_frozen:
+        logger.info("train: one forward pass, then the head alone; settings of epochs do not count")
         features = frozen_parts(model, split, part, params)
         with limited_threads(params.train.cpu_threads):
             if params.train.regime == "none":
@@ -188,7 +189,6 @@ def frozen_parts(
     model: OpenSetModel, split: Split, part: Callable[[IntArray], Images], params: Params
 ) -> dict[str, tuple[FloatArray, IntArray]]:
     """Features and labels of the images that the head is fitted to, and of those that choose among fits."""
-    logger.info("train: one forward pass, then the head alone; settings of epochs do not count")
     rows = {"train": split.train, "val": split.known_rows("val")}
     return {name: frozen_part(model, name, part(each), each, params) for name, each in rows.items()}
 
