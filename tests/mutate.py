@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import ast
 import contextlib
+import gc
 import importlib.abc
 import importlib.machinery
 import json
@@ -32,6 +33,8 @@ from typing import Any
 
 for library in ("OMP", "OPENBLAS", "MKL"):
     os.environ[f"{library}_NUM_THREADS"] = "1"
+# Half of a short run is compiling, where no bytecode may be written beside the sources.
+sys.dont_write_bytecode, sys.pycache_prefix = False, str(Path(tempfile.gettempdir()) / "mutate-bytecode")
 
 import pytest  # noqa: E402
 from coverage import CoverageData  # noqa: E402
@@ -195,6 +198,8 @@ def prepare(names: Sequence[str], cpu_s: float) -> None:
     for name in Path(f"{LOG}.modules").read_text(encoding="utf-8").splitlines():
         with contextlib.suppress(Exception):  # names of modules that make themselves
             importlib.import_module(name)
+    gc.collect()
+    gc.freeze()  # pytest collects garbage at its end: not among all that PyTorch holds
 
 
 def chosen(room: Path, sample: int, seed: int) -> list[tuple[Path, int]]:
