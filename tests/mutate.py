@@ -156,6 +156,8 @@ def run_tests(names: Sequence[str], cpu_s: float, change: tuple[Path, ast.Module
     code = os.waitstatus_to_exitcode(ended[1])
     if code < 0 or code in WORDS:
         return WORDS.get(code, "stopped")
+    if code == 4 and change and "\nERROR tests/" in LOG.read_text(encoding="utf-8"):
+        return "import"  # of a file whose tests were named
     raise RuntimeError(f"pytest ended with {code}: see {LOG}; the tests were {names[:3]} …")
 
 
