@@ -231,27 +231,28 @@ def try_all(room: Path, tests: Tests, options: argparse.Namespace) -> list[dict[
     """Try the sample; each result is a line of --out as soon as it is there."""
     todo = chosen(room, options.sample, options.seed)
     done = [json.loads(line) for line in options.out.read_text().splitlines()] if options.out.exists() else []
-    done = [line for line in done if not (options.again and line["word"] == "survived")]
-    known = {(line["file"], line["at"]) for line in done}
-    plans = {}
-    for file, at in todo:
-        plans[file, at] = tests.of(file, mutants(_tree(file))[at])
+    if options.again:
+        done = [line for line in done if line["word"] != "survived"]
+        options.out.write_text("".join(json.dumps(line, ensure_ascii=False) + "\n" for line in done))
+    known = {(ROOT / line["file"], line["at"]) for line in done}
+    plans = {
+        (file, at): tests.of(file, mutants(_tree(file))[at]) for file, at in todo if (file, at) not in known
+    }
     first = {name for names in plans.values() for name in tests.quick(names)}
-    prepare(sorted(first), 600 + 3 * sum(tests.times[name] for name in first))
-    for file, at in todo:
-        short = file.relative_to(ROOT).as_posix()
-        if (short, at) in known:
-            continue
+    if first:
+        prepare(sorted(first), 600 + 3 * sum(tests.times[name] for name in first))
+    for (file, at), names in plans.items():
         tree = _tree(file)
-        mutant, names, word = mutants(tree)[at], plans[file, at], "survived"
+        mutant, word = mutants(tree)[at], "survived"
         for some in (tests.quick(names), tests.within(names, ALL_S)):
             if word == "survived" and some:
                 limit = 20 + 5 * sum(tests.times[name] for name in some)
                 word = run_tests(some, limit, (file, tree, mutant))
+        short = file.relative_to(ROOT).as_posix()
         done.append({"file": short, "at": at, "word": word, "tests": len(names), "change": str(mutant)})
         with options.out.open("a", encoding="utf-8") as out:
             out.write(json.dumps(done[-1], ensure_ascii=False) + "\n")
-    return [line for line in done if (ROOT / line["file"], line["at"]) in plans]
+    return [line for line in done if (ROOT / line["file"], line["at"]) in set(todo)]
 
 
 def main() -> None:

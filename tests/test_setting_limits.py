@@ -10,6 +10,7 @@ from osr.errors import InputError
 from osr.metrics.threshold_files import load_thresholds, save_thresholds
 from osr.metrics.thresholds import Threshold
 from osr.params import check_params, flatten
+from osr.splits.classes import FOLDER
 from osr.stored.origin import Origin
 
 EXPLICIT = {"split.protocol": "explicit"}
@@ -90,6 +91,7 @@ def test_settings_that_hang_together(last: dict, refused: dict) -> None:
 @pytest.mark.parametrize(
     ("key", "choices"),
     [
+        ("split.protocol", tuple(path.stem for path in FOLDER.glob("*.json"))),
         ("split.duplicates", ("report", "drop", "error")),
         ("split.max_per_class", ("none", 7)),
         ("evaluate.prevalence", ("test", 0.5)),
