@@ -92,6 +92,11 @@ def test_counts_of_ties_across_kinds():
     np.testing.assert_array_equal(accepted.unknown, [0, 0, 1, 2])
 
 
+def test_a_million_images_are_counted_in_four_bytes_each():
+    counts = count_accepted(np.arange(100.0), np.arange(100) % 2 > 0, np.arange(50.0))
+    assert {counts.known.dtype, counts.correct.dtype, counts.unknown.dtype} == {np.dtype(np.int32)}
+
+
 def test_conformal_by_hand():
     # 0.9 of 9 + 1 images is the 9th of 9; of 19 + 1 the 18th.
     assert fit_threshold(np.arange(9.0), target_acceptance=0.9, conformal=True).value == 8
