@@ -15,7 +15,16 @@ from osr.metrics.decisions import confusion_matrix
 from osr.metrics.delong import auroc_covariance
 from osr.metrics.false_discovery import FalseDiscovery
 from osr.metrics.groups import Groups, equal_shares
-from osr.metrics.legacy import arpl_auroc, openood_ece, openood_v1_ccr_at_fpr, seed_oscr
+from osr.metrics.legacy import (
+    arpl_auin,
+    arpl_auout,
+    arpl_auroc,
+    arpl_fpr_at_95tpr,
+    openood_ece,
+    openood_v1_ccr_at_fpr,
+    openood_v1_fpr_at_95tpr,
+    seed_oscr,
+)
 from osr.metrics.monitoring import Monitor
 from osr.metrics.multiple_comparisons import critical_difference, friedman_test, holm
 from osr.metrics.per_class import Unknowns, known_classes, unknown_classes
@@ -39,6 +48,10 @@ NOTHING_ASSUMED = {"prevalence": 0.5, "assumed_auroc": 0.9}
 
 def class_thresholds(scores):
     return fit_class_thresholds(scores, [0, 0], class_names=("a",), target_acceptance=0.5)
+
+
+def by_class(target):
+    return fit_class_thresholds(GOOD, [0, 0], class_names=("a",), target_acceptance=target)
 
 
 def by_unknown_class(known=GOOD, unknown=GOOD, predictions=(0, 0)):
@@ -82,9 +95,10 @@ OF_SCORES = [
     (lambda bad: by_unknown_class(known=bad), "scores of known test images"),
     (lambda bad: by_unknown_class(unknown=bad), "scores of unknown test images"),
     (lambda bad: matrix(known=bad), "scores of known test images"),
-    (lambda bad: arpl_auroc(bad, GOOD), "scores"),
-    (lambda bad: arpl_auroc(GOOD, bad), "scores"),
 ]
+LEGACY = (arpl_auroc, arpl_fpr_at_95tpr, arpl_auin, arpl_auout, openood_v1_fpr_at_95tpr)
+OF_SCORES += [(lambda bad, function=function: function(bad, GOOD), "scores") for function in LEGACY]
+OF_SCORES += [(lambda bad, function=function: function(GOOD, bad), "scores") for function in LEGACY]
 
 
 @pytest.mark.parametrize(("call", "name"), OF_SCORES)
@@ -112,6 +126,21 @@ def test_scores_of_which_there_may_be_none_are_named(call, name):
     for bad in ([math.nan, 1.0], [GOOD], ["a", "b"]):
         with pytest.raises(InputError, match=f"^The {name} must be "):
             call(bad)
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda bad: seed_oscr(bad, [0, 1], np.eye(2)),
+        lambda bad: seed_oscr(np.eye(2), [0, 1], bad),
+        lambda bad: auroc_covariance(bad, np.eye(2)),
+        lambda bad: auroc_covariance(np.eye(2), bad),
+    ],
+)
+def test_scores_of_several_are_named(call):
+    call(np.ones((2, 2)))
+    with pytest.raises(InputError, match=r"^The scores must be numbers: 1 of 2 are NaN\.$"):
+        call(np.array([[1.0, 2.0], [math.nan, 3.0]]))
 
 
 def known_rows(labels=(0, 1), predictions=(0, 1)):
@@ -168,6 +197,8 @@ GROUPS = Groups(np.arange(3), np.arange(2))
             lambda: least_cost_threshold(GOOD, RIGHT, COSTS, prevalence=0.5, assumed_auroc=0.5),
             lambda: least_cost_threshold(GOOD, RIGHT, COSTS, prevalence=0.5, assumed_auroc=0.499),
         ),
+        (lambda: by_class(0.001), lambda: by_class(0)),
+        (lambda: by_class(0.5), lambda: by_class(1)),
         (lambda: oscr_at([0.0, 1.0]), lambda: oscr_at([0.0, 1.001])),
         (lambda: oscr_at([]), lambda: oscr_at([-0.001])),
         (lambda: oscr_at([0.5]), lambda: oscr_at([[0.5]])),
