@@ -5,16 +5,18 @@ import re
 
 import numpy as np
 import pytest
+from test_class_thresholds import outputs_of
 from test_metrics import sample
 
 from osr.errors import InputError
 from osr.metrics.bootstrap import oscr_band
-from osr.metrics.comparison import paired_t_test
+from osr.metrics.comparison import delong_test, paired_t_test
 from osr.metrics.costs import least_cost_threshold
 from osr.metrics.decisions import confusion_matrix
 from osr.metrics.delong import auroc_covariance
 from osr.metrics.false_discovery import FalseDiscovery
 from osr.metrics.groups import Groups, equal_shares
+from osr.metrics.judged import Judged
 from osr.metrics.legacy import (
     arpl_auin,
     arpl_auout,
@@ -43,6 +45,7 @@ from osr.splits.openness import openness
 
 GOOD, RIGHT = [0.0, 1.0], [True, False]
 COSTS = CostsSettings(misclassified_known=1.0, accepted_unknown=1.0, rejected_known=1.0, rejected_unknown=0.0)
+TWO_IMAGES = outputs_of(np.array([0, 1]), np.array([0, -1]))
 NOTHING_ASSUMED = {"prevalence": 0.5, "assumed_auroc": 0.9}
 
 
@@ -92,6 +95,7 @@ OF_SCORES = [
     (lambda bad: count_accepted(bad, RIGHT, GOOD), "scores of known test images"),
     (lambda bad: count_accepted(GOOD, RIGHT, bad), "scores of unknown test images"),
     (lambda bad: count_known(bad, RIGHT), "scores of known images"),
+    (lambda bad: Judged(TWO_IMAGES, np.asarray(bad)).confusion(0.5), "scores of test images"),
     (lambda bad: by_unknown_class(known=bad), "scores of known test images"),
     (lambda bad: by_unknown_class(unknown=bad), "scores of unknown test images"),
     (lambda bad: matrix(known=bad), "scores of known test images"),
@@ -199,6 +203,8 @@ GROUPS = Groups(np.arange(3), np.arange(2))
         ),
         (lambda: by_class(0.001), lambda: by_class(0)),
         (lambda: by_class(0.5), lambda: by_class(1)),
+        (lambda: delong(0.001), lambda: delong(0)),
+        (lambda: delong(0.999), lambda: delong(1)),
         (lambda: oscr_at([0.0, 1.0]), lambda: oscr_at([0.0, 1.001])),
         (lambda: oscr_at([]), lambda: oscr_at([-0.001])),
         (lambda: oscr_at([0.5]), lambda: oscr_at([[0.5]])),
@@ -274,6 +280,10 @@ def test_limits(last, refused):
     last()
     with pytest.raises(InputError, match=r"[a-z].*\.$"):
         refused()
+
+
+def delong(confidence):
+    return delong_test(ACCEPTED, ACCEPTED, confidence=confidence)
 
 
 def oscr_at(fpr):
