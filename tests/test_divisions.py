@@ -149,6 +149,29 @@ def test_of_copies_the_last_part_keeps_its_own() -> None:
     assert set(split.test) - set(dropped.test) == {unknown[0]}
 
 
+def test_copies_with_two_labels_are_those_of_a_known_class_and_another_in_some_part() -> None:
+    """Labels: dog 0, bee 1; ant is background, elk unknown, cow in no part."""
+    split, hashes = split_of(), np.arange(len(TARGETS), dtype=np.uint64)
+    dog, bee, ant = (split.train[TARGETS[split.train] == number] for number in (3, 1, 0))
+    elk, cow = split.test[TARGETS[split.test] == 4], np.flatnonzero(TARGETS == 2)
+    pairs = [(dog[0], bee[0]), (bee[1], elk[0]), (bee[2], ant[0]), (dog[1], elk[1]), (dog[2], ant[1])]
+    for first, second in [*pairs, (bee[3], cow[0]), (dog[3], cow[1]), (dog[4], dog[5]), (elk[2], elk[3])]:
+        hashes[first] = hashes[second]
+    found = split_of(hashes=hashes)
+    assert found.label_conflicts == sorted(sorted(map(int, pair)) for pair in pairs)
+    assert found.contradictions == []
+    assert split.label_conflicts == split.contradictions == split.duplicates == []  # nobody looked at pixels
+
+
+@pytest.mark.parametrize("name", ["groups", "hashes"])
+def test_groups_and_pixels_are_those_of_every_image(name: str) -> None:
+    wrong = np.zeros(3, np.uint64 if name == "hashes" else np.int64)
+    with pytest.raises(
+        InputError, match=rf"^split: {name} must have shape \(200,\), one per image, not \(3,\)"
+    ):
+        Split(**fields(), **{name: wrong})
+
+
 # ---- what names a split
 
 
