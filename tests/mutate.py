@@ -5,8 +5,8 @@
 
 A mutant meets the tests that run its line, in a fork of a process that holds PyTorch already; first those of
 a few files that take 10 s at most, and only where it survives them all others, up to 60 s. Code that runs at
-import meets the tests of everything in its file. A run that is stopped goes on where --out ends. What is
-changed: tests/mutants.py.
+import meets the tests of everything in its file, and those beside them. A run that is stopped goes on where
+--out ends. What is changed: tests/mutants.py.
 """
 
 from __future__ import annotations
@@ -102,7 +102,7 @@ class Tests:
         self.lines: dict[Path, dict[int, list[str]]] = {}
 
     def of(self, path: Path, mutant: Mutant) -> list[str]:
-        """The tests that run the mutant's statement, or those of its file where that runs at import.
+        """The tests that run the mutant's statement; those of its file and beside them, if that is at import.
 
         The nearest and quickest come first; none where no test runs it.
         """
@@ -111,7 +111,9 @@ class Tests:
         named = {name.rpartition("|")[0] for name in told} & self.times.keys()
         if told and not named:
             named = {name.rpartition("|")[0] for held in lines.values() for name in held} & self.times.keys()
-            named = named or {name for name in self.times if name.partition("::")[0].endswith(SETTINGS_TESTS)}
+            files = {name.partition("::")[0] for name in named}
+            files |= set() if named else {f"tests/{name}" for name in SETTINGS_TESTS}
+            named = {name for name in self.times if name.partition("::")[0] in files}
         near = {name: path.stem not in name.partition("::")[0] for name in named}
         return sorted(named, key=lambda name: (near[name], self.times[name], name))
 
