@@ -270,11 +270,15 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True, help="a line of JSON per mutant")
     parser.add_argument("--sample", type=int, default=0, help="how many; 0: all")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument(
+        "--slowest", type=float, default=float("inf"), help="seconds of the slowest test used"
+    )
     parser.add_argument("--longest", type=float, default=60.0, help="seconds of tests of a survivor")
     parser.add_argument("--again", action="store_true", help="try the survivors in --out again")
     options = parser.parse_args()
     os.chdir(ROOT)
-    tests = Tests(options.coverage, seconds_of_tests(options.times))
+    times = {name: took for name, took in seconds_of_tests(options.times).items() if took < options.slowest}
+    tests = Tests(options.coverage, times)
     done = try_all(options.room.resolve(), tests, options)
     words = Counter(line["word"] for line in done)
     killed, tried = len(done) - words["survived"], len(done)
