@@ -17,6 +17,7 @@ import contextlib
 import gc
 import importlib.abc
 import importlib.machinery
+import importlib.util
 import json
 import os
 import random
@@ -59,11 +60,8 @@ class Mutated(importlib.abc.MetaPathFinder, importlib.machinery.SourceFileLoader
 
     def find_spec(self, name: str, path: Any = None, target: ModuleType | None = None) -> Any:  # noqa: ARG002
         """Its spec, for its name."""
-        return (
-            importlib.machinery.ModuleSpec(name, self, origin=self.path, is_package=self.is_package(name))
-            if name == self.module
-            else None
-        )
+        here = self.path if name == self.module else None  # a spec without a place gives no __file__
+        return here and importlib.util.spec_from_file_location(name, here, loader=self)
 
     def get_code(self, fullname: str) -> CodeType:  # noqa: ARG002
         """The changed code."""
