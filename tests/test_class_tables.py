@@ -64,11 +64,9 @@ def outputs_in(split, *, without=None, unknowns=True):
     guesses = np.where((labels >= 0) & (RNG.random(len(rows)) < 0.7), labels, RNG.integers(0, 3, len(rows)))
     made = outputs_of(guesses, labels)
     outputs = Outputs(made.logits, made.features, labels, rows, made.weight, made.bias)
-    return (
-        outputs,
-        np.round(RNG.normal(size=len(rows)) + 0.7 * (labels < 0), 1),
-        np.array([-0.2, 0.4, 1.0])[guesses],
-    )
+    scores, theta = RNG.normal(size=len(rows)) + 0.7 * (labels < 0), np.array([-0.2, 0.4, 1.0])[guesses]
+    scores[::4], scores[1::4] = theta[::4], RNG.choice([0.1, 0.3, 0.5], len(scores[1::4]))  # at thresholds
+    return outputs, scores, theta
 
 
 def test_every_unknown_image_has_its_class_and_set():
