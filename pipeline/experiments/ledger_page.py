@@ -78,4 +78,6 @@ def _detector_table(detectors: Mapping[str, Mapping[str, str]], network: Mapping
 
 
 def _time(minutes: float) -> str:
+    if minutes <= 1:
+        return "a minute" if minutes == 1 else f"{60 * minutes:.0f} seconds"
     return f"some {minutes:g} minutes" if minutes < 90 else f"some {minutes / 60:.1f} hours"
