@@ -116,11 +116,9 @@ def test_the_page_has_the_tables_and_says_what_makes_them(name: str) -> None:
     held = TABLES[name]
     text = section(ROOT / "docs", held.page)
     assert list(tables(text)), held.page
-    shown = {
-        " ".join(part.replace("\\\n", " ").split())
-        for part in re.findall(r"```sh\n(.*?)```", text, re.DOTALL)
-    }
-    shown |= {" ".join(part.split()) for part in re.findall(r"`([^`]+)`", text)}
+    fenced = re.findall(r"```sh\n(.*?)```", text, re.DOTALL)
+    inline = re.findall(r"`([^`]+)`", re.sub(r"```.*?```", "", text, flags=re.DOTALL))
+    shown = {" ".join(part.replace("\\\n", " ").split()) for part in (*fenced, *inline)}
     command = " ".join(held.command.replace("\\\n", " ").split())
     assert shown & {command, f"osr reproduce {name}"}, f"{held.page} does not say `osr reproduce {name}`"
     for column in held.not_compared:
