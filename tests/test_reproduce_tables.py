@@ -89,6 +89,17 @@ def test_a_number_that_differs_or_is_not_printed_is_not_met(page: str, other: st
     assert [verdict.holds for verdict in verdicts].count(False) == 1
 
 
+def test_columns_of_one_name_are_told_apart_by_their_places(tmp_path: Path) -> None:
+    text = "| way | AUROC | difference | accuracy | difference |\n|---|---|---|---|---|\n| one | 1 | 2 | 3 | {} |\n"
+    verdicts = compared("x", of(), tables(text.format(4)), tables(text.format(5)))
+    assert [(v.number.metric, v.number.value, v.found) for v in verdicts] == [
+        ("AUROC", 1.0, 1.0),
+        ("AUROC difference", 2.0, 2.0),
+        ("accuracy", 3.0, 3.0),
+        ("accuracy difference", 4.0, 5.0),
+    ]
+
+
 def test_a_row_that_is_not_printed_is_not_met(page: str) -> None:
     other = printed().replace("| two |", "| 2 |")
     assert [v.found for v in compared("x", of(), tables(page), tables(other))] == [0.95, None, 3852.0]
