@@ -24,7 +24,7 @@ PAGE = """# Page
 
 ## Two words, `code`
 
-| recipe | AUROC | minutes |
+| recipe | `AUROC` | minutes |
 |---|---:|---:|
 | `one` | 0.9428 [0.92, 0.96] | 0.11 |
 | two | **−0.0022** ± 0.1 | 0.20 |

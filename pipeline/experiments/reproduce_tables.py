@@ -96,7 +96,7 @@ def _table(block: Sequence[tuple[str, ...]]) -> Table:
     for row in rows:
         if len(row) != len(columns):
             raise InputError(f"A row of a table has {len(row)} cells under {len(columns)} columns: {row}")
-    return Table(columns, tuple(rows))
+    return Table(tuple(column.strip("`*") for column in columns), tuple(rows))
 
 
 def section(docs: Path, place: str) -> str:
