@@ -8,7 +8,7 @@ The features are synthetic and stored alone (`extraction.store: features`), so t
 each pass that reads them. Each detector has a process of its own. "MB" is the largest anonymous memory of it,
 beyond that of a process that has loaded the library, and then all that was resident, the library and pages of
 mapped files included; the system keeps as many of these as it has room for, so that a bound on what is needed
-takes a limit on all of it: `systemd-run --scope -p MemoryMax=4G python -m benchmarks.scale ...`. Seconds are
+takes a limit on all of it: `systemd-run --scope -p MemoryMax=3G python -m benchmarks.scale ...`. Seconds are
 those of processors. One shard is `fit`, several are as many `partial_fit` and `merge`.
 """
 

@@ -41,7 +41,7 @@ NAMED["sweep"] |= {  # those that a page shows how to write
     for path in PAGES
     for name in re.findall(r"^# sweeps/(\w+)\.yaml$", path.read_text(encoding="utf-8"), re.MULTILINE)
 }
-NAMED |= {"preset": NAMED["--preset"], "reproduce": set(load_ledger(ROOT / LEDGER).entries)}
+NAMED |= {"preset": NAMED["--preset"], "reproduce": set(load_ledger(ROOT / LEDGER).every())}
 
 
 def blocks(path: Path, *languages: str) -> list[str]:

@@ -24,7 +24,7 @@ PAGE = """# Page
 
 ## Two words, `code`
 
-| recipe | AUROC | minutes |
+| recipe | `AUROC` | minutes |
 |---|---:|---:|
 | `one` | 0.9428 [0.92, 0.96] | 0.11 |
 | two | **−0.0022** ± 0.1 | 0.20 |
@@ -89,6 +89,17 @@ def test_a_number_that_differs_or_is_not_printed_is_not_met(page: str, other: st
     assert [verdict.holds for verdict in verdicts].count(False) == 1
 
 
+def test_columns_of_one_name_are_told_apart_by_their_places() -> None:
+    text = "| way | AUROC | difference | accuracy | difference |\n| one | 1 | 2 | 3 | {} |\n"
+    verdicts = compared("x", of(), tables(text.format(4)), tables(text.format(5)))
+    assert [(v.number.metric, v.number.value, v.found) for v in verdicts] == [
+        ("AUROC", 1.0, 1.0),
+        ("AUROC difference", 2.0, 2.0),
+        ("accuracy", 3.0, 3.0),
+        ("accuracy difference", 4.0, 5.0),
+    ]
+
+
 def test_a_row_that_is_not_printed_is_not_met(page: str) -> None:
     other = printed().replace("| two |", "| 2 |")
     assert [v.found for v in compared("x", of(), tables(page), tables(other))] == [0.95, None, 3852.0]
@@ -116,11 +127,9 @@ def test_the_page_has_the_tables_and_says_what_makes_them(name: str) -> None:
     held = TABLES[name]
     text = section(ROOT / "docs", held.page)
     assert list(tables(text)), held.page
-    shown = {
-        " ".join(part.replace("\\\n", " ").split())
-        for part in re.findall(r"```sh\n(.*?)```", text, re.DOTALL)
-    }
-    shown |= {" ".join(part.split()) for part in re.findall(r"`([^`]+)`", text)}
+    fenced = re.findall(r"```sh\n(.*?)```", text, re.DOTALL)
+    inline = re.findall(r"`([^`]+)`", re.sub(r"```.*?```", "", text, flags=re.DOTALL))
+    shown = {" ".join(part.replace("\\\n", " ").split()) for part in (*fenced, *inline)}
     command = " ".join(held.command.replace("\\\n", " ").split())
     assert shown & {command, f"osr reproduce {name}"}, f"{held.page} does not say `osr reproduce {name}`"
     for column in held.not_compared:
