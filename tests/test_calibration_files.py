@@ -152,6 +152,14 @@ def test_a_range_of_the_section_holds_its_ends_and_nothing_beyond(key):
             section(value)
 
 
+@pytest.mark.parametrize("method", ["temperature", "vector", "isotonic", "none"])
+def test_each_method_may_be_asked_for(method):
+    content = changed({"calibrate.method": method})["calibrate"]
+    assert CalibrateSettings.model_validate(content).method == method
+    with pytest.raises(ValidationError):
+        CalibrateSettings.model_validate(content | {"method": method.upper()})
+
+
 def test_a_bracket_of_temperatures_holds_1():
     for low, high in ((1.0, 2.0), (0.5, 1.0), (2.0, 3.0), (0.2, 0.5)):
         told = complaint({"calibrate.min_temperature": low, "calibrate.max_temperature": high})
