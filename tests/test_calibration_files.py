@@ -135,7 +135,7 @@ RANGES = {
     "folds": (2, 1000, 1, 1001),
     "seed": (0, 2**32 - 1, -1, 2**32),
     "min_temperature": (1e-6, BELOW_1, 0.9e-6, 1.0),
-    "max_temperature": (math.nextafter(1, 2), 1e6, 1.0, 1.1e6),
+    "max_temperature": (math.nextafter(1, 2), 1e6, 1.0, math.nextafter(1e6, math.inf)),
     "ece_bins": (1, 1_000_000, 0, 1_000_001),
 }
 

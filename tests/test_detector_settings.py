@@ -15,9 +15,10 @@ BELOW_1 = math.nextafter(1, 0)
 COUNT = (1, MANY, 0, MANY + 1)
 SHARE = (1e-9, BELOW_1, 0.9e-9, 1.0)
 FRACTION = (1e-9, 1.0, 0.9e-9, math.nextafter(1, 2))
-POSITIVE = (1e-6, 1e6, 0.9e-6, 1.1e6)
-WEIGHT = (0.0, 1e6, -1e-9, 1.1e6)
-RIDGE = (1e-12, 1e6, 0.9e-12, 1.1e6)
+ABOVE = math.nextafter(1e6, math.inf)
+POSITIVE = (1e-6, 1e6, 0.9e-6, ABOVE)
+WEIGHT = (0.0, 1e6, -1e-9, ABOVE)
+RIDGE = (1e-12, 1e6, 0.9e-12, ABOVE)
 # The smallest and the largest value that are taken, and one below and above that is not.
 RANGES = {
     "target_acceptance": SHARE,

@@ -119,6 +119,13 @@ def test_the_size_is_how_many_numbers_are_held() -> None:
     assert make("she").partial_fit(known(0)).size == CLASSES * FEATURES
 
 
+@pytest.mark.parametrize("name", ["msp", "mav", "rmds", "knn"])
+def test_what_is_shown_of_a_detector_are_its_settings(name) -> None:
+    detector = make(name)
+    told = ", ".join(f"{key}={value!r}" for key, value in detector.settings().items())
+    assert repr(detector.fit(known(0))) == repr(make(name)) == f"{type(detector).__name__}({told})"
+
+
 def test_nothing_to_learn_from_is_refused() -> None:
     nothing = replace(known(0), labels=np.full(600, BACKGROUND))
     for name in ("she", "msp", "knn"):
