@@ -19,7 +19,7 @@ from osr.calibration.probabilities import (
     probability_quality,
     softmax_blocks,
 )
-from osr.calibration.reliability import Reliability, reliability
+from osr.calibration.reliability import reliability
 from osr.calibration.vector_scaling import fit_vector
 from osr.errors import InputError
 
@@ -195,6 +195,27 @@ def test_both_ends_that_stop_a_fit_are_named():
         assert (found.at_bound, found.not_used) == (told, None)
 
 
+@pytest.mark.parametrize(("factor", "bracket", "end"), [(2.0, (0.5, 1.1), "max_temperature, 1.1"),
+                         (1 / 2.0, (0.9, 1.5), "min_temperature, 0.9")])  # fmt: skip
+def test_the_end_that_stops_a_temperature_near_1_is_named_alone(factor, bracket, end):
+    logits, labels = sample(temperature=factor)
+    found = fit(logits, labels, "temperature", bracket=bracket)
+    assert (found.at_bound, found.not_used) == (f"the NLL still falls at calibrate.{end}", None)
+    assert found.calibration.temperature == pytest.approx(float(end.split(", ")[1]))
+
+
+def test_what_separated_images_leave_open_is_said():
+    images = np.tile(5 * np.eye(3), (20, 1)), np.tile(np.arange(3), 20)
+    assert fit(*images, "temperature").not_used == (
+        "every validation image's own class has the largest logit: each smaller temperature has a smaller "
+        "NLL, and none is the best"
+    )
+    assert fit(*images, "vector").not_used == (
+        "its weights and offsets give every validation image's own class the largest logit: larger ones "
+        "always have a smaller NLL, and none are the best"
+    )
+
+
 def test_a_stopped_fit_that_is_not_used_says_nothing_of_ends():
     logits, labels = sample(count=40)
     found = fit(logits, labels, "temperature", bracket=(0.999, 1.001))
@@ -264,26 +285,3 @@ def test_the_reason_names_both_numbers():
     flat = fit(np.zeros((8, 2)), np.arange(8) % 2, "temperature")
     assert flat.nll_held_out == flat.nll_before
     assert flat.not_used.startswith("it makes the NLL"), "no better is not used"
-
-
-@pytest.mark.parametrize(("bins", "expected"), [(1, [4]), (2, [2, 2]), (4, [1, 1, 1, 1]), (8, [0, 1] * 4)])
-def test_reliability_by_hand(bins, expected):
-    confidence, correct = [0.25, 0.5, 0.75, 1.0], [True, False, True, True]
-    table = Reliability.of(confidence, correct, bins=bins)
-    assert_array_equal(table.count, expected)
-    assert table.count.dtype == np.int64
-    full = table.count > 0
-    assert np.isnan(table.confidence[~full]).all()
-    assert np.isnan(table.accuracy[~full]).all()
-    gaps = {1: abs(2.5 - 3), 2: abs(0.75 - 1) + abs(1.75 - 2), 4: 0.75 + 0.5 + 0.25, 8: 1.5}[bins]
-    assert table.ece() == pytest.approx(gaps / 4)
-
-
-@pytest.mark.parametrize("confidence", [[-1e-9, 0.5], [0.5, 1 + 1e-9], [0.5, math.nan]])
-def test_a_confidence_lies_in_0_to_1(confidence):
-    with pytest.raises(InputError, match=r"must lie in 0..1, not"):
-        Reliability.of(confidence, [True, False], bins=3)
-    with pytest.raises(InputError, match=r"must be vectors \(N,\) alike, not \(1, 2\) and \(2,\)"):
-        Reliability.of([[0.5, 0.5]], [True, False], bins=3)
-    with pytest.raises(InputError, match="at least 1 bin, not 0"):
-        Reliability.of([0.5], [True], bins=0)

@@ -56,8 +56,7 @@ def test_sums_of_classes(space, correct_only):
 
 
 def test_sums_of_classes_that_some_lack():
-    found = class_sums(torch.ones(3, 2), torch.tensor([2, 0, 2]), 4)
-    assert_array_equal(found, [[1, 1], [0, 0], [2, 2], [0, 0]])
+    assert class_sums(torch.ones(3, 1), torch.tensor([2, 0, 2]), 4).tolist() == [[1], [0], [2], [0]]
 
 
 @pytest.mark.parametrize(
