@@ -4,7 +4,7 @@
     python tests/mutate.py osr/metrics --times /tmp/times.xml --sample 120 --out /tmp/metrics.jsonl
 
 A mutant meets the tests that run its line, in a fork of a process that holds PyTorch already; first those of
-a few files that take 10 s at most, and only where it survives them all others, up to 60 s. Code that runs at
+a few files that take 10 s at most, and only where it survives them others, up to --longest. Code that runs at
 import meets the tests of everything in its file. A run that is stopped goes on where --out ends. What is
 changed: tests/mutants.py.
 """
@@ -39,7 +39,7 @@ from mutants import Mutant, mutants  # noqa: E402
 
 ROOT = Path(__file__).parents[1]
 SETTINGS_TESTS = ("test_config.py", "test_config_relations.py")  # of schemas, whose lines run at import alone
-QUICK_FILES, QUICK_S, ALL_S = 4, 10.0, 60.0
+QUICK_FILES, QUICK_S = 4, 10.0
 MEMORY = 6 << 30
 WORDS = {0: "survived", 1: "killed", 2: "import", 3: "killed"}  # by the status of pytest
 NOT_RUN = 70
@@ -237,7 +237,9 @@ def try_all(room: Path, tests: Tests, options: argparse.Namespace) -> list[dict[
             continue
         tree = _tree(file)
         mutant, names, word = mutants(tree)[at], plans[file, at], "survived"
-        for some in (tests.quick(names), tests.within(names, ALL_S)):
+        quick = tests.quick(names)
+        others = [name for name in names if name not in set(quick)]
+        for some in (quick, tests.within(others, options.longest)):
             if word == "survived" and some:
                 limit = 20 + 5 * sum(tests.times[name] for name in some)
                 word = run_tests(some, limit, (file, tree, mutant))
@@ -258,6 +260,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True, help="a line of JSON per mutant")
     parser.add_argument("--sample", type=int, default=0, help="how many; 0: all")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--longest", type=float, default=60.0, help="seconds of tests of a survivor")
     parser.add_argument("--again", action="store_true", help="try the survivors in --out again")
     options = parser.parse_args()
     os.chdir(ROOT)
