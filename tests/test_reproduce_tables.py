@@ -24,7 +24,7 @@ PAGE = """# Page
 
 ## Two words, `code`
 
-| recipe | AUROC | minutes |
+| recipe | `AUROC` | minutes |
 |---|---:|---:|
 | `one` | 0.9428 [0.92, 0.96] | 0.11 |
 | two | **−0.0022** ± 0.1 | 0.20 |
@@ -87,6 +87,17 @@ def test_each_first_number_of_the_section_is_compared_with_that_of_its_row_and_c
 def test_a_number_that_differs_or_is_not_printed_is_not_met(page: str, other: str) -> None:
     verdicts = compared("x", of(), tables(page), tables(other))
     assert [verdict.holds for verdict in verdicts].count(False) == 1
+
+
+def test_columns_of_one_name_are_told_apart_by_their_places() -> None:
+    text = "| way | AUROC | difference | accuracy | difference |\n| one | 1 | 2 | 3 | {} |\n"
+    verdicts = compared("x", of(), tables(text.format(4)), tables(text.format(5)))
+    assert [(v.number.metric, v.number.value, v.found) for v in verdicts] == [
+        ("AUROC", 1.0, 1.0),
+        ("AUROC difference", 2.0, 2.0),
+        ("accuracy", 3.0, 3.0),
+        ("accuracy difference", 4.0, 5.0),
+    ]
 
 
 def test_a_row_that_is_not_printed_is_not_met(page: str) -> None:

@@ -50,20 +50,27 @@ def compared(name: str, of: Printed, page: Sequence[Table], printed: Sequence[Ta
         raise InputError(f"{name}: the command printed no table with the columns of one in {of.page}.")
     found = dict(cell for table in printed for cell in _cells(table, of))
     return [
-        Verdict(Number(row, column, value, None, None), found.get((columns, row, column)), of.tolerance)
+        Verdict(
+            Number(row, _named(columns, at), value, None, None), found.get((columns, row, at)), of.tolerance
+        )
         for table in shared
-        for (columns, row, column), value in _cells(table, of)
+        for (columns, row, at), value in _cells(table, of)
     ]
 
 
-def _cells(table: Table, of: Printed) -> Iterator[tuple[tuple[tuple[str, ...], str, str], float]]:
-    """(columns, row, column) and the first number of each cell that has one."""
+def _cells(table: Table, of: Printed) -> Iterator[tuple[tuple[tuple[str, ...], str, int], float]]:
+    """(columns, row, number of the column) and the first number of each cell that has one."""
     for row in table.rows:
-        named = " ".join(cell.strip("`*") for cell in row[: of.keys])
-        for column, text in list(zip(table.columns, row, strict=True))[of.keys :]:
-            match = _NUMBER.search(text.replace("−", "-"))
-            if match and column not in of.not_compared:
-                yield (table.columns, named, column), float(match[0].replace(",", ""))
+        name = " ".join(cell.strip("`*") for cell in row[: of.keys])
+        for at in range(of.keys, len(row)):
+            match = _NUMBER.search(row[at].replace("−", "-"))
+            if match and table.columns[at] not in of.not_compared:
+                yield (table.columns, name, at), float(match[0].replace(",", ""))
+
+
+def _named(columns: Sequence[str], at: int) -> str:
+    """A column by its name, or with the one before it where two have that name."""
+    return columns[at] if columns.count(columns[at]) == 1 else f"{columns[at - 1]} {columns[at]}"
 
 
 def tables(text: str) -> list[Table]:
@@ -89,7 +96,7 @@ def _table(block: Sequence[tuple[str, ...]]) -> Table:
     for row in rows:
         if len(row) != len(columns):
             raise InputError(f"A row of a table has {len(row)} cells under {len(columns)} columns: {row}")
-    return Table(columns, tuple(rows))
+    return Table(tuple(column.strip("`*") for column in columns), tuple(rows))
 
 
 def section(docs: Path, place: str) -> str:
