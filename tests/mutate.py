@@ -41,7 +41,7 @@ ROOT = Path(__file__).parents[1]
 SETTINGS_TESTS = ("test_config.py", "test_config_relations.py")  # of schemas, whose lines run at import alone
 QUICK_FILES, QUICK_S = 4, 10.0
 MEMORY = 6 << 30
-WORDS = {0: "survived", 1: "killed", 2: "import", 3: "killed"}  # by the status of pytest
+WORDS = {0: "survived", 1: "killed", 2: "import", 3: "killed", 4: "import"}  # by the status of pytest
 NOT_RUN = 70
 LOG = Path(tempfile.gettempdir()) / f"mutate-{os.getpid()}.log"
 
@@ -92,10 +92,10 @@ def seconds_of_tests(reports: Sequence[Path]) -> dict[str, float]:
 class Tests:
     """Which tests run a line, and in what order they are tried."""
 
-    def __init__(self, coverage_file: Path, times: dict[str, float]) -> None:
+    def __init__(self, coverage_file: Path, times: dict[str, float], longest_s: float) -> None:
         self.data = CoverageData(str(coverage_file))
         self.data.read()
-        self.times = times
+        self.times, self.longest_s = times, longest_s
         self.lines: dict[Path, dict[int, list[str]]] = {}
 
     def of(self, path: Path, mutant: Mutant) -> list[str]:
@@ -115,14 +115,19 @@ class Tests:
     def quick(self, names: Sequence[str]) -> list[str]:
         """The first of them, of a few files."""
         files = list(dict.fromkeys(name.partition("::")[0] for name in names))[:QUICK_FILES]
-        return self.within([name for name in names if name.partition("::")[0] in files], QUICK_S)
+        return self.within([name for name in names if name.partition("::")[0] in files])
 
-    def within(self, names: Sequence[str], limit_s: float) -> list[str]:
+    def others(self, names: Sequence[str]) -> list[str]:
+        """Those that come after them."""
+        quick = set(self.quick(names))
+        return self.within([name for name in names if name not in quick], self.longest_s)
+
+    def within(self, names: Sequence[str], limit_s: float = QUICK_S) -> list[str]:
         """As many as fit into a time, one at least."""
         held, spent = [], 0.0
         for name in names:
             spent += self.times[name]
-            if held and spent > limit_s:
+            if held and spent > min(limit_s, self.longest_s):
                 break
             held.append(name)
         return held
@@ -151,7 +156,9 @@ def run_tests(names: Sequence[str], cpu_s: float, change: tuple[Path, ast.Module
             os.kill(child, 9)
         time.sleep(0.02)
     code = os.waitstatus_to_exitcode(ended[1])
-    if code < 0 or code in WORDS:
+    if code < 0 or (
+        code in WORDS and (change or code != 4)
+    ):  # 4: a test is gone, whose name the change makes
         return WORDS.get(code, "stopped")
     raise RuntimeError(f"pytest ended with {code}: see {LOG}; the tests were {names[:3]} …")
 
@@ -237,9 +244,7 @@ def try_all(room: Path, tests: Tests, options: argparse.Namespace) -> list[dict[
             continue
         tree = _tree(file)
         mutant, names, word = mutants(tree)[at], plans[file, at], "survived"
-        quick = tests.quick(names)
-        others = [name for name in names if name not in set(quick)]
-        for some in (quick, tests.within(others, options.longest)):
+        for some in (tests.quick(names), tests.others(names)):
             if word == "survived" and some:
                 limit = 20 + 5 * sum(tests.times[name] for name in some)
                 word = run_tests(some, limit, (file, tree, mutant))
@@ -264,7 +269,7 @@ def main() -> None:
     parser.add_argument("--again", action="store_true", help="try the survivors in --out again")
     options = parser.parse_args()
     os.chdir(ROOT)
-    tests = Tests(options.coverage, seconds_of_tests(options.times))
+    tests = Tests(options.coverage, seconds_of_tests(options.times), options.longest)
     done = try_all(options.room.resolve(), tests, options)
     words = Counter(line["word"] for line in done)
     killed, tried = len(done) - words["survived"], len(done)
