@@ -5,7 +5,8 @@
     python -m benchmarks.engines FOLDER classifier spark               with osr[spark] and Java
 
 Everything runs on this machine. One worker is killed (SIGKILL) once it has worked for `--kill-after` seconds.
-Seconds are those of processors, of all processes, those of the engine among them.
+Seconds are those of processors, of all processes, those of the engine among them. Each worker notes
+which tables it begins (`benchmarks.counted`), so that those that were done again are counted.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pyarrow import dataset
 
+from benchmarks.counted import FOLDER, Counted, told
 from benchmarks.shards import ROOT
 
 POLL_S = 0.5
@@ -46,8 +48,11 @@ def main() -> None:
     os.environ["OMP_NUM_THREADS"] = "1"
     os.environ["PYTHONPATH"] = str(ROOT)
     folder, engine = arguments.folder.resolve(), arguments.engine
-    out = folder / engine
-    shutil.rmtree(out, ignore_errors=True)
+    out, tables = folder / engine, folder / f"{engine}-tables"
+    for path in (out, tables):
+        shutil.rmtree(path, ignore_errors=True)
+    tables.mkdir()
+    os.environ[FOLDER] = str(tables)
     score, of_a_worker = ENGINES[engine]
     watch = Watch(of_a_worker, arguments.kill_after)
     watch.start()
@@ -57,22 +62,25 @@ def main() -> None:
     spent = watch.stop()
     found = dataset.dataset(out, format="parquet").to_table().sort_by("key")
     print(
-        f"| {engine}, {arguments.workers} workers, {watch.num_killed} killed | {spent:,.0f} | "
+        f"| {engine}, {arguments.workers} workers, {len(watch.killed)} killed | {spent:,.0f} | "
         f"{len(found) / spent:,.0f} | {wall_s:,.0f} |"
     )
     print(f"\n{compared(found, dataset.dataset(folder / 'whole.parquet').to_table())}")
+    print(told(tables, watch.killed, len(found)))
 
 
 def with_ray(images: Path, classifier: Path, out: Path, workers: int) -> None:
     """By actors of Ray on this machine."""
     os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"
+    os.environ.update(RAY_worker_niceness="0")  # as of Spark; 15 of itself, less than others here get
     import ray
 
     import osr
 
     ray.init(num_cpus=workers + 1, include_dashboard=False, log_to_driver=False, object_store_memory=10**9)
     ray.data.DataContext.get_current().enable_progress_bars = False
-    found = osr.score_ray(ray.data.read_parquet(str(images)), classifier, num_workers=workers, keep=["key"])
+    data = ray.data.read_parquet(str(images))
+    found = osr.score_ray(data, classifier, num_workers=workers, keep=["key"], scorer=Counted)
     found.write_parquet(str(out))
     ray.shutdown()
 
@@ -93,13 +101,14 @@ def with_spark(images: Path, classifier: Path, out: Path, workers: int) -> None:
         .config("spark.sql.execution.arrow.maxRecordsPerBatch", str(2 * osr.load(classifier).batch_size))
         .getOrCreate()
     )
-    osr.score_spark(session.read.parquet(str(images)), classifier, keep=["key"]).write.parquet(str(out))
+    frame = session.read.parquet(str(images))
+    osr.score_spark(frame, classifier, keep=["key"], scorer=Counted).write.parquet(str(out))
     session.stop()
 
 
 def is_ray_actor(process: psutil.Process) -> bool:
     """Whether a process holds a `Scorer`."""
-    return "Scorer" in " ".join(process.cmdline()) and process.cmdline()[0].startswith("ray::")
+    return Counted.__name__ in " ".join(process.cmdline()) and process.cmdline()[0].startswith("ray::")
 
 
 def is_spark_worker(process: psutil.Process) -> bool:
@@ -118,7 +127,8 @@ class Watch(threading.Thread):
 
     def __init__(self, of_a_worker: Callable[[psutil.Process], bool], kill_after: float) -> None:
         super().__init__(daemon=True)
-        self.of_a_worker, self.kill_after, self.num_killed = of_a_worker, kill_after, 0
+        self.of_a_worker, self.kill_after = of_a_worker, kill_after
+        self.killed: list[int] = []
         self.used: dict[tuple[int, float], float] = {}
         self.over = threading.Event()
 
@@ -131,9 +141,9 @@ class Watch(threading.Thread):
                     times = process.cpu_times()
                     spent = times.user + times.system
                     self.used[process.pid, process.create_time()] = spent
-                    if not self.num_killed and spent > self.kill_after and self.of_a_worker(process):
+                    if not self.killed and spent > self.kill_after and self.of_a_worker(process):
                         process.kill()
-                        self.num_killed += 1
+                        self.killed.append(process.pid)
                 except psutil.Error:
                     continue
 

@@ -90,8 +90,8 @@ def run(options):
 """
 
 
-def create_with_real_runs(root: Path) -> Project:
-    """A clone of this working tree with a sweep `many`: six runs on digits with one epoch, and stand-ins."""
+def create_with_real_runs(root: Path, *, number: int = STAND_INS) -> Project:
+    """A clone of this working tree with a sweep `many`: runs on digits with one epoch, and stand-ins."""
     root.mkdir()
     made = clone(root)
     for key, value in SMALL.items():
@@ -101,11 +101,11 @@ def create_with_real_runs(root: Path) -> Project:
     (root / LAUNCH.with_name("stand_in.py")).write_text(RUN)
     variants = [
         {"plot.dpi": dpi} | ({"train.seed": 7000 + dpi} if dpi in REAL else {})
-        for dpi in range(101, 101 + STAND_INS)
+        for dpi in range(101, 101 + number)
     ]
     with (root / "sweeps" / "many.yaml").open("w") as file:
         YAML().dump({"variants": variants, "grid": {"plot.tsne_seed": [0]}}, file)
-    commit_all(made, "sixty experiments, six of them real")
+    commit_all(made, "experiments, every tenth of them real")
     return made
 
 
@@ -120,7 +120,7 @@ def rows(project: Path) -> list[tuple[str, str]]:
 
 
 OF_A_JOB = re.compile(
-    r"submitit\S*_submit|-m (pipeline\.cli run|dvc repro|"
+    r"submitit\S*_submit|-m (pipeline\.cli run|pipeline\.experiments\.job|dvc repro|"
     r"pipeline\.(prepare_split|train|calibrate|fit_openmax|evaluate|plot)\b)"
 )
 
@@ -161,10 +161,17 @@ def kill_one(project: Path, draw: random.Random) -> list[str]:
     return told
 
 
+# What a scheduler prints of the jobs that wait or run; those that HTCondor holds for good do neither.
+QUEUES = {
+    "slurm": ["squeue", "--noheader", "--name=osr-{name}"],
+    "condor": ["condor_q", "-constraint", "JobStatus < 3", "-format", "%d\n", "ClusterId"],
+}
+
+
 def waiting(cluster: str, name: str) -> bool:
     if cluster == "local":
         return False
-    command = ["squeue", "--noheader", f"--name=osr-{name}"]
+    command = [word.format(name=name) for word in QUEUES[cluster]]
     return bool(subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip())
 
 

@@ -1,15 +1,12 @@
 """Ray Data gives the verdicts of `osr predict`, also when one of its workers is killed."""
 
-import os
-import signal
 import sys
-from contextlib import suppress
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from engines import assert_same_verdicts, prepare
+from engines import MARKER, Mortal, assert_same_verdicts, prepare
 from test_predict import exportable, model, run  # noqa: F401 (fixtures)
 from test_tables import photos  # noqa: F401 (fixture)
 
@@ -18,31 +15,15 @@ from osr.errors import InputError
 from osr.inference.engines import Scorer
 from osr.inference.judgement import Decision
 
-MARKER = "killed"
 # Ray leaves its processes to the system when it shuts down.
 quietly = pytest.mark.filterwarnings(
     "ignore::pytest.PytestUnraisableExceptionWarning", "ignore::ResourceWarning"
 )
 
 
-class Mortal(Scorer):
-    """Ends its process at its second table, as the first of all that come so far."""
-
-    calls = 0
-
-    def __call__(self, table: pa.Table) -> pa.Table:
-        self.calls += 1
-        if self.calls == 2:
-            with suppress(FileExistsError):
-                Path(os.environ["MARKER"]).touch(exist_ok=False)
-                os.kill(os.getpid(), signal.SIGKILL)
-        return super().__call__(table)
-
-
 @pytest.fixture
-def whole(exportable, photos, monkeypatch, tmp_path):  # noqa: ARG001, F811
+def whole(exportable, photos, monkeypatch):  # noqa: ARG001, F811
     """The verdicts of `osr predict`, in shards and not."""
-    monkeypatch.setenv("MARKER", str(tmp_path / MARKER))
     return prepare(photos, monkeypatch)
 
 
@@ -82,18 +63,12 @@ def test_two_workers_give_the_verdicts_of_predict_and_of_shards(ray, whole):
 
 @quietly
 @pytest.mark.slow
-def test_a_killed_worker_costs_nothing_but_time(ray, whole, tmp_path):
+def test_a_killed_worker_costs_nothing_but_time(ray, whole):
     dataset = ray.data.read_parquet("photos.parquet").repartition(4)
-    found = dataset.map_batches(
-        Mortal,
-        fn_constructor_args=(str(Path("classifier").resolve()),),
-        fn_constructor_kwargs={"column": "path"},
-        batch_size=3,
-        batch_format="pyarrow",
-        compute=ray.data.ActorPoolStrategy(size=2),
-    )
+    folder = Path("classifier").resolve()
+    found = osr.score_ray(dataset, folder, num_workers=2, column="path", scorer=Mortal)
     assert_same_verdicts(collected(found), whole)
-    assert (tmp_path / MARKER).exists()
+    assert Path(MARKER).exists()
 
 
 @pytest.mark.parametrize(("name", "extra"), [("score_ray", "ray"), ("score_spark", "spark")])

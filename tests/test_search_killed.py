@@ -69,7 +69,7 @@ def test_a_search_killed_in_a_trial_keeps_the_finished_ones(
     assert [told(trial) for trial in trials][: len(kept)] == kept
     best = max(trials, key=lambda trial: trial.value)
     assert f"space: trial {best.number} of {TRIALS}".encode() in done.stdout
-    client = MlflowClient("sqlite:///mlflow.db")
+    client = MlflowClient(f"sqlite:///{project}/mlflow.db")  # MLflow keeps what it opened by its name
     rows = client.search_runs([client.get_experiment_by_name("osr").experiment_id])
     assert {row.info.status for row in rows} == {"FINISHED"}
     marks = [row.data.tags.get("osr.search.trial", "the search") for row in rows]

@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from engines import assert_same_verdicts, prepare
+from engines import MARKER, Mortal, assert_same_verdicts, prepare
 from numpy.testing import assert_allclose
 from test_predict import exportable, model, run  # noqa: F401 (fixtures)
 from test_tables import photos  # noqa: F401 (fixture)
@@ -35,7 +35,7 @@ def spark(whole, monkeypatch):  # noqa: ARG001, what it set in the environment
         pytest.skip("Spark needs Java: apt-get install default-jre-headless")
     monkeypatch.setenv("PYSPARK_PYTHON", sys.executable)
     session = (
-        sql.SparkSession.builder.master("local[2]")
+        sql.SparkSession.builder.master("local[2,2]")  # a task that failed is begun once more
         .config("spark.driver.bindAddress", "127.0.0.1")
         .config("spark.driver.host", "127.0.0.1")
         .config("spark.ui.enabled", "false")
@@ -60,6 +60,13 @@ def test_two_workers_give_the_verdicts_of_predict_and_of_shards(spark, whole, th
         osr.score_spark([], folder)
     with pytest.raises(InputError, match="through is 'numpy', but must be one of arrow, pandas"):
         osr.score_spark(frame, folder, through="numpy")
+
+
+def test_a_killed_worker_costs_nothing_but_time(spark, whole):
+    frame = spark.read.parquet(str(Path("photos.parquet").resolve())).repartition(2)
+    folder = Path("classifier").resolve()
+    assert_same_verdicts(osr.score_spark(frame, folder, column="path", scorer=Mortal).toArrow(), whole)
+    assert Path(MARKER).exists()
 
 
 def test_the_function_of_mlflow_gives_the_same_verdicts(spark, whole, tmp_path):

@@ -105,6 +105,7 @@ def score_ray(
     *,
     num_workers: int = 1,
     ray_options: dict[str, Any] | None = None,
+    scorer: type[Scorer] = Scorer,
     **options: Any,
 ) -> Dataset:
     """Verdicts on the images of a Ray data set, by actors that each hold the classifier.
@@ -116,6 +117,7 @@ def score_ray(
         folder: that `osr export` wrote; all machines must see it.
         num_workers: actors.
         ray_options: of `map_batches`, such as `{"num_gpus": 1}`.
+        scorer: what each worker makes; a class of yours on top of `Scorer` that logs or counts, say.
         options: see `Scorer`.
 
     Raises:
@@ -128,7 +130,7 @@ def score_ray(
     version = folder_version(folder)
     here = Scorer(folder, **{**options, "device": "cpu"}, version=version)
     return dataset.map_batches(
-        Scorer,
+        scorer,
         fn_constructor_args=(str(folder),),
         fn_constructor_kwargs={**options, "version": version},
         batch_size=here.classifier.batch_size,
@@ -143,6 +145,7 @@ def score_spark(
     folder: Path | str,
     *,
     through: Literal["arrow", "pandas"] = "arrow",
+    scorer: type[Scorer] = Scorer,
     **options: Any,
 ) -> DataFrame:
     """Verdicts on the images of a Spark data frame; each of Spark's Python workers loads the classifier once.
@@ -154,6 +157,7 @@ def score_spark(
         frame: one row per image.
         folder: that `osr export` wrote; driver and executors must see it.
         through: `mapInArrow`, or `mapInPandas` where a platform offers that alone; the verdicts are the same.
+        scorer: what each worker makes: see `score_ray`; in a module that workers can import.
         options: see `Scorer`.
 
     Raises:
@@ -175,21 +179,22 @@ def score_spark(
     types = {name: schema[name] for name in here.keep}
     types |= {field.name: _SQL_TYPES[str(field.type)] for field in verdict_schema(here.columns)}
     told = ", ".join(f"`{name.replace('`', '``')}` {kind}" for name, kind in types.items())
-    made = tuple(sorted({**options, "keep": here.keep, "version": version}.items()))
+    settings = {**options, "keep": here.keep, "version": version}
+    made = scorer, str(folder), tuple(sorted(settings.items()))
 
     def verdicts(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         import pyarrow as pa
 
-        scorer = _kept(str(folder), made)
+        judge = _kept(made)
         for batch in batches:
-            yield from scorer(pa.Table.from_batches([batch])).combine_chunks().to_batches()
+            yield from judge(pa.Table.from_batches([batch])).combine_chunks().to_batches()
 
     def pandas_verdicts(frames: Iterator[pd.DataFrame]) -> Iterator[pd.DataFrame]:
         import pyarrow as pa
 
-        scorer = _kept(str(folder), made)
+        judge = _kept(made)
         for part in frames:
-            yield scorer(pa.Table.from_pandas(part, preserve_index=False)).to_pandas()
+            yield judge(pa.Table.from_pandas(part, preserve_index=False)).to_pandas()
 
     if through == "pandas":
         return frame.mapInPandas(pandas_verdicts, told)
@@ -209,9 +214,10 @@ def folder_version(folder: Path | str) -> str:
 
 
 @lru_cache(maxsize=1)
-def _kept(folder: str, options: tuple[tuple[str, Any], ...]) -> Scorer:
+def _kept(made: tuple[type[Scorer], str, tuple[tuple[str, Any], ...]]) -> Scorer:
     """The scorer of a worker of Spark, which lives from task to task."""
-    return Scorer(folder, **dict(options))
+    scorer, folder, settings = made
+    return scorer(folder, **dict(settings))
 
 
 def _missing(name: str, extra: str) -> InputError:

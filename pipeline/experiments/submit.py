@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 FOLDER = Path(".osr/sweeps")
 MISSING = "needs submitit: install the extra `slurm`, in a clone by uv pip install -e '.[slurm]'."
 ARRAY = 1000  # tasks, where Slurm does not say how many an array may have
+TIME_IS_OVER = 1  # HTCondor's HoldReasonSubCode, where HoldReasonCode is 3: PeriodicHold was true
 _SIGNAL_S = 120  # between the warning and the time limit
 _POLL_S = 0.5
 
@@ -43,13 +44,16 @@ environment  = "PYTHONPATH='{home}' PATH='{path}' MLFLOW_TRACKING_URI='$ENV(MLFL
 should_transfer_files = NO
 request_cpus   = {cpus}
 request_memory = {memory}GB
-{gpus}allowed_execute_duration = {seconds}
+{gpus}# An expression, since HTCondor 23.9 forgets allowed_execute_duration of jobs with max_materialize.
+periodic_hold         = JobStatus == 2 && time() - EnteredCurrentStatus > {seconds}
+periodic_hold_reason  = "The job's time is over"
+periodic_hold_subcode = {time_is_over}
 # SIGTERM first, so that the row becomes KILLED; SIGKILL after two minutes. What was ended is begun again.
 kill_sig            = SIGTERM
 job_max_vacate_time = {signal_s}
 max_retries         = {requeue}
 # A job that is held because its time is over goes back into the queue, too.
-periodic_release    = HoldReasonCode == 47 && NumJobStarts <= {requeue}
+periodic_release    = HoldReasonCode == 3 && HoldReasonSubCode == {time_is_over} && NumJobStarts <= {requeue}
 max_materialize     = {jobs}
 log    = {home}/{logs}/condor.log
 output = {home}/{logs}/$(Cluster)-$(Process).out
@@ -151,6 +155,7 @@ def _condor(name: str, folders: Sequence[Path], logs: Path, options: argparse.Na
         memory=options.memory,
         gpus=f"request_gpus = {options.gpus}\n" if options.gpus else "",
         seconds=60 * options.time,
+        time_is_over=TIME_IS_OVER,
         signal_s=_SIGNAL_S,
         requeue=options.requeue,
         jobs=options.jobs,
