@@ -12,6 +12,7 @@ from typing import Any
 
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
+from mkdocs.structure.pages import Page
 
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
@@ -45,6 +46,7 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
         modules = [path.stem for path in sorted((ROOT / "osr" / room).glob("*.py"))]
         names = [f"osr.{room}.{name}" for name in modules if name != "__init__"]
         pages[f"reference/{room}.md"] = room_page(f"osr.{room}", names)
+    pages["site.css"] = Path(__file__).with_name("site.css").read_text(encoding="utf-8")
     for name, text in pages.items():
         files.append(File.generated(config, name, content=text))
     return files
@@ -57,8 +59,10 @@ def from_root(text: str) -> str:
     return text.replace("](docs/", "](")
 
 
-def on_page_markdown(markdown: str, **_: Any) -> str:
-    """Links of docs/ to files of the root lead to their pages."""
+def on_page_markdown(markdown: str, page: Page, **_: Any) -> str:
+    """Links of docs/ to files of the root lead to their pages; the front, alone in its menu, shows none."""
+    if page.is_homepage:
+        page.meta["hide"] = ["navigation"]
     for page, name in OUTSIDE.items():
         markdown = re.sub(rf"\]\(((?:\.\./)*)\.\./{re.escape(name)}", rf"](\1{page}", markdown)
     return markdown

@@ -27,6 +27,7 @@ CONFIDENCE = 0.95
 VALUES = (0.75, 0.9, 0.97, 0.99, 0.998, 1.0)
 RATES = (0.25, 0.1, 0.03, 0.01, 0.002, 0.0)
 SIZES = (5, 20, 50, 500)  # images a side
+HEAD = f"| metric | value | {' | '.join(f'n = {size}' for size in SIZES)} |\n|---|---:|{'---:|' * len(SIZES)}"
 GRID = (np.arange(20_000) + 0.5) / 20_000  # a population as its quantiles
 FPR = "fpr_at_95tpr_known"
 GROUPED = ("auroc", "auoscr", FPR, "accuracy")
@@ -193,16 +194,16 @@ def accuracy_coverage(value: float, size: int) -> float:
 
 def print_accuracy() -> None:
     """One row per accuracy."""
-    print("accuracy, exact coverage\n| value | " + " | ".join(f"n = {size}" for size in SIZES) + " |")
+    print(HEAD)
     for value in VALUES:
         cells = " | ".join(f"{100 * accuracy_coverage(value, size):.1f}" for size in SIZES)
-        print(f"| {value} | {cells} |", flush=True)
+        print(f"| accuracy (exact) | {value} | {cells} |", flush=True)
 
 
 def print_population(name: str, *, repetitions: int, replicates: int) -> None:
     """One row per metric and value: coverage in %, that of the percentile bootstrap in brackets."""
     every = []
-    print(f"{name}\n| metric | value | " + " | ".join(f"n = {size}" for size in SIZES) + " |")
+    print(f"\n{name}\n\n{HEAD}")
     for metric, value in _rows():
         if name == "mixed" and metric == FPR and value > 0.9:
             continue  # unknowns that look like knowns are accepted no more often than knowns
@@ -228,7 +229,8 @@ def _rows() -> Iterator[tuple[str, float]]:
 
 def print_groups(*, repetitions: int, replicates: int) -> None:
     """Coverage where frames of a track are alike: whole tracks drawn, in brackets single images."""
-    print("| tracks a side | correlation | auroc of the population | " + " | ".join(GROUPED) + " |")
+    print("\n| tracks a side | correlation | auroc of the population | " + " | ".join(GROUPED) + " |")
+    print(f"|---|---:|---:|{'---:|' * len(GROUPED)}")
     for tracks, frames in ((10, 30), (20, 30), (50, 10)):
         for correlation in (0.0, 0.5, 0.8):
             for auroc in (0.9, 0.99) if correlation else (0.9,):

@@ -177,7 +177,8 @@ def to_markdown(rows: Mapping[str, Row]) -> str:
         "\\* chose the first rule; the others confirm it, but *unit*, which came later. † ran after the rule "
         "by regime was written down, and confirm that. *below*: below `maxlogit` by more than the interval "
         "of the difference (95 %).",
-        "Regret is against the best single detector, which an ensemble may surpass.",
+        "Regret is against the best single detector, which an ensemble may surpass. "
+        "`osr reproduce judge` does all of it again.",
     ]
     return "\n".join([*lines, ""])
 

@@ -80,9 +80,14 @@ def loop(work: Path, settings: list[str]) -> tuple[float, float]:
         rows = [row for row in csv.DictReader(file) if Path(row["file"]).name not in kept]
     nines = Counter(row["label"] for row in rows if truth(row["file"]) == str(LEFT_OUT))
     others = [row["label"] == truth(row["file"]) for row in rows if truth(row["file"]) != str(LEFT_OUT)]
-    print(f"Nines that were not in a candidate, by the second classifier: {dict(nines.most_common())}")
-    print(f"Of the {len(others)} other new images {sum(others) / len(others):.1%} get their digit.")
-    return right / total, nines[str(LEFT_OUT)] / nines.total()
+    called = nines[str(LEFT_OUT)]
+    print("\n| of the new images | |\n|---|---:|")
+    print(f"| purity of the candidates | {right / total:.3f} |")
+    print(f"| nines in no candidate | {nines.total()} |")
+    print(f"| of these called 9 | {called} |\n| unknown | {nines['unknown']} |")
+    print(f"| other images in no candidate | {len(others)} |")
+    print(f"| of these called by their digit | {sum(others) / len(others):.1%} |")
+    return right / total, called / nines.total()
 
 
 def main() -> None:
@@ -91,8 +96,7 @@ def main() -> None:
     parser.add_argument("work", type=Path, metavar="WORK")
     options = parser.parse_args()
     options.work.mkdir(parents=True)
-    purity, learned = loop(options.work.resolve(), [])
-    print(f"Purity {purity:.3f}; {learned:.1%} of the other nines are called 9.")
+    loop(options.work.resolve(), [])
 
 
 if __name__ == "__main__":

@@ -7,15 +7,14 @@
 The features are synthetic and stored alone (`extraction.store: features`), so that logits are worked out in
 each pass that reads them. Each detector has a process of its own. "MB" is the largest anonymous memory of it,
 beyond that of a process that has loaded the library, and then all that was resident, the library and pages of
-mapped files included; of these the process gives back what is beyond `--pages` MB, as the system does when it
-needs them. Seconds are those of processors. One shard is `fit`, several are as many `partial_fit` and
-`merge`.
+mapped files included; the system keeps as many of these as it has room for, so that a bound on what is needed
+takes a limit on all of it: `systemd-run --scope -p MemoryMax=3G python -m benchmarks.scale ...`. Seconds are
+those of processors. One shard is `fit`, several are as many `partial_fit` and `merge`.
 """
 
 from __future__ import annotations
 
 import argparse
-import mmap
 import multiprocessing
 import threading
 import time
@@ -61,7 +60,6 @@ def main() -> None:
     parser.add_argument("--classes", type=int, default=1000, help="(%(default)s)")
     parser.add_argument("--shards", type=int, nargs="+", default=[1, 8], help="(%(default)s)")
     parser.add_argument("--only", nargs="+", choices=NAMES, default=NAMES, metavar="NAME")
-    parser.add_argument("--pages", type=int, default=1024, help="MB of mapped files (%(default)s)")
     parser.add_argument("--threads", type=int, default=2, help="(%(default)s)")
     arguments = parser.parse_args()
     shape = arguments.images, arguments.width, arguments.classes
@@ -79,7 +77,7 @@ def main() -> None:
         costs = []
         for count in arguments.shards:
             with context.Pool(1) as pool:
-                costs.append(pool.apply(measured, (arguments.folder, name, count, arguments.pages)))
+                costs.append(pool.apply(measured, (arguments.folder, name, count)))
             total[count] += costs[-1].seconds
         print(f"| {name} | {' | '.join(map(str, costs))} |", flush=True)
     told = (f"{spent:,.1f} s, {spent / shape[0] * 1e6:,.0f} us an image" for spent in total.values())
@@ -108,11 +106,11 @@ def make(folder: Path, num_images: int, width: int, num_classes: int) -> None:
     )
 
 
-def measured(folder: Path, name: str, num_shards: int, pages: int) -> Cost:
+def measured(folder: Path, name: str, num_shards: int) -> Cost:
     """Of one detector, in this process alone."""
     settings = load_params(ROOT / "params.yaml").detectors.model_copy(update={"enabled": (name,)})
     outputs = Outputs.load(folder)
-    peak = Peak(outputs.features, pages)
+    peak = Peak()
 
     def built() -> Detector:
         return build_detectors(settings)[name]
@@ -143,36 +141,23 @@ def part(outputs: Outputs, rows: np.ndarray) -> Outputs:
 
 
 class Peak:
-    """The largest memory since it was made, looked at each 10 ms; pages of a mapped array are given back.
+    """The largest memory since it was made: anonymous memory is looked at each 10 ms."""
 
-    Args:
-        mapped: the array.
-        pages: MB of mapped files that may stay.
-    """
-
-    def __init__(self, mapped: np.ndarray, pages: int) -> None:
-        while not isinstance(mapped, np.memmap):
-            mapped = mapped.base
-        self.mapped, self.pages = mapped._mmap, pages
-        self.first, self.most, self.resident = megabytes("RssAnon"), 0.0, 0.0
+    def __init__(self) -> None:
+        self.first, self.most = megabytes("RssAnon"), 0.0
         self.ended = threading.Event()
         self.thread = threading.Thread(target=self._watch, daemon=True)
         self.thread.start()
 
     def _watch(self) -> None:
-        while True:
+        while not self.ended.wait(0.01):
             self.most = max(self.most, megabytes("RssAnon"))
-            self.resident = max(self.resident, megabytes("VmRSS"))
-            if megabytes("RssFile") > self.pages:
-                self.mapped.madvise(mmap.MADV_DONTNEED)
-            if self.ended.wait(0.01):
-                return
 
     def end(self) -> tuple[float, float]:
-        """MB: anonymous beyond that at first, and all."""
+        """MB: anonymous beyond that at first, and all that was resident at once."""
         self.ended.set()
         self.thread.join()
-        return self.most - self.first, self.resident
+        return self.most - self.first, megabytes("VmHWM")
 
 
 def megabytes(key: str) -> float:

@@ -55,7 +55,7 @@ def test_of(params: Params) -> Judged:
 
 
 def main() -> None:
-    """Run the trainings and print one line."""
+    """Run the trainings and print a table of one row."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--preset", nargs="*", default=[])
     parser.add_argument("--trials", nargs="*", type=int, default=[0, 1, 2, 3, 4])
@@ -72,7 +72,8 @@ def main() -> None:
     accuracies, aurocs = np.array([(one.accuracy, one.auroc) for one in found]).T
     title = " ".join([*arguments.preset, *arguments.overrides]) or "params.yaml"
     each = " ".join(f"{value:.4f}" for value in aurocs)
-    print(f"{title}: accuracy {mean_and_error(accuracies)}, AUROC {mean_and_error(aurocs)} ({each})")
+    print("| recipe | AUROC | each trial | accuracy |\n|---|---:|---|---:|")
+    print(f"| {title} | {mean_and_error(aurocs)} | {each} | {mean_and_error(accuracies)} |")
 
 
 if __name__ == "__main__":

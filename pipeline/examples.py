@@ -126,6 +126,7 @@ their classes, remove the others, and put them beside the class folders you had:
 osr reproduce digits                                the default run, compared with what docs/results.md says
 osr reproduce fashion_tuned --split                 whether images and division are those of the published run
 osr reproduce gtsrb_tuned -S dataset.root=/data -S model.backbone.weights=/data/lite0.safetensors
+osr reproduce training_digits                       a table of another page: its command runs, and prints it
 
 Runs in .osr/reproduce/NAME, a clone of the present commit; called again, it goes on with the runs that are
 missing. A number is met when it differs by the tolerance of docs/ledger.yaml at most; the status is 1 when

@@ -1,7 +1,8 @@
 """Draws how osr is built, from the code: `python tests/draw_rooms.py` writes docs/pictures/rooms.svg.
 
-A row holds the rooms that need none of their own row or of a row above it; a line is an import. Imports that
-follow from others are left out: training imports losses, which rests on models, so it has no line to models.
+A row holds the rooms that need none of their own row or of a row above it, in as many lines as it needs;
+what joins two boxes is an import. Imports that follow from others are left out: training imports losses,
+which rests on models, so it is not joined to models.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from test_rooms import FILES, FLOORS
 
 PICTURE = ROOT / "docs" / "pictures" / "rooms.svg"
 Edges = Mapping[str, set[str]]
-BOX, GAP, ROW, PAD = 26, 14, 64, 16
+BOX, GAP, LINE, ROW, PAD, WIDTH = 26, 14, 36, 64, 16, 640
 COLOURS = {"osr": ("#e8eaf6", "#3949ab"), "pipeline": ("#fff3e0", "#ef6c00")}
 
 
@@ -52,17 +53,21 @@ def rows_of(edges: Edges) -> list[list[str]]:
 
 def draw(rows: Sequence[Sequence[str]], edges: Edges) -> str:
     """An SVG of the rooms as boxes, the first row at the bottom, with a line from each to what it imports."""
-    order = _ordered(rows, edges)
-    sizes = {name: 7.2 * len(name) + 18 for row in order for name in row}
-    widths = [sum(sizes[name] + GAP for name in row) - GAP for row in order]
-    width, height = max(widths) + 2 * PAD, len(order) * ROW - (ROW - BOX) + 2 * PAD
+    sizes = {name: 7.2 * len(name) + 18 for row in rows for name in row}
     places: dict[str, tuple[float, float]] = {}
-    for number, (row, row_width) in enumerate(zip(order, widths, strict=True)):
-        left = (width - row_width) / 2
-        top = PAD + ROW * (len(order) - 1 - number)
-        for name in row:
-            places[name] = (left + sizes[name] / 2, top)
-            left += sizes[name] + GAP
+    top = 0.0
+    for row in _ordered(rows, edges):
+        for line in reversed(_broken(row, sizes)):
+            left = -(sum(sizes[name] + GAP for name in line) - GAP) / 2
+            for name in line:
+                places[name] = (left + sizes[name] / 2, top)
+                left += sizes[name] + GAP
+            top -= LINE
+        top -= ROW - LINE
+    highest = min(y for _, y in places.values())
+    reach = max(abs(x) + sizes[name] / 2 for name, (x, _) in places.items()) + PAD
+    places = {name: (x + reach, y - highest + PAD) for name, (x, y) in places.items()}
+    width, height = 2 * reach, BOX - highest + 2 * PAD
     lines = [_line(places[name], places[other]) for name in places for other in sorted(edges[name])]
     boxes = [_box(name, *place, sizes[name]) for name, place in places.items()]
     head = f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width:.0f} {height:.0f}" font-size="12"'
@@ -84,20 +89,31 @@ def _ordered(rows: Sequence[Sequence[str]], edges: Edges) -> list[list[str]]:
     return order
 
 
+def _broken(row: Sequence[str], sizes: Mapping[str, float]) -> list[list[str]]:
+    """A row in lines of about the same number of boxes, none wider than a page."""
+    count = 1
+    while True:
+        each = -(-len(row) // count)
+        lines = [list(row[first : first + each]) for first in range(0, len(row), each)]
+        if each == 1 or all(sum(sizes[name] + GAP for name in line) - GAP <= WIDTH for line in lines):
+            return lines
+        count += 1
+
+
 def _line(start: tuple[float, float], end: tuple[float, float]) -> str:
     """A curve from a box to one below it."""
     (x, y), (to_x, to_y) = start, end
     y += BOX
     middle = (y + to_y) / 2
-    path = f"M{x:.0f} {y} C{x:.0f} {middle:.0f} {to_x:.0f} {middle:.0f} {to_x:.0f} {to_y}"
+    path = f"M{x:.0f} {y:.0f} C{x:.0f} {middle:.0f} {to_x:.0f} {middle:.0f} {to_x:.0f} {to_y:.0f}"
     return f'<path d="{path}" fill="none" stroke="#90a4ae" stroke-width="1"/>'
 
 
 def _box(name: str, x: float, y: float, width: float) -> str:
     """A box with its name."""
     fill, stroke = COLOURS[name.split("/")[0]]
-    rect = f'<rect x="{x - width / 2:.0f}" y="{y}" width="{width:.0f}" height="{BOX}" rx="4"'
-    text = f'<text x="{x:.0f}" y="{y + 17}" text-anchor="middle">{escape(name)}</text>'
+    rect = f'<rect x="{x - width / 2:.0f}" y="{y:.0f}" width="{width:.0f}" height="{BOX}" rx="4"'
+    text = f'<text x="{x:.0f}" y="{y + 17:.0f}" text-anchor="middle">{escape(name)}</text>'
     return f'{rect} fill="{fill}" stroke="{stroke}"/>{text}'
 
 

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+from osr.params import check_params
 from osr.settings.reading import read_yaml
 from pipeline.cli import make_parser
 from pipeline.examples import EXAMPLES
@@ -40,7 +41,7 @@ NAMED["sweep"] |= {  # those that a page shows how to write
     for path in PAGES
     for name in re.findall(r"^# sweeps/(\w+)\.yaml$", path.read_text(encoding="utf-8"), re.MULTILINE)
 }
-NAMED |= {"preset": NAMED["--preset"], "reproduce": set(load_ledger(ROOT / LEDGER).entries)}
+NAMED |= {"preset": NAMED["--preset"], "reproduce": set(load_ledger(ROOT / LEDGER).every())}
 
 
 def blocks(path: Path, *languages: str) -> list[str]:
@@ -124,6 +125,24 @@ def test_osr_takes_the_examples_of_its_help(name: str) -> None:
     for words in found:
         assert refusal(words) is None, shlex.join(words)
         assert not unknown_names(words), shlex.join(words)
+
+
+def merged(below: dict[str, object], above: dict[str, object]) -> dict[str, object]:
+    """Settings with those of another file in their place."""
+    return below | {
+        key: merged(held, value)
+        if isinstance(held := below.get(key), dict) and isinstance(value, dict)
+        else value
+        for key, value in above.items()
+    }
+
+
+def test_lines_of_params_yaml_that_are_shown_are_taken(tmp_path: Path) -> None:
+    shown = [text for path in PAGES for text in blocks(path, "yaml") if not text.startswith("# ")]
+    assert shown
+    for text in shown:
+        (tmp_path / "shown.yaml").write_text(text, encoding="utf-8")
+        check_params(merged(PARAMS, read_yaml(tmp_path / "shown.yaml")), source=text)
 
 
 @pytest.mark.parametrize("path", PAGES, ids=IDS)

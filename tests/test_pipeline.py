@@ -194,7 +194,7 @@ def test_a_registered_model_judges_as_the_command_does_and_names_its_data(projec
         assert record["nearest"] == max(record["probabilities"], key=record["probabilities"].get)
 
 
-# By the schema and by stage train; tests/test_config*.py, test_splits.py and others have the rest.
+# By the schema and by stage train; tests/test_config*.py, test_split*.py and others have the rest.
 BAD = [
     (
         "train.label_smothing",

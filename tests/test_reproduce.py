@@ -16,7 +16,8 @@ from osr.params import check_params, flatten
 from osr.settings.reading import read_yaml
 from pipeline import cli
 from pipeline.experiments import reproduce
-from pipeline.experiments.ledger import LEDGER, Entry, Ledger, load_ledger, page
+from pipeline.experiments.ledger import LEDGER, Entry, Ledger, load_ledger
+from pipeline.experiments.ledger_page import page
 from pipeline.experiments.overrides import merge, overridden
 from pipeline.experiments.preset import Settings, load_presets
 from pipeline.experiments.reproduce import compare, experiments_of, sweep_of, table
@@ -66,7 +67,7 @@ def flags_of(command: str) -> tuple[list[str], list[str]]:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_the_command_that_is_shown_makes_the_runs_that_are_compared(name: str) -> None:
-    found = load_ledger().entry(name)
+    found = load_ledger().entries[name]
     experiments = sweep_of(name, found).experiments()
     if sweep := re.match(r"osr sweep (\w+)(?: --variant (\w+))? ", found.command):
         assert (found.sweep, found.variant) == sweep.groups()
@@ -115,7 +116,7 @@ def test_a_bad_ledger_is_one_sentence(changes: Settings, told: str, tmp_path: Pa
 
 def test_a_missing_file_is_named_before_anything_runs() -> None:
     with pytest.raises(InputError, match=r"gtsrb_tuned needs nowhere/gtsrb32.npz, which is not here"):
-        experiments_of("gtsrb_tuned", load_ledger().entry("gtsrb_tuned"), ["dataset.root=nowhere"])
+        experiments_of("gtsrb_tuned", load_ledger().entries["gtsrb_tuned"], ["dataset.root=nowhere"])
 
 
 def test_an_unknown_name_is_one_sentence(capsys: pytest.CaptureFixture[str]) -> None:
@@ -131,7 +132,7 @@ def test_images_or_a_division_that_differ_are_said(
     capsys: pytest.CaptureFixture[str],
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    ledger = Ledger("", {"one": entry(splits=["a1"])})
+    ledger = Ledger("", {"one": entry(splits=["a1"])}, {})
     monkeypatch.setattr(reproduce, "load_ledger", lambda: ledger)
     monkeypatch.setattr(reproduce, "_results", lambda *_: iter([{"split": found, "metrics": {}}]))
     assert cli.main(["reproduce", "one", "--split"]) == (0 if found == "a1" else 1)

@@ -14,6 +14,7 @@ stands in comments, which its reader does not see:
     <!-- given:                         commands that make what the page takes as given
     osr run
     -->
+    <!-- serves: URL -->                the next block is a server, which answers there; it ends with the page
     <!-- not run: REASON -->            of the next block
     <!-- no block is run: REASON -->    of the page
     <!-- picture: figures/oscr.png as ../pictures/oscr.png -->   what --write copies into docs/; of a
@@ -25,29 +26,30 @@ from __future__ import annotations
 import argparse
 import os
 import re
+import runpy
 import shutil
 import subprocess
 import sys
 import tempfile
-from dataclasses import dataclass
+from contextlib import ExitStack
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from PIL import Image
+from walk_printed import WalkError, as_printed, far_apart
+from walk_server import served
 
 ROOT = Path(__file__).parents[1]
 PIECE = re.compile(
-    r"^<!-- (?P<word>in|after|given|not run|no block is run|picture):\s(?P<said>.*?)\s?-->$"
+    r"^<!-- (?P<word>in|after|given|serves|not run|no block is run|picture):\s(?P<said>.*?)\s?-->$"
     r"|^```(?P<language>\w+)[^\n]*\n(?P<body>.*?)^```",
     re.MULTILINE | re.DOTALL,
 )
+FENCE = re.compile(r"^[ \t>]*(?:```|~~~).*$", re.MULTILINE)
+LANGUAGES = ("sh", "python", "yaml", "text")
 FILE = re.compile(r"# ([\w./]+\.(?:py|yaml))\b")
-NUMBER = re.compile(r"\d+(?:,\d{3}(?!\d))*(?:\.\d+)*")
 FOREIGN = ("MLFLOW_", "DVC_", "OSR_", "GIT_")
 TIMEOUT_S = 3600
-
-
-class WalkError(Exception):
-    """A block ended with another status, or printed something else, than its page says."""
 
 
 @dataclass
@@ -58,19 +60,23 @@ class Walk:
     home: Path
     printed: str = ""
     loud: bool = False
+    servers: ExitStack = field(default_factory=ExitStack)
 
     def environment(self) -> dict[str, str]:
         """Our environment with `osr` of this checkout; nothing that steers git, DVC or MLflow."""
         clean = {key: value for key, value in os.environ.items() if not key.startswith(FOREIGN)}
-        program = self.home / "bin" / "osr"
-        program.parent.mkdir(exist_ok=True)
-        program.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m pipeline.cli "$@"\n', encoding="utf-8")
-        program.chmod(0o755)
-        path = os.pathsep.join((str(program.parent), str(Path(sys.executable).parent), os.environ["PATH"]))
+        programs = self.home / "bin"
+        programs.mkdir(exist_ok=True)
+        for name, module in {"osr": "pipeline.cli", "osr-runtime": "osr_runtime.cli"}.items():
+            text = f'#!/bin/sh\nexec "{sys.executable}" -m {module} "$@"\n'
+            (programs / name).write_text(text, encoding="utf-8")
+            (programs / name).chmod(0o755)
+        path = os.pathsep.join((str(programs), str(Path(sys.executable).parent), os.environ["PATH"]))
         people = {"AUTHOR": "Reader", "COMMITTER": "Reader"}
         names = {f"GIT_{who}_NAME": name for who, name in people.items()}
         names |= {f"GIT_{who}_EMAIL": "reader@example.org" for who in people}
-        return clean | names | {"PATH": path, "PYTHONPATH": str(ROOT), "COLUMNS": "100"}
+        packages = os.pathsep.join((str(ROOT), str(ROOT / "runtime")))
+        return clean | names | {"PATH": path, "PYTHONPATH": packages, "COLUMNS": "100"}
 
     def run(self, command: list[str]) -> None:
         """Run a program here; keeps what it printed."""
@@ -86,59 +92,25 @@ class Walk:
 
     def shell(self, body: str) -> None:
         """Run commands, and stay in the folder and with the variables in which they end."""
-        state = self.home / "state"
-        before = f'[ -e "{state}" ] && . "{state}"\n' if state.exists() else ""
-        after = f"\ndeclare -px | grep -v PATH= > {state}; pwd > {self.home}/pwd\n"
-        self.run(["bash", "-euo", "pipefail", "-c", before + body + after])
+        after = f"\ndeclare -px | grep -v PATH= > {self.home}/state; pwd > {self.home}/pwd\n"
+        self.run(["bash", "-euo", "pipefail", "-c", self.left_over() + body + after])
         self.folder = Path((self.home / "pwd").read_text(encoding="utf-8").strip())
+
+    def left_over(self) -> str:
+        """What brings the variables of the last block back."""
+        state = self.home / "state"
+        return f'. "{state}"\n' if state.exists() else ""
+
+    def serve(self, body: str, url: str) -> None:
+        """Start a server and wait for its answer; it ends with the page."""
+        command = ["bash", "-euo", "pipefail", "-c", self.left_over() + body]
+        self.servers.enter_context(served(command, url, self.folder, self.environment()))
 
     def python(self, body: str) -> None:
         """Run Python here."""
         file = self.home / "block.py"
         file.write_text(body, encoding="utf-8")
         self.run([sys.executable, str(file)])
-
-    def compare(self, shown: str) -> str:
-        """The shown lines as they were printed; refuses lines that were not, in this order."""
-        printed = re.sub(r"\x1b\[[0-9;]*m", "", self.printed).splitlines()
-        said, at = [], 0
-        for line in shown.splitlines():
-            if line.strip() in ("", "…", "..."):
-                said.append(line)
-                continue
-            found = next((n for n in range(at, len(printed)) if alike(line, printed[n])), None)
-            if found is None:
-                raise WalkError(f"not printed: {line!r}\nprinted:\n{self.printed[-3000:]}")
-            said.append(line if "…" in line else printed[found].rstrip())
-            at = found + 1
-        return "".join(f"{line}\n" for line in said)
-
-
-def alike(shown: str, printed: str) -> bool:
-    """Whether the words are the same; numbers are compared by `far_apart`."""
-
-    def bare(text: str) -> str:
-        return re.sub(r"[ -]+", " ", NUMBER.sub("#", text)).strip()
-
-    parts = (re.escape(bare(part)) for part in shown.split("…"))
-    return re.fullmatch(".*".join(parts), bare(printed)) is not None
-
-
-def far_apart(shown: str, printed: str) -> list[tuple[str, str]]:
-    """Numbers of two texts of the same words that differ by more than machines do."""
-    pairs = zip(NUMBER.findall(shown), NUMBER.findall(printed), strict=True)
-    return [(one, other) for one, other in pairs if not near(one, other)]
-
-
-def near(one: str, other: str) -> bool:
-    """Within a quarter and 0.1, counts also within twice their root; texts like 1.2.3 must be the same."""
-    try:
-        first, second = (float(text.replace(",", "")) for text in (one, other))
-    except ValueError:
-        return one == other
-    largest = max(first, second)
-    chance = 2 * largest**0.5 if one.isdigit() and other.isdigit() else 0.0
-    return abs(first - second) <= 0.1 + 0.25 * largest + chance
 
 
 def pieces(page: Path) -> list[re.Match[str]]:
@@ -188,34 +160,49 @@ def walk(
     """
     page = page.resolve()
     at = begin(page, home, walked, loud=loud)
-    text = page.read_text(encoding="utf-8")
-    skip_next = skipped = False
-    for piece in pieces(page):
-        if piece["word"] == "given":
-            at.shell(piece["said"])
-        elif piece["word"] == "picture":
-            take_picture(at.folder, page, piece["said"], write=write)
-        elif piece["word"] == "not run":
-            skip_next = True
-        elif is_block(piece):
-            skipped, skip_next = skip_next, False
-            if skipped:
-                continue
-            at.printed = ""
-            if named := FILE.match(piece["body"]):
-                (at.folder / named[1]).write_text(piece["body"], encoding="utf-8")
-            else:
-                (at.shell if piece["language"] == "sh" else at.python)(piece["body"])
-        elif piece["language"] == "text" and not skipped:
-            made = at.compare(piece["body"])
-            if write:
-                text = text.replace(piece["body"], made, 1)
-            elif far := far_apart(piece["body"], made):
-                raise WalkError(f"{page.name} shows other numbers than were printed: {far}")
+    with at.servers:
+        text = follow(page, at, write=write)
     if write:
         page.write_text(text, encoding="utf-8")
     walked[page] = at
     return at
+
+
+def follow(page: Path, at: Walk, *, write: bool) -> str:
+    """Run the blocks of a page; gives its text with what they printed."""
+    text = page.read_text(encoding="utf-8")
+    word = url = ""  # what was said of the next block
+    skipped = False
+    for piece in pieces(page):
+        if piece["word"] == "given":
+            at.shell(piece["said"])
+            skipped = False
+        elif piece["word"] == "picture":
+            take_picture(at.folder, page, piece["said"], write=write)
+        elif piece["word"] in ("not run", "serves"):
+            word, url = piece["word"], piece["said"]
+        elif is_block(piece):
+            at.printed, skipped = "", word != ""
+            if word == "serves":
+                at.serve(piece["body"], url)
+            elif not skipped:
+                run_block(at, piece)
+            word = ""
+        elif piece["language"] == "text" and not skipped:
+            made = as_printed(piece["body"], at.printed)
+            if write:
+                text = text.replace(piece["body"], made, 1)
+            elif far := far_apart(piece["body"], made):
+                raise WalkError(f"{page.name} shows other numbers than were printed: {far}")
+    return text
+
+
+def run_block(at: Walk, piece: re.Match[str]) -> None:
+    """Run a block, or write the file that it is."""
+    if named := FILE.match(piece["body"]):
+        (at.folder / named[1]).write_text(piece["body"], encoding="utf-8")
+    else:
+        (at.shell if piece["language"] == "sh" else at.python)(piece["body"])
 
 
 def take_picture(folder: Path, page: Path, said: str, *, write: bool) -> None:
@@ -267,9 +254,16 @@ def runs(page: Path) -> int:
 
 
 def all_pages() -> list[Path]:
-    """Pages with blocks, those that others go on from first."""
-    found = [ROOT / "README.md", *sorted(ROOT.glob("docs/**/*.md"))]
-    return [page for page in found if page.name != "log.md" and any(p["language"] for p in pieces(page))]
+    """Every page of the repository that has a block, README first."""
+    found = [ROOT / "README.md", *sorted(ROOT.glob("*.md")), *sorted(ROOT.glob("docs/**/*.md"))]
+    return [page for page in dict.fromkeys(found) if FENCE.search(page.read_text(encoding="utf-8"))]
+
+
+def unseen(page: Path) -> list[str]:
+    """Fences of blocks that a walk would pass over: indented ones, and those in no language that it knows."""
+    text = page.read_text(encoding="utf-8")
+    rest = PIECE.sub(lambda piece: "" if piece["language"] in (None, *LANGUAGES) else piece.group(), text)
+    return [fence.group().strip() for fence in FENCE.finditer(rest)]
 
 
 def main() -> None:
@@ -282,6 +276,7 @@ def main() -> None:
     parser.add_argument("--reasons", action="store_true")
     parser.add_argument("--folder", type=Path, help="a folder that stays")
     options = parser.parse_args()
+    runpy.run_path(str(ROOT / "runtime/copies.py"), run_name="__main__")  # as tests/conftest.py does
     if options.reasons:
         for page in all_pages():
             print(f"{page.relative_to(ROOT)}: {runs(page)} run")

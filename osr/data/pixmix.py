@@ -55,15 +55,8 @@ def pixmix_unknowns(images: Tensor, draws: Tensor, settings: AugmentationSetting
 
     A fractal is mixed 1 to k times with changed copies of the image and with another fractal: there is always
     much in it that no known class has, and nearly always something of a known image. Ours, after the issue's
-    "pseudo-unknowns"; the paper keeps the class of what it mixes.
-
-    Args:
-        images: (B, C, H, W) uint8, any device.
-        draws: (B, `num_draws`) in 0..1, on the CPU.
-        settings: k is pixmix_rounds.
-
-    Returns:
-        (B, C, H, W) uint8.
+    "pseudo-unknowns"; the paper keeps the class of what it mixes. Arguments and what is returned are those of
+    `pixmix`.
     """
     rounds = 1 + (draws[:, 1] * settings.pixmix_rounds).long().clamp(max=settings.pixmix_rounds - 1)
     copies = _copies(images, draws, settings)[1:]

@@ -25,7 +25,21 @@ _CONSTANT = 1e-12
 
 
 @dataclass(kw_only=True, eq=False)
-class Mahalanobis(Detector):
+class _Gaussian(Detector):
+    """What both have of the training images: moments of the classes, and a sample for `ridge: auto`."""
+
+    needs_fit: ClassVar[bool] = True
+    ridge: Ridge
+    normalize: bool = False
+
+    def _gather(self, images: Images) -> dict[str, Part]:
+        images = replace(images, unit=self.normalize)
+        sample = {"sample": Sample.of(images, NUM_LEFT_OUT)} if self.ridge == "auto" else {}
+        return {"moments": Moments.of_classes(images), **sample}
+
+
+@dataclass(kw_only=True, eq=False)
+class Mahalanobis(_Gaussian):
     """min over classes of (f - m_c)' P (f - m_c), the squared Mahalanobis distance. Lee et al. 2018.
 
     P is the inverse of the covariance around the class means plus `ridge` times its mean variance on the
@@ -43,12 +57,6 @@ class Mahalanobis(Detector):
     """
 
     name: ClassVar[str] = "mahalanobis"
-    needs_fit: ClassVar[bool] = True
-    ridge: Ridge
-    normalize: bool = False
-
-    def _gather(self, images: Images) -> dict[str, Part]:
-        return _summary(replace(images, unit=self.normalize), self.ridge)
 
     def _learn(self, found: Gathered) -> dict[str, Tensor]:
         covariances = _Covariances.of(found, self.name)
@@ -60,7 +68,7 @@ class Mahalanobis(Detector):
 
 
 @dataclass(kw_only=True, eq=False)
-class Rmds(Detector):
+class Rmds(_Gaussian):
     """Relative: the score of `Mahalanobis` minus that of one Gaussian for all classes. Ren et al. 2021.
 
     Both covariances get the same addition, `ridge` times the mean variance within the classes. What no
@@ -76,12 +84,6 @@ class Rmds(Detector):
     """
 
     name: ClassVar[str] = "rmds"
-    needs_fit: ClassVar[bool] = True
-    ridge: Ridge
-    normalize: bool = False
-
-    def _gather(self, images: Images) -> dict[str, Part]:
-        return _summary(replace(images, unit=self.normalize), self.ridge)
 
     def _learn(self, found: Gathered) -> dict[str, Tensor]:
         covariances = _Covariances.of(found, self.name)
@@ -94,11 +96,6 @@ class Rmds(Detector):
         centred = batch.features.double() - self._state["centre"]
         free = lengths(times_triangle(centred, self._state["class_free_whitener"])).square_()
         return rounded(_to_nearest(centred, self._state) - free)
-
-
-def _summary(images: Images, ridge: Ridge) -> dict[str, Part]:
-    sample = {"sample": Sample.of(images, NUM_LEFT_OUT)} if ridge == "auto" else {}
-    return {"moments": Moments.of_classes(images), **sample}
 
 
 class _Covariances(NamedTuple):

@@ -1,14 +1,14 @@
-"""docs/ledger.yaml: published numbers with command, commit and tolerance; docs/results.md is made of it."""
+"""docs/ledger.yaml: published numbers with command, commit and tolerance."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, ValidationError, field_validator, model_validator
+from pydantic import AfterValidator, Field, ValidationError, field_validator, model_validator
 
 from osr.errors import InputError
 from osr.settings.base import Positive, Section
@@ -22,7 +22,21 @@ ACCURACY = "closed_set/accuracy"
 
 _CELL = re.compile(r"(-?\d+\.\d+)(?: ± (\d+\.\d+)| \((-?\d+\.\d+)–(-?\d+\.\d+)\))?")
 
+
+def _is_commit(text: str) -> str:
+    if not re.fullmatch("[0-9a-f]{7,40}", text):
+        raise ValueError(f"commit is {text!r}, but must be 7 to 40 hexadecimal digits")
+    return text
+
+
+def _is_place(text: str) -> str:
+    if not re.fullmatch(r"[\w/]+\.md(#[^ #]+)?", text):
+        raise ValueError(f"page is {text!r}, but must be as metrics.md#risk-and-coverage")
+    return text
+
+
 Text = Annotated[str, Field(min_length=1)]
+Commit = Annotated[str, AfterValidator(_is_commit)]
 Cells = dict[str, dict[str, str]]
 
 
@@ -71,7 +85,7 @@ class Entry(Section):
     variant: str | None = None
     runs: dict[str, Any] | None = None
     only: dict[str, Any] = Field(default_factory=dict)
-    commit: Text
+    commit: Commit
     hardware: Text
     minutes: Positive
     seeds: tuple[int, ...] = (0,)
@@ -92,13 +106,6 @@ class Entry(Section):
                     raise ValueError(f"{owner}.{metric} is {text!r}, but must be as {forms}")
         return cells
 
-    @field_validator("commit")
-    @classmethod
-    def _commit_is_one(cls, text: str) -> str:
-        if not re.fullmatch("[0-9a-f]{7,40}", text):
-            raise ValueError(f"commit is {text!r}, but must be 7 to 40 hexadecimal digits")
-        return text
-
     @model_validator(mode="after")
     def _has_runs(self) -> Entry:
         if (self.sweep is None) == (self.runs is None):
@@ -114,23 +121,71 @@ class Entry(Section):
         ]
 
 
+class Printed(Section):
+    """Tables of another page, which a command prints.
+
+    Args:
+        title: what they show.
+        page: file below docs/, and the anchor of a section, where the tables and the command stand.
+        command: what a reader types in a clone; on its standard output are the tables in Markdown.
+        files: of the folder of this clone, which the command needs.
+        keys: the number of columns that name a row.
+        not_compared: columns, such as seconds.
+        tolerance: by how much the first number of a cell may differ.
+    """
+
+    title: Text
+    page: Annotated[str, AfterValidator(_is_place)]
+    command: Text
+    commit: Commit
+    hardware: Text
+    minutes: Positive
+    files: tuple[str, ...] = ()
+    keys: Annotated[int, Field(ge=1)] = 1
+    not_compared: tuple[str, ...] = ()
+    tolerance: Annotated[float, Field(ge=0)]
+
+
 @dataclass(frozen=True)
 class Ledger:
-    """The whole file: what stands above the results, and these by name."""
+    """The whole file: what stands above the results, these by name, and the tables of other pages."""
 
     intro: str
     entries: Mapping[str, Entry]
+    tables: Mapping[str, Printed]
 
-    def entry(self, name: str) -> Entry:
-        """One entry.
+    def every(self) -> dict[str, Entry | Printed]:
+        """Entries and tables by name."""
+        return {**self.entries, **self.tables}
+
+    def entry(self, name: str) -> Entry | Printed:
+        """One entry, or the tables of that name.
 
         Raises:
             InputError: there is none of that name.
         """
-        if name not in self.entries:
-            hint = did_you_mean(name, list(self.entries)) or f"; there are: {', '.join(self.entries)}."
+        known = self.every()
+        if name not in known:
+            hint = did_you_mean(name, list(known)) or f"; there are: {', '.join(known)}."
             raise InputError(f"There is no result {name!r} in {LEDGER}{hint}")
-        return self.entries[name]
+        return known[name]
+
+
+KINDS: dict[str, type[Section]] = {"entries": Entry, "tables": Printed}
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """A published number beside the one that was made anew; None where it was not made."""
+
+    number: Number
+    found: float | None
+    tolerance: float
+
+    @property
+    def holds(self) -> bool:
+        """Whether they differ by the tolerance at most."""
+        return self.found is not None and abs(self.found - self.number.value) <= self.tolerance + 1e-12
 
 
 def load_ledger(path: Path = LEDGER) -> Ledger:
@@ -142,69 +197,24 @@ def load_ledger(path: Path = LEDGER) -> Ledger:
     if in_own_project():
         raise InputError(f"{path} is part of a clone of osr, and this is a project of `osr init`.")
     content = read_yaml(path)
-    if not isinstance(content, dict) or set(content) != {"intro", "entries"}:
-        raise InputError(f"{path} must hold `intro` and `entries`, and nothing else.")
-    return Ledger(
-        str(content["intro"]), {name: _entry(path, name, of) for name, of in content["entries"].items()}
-    )
+    if not isinstance(content, dict) or not {"intro", "entries"} <= set(content) <= {"intro", *KINDS}:
+        raise InputError(f"{path} must hold `intro`, `entries` and `tables`, and nothing else.")
+    held = {key: _all(path, content.get(key) or {}, kind) for key, kind in KINDS.items()}
+    if twice := sorted(set(held["entries"]) & set(held["tables"])):
+        raise InputError(f"{path} has two results of the name {twice[0]}.")
+    return Ledger(str(content["intro"]), held["entries"], held["tables"])
 
 
-def _entry(path: Path, name: str, content: Any) -> Entry:
+def _all(path: Path, content: Mapping[str, Any], kind: type[Section]) -> dict[str, Any]:
+    return {name: _checked(path, name, one, kind) for name, one in content.items()}
+
+
+def _checked(path: Path, name: str, content: Any, kind: type[Section]) -> Section:
     try:
-        return Entry.model_validate(content)
+        return kind.model_validate(content)
     except ValidationError as error:
-        told = sentences(error, Entry)
+        told = sentences(error, kind)
     raise InputError("\n".join(f"{path}, {name}: {text}" for text in told))
-
-
-def page(ledger: Ledger) -> str:
-    """docs/results.md."""
-    parts = [ledger.intro]
-    for name, entry in ledger.entries.items():
-        parts += _section(name, entry)
-    return "\n\n".join(part.strip("\n") for part in parts) + "\n"
-
-
-def _section(name: str, entry: Entry) -> Iterator[str]:
-    yield f"{'#' * entry.heading} {entry.title}"
-    if entry.command:
-        yield f"```sh\n{entry.command.strip()}\n```"
-    if entry.before:
-        yield entry.before
-    yield _table(entry)
-    yield (
-        f"Made at commit {entry.commit}; {entry.hardware}. `osr reproduce {name}` does it again "
-        f"({_time(entry.minutes)}) and lets each number differ by {entry.tolerance:g}."
-    )
-    if entry.after:
-        yield entry.after
-
-
-def _table(entry: Entry) -> str:
-    """A row per detector where a metric is given for several; else a row per number."""
-    detectors = {owner: row for owner, row in entry.numbers.items() if owner != NETWORK}
-    alike = len({tuple(row) for row in detectors.values()}) == 1
-    if alike and len(detectors) > 1 and not entry.published:
-        return _detector_table(detectors, entry.numbers.get(NETWORK, {}))
-    printed = {published.number: published for published in entry.published}
-    lines = ["| number | this repository |" + (" printed |" if printed else "")]
-    lines.append("|---|---|" + ("---|" if printed else ""))
-    for owner, row in entry.numbers.items():
-        for metric, text in row.items():
-            shown = metric if owner == NETWORK else f"{metric} `{owner}`"
-            other = printed.get(_number(owner, metric, text).name)
-            told = f" {other.value:g} ({other.source}) |" if other else " |"
-            lines.append(f"| {shown} | {text} |" + (told if printed else ""))
-    return "\n".join(lines)
-
-
-def _detector_table(detectors: Mapping[str, Mapping[str, str]], network: Mapping[str, str]) -> str:
-    metrics = list(next(iter(detectors.values())))
-    lines = [f"| detector | {' | '.join([*metrics, *network])} |"]
-    lines.append("| --- |" + " ---: |" * (len(metrics) + len(network)))
-    for detector, row in detectors.items():
-        lines.append(f"| {detector} | {' | '.join([*row.values(), *network.values()])} |")
-    return "\n".join(lines)
 
 
 def _number(owner: str, metric: str, text: str) -> Number:
@@ -215,7 +225,3 @@ def _number(owner: str, metric: str, text: str) -> Number:
     if half is not None:
         low, high = value - half, value + half
     return Number(owner, metric, value, low, high)
-
-
-def _time(minutes: float) -> str:
-    return f"some {minutes:g} minutes" if minutes < 90 else f"some {minutes / 60:.1f} hours"

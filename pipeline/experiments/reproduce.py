@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import argparse
 import logging
-import os
 import statistics
-import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,32 +14,18 @@ from osr.errors import InputError
 from osr.params import Params, check_params
 from osr.settings.reading import read_yaml
 from osr.stored.digests import digest_of
-from pipeline.experiments.ledger import LEDGER, NETWORK, Entry, Number, load_ledger, page
+from pipeline.experiments.clean_clone import FOLDER, clone_of, environment_of, present_commit
+from pipeline.experiments.ledger import LEDGER, NETWORK, Entry, Number, Printed, Verdict, load_ledger
+from pipeline.experiments.ledger_page import page
 from pipeline.experiments.overrides import merge
 from pipeline.experiments.preset import Settings, assignments
 from pipeline.experiments.programs import finished
+from pipeline.experiments.reproduce_tables import reproduced
 from pipeline.experiments.sweep_file import Sweep, load_sweep, make_sweep
 from pipeline.workspace.files import read_json, write_json
-from pipeline.workspace.git import git
 from pipeline.workspace.stages import PARAMS, SPLIT, STAGES
 
-FOLDER = Path(".osr/reproduce")
-
 logger = logging.getLogger("osr.reproduce")
-
-
-@dataclass(frozen=True)
-class Verdict:
-    """A published number beside the one that was made anew; None where the runs do not have it."""
-
-    number: Number
-    found: float | None
-    tolerance: float
-
-    @property
-    def holds(self) -> bool:
-        """Whether they differ by the tolerance at most."""
-        return self.found is not None and abs(self.found - self.number.value) <= self.tolerance
 
 
 def run(options: argparse.Namespace) -> int:
@@ -56,10 +39,12 @@ def run(options: argparse.Namespace) -> int:
         sys.stdout.write(page(ledger))
         return 0
     if options.list:
-        rows = (f"{name}: {entry.title} ({entry.minutes:g} min)\n" for name, entry in ledger.entries.items())
+        rows = (f"{name}: {entry.title} ({entry.minutes:g} min)\n" for name, entry in ledger.every().items())
         sys.stdout.write("".join(rows))
         return 0
     entry = ledger.entry(options.name)
+    if isinstance(entry, Printed):
+        return _tables(options, entry)
     experiments = experiments_of(options.name, entry, options.overrides)
     results = list(_results(options.name, experiments, "prepare-split" if options.split else "evaluate"))
     same = _same_splits(entry, [result["split"] for result in results])
@@ -72,6 +57,16 @@ def run(options: argparse.Namespace) -> int:
     verdicts = compare(entry, [result["metrics"] for result in results])
     sys.stdout.write(table(verdicts))
     return 0 if same and all(verdict.holds for verdict in verdicts) else 1
+
+
+def _tables(options: argparse.Namespace, entry: Printed) -> int:
+    if options.split or options.overrides:
+        raise InputError(
+            f"{options.name} is a table of {entry.page}: --split and -S are for runs of the stages."
+        )
+    verdicts = reproduced(options.name, entry)
+    sys.stdout.write(table(verdicts))
+    return 0 if all(verdict.holds for verdict in verdicts) else 1
 
 
 def experiments_of(name: str, entry: Entry, overrides: Sequence[str] = ()) -> list[Settings]:
@@ -148,11 +143,7 @@ def _data_files(params: Params) -> list[Path]:
 
 def _results(name: str, experiments: Sequence[Settings], stage: str) -> Iterator[dict[str, Any]]:
     """What each run came to; those that an earlier call has finished at this commit are read."""
-    commit = git("rev-parse", "HEAD")
-    if commit is None:
-        raise InputError("A result is made anew in a clone, which needs git and a commit.")
-    if git("status", "--porcelain", "--untracked-files=no"):
-        logger.warning("changes that are not committed are no part of it: %s counts", commit[:8])
+    commit = present_commit()
     for number, experiment in enumerate(experiments, start=1):
         kept = FOLDER / name / f"{digest_of([commit, stage, experiment])}.json"
         if not kept.is_file():
@@ -167,17 +158,10 @@ def _run(name: str, commit: str, experiment: Settings, stage: str) -> dict[str, 
     Raises:
         InputError: they failed; what they said stands above.
     """
-    clone = FOLDER / name / "clone"
-    if not (clone / ".git").exists():
-        clone.parent.mkdir(parents=True, exist_ok=True)
-        _git(".", "clone", "--quiet", ".", str(clone))
-    _git(clone, "fetch", "--quiet", "origin", commit)
-    _git(clone, "checkout", "--quiet", "--force", commit)
+    clone = clone_of(name, commit)
     flags = [part for text in assignments(experiment) for part in ("-S", text)]
     command = [sys.executable, "-m", "pipeline.cli", "run", stage, *flags]
-    # Its rows would stand in a store that goes away with the clone.
-    env = {**os.environ, "OSR_TRACKING": "off", "PYTHONPATH": str(clone.absolute())}
-    if finished(command, env, cwd=clone):
+    if finished(command, environment_of(clone), cwd=clone):
         raise InputError(
             f"{name}: the run in {clone} failed, as said above; `osr reproduce {name}` goes on with it."
         )
@@ -187,14 +171,6 @@ def _run(name: str, commit: str, experiment: Settings, stage: str) -> dict[str, 
         "split": read_json(clone / SPLIT / "split.json")["digest"],
         "metrics": metrics,
     }
-
-
-def _git(folder: str | Path, *arguments: str) -> None:
-    answer = subprocess.run(
-        ["git", "-C", str(folder), *arguments], capture_output=True, text=True, check=False
-    )
-    if answer.returncode:
-        raise InputError(f"git {arguments[0]} in {folder} failed: {' '.join(answer.stderr.split())}")
 
 
 def _same_splits(entry: Entry, splits: Sequence[str]) -> bool:
