@@ -23,7 +23,7 @@ from osr.params import load_params
 from osr.stored.origin import Origin
 from pipeline import cli
 from pipeline.serving.export import export
-from pipeline.workspace.stages import PARAMS
+from pipeline.workspace.stages import PARAMS, STAGES
 
 NAMES = ("maxlogit", "mahalanobis")
 FILES = (
@@ -65,6 +65,22 @@ def test_the_folder_judges_as_the_run_does(exportable):  # noqa: F811
         assert Path("out", name).read_bytes() == Path("again", name).read_bytes()
     assert cli.main(["export", str(exportable), "elsewhere"]) == 0
     assert osr.load("elsewhere").detector == "maxlogit"
+
+
+@pytest.mark.usefixtures("exportable")
+def test_what_speaks_against_it_is_said_and_stands_in_the_card(monkeypatch, caplog):
+    metrics = {"closed_set": {"accuracy": 0.9}, "unknown_rejection": {"maxlogit": 0.2, "mahalanobis": 0.9}}
+    STAGES["evaluate"].metrics.parent.mkdir(exist_ok=True)
+    STAGES["evaluate"].metrics.touch()
+    monkeypatch.setattr("pipeline.serving.card.stage_metrics", lambda _: metrics)
+    assert cli.main(["export", "good", "--detector", "mahalanobis"]) == 0
+    assert "do not use" not in caplog.text + Path("good/README.md").read_text()
+    assert cli.main(["export", "bad"]) == 0
+    for told in (caplog.text, Path("bad/README.md").read_text()):
+        assert (
+            "80% of the unknown images were accepted as known by maxlogit: do not use this as it is" in told
+        )
+        assert "mahalanobis (plot.detector) rejects 90%" in told
 
 
 def test_a_network_that_tells_turns_is_exported_and_its_graph_refused(exportable, monkeypatch, capsys):  # noqa: F811

@@ -23,7 +23,7 @@ from pipeline.report.judge import choose_judge, judge_of
 from pipeline.report.leaderboard import columns
 from pipeline.report.page import write_report
 from pipeline.report.run_files import RunFiles
-from pipeline.report.verdicts import retrain_command, verdicts
+from pipeline.report.verdicts import retrain_command, unfit, verdicts
 from pipeline.tracking.stage_run import Row
 from pipeline.workspace import stages
 from pipeline.workspace.files import read_json, write_json
@@ -195,6 +195,30 @@ def test_plain_words_where_it_should_not_be_used(run, monkeypatch):
     assert "88% of the images of classes that were left out (an estimate) were accepted as known" in told
     assert "the trained one 90.0%" in told
     assert not [text for text in verdicts(run) if "do not use" in text]
+
+
+def numbers(accuracy=0.9, **rejected):
+    return {"closed_set": {"accuracy": accuracy}, "unknown_rejection": rejected}
+
+
+def test_another_detector_is_named_only_where_it_rejects_clearly_more():
+    (told,) = unfit(numbers(vim=0.24, knn=0.21), "knn")
+    assert "79% of the unknown images were accepted as known by knn" in told
+    assert "no other detector rejects clearly more at its threshold (at most 24%)" in told
+    (told,) = unfit(numbers(vim=0.44, knn=0.21), "knn")
+    assert "vim (plot.detector) rejects 44% at its threshold" in told
+    assert unfit(numbers(vim=0.44, knn=0.5), "knn") == []
+    assert len(unfit(numbers(accuracy=0.79, knn=0.2), "knn")) == 2
+    assert unfit({"closed_set": {"accuracy": 0.8}}, "knn") == []
+
+
+def test_what_speaks_against_it_is_said_at_the_end_of_a_run(run, monkeypatch):
+    metrics = json.loads(stages.STAGES["evaluate"].metrics.read_text())
+    monkeypatch.setattr(outcome, "RunFiles", lambda _: run)
+    monkeypatch.setitem(run.__dict__, "metrics", metrics)
+    assert "warning" not in outcome.outcome()
+    metrics["closed_set"]["accuracy"] = 0.53
+    assert "  warning    47% of the known test images" in outcome.outcome()
 
 
 def test_the_command_that_measures_it_is_valid(run):

@@ -132,7 +132,8 @@ def in_words(choice: Choice, *, reason: str = "") -> str:
     shown = ", ".join(rest[:_SHOWN]) + (f" and {len(rest) - _SHOWN} more" if len(rest) > _SHOWN else "")
     text = (
         f"{choice.detector}, chosen from known images alone: {choice.classes} known classes were left out in "
-        f"turn, similar ones together (mean AUROC over them, with its interval: {shown}). "
+        "turn, similar ones together. This ranks detectors, on validation images; how much is rejected is "
+        f"measured or estimated apart, on test images. Mean AUROC over them, to rank alone: {shown}. "
     )
     others = [name for name in choice.alike if name != choice.detector]
     if others and choice.detector in choice.alike:
@@ -140,8 +141,6 @@ def in_words(choice: Choice, *, reason: str = "") -> str:
     if choice.detector == TRUSTED and not choice.seen:
         text += "It judges unless another is better beyond chance. "
     text += f"In {choice.sure:.0%} of draws of these classes it comes first."
-    text += " This ranks detectors on validation images"
-    text += "; how much is rejected is measured or estimated apart, on test images."
     if choice.seen:
         text += " The network was trained on the classes that were left out, so that the ranking may mislead"
         text += ": it has no say." if choice.detector == TRUSTED else "."

@@ -7,6 +7,7 @@ from typing import Any
 from osr.params import load_params
 from pipeline.report.judge import regret
 from pipeline.report.run_files import RunFiles
+from pipeline.report.verdicts import unfit
 from pipeline.workspace.stages import PARAMS, REPORT
 
 METRICS = {"auroc": "AUROC", "auoscr": "AUOSCR"}
@@ -16,6 +17,8 @@ Line = tuple[str, str, str]
 
 def outcome() -> str:
     """Accuracy, the headline metrics of `plot.detector`, its threshold and what that does, and the report.
+
+    What speaks against using the classifier comes before the report.
 
     Raises:
         InputError: a file of the run is missing.
@@ -30,6 +33,7 @@ def outcome() -> str:
             told += f"; {regret(run.detector, run.metrics['auroc'])}"
         rows.append(("judge", run.detector, told))
     lines = [f"  {label:<9}  {value:<20}  {told}" for label, value, told in rows]
+    lines += [f"  warning    {told}" for told in unfit(run.metrics, run.detector)]
     return "\n".join(["", *lines, f"  report     {REPORT}", ""])
 
 

@@ -2,16 +2,30 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from pipeline.report.run_files import RunFiles
 
 FEWEST_RIGHT = 0.8  # of known test images
 FEWEST_REJECTED = 0.5  # of unknown ones
+CLEARLY_MORE = 0.05  # of the unknown images, by another detector
 WORSE_HEAD = 0.05  # accuracy that the heads of the estimate may lack
 
 
 def verdicts(run: RunFiles) -> list[str]:
     """Sentences on accuracy, on what is accepted, and on what the estimate rests on."""
-    return [*_accuracy(run), *_accepts_unknowns(run), *_no_unknowns(run)]
+    return [*unfit(run.metrics, run.detector), *_no_unknowns(run)]
+
+
+def unfit(metrics: Mapping[str, Any], detector: str) -> list[str]:
+    """Why a classifier should not be used as it is; nothing where these numbers show no reason.
+
+    Args:
+        metrics: of stage evaluate.
+        detector: that judges.
+    """
+    return [*_accuracy(metrics), *_accepts_unknowns(metrics, detector)]
 
 
 def how_to_measure(run: RunFiles) -> str:
@@ -30,8 +44,8 @@ def retrain_command(run: RunFiles) -> str:
     return " ".join(["osr run -S split.protocol=random", numbers, *lists])
 
 
-def _accuracy(run: RunFiles) -> list[str]:
-    accuracy = run.metrics["closed_set"]["accuracy"]
+def _accuracy(metrics: Mapping[str, Any]) -> list[str]:
+    accuracy = metrics["closed_set"]["accuracy"]
     if accuracy >= FEWEST_RIGHT:
         return []
     return [
@@ -41,20 +55,21 @@ def _accuracy(run: RunFiles) -> list[str]:
     ]
 
 
-def _accepts_unknowns(run: RunFiles) -> list[str]:
-    if run.has_unknowns:
-        rejected, whose = run.metrics["unknown_rejection"][run.detector], "unknown images"
-    elif run.estimated_classes:
-        rejected = run.estimate["unknown_rejection"][run.detector]
+def _accepts_unknowns(metrics: Mapping[str, Any], detector: str) -> list[str]:
+    rejected, whose = metrics.get("unknown_rejection", {}), "unknown images"
+    if detector not in rejected:
+        rejected = metrics.get("estimate", {}).get("unknown_rejection", {})
         whose = "images of classes that were left out (an estimate)"
-    else:
+    if rejected.get(detector, 1.0) >= FEWEST_REJECTED:
         return []
-    if rejected >= FEWEST_REJECTED:
-        return []
+    best, own = max(rejected, key=rejected.__getitem__), rejected[detector]
+    other = f"no other detector rejects clearly more at its threshold (at most {rejected[best]:.0%})"
+    if rejected[best] > own + CLEARLY_MORE:
+        other = f"{best} (plot.detector) rejects {rejected[best]:.0%} at its threshold"
     return [
-        f"{1 - rejected:.0%} of the {whose} were accepted as known by {run.detector}: do not use this as it "
-        "is. Another detector (plot.detector) or a smaller detectors.target_acceptance rejects more: the "
-        "table of other thresholds says how much."
+        f"{1 - own:.0%} of the {whose} were accepted as known by {detector}: do not use this as it is. In "
+        f"this run {other}; a smaller detectors.target_acceptance rejects more, knowns as well: the table of "
+        "other thresholds says how much. More or larger images, or other trained weights, may help."
     ]
 
 

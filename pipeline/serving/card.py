@@ -10,6 +10,7 @@ from osr.inference.parts import Parts, own_code
 from osr.metrics.thresholds import Threshold
 from osr.params import Params
 from osr.settings.own_code import file_name
+from pipeline.report.verdicts import unfit
 from pipeline.workspace.stages import STAGES
 from pipeline.workspace.stamps import stage_metrics
 
@@ -62,9 +63,15 @@ def card(
         f"{fit.num_images} validation images of known classes, of which it accepts {fit.acceptance:.1%}\n"
         f"- software: {', '.join(f'{name} {number}' for name, number in versions.items())}"
         + _pictures(neighbours),
-        "## How well it does\n\n" + _numbers(parts),
+        "## How well it does\n\n" + _numbers(parts, detector),
     ]
     return "\n\n".join(sections) + "\n"
+
+
+def reservations(detector: str) -> list[str]:
+    """Why the present run's classifier should not be used as it is; nothing where it was not evaluated."""
+    is_evaluated = STAGES["evaluate"].metrics.is_file()
+    return unfit(stage_metrics("evaluate"), detector) if is_evaluated else []
 
 
 def _pictures(neighbours: int) -> str:
@@ -143,13 +150,14 @@ def renewed_card(renewed: Renewed, earlier: str) -> str:
     return "\n\n".join(parts)
 
 
-def _numbers(parts: Parts) -> str:
-    """The test metrics of every detector with their intervals."""
+def _numbers(parts: Parts, detector: str) -> str:
+    """Why not to use it, if anything says so, and the test metrics of every detector with their intervals."""
     if not STAGES["evaluate"].metrics.is_file():
         return "This run was not evaluated."
     metrics = stage_metrics("evaluate")
     columns = {key: told for key, told in COLUMNS.items() if key in metrics}
-    lines = [
+    lines = [f"**{told}**\n" for told in reservations(detector)]
+    lines += [
         f"Accuracy on test images of known classes: {_cell(metrics['closed_set'], 'accuracy')}. In brackets "
         "are confidence intervals.",
         "",

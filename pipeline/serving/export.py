@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import logging
 import sys
 import tempfile
 from collections.abc import Collection
@@ -26,7 +27,7 @@ from osr.stored.origin import Origin
 from osr.version import VERSION
 from pipeline.images import open_images
 from pipeline.report.judge import judge_of
-from pipeline.serving.card import card
+from pipeline.serving.card import card, reservations
 from pipeline.workspace.stages import (
     CALIBRATOR,
     DETECTORS,
@@ -40,6 +41,7 @@ from pipeline.workspace.stamps import check, check_stamps, present
 
 PRESENT = "present"
 GRAPHS = (stored.GRAPH, stored.PROGRAM)
+logger = logging.getLogger("osr.export")
 LIBRARIES = ("torch", "numpy", "safetensors", "timm")
 
 
@@ -162,15 +164,18 @@ def run(options: argparse.Namespace) -> int:
     if not project.is_dir():
         raise InputError(f"{project} must be {PRESENT}, or the folder of a project with a finished run.")
     with contextlib.chdir(project):
+        params = load_params(PARAMS)
         chosen = (options.onnx, options.torch_export)
         graphs = [name for name, wanted in zip(GRAPHS, chosen, strict=True) if wanted]
         parts = export(
             folder,
-            load_params(PARAMS),
+            params,
             detector=options.detector,
             graphs=graphs,
             neighbours=options.neighbours or 0,
         )
+        for told in reservations(options.detector or judge_of(params)):
+            logger.warning(told)
     own = own_code(parts)
     allowed = f", allow_code={own[0] if len(own) == 1 else list(own)!r}" if own else ""
     sys.stdout.write(f'{options.out}: in Python osr.load("{options.out}"{allowed}).predict("photo.png")\n')
