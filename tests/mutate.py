@@ -4,9 +4,9 @@
     python tests/mutate.py osr/metrics --times /tmp/times.xml --sample 120 --out /tmp/metrics.jsonl
 
 A mutant meets the tests that run its line, in a fork of a process that holds PyTorch already; first those of
-a few files that take 10 s at most, and only where it survives them all others, up to 60 s. Code that runs at
-import meets the tests of everything in its file. A run that is stopped goes on where --out ends. What is
-changed: tests/mutants.py.
+a few files that take 10 s at most, and only where it survives them others, up to --longest. Code that runs at
+import meets the tests of everything in its file, and those beside them. A run that is stopped goes on where
+--out ends. What is changed: tests/mutants.py.
 """
 
 from __future__ import annotations
@@ -14,8 +14,10 @@ from __future__ import annotations
 import argparse
 import ast
 import contextlib
+import gc
 import importlib.abc
 import importlib.machinery
+import importlib.util
 import json
 import os
 import random
@@ -32,6 +34,8 @@ from typing import Any
 
 for library in ("OMP", "OPENBLAS", "MKL"):
     os.environ[f"{library}_NUM_THREADS"] = "1"
+# Half of a short run is compiling, where no bytecode may be written beside the sources.
+sys.dont_write_bytecode, sys.pycache_prefix = False, str(Path(tempfile.gettempdir()) / "mutate-bytecode")
 
 import pytest  # noqa: E402
 from coverage import CoverageData  # noqa: E402
@@ -39,7 +43,7 @@ from mutants import Mutant, mutants  # noqa: E402
 
 ROOT = Path(__file__).parents[1]
 SETTINGS_TESTS = ("test_config.py", "test_config_relations.py")  # of schemas, whose lines run at import alone
-QUICK_FILES, QUICK_S, ALL_S = 4, 10.0, 60.0
+QUICK_FILES, QUICK_S = 4, 10.0
 MEMORY = 6 << 30
 WORDS = {0: "survived", 1: "killed", 2: "import", 3: "killed"}  # by the status of pytest
 NOT_RUN = 70
@@ -56,11 +60,8 @@ class Mutated(importlib.abc.MetaPathFinder, importlib.machinery.SourceFileLoader
 
     def find_spec(self, name: str, path: Any = None, target: ModuleType | None = None) -> Any:  # noqa: ARG002
         """Its spec, for its name."""
-        return (
-            importlib.machinery.ModuleSpec(name, self, origin=self.path, is_package=self.is_package(name))
-            if name == self.module
-            else None
-        )
+        here = self.path if name == self.module else None  # a spec without a place gives no __file__
+        return here and importlib.util.spec_from_file_location(name, here, loader=self)
 
     def get_code(self, fullname: str) -> CodeType:  # noqa: ARG002
         """The changed code."""
@@ -99,7 +100,7 @@ class Tests:
         self.lines: dict[Path, dict[int, list[str]]] = {}
 
     def of(self, path: Path, mutant: Mutant) -> list[str]:
-        """The tests that run the mutant's statement, or those of its file where that runs at import.
+        """The tests that run the mutant's statement; those of its file and beside them, if that is at import.
 
         The nearest and quickest come first; none where no test runs it.
         """
@@ -108,7 +109,9 @@ class Tests:
         named = {name.rpartition("|")[0] for name in told} & self.times.keys()
         if told and not named:
             named = {name.rpartition("|")[0] for held in lines.values() for name in held} & self.times.keys()
-            named = named or {name for name in self.times if name.partition("::")[0].endswith(SETTINGS_TESTS)}
+            files = {name.partition("::")[0] for name in named}
+            files |= set() if named else {f"tests/{name}" for name in SETTINGS_TESTS}
+            named = {name for name in self.times if name.partition("::")[0] in files}
         near = {name: path.stem not in name.partition("::")[0] for name in named}
         return sorted(named, key=lambda name: (near[name], self.times[name], name))
 
@@ -153,6 +156,8 @@ def run_tests(names: Sequence[str], cpu_s: float, change: tuple[Path, ast.Module
     code = os.waitstatus_to_exitcode(ended[1])
     if code < 0 or code in WORDS:
         return WORDS.get(code, "stopped")
+    if code == 4 and change and "\nERROR tests/" in LOG.read_text(encoding="utf-8"):
+        return "import"  # of a file whose tests were named
     raise RuntimeError(f"pytest ended with {code}: see {LOG}; the tests were {names[:3]} …")
 
 
@@ -195,6 +200,8 @@ def prepare(names: Sequence[str], cpu_s: float) -> None:
     for name in Path(f"{LOG}.modules").read_text(encoding="utf-8").splitlines():
         with contextlib.suppress(Exception):  # names of modules that make themselves
             importlib.import_module(name)
+    gc.collect()
+    gc.freeze()  # pytest collects garbage at its end: not among all that PyTorch holds
 
 
 def chosen(room: Path, sample: int, seed: int) -> list[tuple[Path, int]]:
@@ -224,27 +231,30 @@ def try_all(room: Path, tests: Tests, options: argparse.Namespace) -> list[dict[
     """Try the sample; each result is a line of --out as soon as it is there."""
     todo = chosen(room, options.sample, options.seed)
     done = [json.loads(line) for line in options.out.read_text().splitlines()] if options.out.exists() else []
-    done = [line for line in done if not (options.again and line["word"] == "survived")]
-    known = {(line["file"], line["at"]) for line in done}
-    plans = {}
-    for file, at in todo:
-        plans[file, at] = tests.of(file, mutants(_tree(file))[at])
+    if options.again:
+        done = [line for line in done if line["word"] != "survived"]
+        options.out.write_text("".join(json.dumps(line, ensure_ascii=False) + "\n" for line in done))
+    known = {(ROOT / line["file"], line["at"]) for line in done}
+    plans = {
+        (file, at): tests.of(file, mutants(_tree(file))[at]) for file, at in todo if (file, at) not in known
+    }
     first = {name for names in plans.values() for name in tests.quick(names)}
-    prepare(sorted(first), 600 + 3 * sum(tests.times[name] for name in first))
-    for file, at in todo:
-        short = file.relative_to(ROOT).as_posix()
-        if (short, at) in known:
-            continue
+    if first:
+        prepare(sorted(first), 600 + 3 * sum(tests.times[name] for name in first))
+    for (file, at), names in plans.items():
         tree = _tree(file)
-        mutant, names, word = mutants(tree)[at], plans[file, at], "survived"
-        for some in (tests.quick(names), tests.within(names, ALL_S)):
+        mutant, word = mutants(tree)[at], "survived"
+        quick = tests.quick(names)
+        others = [name for name in names if name not in set(quick)]
+        for some in (quick, tests.within(others, options.longest)):
             if word == "survived" and some:
                 limit = 20 + 5 * sum(tests.times[name] for name in some)
                 word = run_tests(some, limit, (file, tree, mutant))
+        short = file.relative_to(ROOT).as_posix()
         done.append({"file": short, "at": at, "word": word, "tests": len(names), "change": str(mutant)})
         with options.out.open("a", encoding="utf-8") as out:
             out.write(json.dumps(done[-1], ensure_ascii=False) + "\n")
-    return [line for line in done if (ROOT / line["file"], line["at"]) in plans]
+    return [line for line in done if (ROOT / line["file"], line["at"]) in set(todo)]
 
 
 def main() -> None:
@@ -258,10 +268,15 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True, help="a line of JSON per mutant")
     parser.add_argument("--sample", type=int, default=0, help="how many; 0: all")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument(
+        "--slowest", type=float, default=float("inf"), help="seconds of the slowest test used"
+    )
+    parser.add_argument("--longest", type=float, default=60.0, help="seconds of tests of a survivor")
     parser.add_argument("--again", action="store_true", help="try the survivors in --out again")
     options = parser.parse_args()
     os.chdir(ROOT)
-    tests = Tests(options.coverage, seconds_of_tests(options.times))
+    times = {name: took for name, took in seconds_of_tests(options.times).items() if took < options.slowest}
+    tests = Tests(options.coverage, times)
     done = try_all(options.room.resolve(), tests, options)
     words = Counter(line["word"] for line in done)
     killed, tried = len(done) - words["survived"], len(done)

@@ -159,6 +159,23 @@ def test_delong_of_groups_against_obuchowski():
             assert found[a, b] == pytest.approx(expected)
 
 
+def test_the_interval_between_groups_is_that_of_student():
+    """With a degree of freedom less than there are groups on the side that has fewer."""
+    first, second = detectors(1, num_known=12, num_unknown=20)
+    for groups in (
+        Groups(np.arange(12) // 3, 9 + np.arange(20) // 2),
+        Groups(np.arange(12), 12 + np.arange(20) // 4),
+    ):
+        found = delong_test(first, second, confidence=0.9, groups=groups)
+        stacked = [np.stack([first[part], second[part]]) for part in (0, 2)]
+        areas, covariance = auroc_covariance(*stacked, groups=groups)
+        difference = areas[0] - areas[1]
+        error, freedom = math.sqrt(covariance.trace() - 2 * covariance[0, 1]), min(groups.counts) - 1
+        assert (found.estimate, found.n) == (pytest.approx(difference), 32)
+        assert found.p_value == pytest.approx(2 * stats.t.sf(abs(difference) / error, freedom))
+        assert (found.low, found.high) == pytest.approx(stats.t.interval(0.9, freedom, difference, error))
+
+
 def test_images_that_are_groups_of_their_own_are_independent():
     pair = detectors(2)
     alone = Groups(np.arange(40), np.arange(40, 70))

@@ -48,13 +48,14 @@ def test_every_threshold_costs_what_its_images_cost(kind, prevalence):
         assert 0 <= low <= found <= high <= 5
 
 
-def test_the_metrics_of_a_run_are_those_of_its_images():
-    scored = known, right, unknown = sample("continuous", 2)
+@pytest.mark.parametrize("kind", ["continuous", "tied"])
+def test_the_metrics_of_a_run_are_those_of_its_images(kind):
+    scored = known, right, unknown = sample(kind, 2)
     predictions = np.r_[np.where(right, 0, 1), np.zeros(len(unknown), int)]
     labels = np.r_[np.zeros(len(known), int), np.full(len(unknown), -1)]
     test = Judged(outputs_of(predictions, labels), np.r_[known, unknown])
     settings = finished_run.params_of(ROOT).evaluate.model_copy(update={"costs": COSTS, "prevalence": 0.3})
-    held_out = np.random.default_rng(5).normal(size=40)
+    held_out = sample(kind, 5)[0]  # of ties some stand at the thresholds
     theta, asked = float(np.median(known)), {"prevalence": 0.3, "assumed_auroc": settings.assumed_auroc}
     found = cost_metrics({"a": test}, {"a": theta}, {"a": held_out}, np.full(40, True), settings)
     least = least_cost_threshold(held_out, np.full(40, True), COSTS, **asked)
@@ -73,6 +74,28 @@ def test_the_metrics_of_a_run_are_those_of_its_images():
     assert found["expected_cost_accepting_all"] == pytest.approx(0.7 * 2.0 * np.mean(~right) + 0.3 * 5.0)
     assert found["expected_cost_rejecting_all"] == pytest.approx(0.7 * 0.5 + 0.3 * 0.1)
     assert found.items() >= asked.items()
+
+
+def test_without_unknown_images_a_threshold_alone_and_only_at_a_share_that_was_named():
+    known, right, _ = sample("continuous", 2)
+    test = Judged(outputs_of(np.where(right, 0, 1), np.zeros(40, int)), known)
+    settings = finished_run.params_of(ROOT).evaluate
+    run = {"a": test}, {"a": 0.5}, {"a": known[:20]}, right[:20]
+    assert settings.prevalence == "test"
+    assert cost_metrics(*run, settings) == {}
+    found = cost_metrics(*run, settings.model_copy(update={"prevalence": 0.3}))
+    asked = {"prevalence": 0.3, "assumed_auroc": settings.assumed_auroc}
+    least = least_cost_threshold(known[:20], right[:20], settings.costs, **asked)
+    assert found == {"cost_threshold": {"a": least.value}, "assumed_expected_cost": {"a": least.cost}} | asked
+
+
+def test_the_share_of_the_test_images_is_expected_unless_another_is_named():
+    known, right, unknown = sample("continuous", 2)
+    labels = np.r_[np.zeros(40, int), np.full(30, -1)]
+    test = Judged(outputs_of(np.r_[np.where(right, 0, 1), np.zeros(30, int)], labels), np.r_[known, unknown])
+    settings = finished_run.params_of(ROOT).evaluate
+    found = cost_metrics({"a": test}, {"a": 0.5}, {"a": known[:20]}, right[:20], settings)
+    assert found["prevalence"] == 30 / 70
 
 
 def test_equal_costs_at_the_share_of_the_test_images_are_errors():

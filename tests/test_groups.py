@@ -39,6 +39,12 @@ def test_units_by_hand():
     groups = Groups(np.array([7, 7, 7, 9]), np.array([1, 2, 3]))
     assert groups.counts == (2, 3)
     assert groups.units == (16 / 10, 3)
+    known_alone = Groups(np.array([7, 7, 9]), np.array([], int))
+    assert (known_alone.counts, known_alone.units) == ((2, 0), (9 / 5, 0))
+    assert [sizes.tolist() for sizes in known_alone.sizes] == [[2, 1], [0, 0]]
+    assert Groups.of(None, np.array([0, -1])) is None
+    both = Groups.of(np.array([5, 6, 7, 8]), np.array([0, -1, 1, -1]))
+    assert (both.known.tolist(), both.unknown.tolist()) == ([5, 7], [6, 8])
 
 
 def test_replicates_are_those_of_the_drawn_images():

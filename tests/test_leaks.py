@@ -239,6 +239,21 @@ def test_split_refuses_a_cut_group_and_wrong_shapes() -> None:
         replace(split, hashes=np.zeros(3, np.uint64))
 
 
+def test_copies_cannot_be_dropped_where_a_known_class_has_no_other_image() -> None:
+    split = tracks(groups=None)
+    train, test = (
+        np.flatnonzero((split.targets == 0) & np.isin(np.arange(150), rows))
+        for rows in (split.train, split.test)
+    )
+    hashes = np.arange(150, dtype=np.uint64)
+    hashes[train] = hashes[test[0]]
+    with pytest.raises(InputError) as error:
+        without_duplicates(replace(split, hashes=hashes))
+    assert str(error.value) == (
+        "split: known class 'a' has no image in train, once split.duplicates: drop has taken the copies out."
+    )
+
+
 def test_groups_and_pixels_are_in_the_digest(tmp_path: Path) -> None:
     split = tracks(hashes=np.arange(150, dtype=np.uint64))
     other = split.hashes.copy()

@@ -1,6 +1,7 @@
 """osr.metrics.legacy: hand-computed cases where published code differs from our metrics, and its loops."""
 
 import ast
+import itertools
 from pathlib import Path
 
 import numpy as np
@@ -188,6 +189,21 @@ def test_openood_ece_bins_raw_logits_and_drops_certainty():
     assert whole == pytest.approx((3 * (2.5 / 3 - 2 / 3)) / 3)
     with pytest.raises(InputError, match="at least 1 bin"):
         legacy.openood_ece(logits, labels, bins=0)
+
+
+@pytest.mark.parametrize("bins", [1, 4, 15])
+def test_openood_ece_against_its_loop(bins):
+    rng = np.random.default_rng(bins)
+    logits, labels = rng.uniform(-1.5, 1.3, (300, 3)), rng.integers(0, 3, 300)
+    logits[:40] = np.round(logits[:40] * bins) / bins  # some on the edges of bins, 0 and 1 among them
+    confidence, right = logits.max(axis=1), logits.argmax(axis=1) == labels
+    edges, errors, counted = np.linspace(0, 1, bins + 1), 0.0, 0
+    for low, high in itertools.pairwise(edges):
+        inside = (confidence >= low) & (confidence < high)
+        counted += inside.sum()
+        errors += abs(right[inside].sum() - confidence[inside].sum())
+    assert 0 < counted < 300
+    assert legacy.openood_ece(logits, labels, bins=bins) == pytest.approx(errors / counted)
 
 
 # ---- the seed

@@ -73,6 +73,35 @@ def test_the_evidence_is_the_mean_of_bets_written_out() -> None:
     assert monitor.evidence == pytest.approx(np.mean(wealth))
 
 
+def test_a_monitor_begins_without_evidence_and_bets_on_four_levels() -> None:
+    """Other levels or alternatives are other evidence in the files of those who monitor."""
+    new = Monitor(999)
+    assert (new.false_alarm, new.num_images, new.evidence, new.alarm, new.limit) == (0.01, 0, 1, None, 200)
+    assert_allclose(new.levels, [0.001, 0.005, 0.02, 0.1])
+    assert_allclose(new.bounds, beta.ppf(1 - 0.01 / 8, [1, 5, 20, 100], [999, 995, 980, 900]))
+    assert new.log_wealth.tolist() == np.zeros((4, 10)).tolist()
+    assert_allclose(_ODDS, 1.3 * (300 / 1.3) ** (np.arange(10) / 9))
+    assert Monitor(4).levels.tolist() == [1 / 5]
+    assert new.update([]).shape == (0,)
+    assert new.num_images == 0
+
+
+def test_the_alarm_is_the_first_and_stays() -> None:
+    """A p-value that is a level but for rounding reaches it; after the alarm known images change nothing."""
+    monitor = Monitor(999)
+    path = np.concatenate(
+        [monitor.update(part) for part in ([0.9], [0.001 + 5e-10] * 9, [0.9] * 500, [0.001] * 9)]
+    )
+    assert monitor.alarm == int(np.argmax(path >= np.log(200))) + 1 <= 10
+    assert path[1] > path[0]
+    assert path[509] < np.log(200)
+    assert path[-1] == monitor.log_evidence
+    assert monitor.num_images == len(path) == 519
+    goes_on = Monitor(999, 0.01, 519, monitor.log_wealth, monitor.log_evidence, monitor.alarm)
+    assert_allclose(goes_on.update([0.5]), monitor.update([0.5]))
+    assert goes_on.alarm == monitor.alarm
+
+
 def test_how_a_stream_is_cut_changes_nothing() -> None:
     p_values = stream(np.random.default_rng(3), 500, 900, 4.0, 0.1)
     whole, parts = Monitor(500), Monitor(500)

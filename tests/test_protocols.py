@@ -179,7 +179,7 @@ def test_random_classes_follow_their_seed(trial: int, num_classes: int, data: st
     assert list(classes.unknown) == sorted(order[num_known:end])
 
 
-@pytest.mark.parametrize(("num_known", "num_unknown"), [(4, "all"), (3, 2), (9, 1)])
+@pytest.mark.parametrize(("num_known", "num_unknown"), [(4, "all"), (3, 2), (9, 1), (9, 0), (5, 0)])
 def test_more_classes_than_there_are(num_known: int, num_unknown: int | str) -> None:
     settings = section(protocol="random", num_known=num_known, num_unknown=num_unknown)
     with pytest.raises(InputError) as error:

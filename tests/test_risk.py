@@ -10,7 +10,7 @@ from test_metrics import KINDS, sample, samples
 from osr.metrics import counting
 from osr.metrics.open_set import open_set_metrics
 from osr.metrics.risk import RISKS, Selection, risk_metrics
-from osr.metrics.thresholds import count_accepted
+from osr.metrics.thresholds import count_accepted, count_known
 
 
 def by_definition(known, correct, unknown):
@@ -74,6 +74,21 @@ def test_nothing_wrong_is_no_risk():
     assert found["risk_at_80_coverage"] == 0
     assert found["coverage_at_5_risk"] == 10 / 11
     assert found["aurc"] == pytest.approx(1 / 11**2 / 2)
+
+
+def test_one_image_is_its_own_risk():
+    for right, risk in ((True, 0.0), (False, 1.0)):
+        found = risk_metrics(count_known([1.0], np.array([right])))
+        assert found == {
+            "aurc": risk,
+            "augrc": risk / 2,
+            "risk_at_80_coverage": risk,
+            "risk_at_95_coverage": risk,
+            "coverage_at_5_risk": 1 - risk,
+        }
+    several = Selection.of(count_known([1.0, 1.0, 2.0], np.array([True, False, True])))
+    assert several.risk_at_coverage(1e-9) == several.first_risk == 1 / 2
+    assert several.risk_at_coverage(1.0) == 1 / 3
 
 
 def test_the_curve_has_the_area_and_windows_do_not_change_it(monkeypatch):

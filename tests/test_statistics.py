@@ -25,6 +25,11 @@ def test_t_interval_against_scipy(n, confidence):
 def test_percentile_interval_of_known_replicates():
     found = percentile_interval(np.arange(101.0), estimate=50.0, confidence=0.9)
     assert (found.low, found.high, found.n) == (pytest.approx(5), pytest.approx(95), 101)
+    assert (found.estimate, found.spread) == (50, pytest.approx(np.arange(101).std(ddof=1)))
+    with pytest.raises(InputError, match=r"a vector of at least 2 replicates, not one of shape \(1,\)"):
+        percentile_interval([1.0], estimate=1.0, confidence=0.9)
+    with pytest.raises(InputError, match=r"finite replicates; there are \[inf\] among them"):
+        percentile_interval([1.0, math.inf], estimate=1.0, confidence=0.9)
 
 
 @pytest.mark.parametrize(

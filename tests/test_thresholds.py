@@ -17,6 +17,7 @@ from osr.metrics.thresholds import (
     checked_scores,
     conformal_p_values,
     count_accepted,
+    fewest_images,
     fit_background_threshold,
     fit_threshold,
     required_count,
@@ -90,6 +91,17 @@ def test_counts_of_ties_across_kinds():
     np.testing.assert_array_equal(accepted.known, [0, 2, 3, 3])
     np.testing.assert_array_equal(accepted.correct, [0, 1, 1, 1])
     np.testing.assert_array_equal(accepted.unknown, [0, 0, 1, 2])
+
+
+@pytest.mark.parametrize("per_mille", [*range(1, 1000, 7), 10, 500, 900, 950, 990, 999])
+def test_fewest_images_is_whole_number_arithmetic(per_mille):
+    enough = (count for count in range(1, 1001) if per_mille * (count + 1) <= 1000 * count)
+    assert fewest_images(per_mille / 1000) == next(enough)
+
+
+def test_a_million_images_are_counted_in_four_bytes_each():
+    counts = count_accepted(np.arange(100.0), np.arange(100) % 2 > 0, np.arange(50.0))
+    assert {counts.known.dtype, counts.correct.dtype, counts.unknown.dtype} == {np.dtype(np.int32)}
 
 
 def test_conformal_by_hand():

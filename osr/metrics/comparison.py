@@ -20,7 +20,7 @@ from osr.errors import InputError
 from osr.metrics.bootstrap import bootstrap_replicates, headline
 from osr.metrics.delong import auroc_covariance
 from osr.metrics.groups import Groups
-from osr.metrics.statistics import percentile_interval, t_interval
+from osr.metrics.statistics import check_confidence, percentile_interval, t_interval
 from osr.metrics.thresholds import count_accepted
 
 Array = NDArray[Any]
@@ -126,7 +126,7 @@ def delong_test(
     from scipy.special import ndtr, ndtri, stdtr, stdtrit
 
     _check_same_images(first, second)
-    _check_confidence(confidence)
+    check_confidence(confidence)
     known, unknown = (np.stack([first[part], second[part]]) for part in (0, 2))
     areas, covariance = auroc_covariance(known, unknown, groups=groups)
     estimate = float(areas[0] - areas[1])
@@ -193,8 +193,3 @@ def _check_same_images(first: Scored, second: Scored) -> None:
     ]
     if sizes[0] != sizes[1]:
         raise InputError(f"Detectors are compared on the same images, but have {sizes[0]} and {sizes[1]}.")
-
-
-def _check_confidence(confidence: float) -> None:
-    if not 0 < confidence < 1:
-        raise InputError(f"confidence must lie between 0 and 1, not {confidence}.")

@@ -46,7 +46,7 @@ class FalseDiscovery:
         values = np.array(sorted(self._counts))
         ranks = np.cumsum([self._counts[value] for value in values.tolist()])
         raised = values * (ranks[-1] / ranks) if len(values) else values
-        adjusted: NDArray[np.float64] = np.minimum(1, np.minimum.accumulate(raised[::-1])[::-1])
+        adjusted: NDArray[np.float64] = np.minimum.accumulate(raised[::-1])[::-1]  # the last is raised by 1
         return dict(zip(values.tolist(), adjusted.tolist(), strict=True))
 
 

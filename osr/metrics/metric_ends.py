@@ -117,12 +117,11 @@ def least_coverage(accepted: Acceptance, units: Units, *, risk: float, confidenc
     weight = min(
         1.0, (units.known + units.unknown) / selection.num_images
     )  # of an image that stands in a group
-    rows = np.flatnonzero((selection.wrong <= risk * selection.accepted) & (selection.accepted > 0))
+    accepted_images, wrong_images = selection.accepted[1:], selection.wrong[1:]
+    rows = np.flatnonzero(wrong_images <= risk * accepted_images)
     for part in np.array_split(rows[::-1], max(1, len(rows) // ROWS)):
-        images, wrong = selection.accepted[part], selection.wrong[part]
-        _, high = share_ends(
-            wrong / np.maximum(images, 1), weight * images, confidence=confidence, shape=SHARE
-        )
+        images, wrong = accepted_images[part], wrong_images[part]
+        _, high = share_ends(wrong / images, weight * images, confidence=confidence, shape=SHARE)
         if (kept := np.flatnonzero(high <= risk)).size:
             return int(images[kept[0]]) / selection.num_images
     return 0.0

@@ -88,7 +88,7 @@ def share_ends(
     """
     from scipy.special import betaincinv
 
-    _check_confidence(confidence)
+    check_confidence(confidence)
     tail = (1 - confidence) / 2
     value, size = np.asarray(estimate, dtype=np.float64), np.asarray(effective_size, dtype=np.float64)
     above = value if upper_estimate is None else np.asarray(upper_estimate, dtype=np.float64)
@@ -149,7 +149,7 @@ def t_interval(values: ArrayLike, *, confidence: float) -> Interval:
 
 def _checked_values(values: ArrayLike, confidence: float, *, name: str) -> FloatArray:
     array = np.asarray(values, dtype=np.float64)
-    _check_confidence(confidence)
+    check_confidence(confidence)
     if array.ndim != 1 or len(array) < 2:
         raise InputError(f"An interval needs a vector of at least 2 {name}, not one of shape {array.shape}.")
     if not np.isfinite(array).all():
@@ -159,6 +159,11 @@ def _checked_values(values: ArrayLike, confidence: float, *, name: str) -> Float
     return array
 
 
-def _check_confidence(confidence: float) -> None:
+def check_confidence(confidence: float) -> None:
+    """Refuse a confidence that is not between 0 and 1.
+
+    Raises:
+        InputError: it is not.
+    """
     if not 0 < confidence < 1:
         raise InputError(f"confidence must lie between 0 and 1, not {confidence}.")

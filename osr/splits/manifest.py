@@ -19,6 +19,8 @@ _TYPES = {
     "group": "i8",
     "hash": "S16",
 }
+_HEX = np.full(256, 16, dtype=np.uint8)  # of each byte the value as a digit; 16: it is none
+_HEX[list(b"0123456789abcdef")] = range(16)
 _PARTS_OF_HASH = np.array([1 << shift for shift in range(60, -1, -4)], dtype=np.uint64)
 
 
@@ -55,7 +57,7 @@ def read_manifest(path: Path) -> dict[str, NDArray[Any]]:
 def _from_hex(digits: NDArray[np.bytes_]) -> NDArray[np.uint64]:
     """(N,) uint64 of (N,) text of 16 hex digits."""
     codes = digits.view(np.uint8).reshape(-1, 16)
-    values = np.where(codes < ord("a"), codes - ord("0"), codes - ord("a") + 10)
+    values = _HEX[codes]
     if (values > 15).any():
         raise ValueError("a hash is no hexadecimal number")
     numbers: NDArray[np.uint64] = values.astype(np.uint64) @ _PARTS_OF_HASH
