@@ -110,7 +110,7 @@ def _smallest(
     for count in itertools.count(1):
         _, slope, curvature = found = evaluate(inverse)
         unseen.discard(inverse)
-        if slope == 0 or (inverse == low and slope > 0) or (inverse == high and slope < 0):
+        if slope == 0:
             break
         low, high = (low, inverse) if slope > 0 else (inverse, high)
         guess = inverse - slope / curvature if curvature > 0 else math.copysign(math.inf, -slope)

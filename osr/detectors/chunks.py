@@ -6,7 +6,7 @@ import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,8 +17,7 @@ from torch.nn.functional import normalize
 from osr.detectors.selection import argmax
 from osr.detectors.tracing import Traced
 from osr.outputs import Outputs
-
-Space = Literal["features", "logits"]
+from osr.settings.base import Space
 
 # Bytes of features and logits that are worked on at once: about what the caches hold on a CPU, and large
 # enough on an accelerator to keep it busy.

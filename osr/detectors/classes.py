@@ -6,8 +6,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from osr.detectors.chunks import Batch, Images, Space
+from osr.detectors.chunks import Batch, Images
 from osr.errors import InputError
+from osr.settings.base import Space
 
 
 def gather_classes(images: Images, space: Space, *, correct_only: bool) -> dict[str, Tensor]:

@@ -76,6 +76,11 @@ def unknown_above_known(detector: Detector) -> float:
     return float((unknown_scores[:, None] > known_scores).mean())
 
 
+def _scores_of(make: Make) -> Scores:
+    """Of made-up known images, fitted to others."""
+    return make().fit(known(0)).score(known(1))
+
+
 def one_number_per_image(make: Make) -> None:
     """One finite float64 score for each image, also of no image."""
     detector = make().fit(known(0))
@@ -104,9 +109,9 @@ def image_alone(make: Make) -> None:
 
 def any_chunks(make: Make) -> None:
     """How many images are worked on at once changes nothing, neither in `fit` nor in `score`."""
-    expected = make().fit(known(0)).score(known(1))
+    expected = _scores_of(make)
     with _chunks_of(SMALL_CHUNK):
-        found = make().fit(known(0)).score(known(1))
+        found = _scores_of(make)
     _close(found, expected, "scores depend on the size of chunks")
 
 
@@ -140,7 +145,7 @@ def file_has_it_all(make: Make) -> None:
 
 def memory_maps(make: Make) -> None:
     """Outputs on disk, which nobody may write to, give the same bits."""
-    expected = make().fit(known(0)).score(known(1))
+    expected = _scores_of(make)
     with tempfile.TemporaryDirectory() as folder:
         for seed in (0, 1):
             known(seed).save(Path(folder) / str(seed))
@@ -207,7 +212,7 @@ def float64_agrees(make: Make) -> None:
         names = ("logits", "features", "weight", "bias")
         return replace(images, **{name: getattr(images, name).astype(np.float64) for name in names})
 
-    expected = make().fit(known(0)).score(known(1))
+    expected = _scores_of(make)
     _close(make().fit(doubled(known(0))).score(doubled(known(1))), expected, "float64 has other scores")
 
 
@@ -225,9 +230,9 @@ def class_never_right(make: Make) -> None:
 
 def shards_are_one_fit(make: Make) -> None:
     """Shards of the training images, merged in any order, are one fit; or `needs_all` says why not."""
-    train, expected = known(0), make().fit(known(0)).score(known(1))
     if make().needs_all:
         return
+    train, expected = known(0), _scores_of(make)
     order = np.random.default_rng(4).permutation(len(train))
     one, two, three = (make().partial_fit(train.select(rows)) for rows in np.array_split(order, 3))
     found = three.merge(one).merge(two).score(known(1))

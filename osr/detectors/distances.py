@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
 from osr.detectors.base import Detector
-from osr.detectors.chunks import Batch, Images, Space
+from osr.detectors.chunks import Batch, Images
 from osr.detectors.classes import class_means, gather_classes
 from osr.detectors.gathered import Gathered, Part
 from osr.detectors.selection import argmax
-
-Distance = Literal["euclidean", "cosine", "eucos"]
+from osr.detectors.settings import Distance
+from osr.settings.base import Space
 
 # Bendale and Boult's published code divides the euclidean part of eucos by this.
 EUCOS_DIVISOR = 200.0

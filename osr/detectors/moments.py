@@ -49,7 +49,7 @@ class Moments(NamedTuple):
     def merge(self, other: Moments) -> Moments:
         """Those of both sets of images, with what the gaps of the means add. Chan, Golub and LeVeque 1979."""
         counts = self.counts + other.counts
-        share = (other.counts / counts.clamp_min(1)).double()
+        share = other.counts.double() / counts.clamp_min(1)
         gaps = other.means - self.means
         weighed = gaps * (self.counts * share).sqrt()[:, None]
         between = torch.zeros_like(self.scatter).addmm_(weighed.T, weighed)

@@ -11,14 +11,16 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from osr.detectors.base import Detector
-from osr.detectors.chunks import Batch, Images, Space
+from osr.detectors.chunks import Batch, Images
 from osr.detectors.classes import refuse_few
-from osr.detectors.distances import Distance, distance_to
+from osr.detectors.distances import distance_to
 from osr.detectors.gathered import Gathered, Part
+from osr.detectors.settings import Distance
 from osr.detectors.tails import Tails
 from osr.detectors.weibull import fit_weibull, fittable, weibull_cdf
 from osr.errors import InputError
 from osr.outputs import UNKNOWN, Outputs
+from osr.settings.base import Space
 
 # What the smallest distance of a class's tail becomes before the fit.
 SMALLEST_BECOMES = {"libmr": 1.0, "osdn": 10_000.0}

@@ -63,4 +63,4 @@ class PostMax(Detector):
 def _relative(batch: Batch) -> Tensor:
     """(n,) float64, max z / |f|, and 0 for features of zeros."""
     size = lengths(batch.features.double())
-    return torch.where(size == 0, 0.0, batch.logits.amax(1).double() / torch.where(size == 0, 1.0, size))
+    return torch.where(size == 0, 0.0, batch.logits.amax(1).double() / size)

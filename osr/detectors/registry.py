@@ -205,7 +205,7 @@ def _names(description: Description) -> tuple[str, ...]:
 def _restored(name: str, stored: dict[str, Any]) -> Detector:
     """One detector with the settings of a file, which are checked as those of params.yaml are."""
     if name == Ensemble.name:
-        return Ensemble(members=tuple(_restored(*member) for member in stored["members"].items()))
+        return Ensemble(**{**stored, "members": tuple(_restored(*one) for one in stored["members"].items())})
     if is_custom(name):
         return own_detector(name, stored)
     field = DetectorsSettings.model_fields.get(name)

@@ -9,6 +9,7 @@ from pydantic import Field, field_validator, model_validator
 from osr.settings.base import MANY, Count, Positive, Section, Seed, Share, Space, ThresholdRule, Weight
 from osr.settings.own_code import OwnClass, is_custom
 
+Distance = Literal["euclidean", "cosine", "eucos"]
 BankFraction = Annotated[float, Field(ge=1e-9, le=1)]
 
 DetectorName = Literal[
@@ -70,7 +71,7 @@ class OpenMaxSettings(Section):
     """OpenMax (Bendale and Boult 2016) and its dialects."""
 
     space: Space
-    distance: Literal["euclidean", "cosine", "eucos"]
+    distance: Distance
     tail_size: Annotated[int, Field(ge=2, le=MANY)]
     alpha: Count
     weighting: Literal["code", "paper"]

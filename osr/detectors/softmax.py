@@ -62,8 +62,6 @@ def with_confident(
         log_score: from z - max z, (m, K) float64, and log r, (m,) float64, of the confident images to the
             logarithm of their score, (m,) float64; r is too small to count beside 1.
     """
-    if logits.shape[1] == 1:
-        return scores
     if is_traced():
         return torch.where(rest < _CONFIDENT, _from_logarithms(logits, log_score), scores)
     rows = (rest < _CONFIDENT).nonzero()[:, 0]

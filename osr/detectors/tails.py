@@ -7,9 +7,11 @@ from typing import NamedTuple, Self
 import torch
 from torch import Tensor
 
-from osr.detectors.chunks import Images, Space
+from osr.detectors.chunks import Images
 from osr.detectors.classes import gather_classes, taken
-from osr.detectors.distances import EUCOS_DIVISOR, Distance, distance_to, lengths, unit
+from osr.detectors.distances import EUCOS_DIVISOR, distance_to, lengths, unit
+from osr.detectors.settings import Distance
+from osr.settings.base import Space
 
 # Bytes of images that a shard keeps, for the case that the mean of all shards puts others into the tail than
 # its own mean; and how many times the tail it keeps at least.
