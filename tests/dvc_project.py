@@ -74,6 +74,12 @@ def states(row) -> dict[str, str]:
     return {key.removeprefix(prefix): value for key, value in row.data.tags.items() if key.startswith(prefix)}
 
 
+def clone_of_this(root: Path) -> Project:
+    """The present commit of this repository, in a new folder."""
+    Project(root.parent).run("git", "clone", "--quiet", str(Path(__file__).parents[1]), str(root))
+    return Project(root)
+
+
 def commit_all(project: Project, message: str) -> None:
     """Commit everything in the project's folder, in a new repository if there is none.
 

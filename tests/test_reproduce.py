@@ -9,7 +9,7 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
-from dvc_project import Project
+from dvc_project import clone_of_this
 
 from osr.errors import InputError
 from osr.params import check_params, flatten
@@ -143,8 +143,7 @@ def test_images_or_a_division_that_differ_are_said(
 @pytest.mark.ci
 @pytest.mark.skipif(shutil.which("git") is None or not (ROOT / ".git").exists(), reason="needs a clone")
 def test_a_result_is_made_anew_once(tmp_path: Path) -> None:
-    project = Project(tmp_path / "osr")
-    Project(tmp_path).run("git", "clone", "--quiet", str(ROOT), str(project.root))
+    project = clone_of_this(tmp_path / "osr")
     said = project.python("pipeline.cli", "reproduce", "digits_quick")
     assert "2 of 2 numbers met" in said
     assert "other images or another division" not in said

@@ -7,7 +7,7 @@ import shutil
 from pathlib import Path
 
 import pytest
-from dvc_project import Project
+from dvc_project import clone_of_this
 
 from osr.errors import InputError
 from pipeline import cli
@@ -156,8 +156,7 @@ def test_a_missing_file_is_named_before_anything_runs(
 @pytest.mark.ci
 @pytest.mark.skipif(shutil.which("git") is None or not (ROOT / ".git").exists(), reason="needs a clone")
 def test_a_command_runs_in_a_clone_and_its_numbers_are_judged(tmp_path: Path) -> None:
-    project = Project(tmp_path / "osr")
-    Project(tmp_path).run("git", "clone", "--quiet", str(ROOT), str(project.root))
+    project = clone_of_this(tmp_path / "osr")
     said = project.python("pipeline.cli", "reproduce", "openmax_programs")
     assert "9 of 9 numbers met" in said
     assert project.run("git", "status", "--porcelain") == "", "the project itself is as it was"

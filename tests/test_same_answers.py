@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from dvc_project import Project
+from dvc_project import Project, clone_of_this
 from PIL import Image
 from safetensors.numpy import load_file
 from test_service import Server
@@ -38,9 +38,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
     """A run of ours on the digits with every detector, exported and registered."""
     if shutil.which("git") is None or not (ROOT / ".git").exists():
         pytest.skip("needs a clone")
-    root = tmp_path_factory.mktemp("answers")
-    project = Project(root / "osr")
-    Project(root).run("git", "clone", "--quiet", str(ROOT), str(project.root))
+    project = clone_of_this(tmp_path_factory.mktemp("answers") / "osr")
     presets = ("--preset", "digits_quick", "--preset", "all_detectors")
     project.python("pipeline.cli", "run", "evaluate", *presets)
     project.python("pipeline.cli", "export", "present", "out")
