@@ -6,6 +6,7 @@ A room is a folder below osr/ or pipeline/; a file beside the rooms stands for i
 import ast
 import re
 import sys
+from functools import cache
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
@@ -32,9 +33,10 @@ def imported_names(source):
             yield from (f"{node.module}.{alias.name}" for alias in node.names)
 
 
+@cache
 def imported_files(source):
     """The files of ours that `source` imports, at its top or inside a function."""
-    return {file for name in imported_names(source) if (file := module_file(name)) is not None}
+    return frozenset(file for name in imported_names(source) if (file := module_file(name)) is not None)
 
 
 def room_of(file):
