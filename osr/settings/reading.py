@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+from copy import deepcopy
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +44,12 @@ def parse_yaml(text: str) -> Any:
     """
     if len(text) > MAX_BYTES:
         raise ValueError(f"must have at most {MAX_BYTES:,} characters, not {len(text):,}")
+    return deepcopy(_parsed(text))
+
+
+@lru_cache(maxsize=8)  # a command reads params.yaml several times, and the parser takes 30 ms for it
+def _parsed(text: str) -> Any:
+    """As `parse_yaml`; what it returns is not to be changed."""
     yaml = YAML(typ="safe", pure=True)
     yaml.Composer = _Counting
     yaml.max_depth = MAX_DEPTH + 1  # the parser's time grows with its square
