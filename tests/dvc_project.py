@@ -3,11 +3,13 @@
 import os
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
+from dvc_server import run_dvc
 from mlflow.tracking import MlflowClient
 
-FOREIGN = ("MLFLOW_", "DVC_", "OSR_", "GIT_", "RANK", "LOCAL_RANK", "NODE_RANK")
+FOREIGN = ("MLFLOW_", "DVC_", "OSR_", "GIT_", "RANK", "LOCAL_RANK", "NODE_RANK", "PYTHONDONTWRITEBYTECODE")
 TIMEOUT_S = 600  # a busy machine is no mistake of ours
 
 
@@ -35,7 +37,10 @@ class Project:
         return done.stdout
 
     def environment(self) -> dict[str, str]:
-        """The environment of this process, as if activated and without what steers git, DVC or MLflow."""
+        """The environment of this process, as if activated and without what steers git, DVC or MLflow.
+
+        What a process has compiled the next one finds: each project is a copy of the code, which others run.
+        """
         clean = {key: value for key, value in os.environ.items() if not key.startswith(FOREIGN)}
         path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
         return clean | {"PATH": path, "DVC_SITE_CACHE_DIR": str(self.root.parent / "site")}
@@ -44,7 +49,13 @@ class Project:
         return self.run(sys.executable, "-m", *arguments, status=status, **env)
 
     def dvc(self, *arguments: str, status: int = 0, **env: str) -> str:
-        return self.python("dvc", *arguments, status=status, **env)
+        with tempfile.TemporaryDirectory() as folder:
+            output = Path(folder) / "output"
+            whole = self.environment() | env
+            ended = run_dvc(arguments, cwd=self.root, env=whole, output=output, timeout_s=self.timeout_s)
+            said = output.read_text(encoding="utf-8")
+        assert ended == status, said
+        return said
 
     def knob(self, stage: str, text: str) -> None:
         """Change a stage as an edit of its code would."""

@@ -13,7 +13,7 @@ import pytest
 from dvc_project import TIMEOUT_S
 from swept_project import REAL, create_with_real_runs, rows, run_with_kills
 from test_pipeline import assert_complete
-from test_slurm import all_once, options, project  # noqa: F401 (fixture)
+from test_slurm import all_once, options, project, stand_in  # noqa: F401 (fixtures)
 
 from osr.stored.digests import digest_of
 from pipeline import cli

@@ -28,14 +28,24 @@ NO_SUBMITIT = "submitit is not installed: `.ci/extras slurm` runs this"
 NO_SLURM = 'no Slurm here: eval "$(.ci/slurm start FOLDER)" starts one'
 
 
+@pytest.fixture(scope="module")
+def stand_in(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A project whose `osr run` is a stand-in, with a store: both take seconds to make."""
+    root = create_stand_in(tmp_path_factory.mktemp("swept") / "toy")
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("MLFLOW_TRACKING_URI", "OSR_TRACKING"):
+            patch.delenv(name, raising=False)
+        connect(root)
+    return root
+
+
 @pytest.fixture
-def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A project whose `osr run` is a stand-in, with a store; the working directory."""
-    root = create_stand_in(tmp_path / "toy")
+def project(stand_in: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A copy of that project; the working directory."""
     for name in ("MLFLOW_TRACKING_URI", "OSR_TRACKING"):
         monkeypatch.delenv(name, raising=False)
+    root = Path(shutil.copytree(stand_in, tmp_path / "toy", symlinks=True))
     monkeypatch.chdir(root)
-    connect(root)
     return root
 
 

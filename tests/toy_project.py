@@ -55,8 +55,8 @@ def hang(
 def create(root: Path) -> Project:
     """A new project with one commit, before its first execution."""
     shutil.copytree(ROOT / "tests" / "tracking_project", root, ignore=shutil.ignore_patterns("__pycache__"))
-    for package in ("osr", "pipeline"):
-        shutil.copytree(ROOT / package, root / package, ignore=shutil.ignore_patterns("__pycache__"))
+    for package in ("osr", "pipeline"):  # with what is compiled, so that no process does it again
+        shutil.copytree(ROOT / package, root / package)
     for name in ("params.yaml", "MLproject", ".gitignore"):
         shutil.copy(ROOT / name, root)
     project = Project(root)
