@@ -13,10 +13,11 @@ from pathlib import Path
 
 LOADED = [
     "dvc.cli.parser",
-    "dvc.commands.repro",
+    "dvc.data_cloud",
     "dvc.repo.reproduce",
     "dvc.repo.experiments",
     "dvc.stage.run",
+    "dvc_render",
 ]
 
 
