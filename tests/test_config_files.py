@@ -10,6 +10,7 @@ from changed_settings import ROOT
 from osr.errors import InputError
 from osr.params import Params, load_params
 from osr.settings import reading
+from osr.settings.reading import read_yaml
 
 
 def load(tmp_path: Path, text: str) -> Params:
@@ -100,3 +101,15 @@ def test_a_file_that_is_missing_or_no_text(tmp_path: Path) -> None:
     (tmp_path / "params.yaml").write_bytes(b"a: \xff\xfe\n")
     with pytest.raises(InputError, match=r"cannot be read as text: .*utf-8.*\.$"):
         load_params(tmp_path / "params.yaml")
+
+
+def test_what_is_read_is_the_callers_own(tmp_path: Path) -> None:
+    """Of a text that was read before, too, which is not parsed again."""
+    path = tmp_path / "params.yaml"
+    path.write_text("a: {b: [1]}\n")
+    for _ in range(2):
+        content = read_yaml(path)
+        assert content == {"a": {"b": [1]}}
+        content["a"]["b"].append(2)
+    path.write_text("a: {b: [3]}\n")
+    assert read_yaml(path) == {"a": {"b": [3]}}
