@@ -3,7 +3,6 @@
 import os
 import subprocess
 import sys
-import tempfile
 from pathlib import Path
 
 from dvc_server import run_dvc
@@ -49,11 +48,8 @@ class Project:
         return self.run(sys.executable, "-m", *arguments, status=status, **env)
 
     def dvc(self, *arguments: str, status: int = 0, **env: str) -> str:
-        with tempfile.TemporaryDirectory() as folder:
-            output = Path(folder) / "output"
-            whole = self.environment() | env
-            ended = run_dvc(arguments, cwd=self.root, env=whole, output=output, timeout_s=self.timeout_s)
-            said = output.read_text(encoding="utf-8")
+        whole = self.environment() | env
+        ended, said = run_dvc(arguments, cwd=self.root, env=whole, timeout_s=self.timeout_s)
         assert ended == status, said
         return said
 
