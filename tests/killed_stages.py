@@ -49,21 +49,30 @@ def found(name):
     return seen | ({str(json.loads(metrics.read_text())["generation"])} if metrics.exists() else {"missing"})
 
 
-def fork(name, generation):
-    """The id of a process that runs the stage."""
+def forked(body):
+    """The id of a process that does this and ends; what it exits with is told."""
     pid = os.fork()
     if pid == 0:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
-        sys.argv = ["toy"]
         status = 1
         try:
-            entry.run_stage(name, lambda _params, _row: write(name, generation), None)
+            body()
             status = 0
         except SystemExit as ended:
             os.write(2, f"{ended}\n".encode())
         finally:
             os._exit(status)
     return pid
+
+
+def fork(name, generation):
+    """The id of a process that runs the stage."""
+
+    def body():
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        sys.argv = ["toy"]
+        entry.run_stage(name, lambda _params, _row: write(name, generation), None)
+
+    return forked(body)
 
 
 def run(name, generation):
