@@ -32,7 +32,7 @@ MODULES = {name: f"pipeline.{name.replace('-', '_')}" for name in STAGES}
 CHANGES = {
     "prepare-split": ("split", "seed", 1),
     "train": ("train", "seed", 1),
-    "calibrate": ("calibrate", "ece_bins", 12),
+    "calibrate": ("calibrate", "folds", 4),
     "fit-openmax": ("detectors", "target_acceptance", 0.9),
     "evaluate": ("evaluate", "seed", 1),
     "plot": ("plot", "dpi", 41),

@@ -85,6 +85,7 @@ def run(name, generation):
 def fill(leave):
     """Leave so many bytes of the disk of the working directory free."""
     filler, held = Path("filler"), os.statvfs(".")
+    assert held.f_blocks * held.f_frsize < 1 << 30, "a small disk of its own is filled, and no other"
     try:
         with filler.open("wb") as file:
             for _ in range(max(0, int(held.f_bavail * held.f_frsize - leave) // 4096)):
