@@ -21,6 +21,7 @@ from osr.metrics.settings import ShiftsSettings
 from osr.metrics.threshold_files import StoredThresholds
 from osr.outputs import BACKGROUND, FloatArray, IntArray, Outputs
 from osr.params import Params
+from osr.progress import counted
 from osr.settings.own_code import Allowed
 from osr.splits.split import Split
 from osr.stored.origin import Origin
@@ -150,7 +151,8 @@ def shifted_outputs(params: Params, settings: ShiftsSettings) -> Iterator[tuple[
         source = open_known_source(folder, frame=frame, num_workers=num_workers)
         yield "sources", folder.name, outputs(source, np.arange(len(source)), folder.name)
     images = open_part(split, rows, frame=frame, num_workers=num_workers)
-    for kind, severity in product(settings.corruptions, settings.severities):
+    shifts = list(product(settings.corruptions, settings.severities))
+    for kind, severity in counted(shifts, "corrupted test images", "kinds and severities"):
         name = f"{kind}_{severity}"
         yield "corruptions", name, outputs(Corrupted(images, rows, kind, severity, settings.seed), rows, name)
 

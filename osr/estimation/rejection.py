@@ -29,6 +29,7 @@ from osr.metrics.thresholds import (
     rejection_name,
 )
 from osr.outputs import IntArray, Outputs
+from osr.progress import counted
 from osr.training.settings import ProbeSettings
 
 METRICS = ("auroc", "auoscr", "fpr_at_95tpr_known", "unknown_rejection")
@@ -137,7 +138,7 @@ def estimate_rejection(
     classes: dict[str, list[LeftOut]] = {}
     accepted: dict[str, list[float]] = {}
     accuracies = []
-    for number, left_out in enumerate(folds):
+    for number, left_out in enumerate(counted(folds, "leave classes out", "folds")):
         fold = _Fold.of(stored, left_out, tuple(names), probe)
         accuracies.append(fold.accuracies(stored.test))
         for name, detector in detectors.items():

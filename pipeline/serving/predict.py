@@ -7,8 +7,6 @@ import logging
 from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
 
-from tqdm import tqdm
-
 from osr.data.image_files import MAX_PIXELS
 from osr.devices import pick_device, set_cpu_threads
 from osr.errors import InputError
@@ -18,6 +16,7 @@ from osr.inference.predictor import UNKNOWN_NAME
 from osr.inference.streams import Read, Reader, read_ahead
 from osr.inference.tables import columns, judge, records
 from osr.params import Params, load_params
+from osr.progress import Steps
 from pipeline.places import form_of
 from pipeline.report.judge import judge_of
 from pipeline.serving.gallery import gallery_at
@@ -91,12 +90,12 @@ class Stream:
         """What was read, in order, and the verdicts on the readable ones; None where there are none."""
         size = self.classifier.batch_size
         workers = num_readers(self.num_workers, sources.total, size)
-        with tqdm(total=sources.total, desc="predict", unit="image", disable=None) as bar:
+        with Steps("predict", sources.total, "images") as steps:
             for batch in read_ahead(sources.items, self.reader, batch_size=size, num_workers=workers):
                 found = judge(self.classifier, batch, self.decision)
                 self._note(batch, found)
                 yield batch, found
-                bar.update(len(batch))
+                steps.step(len(batch))
 
     def _note(self, batch: Sequence[Read], found: Judgement | None) -> None:
         self.labels.update(found.labels if found else ())
