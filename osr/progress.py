@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import sys
 import time
 from collections.abc import Collection, Iterator
 from types import TracebackType
@@ -46,11 +47,6 @@ class Steps:
     ) -> None:
         self._bar.close()
 
-    def announce(self) -> None:
-        """Say in a log that the step begins."""
-        if self._bar.disable:
-            logger.info("%s: %s %s", self._title, f"{self._total:,}", self._unit)
-
     def step(self, count: int = 1) -> None:
         """Count what is done now."""
         self._bar.update(count)
@@ -61,10 +57,16 @@ class Steps:
             self._told = time.monotonic()
 
 
+def announce(title: str, total: int, unit: str) -> None:
+    """Say in a log that a step begins; a terminal sees its bar."""
+    if not sys.stderr.isatty():
+        logger.info("%s: %s %s", title, f"{total:,}", unit)
+
+
 def counted(items: Collection[T], title: str, unit: str) -> Iterator[T]:
     """The items in order, each counted when the next one is asked for; a log is told how many there are."""
+    announce(title, len(items), unit)
     with Steps(title, len(items), unit) as steps:
-        steps.announce()
         for item in items:
             yield item
             steps.step()

@@ -22,7 +22,7 @@ from osr.data.image_files import LARGEST_PACKED, Look, quiet_decoders, read_head
 from osr.data.images import ImageFiles, ImageSet, OddImage
 from osr.data.settings import DatasetSettings
 from osr.errors import InputError
-from osr.progress import Steps
+from osr.progress import Steps, announce
 
 logger = logging.getLogger("osr")
 
@@ -121,6 +121,7 @@ def _looks(paths: list[Path], max_pixels: int) -> list[Look | str]:
         except InputError as error:
             return str(error)
 
+    announce("images", len(paths), "files")
     with quiet_decoders():
         return list(_parallel(look, paths, "look at images"))
 

@@ -29,7 +29,7 @@ from osr.plots.scores import score_histogram
 from osr.plots.shifts import shifts
 from osr.plots.style import COLUMN_WIDTH, PAGE_WIDTH, canvas, save, styled
 from osr.plots.training import training_curves
-from osr.progress import Steps, counted
+from osr.progress import Steps, announce, counted
 from pipeline.report import leaderboard
 from pipeline.report.class_figures import class_figures
 from pipeline.report.galleries import accepted_unknowns, rejected_knowns, tiles
@@ -69,8 +69,8 @@ def draw_figures(run: RunFiles, points: Points) -> None:
     with ProcessPoolExecutor(_num_cores(), context, initializer=end_with_parent) as pool:
         # Each reads the files for itself: of many images that takes less than to hand them over.
         drawing = [pool.submit(_draw, group, RunFiles(run.params), points) for group in GROUPS]
+        announce(TITLE, len(drawing), UNIT)
         with Steps(TITLE, len(drawing), UNIT) as steps:
-            steps.announce()
             for drawn in as_completed(drawing):
                 drawn.result()
                 steps.step()
