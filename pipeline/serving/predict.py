@@ -20,7 +20,7 @@ from osr.progress import Steps
 from pipeline.places import form_of
 from pipeline.report.judge import judge_of
 from pipeline.serving.gallery import gallery_at
-from pipeline.serving.load import load_folder, tell_of_unused_code
+from pipeline.serving.load import held_out_of, load_folder, tell_of_unused_code
 from pipeline.serving.network import num_readers
 from pipeline.serving.shards import Shard, agree, begin, is_done, refuse_unfit, what_is_judged
 from pipeline.serving.sources import Sources, open_sources
@@ -118,10 +118,12 @@ class Stream:
             return f"no image judged{unread}"
         rejected = self.labels[UNKNOWN_NAME]
         told = f"{judged:,} images: {', '.join([*counts, f'{UNKNOWN_NAME}: {rejected:,}'])}{unread}"
+        number, held_out = held_out_of(self.classifier, self.decision.detector)
+        basis = f"judging by {held_out}; no p-value is below {1 / (number + 1):.2g}"
         if fdr is not None:
-            return f"{told}; of the rejected ones {fdr:.1%} at most are expected to be known images"
+            return f"{told}. Of the rejected ones {fdr:.1%} at most should be known images, {basis}"
         promised = self.classifier.expected_rejection(self.decision)
-        return f"{told}; {rejected / judged:.1%} rejected, of known images {promised:.1%} would be"
+        return f"{told}; {rejected / judged:.1%} rejected. Of known images {promised:.1%} should be, {basis}"
 
 
 def _classifier(options: argparse.Namespace, params: Params | None) -> tuple[OpenSetClassifier, int]:
