@@ -20,7 +20,7 @@ sys.path.insert(0, str(ROOT))
 from pipeline.cli import make_parser  # noqa: E402
 
 OUTSIDE = {"index.md": "README.md", "contributing.md": "CONTRIBUTING.md", "changelog.md": "CHANGELOG.md"}
-# How much a find counts in a search of the site: stories first, guides next, and what is about osr itself last.
+# How much a find counts in a search of the site: stories first, then guides; what is about osr itself last.
 SEARCH = {"tutorials/": 8, "reference/commands": 4, "reference/": 0.25, "leaderboard": 0.25, "judge/": 0.25}
 LAST = ("log", "quality", "results", "parity", "benchmarks", "how_it_is_built", "contributing", "changelog")
 ROOMS = sorted(path.parent.name for path in ROOT.glob("osr/*/__init__.py"))
