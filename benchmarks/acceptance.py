@@ -156,14 +156,7 @@ def judged(parts: Mapping[str, Outputs], params: Params, chose: str, other: str)
 
 def nll_on(test: Outputs, *, calibrated_on: Outputs) -> float:
     """Of the test images, under the temperature of others."""
-    fit = fit_calibration(
-        calibrated_on.logits,
-        calibrated_on.labels,
-        method="temperature",
-        bracket=(0.01, 100.0),
-        folds=5,
-        seed=0,
-    )
+    fit = fit_calibration(calibrated_on.logits, calibrated_on.labels, method="temperature", folds=5)
     return mean_nll(fit.calibration.apply(test.logits), test.labels)
 
 

@@ -12,7 +12,10 @@ rejected count as what they are, so they make it smaller.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import csv
+import io
+import re
 import sys
 import tempfile
 import time
@@ -46,8 +49,9 @@ def write_images(folder: Path) -> Split:
     return split
 
 
-def tables(split: Split, rejected: Path) -> str:
-    """What became of every class, what is in every candidate, and the purity of all."""
+def tables(split: Split, rejected: Path, said: str) -> str:
+    """What became of every class, what is in every candidate, and the purity; `said` by the command."""
+    stability = dict(re.findall(r"^(candidate_\d+): .* stability (\S+)", said, re.MULTILINE))
     with rejected.open(newline="") as file:
         rows = [(int(Path(row["file"]).parent.name), row["candidate"]) for row in csv.DictReader(file)]
     tested = Counter(split.targets[split.test].tolist())
@@ -57,7 +61,7 @@ def tables(split: Split, rejected: Path) -> str:
         own = [candidate for target, candidate in rows if target == number]
         inside = sum(bool(candidate) for candidate in own)
         lines.append(f"| {split.class_names[number]} | {kind} | {count:,} | {len(own):,} | {inside:,} |")
-    lines += ["", "| candidate | images | most are | share |", "|---|---|---|---|"]
+    lines += ["", "| candidate | images | most are | share | stability |", "|---|---|---|---|---|"]
     right = 0
     names = sorted(
         {candidate for _, candidate in rows if candidate}, key=lambda name: int(name.split("_")[1])
@@ -66,7 +70,10 @@ def tables(split: Split, rejected: Path) -> str:
         own = Counter(target for target, candidate in rows if candidate == name)
         ((most, count),) = own.most_common(1)
         right += count
-        lines.append(f"| {name} | {own.total():,} | {split.class_names[most]} | {count / own.total():.1%} |")
+        share = f"{count / own.total():.1%}"
+        lines.append(
+            f"| {name} | {own.total():,} | {split.class_names[most]} | {share} | {stability[name]} |"
+        )
     inside = sum(bool(candidate) for _, candidate in rows)
     lines += [
         "",
@@ -114,10 +121,13 @@ def main() -> None:
             sys.exit(1)
         start = time.perf_counter()
         out = ["--out", str(folder / "found")]
-        if cli.main(["discover", str(folder / "classifier"), str(folder / "images"), *asked, *out]):
+        with contextlib.redirect_stdout(io.StringIO()) as said:
+            status = cli.main(["discover", str(folder / "classifier"), str(folder / "images"), *asked, *out])
+        print(said.getvalue())
+        if status:
             sys.exit(1)
         print(f"osr discover took {time.perf_counter() - start:.0f} s.\n")
-        print(tables(split, folder / "found" / "rejected.csv"))
+        print(tables(split, folder / "found" / "rejected.csv", said.getvalue()))
 
 
 if __name__ == "__main__":

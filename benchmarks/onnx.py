@@ -49,19 +49,8 @@ from osr.outputs import Outputs
 from osr.params import load_params
 from osr.splits.split import Split
 from pipeline.images import open_images
-from pipeline.workspace.stages import (
-    CALIBRATOR,
-    PARAMS,
-    SPLIT,
-    THRESHOLDS,
-    TRAIN_OUTPUTS,
-    VAL_OUTPUTS,
-    VAL_SCORES,
-    WEIGHTS,
-)
-from pipeline.workspace.stages import (
-    DETECTORS as FILES,
-)
+from pipeline.serving.predict import load_classifier
+from pipeline.workspace.stages import PARAMS, SPLIT, TRAIN_OUTPUTS, VAL_OUTPUTS
 
 NUM_IMAGES = 10_000
 BATCH = 512
@@ -101,19 +90,6 @@ class ScoresOfOutputs(nn.Module):
         """(N,) float64 scores by name."""
         traced = Traced(logits, features, extra_logits, weight, bias)
         return {name: detector.score_traced(traced) for name, detector in self.detectors.items()}
-
-
-def classifier_of(detector: str) -> OpenSetClassifier:
-    """The classifier of the run in the working directory."""
-    return OpenSetClassifier.from_files(
-        weights=WEIGHTS,
-        calibration=CALIBRATOR,
-        detectors={detector: FILES / f"{detector}.safetensors"},
-        thresholds=THRESHOLDS,
-        scores=VAL_SCORES,
-        detector=detector,
-        batch_size=BATCH,
-    )
 
 
 def fitted_detectors() -> dict[str, Detector]:
@@ -273,7 +249,7 @@ def main() -> int:
     torch.set_num_threads(1)
     with contextlib.chdir(options.project), tempfile.TemporaryDirectory() as folder:
         params, split = load_params(PARAMS), Split.load(SPLIT)
-        classifier = classifier_of(params.plot.detector)
+        classifier = load_classifier(params)
         images = test_images(split, options.images)
         images = np.repeat(images, classifier.image_format.channels // images.shape[3], axis=3)
         print(

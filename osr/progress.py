@@ -65,7 +65,8 @@ def announce(title: str, total: int, unit: str) -> None:
 
 def counted(items: Collection[T], title: str, unit: str) -> Iterator[T]:
     """The items in order, each counted when the next one is asked for; a log is told how many there are."""
-    announce(title, len(items), unit)
+    if items:
+        announce(title, len(items), unit)
     with Steps(title, len(items), unit) as steps:
         for item in items:
             yield item

@@ -23,18 +23,16 @@ def calibrate(params: Params, _row: Row) -> Metrics:
         outputs.logits,
         outputs.labels,
         method=settings.method,
-        bracket=(settings.min_temperature, settings.max_temperature),
         folds=settings.folds,
-        seed=settings.seed,
         groups=groups_of(Split.load(SPLIT), outputs),
     )
     if fit.not_used:
         logger.warning("calibrate: %s is not used: %s.", fit.asked, fit.not_used)
     if fit.at_bound:
-        logger.warning("calibrate: %s is used at the bound that is set: %s.", fit.asked, fit.at_bound)
+        logger.warning("calibrate: %s is used at its bound: %s.", fit.asked, fit.at_bound)
     save_calibration(new(CALIBRATOR), fit, outputs.made_from)
     quality = {
-        when: closed_set_metrics(logits, outputs.labels, temperature=1.0, bins=settings.ece_bins)
+        when: closed_set_metrics(logits, outputs.labels, temperature=1.0)
         for when, logits in (("before", outputs.logits), ("after", fit.calibration.apply(outputs.logits)))
     }
     used = fit.calibration

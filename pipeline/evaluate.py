@@ -118,7 +118,7 @@ def evaluate(params: Params, _row: Row) -> Metrics:
         **decided,
         "closed_set": {
             **accuracy,
-            **closed_set(outputs, stored.fit.calibration, bins=params.calibrate.ece_bins),
+            **closed_set(outputs, stored.fit.calibration),
         },
         "per_class": worst_classes(tables),
         "intervals": drawn_units(outputs.labels, groups),
@@ -172,7 +172,7 @@ def shifts(
     pools = {name: [test.scored[0]] for name, test in judged.items()}
     unknown = {name: test.scored[2] for name, test in judged.items()}
     found: Metrics = {}
-    for kind, name, outputs in shifted_outputs(params, params.evaluate.shifts):
+    for kind, name, outputs in shifted_outputs(params, params.evaluate):
         scores = {key: detector.score(outputs) for key, detector in detectors.items()}
         found.setdefault(kind, {})[name] = shift_metrics(
             outputs,

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from osr.errors import InputError
-from osr.metrics.settings import ShiftsSettings
+from osr.metrics.settings import EvaluateSettings
 from osr.metrics.threshold_files import StoredThresholds
 from osr.outputs import BACKGROUND, FloatArray, IntArray, Outputs
 from osr.params import Params
@@ -109,12 +109,12 @@ def _written(outputs: Outputs, place: Path, into: Path) -> Outputs:
     return outputs
 
 
-def shifted_outputs(params: Params, settings: ShiftsSettings) -> Iterator[tuple[str, str, Outputs]]:
+def shifted_outputs(params: Params, settings: EvaluateSettings) -> Iterator[tuple[str, str, Outputs]]:
     """Known images under a shift: those of each known source, and the test images under each corruption.
 
     Args:
         params: all settings.
-        settings: the corruptions.
+        settings: `evaluate`, whose corruptions and seed count.
 
     Yields:
         `sources` with its name or `corruptions` with kind_severity, and the outputs; their index is the row
@@ -147,7 +147,7 @@ def shifted_outputs(params: Params, settings: ShiftsSettings) -> Iterator[tuple[
         source = open_known_source(folder, frame=frame, num_workers=num_workers)
         yield "sources", folder.name, outputs(source, np.arange(len(source)), folder.name)
     images = open_part(split, rows, frame=frame, num_workers=num_workers)
-    shifts = list(product(settings.corruptions, settings.severities))
+    shifts = list(product(settings.shifts.corruptions, settings.shifts.severities))
     for kind, severity in counted(shifts, "corrupted test images", "kinds and severities"):
         name = f"{kind}_{severity}"
         yield "corruptions", name, outputs(Corrupted(images, rows, kind, severity, settings.seed), rows, name)

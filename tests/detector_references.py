@@ -129,7 +129,7 @@ def pnml(train, test):
     return np.log1p(others.sum(1) - lost[:, 0]) / np.log(logits.shape[1])
 
 
-def relation(train, test, *, power, threshold):
+def relation(train, test, *, power, threshold=0.03):
     """All training images are the bank; just above the threshold a relation comes in."""
     near = np.maximum(unit(wide(test)[1]) @ unit(wide(train)[1]).T, 0)
     related = near * (softmax(wide(test)[0], axis=1) @ softmax(wide(train)[0], axis=1).T)

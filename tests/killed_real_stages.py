@@ -22,7 +22,7 @@ from functools import partial
 from importlib import import_module
 from pathlib import Path
 
-from killed_stages import FULL, MIDDLE, SIGNALS, fill
+from killed_stages import FULL, MIDDLE, SIGNALS, fill, forked
 from ruamel.yaml import YAML
 
 from pipeline.workspace.stages import PARAMS, STAGES
@@ -32,7 +32,7 @@ MODULES = {name: f"pipeline.{name.replace('-', '_')}" for name in STAGES}
 CHANGES = {
     "prepare-split": ("split", "seed", 1),
     "train": ("train", "seed", 1),
-    "calibrate": ("calibrate", "ece_bins", 12),
+    "calibrate": ("calibrate", "folds", 4),
     "fit-openmax": ("detectors", "target_acceptance", 0.9),
     "evaluate": ("evaluate", "seed", 1),
     "plot": ("plot", "dpi", 41),
@@ -81,22 +81,15 @@ class RealStage:
     def fork(self, which: int) -> int:
         """The id of a process that runs the stage under one of its two settings."""
         PARAMS.write_text(self.params[which])
-        pid = os.fork()
-        if pid == 0:
-            status = 1
-            try:
-                os.setpgid(0, 0)
-                with self.log.open("ab") as log:
-                    for number in (1, 2):
-                        os.dup2(log.fileno(), number)
-                sys.argv = [self.name]
-                runpy.run_module(MODULES[self.name], run_name="__main__")
-                status = 0
-            except SystemExit as ended:
-                os.write(2, f"{ended}\n".encode())
-            finally:
-                os._exit(status)
-        return pid
+        return forked(self._run)
+
+    def _run(self) -> None:
+        os.setpgid(0, 0)
+        with self.log.open("ab") as log:
+            for number in (1, 2):
+                os.dup2(log.fileno(), number)
+        sys.argv = [self.name]
+        runpy.run_module(MODULES[self.name], run_name="__main__")
 
     def start(self, which: int, *command: str) -> int:
         """The same for a command, in a group of processes of its own."""

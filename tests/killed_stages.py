@@ -49,21 +49,30 @@ def found(name):
     return seen | ({str(json.loads(metrics.read_text())["generation"])} if metrics.exists() else {"missing"})
 
 
-def fork(name, generation):
-    """The id of a process that runs the stage."""
+def forked(body):
+    """The id of a process that does this and ends; what it exits with is told."""
     pid = os.fork()
     if pid == 0:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
-        sys.argv = ["toy"]
         status = 1
         try:
-            entry.run_stage(name, lambda _params, _row: write(name, generation), None)
+            body()
             status = 0
         except SystemExit as ended:
             os.write(2, f"{ended}\n".encode())
         finally:
             os._exit(status)
     return pid
+
+
+def fork(name, generation):
+    """The id of a process that runs the stage."""
+
+    def body():
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        sys.argv = ["toy"]
+        entry.run_stage(name, lambda _params, _row: write(name, generation), None)
+
+    return forked(body)
 
 
 def run(name, generation):
@@ -76,6 +85,7 @@ def run(name, generation):
 def fill(leave):
     """Leave so many bytes of the disk of the working directory free."""
     filler, held = Path("filler"), os.statvfs(".")
+    assert held.f_blocks * held.f_frsize < 1 << 30, "a small disk of its own is filled, and no other"
     try:
         with filler.open("wb") as file:
             for _ in range(max(0, int(held.f_bavail * held.f_frsize - leave) // 4096)):

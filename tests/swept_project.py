@@ -36,7 +36,7 @@ def run(options):
                 columns = "run_uuid, name, user_id, status, start_time, lifecycle_stage, experiment_id"
                 row = (name, name, "nobody", "RUNNING", int(time.time() * 1000), "active", 1)
                 tables.execute(f"INSERT INTO runs ({columns}) VALUES (?, ?, ?, ?, ?, ?, ?)", row)
-                swept = [(name, "plot.dpi", dpi), (name, "plot.tsne_seed", "0")]
+                swept = [(name, "plot.dpi", dpi), (name, "plot.gallery_images", "2")]
                 tables.executemany("INSERT INTO params (run_uuid, key, value) VALUES (?, ?, ?)", swept)
         if Path("../hang").exists():
             Path("../hang").unlink()
@@ -104,7 +104,7 @@ def create_with_real_runs(root: Path, *, number: int = STAND_INS) -> Project:
         for dpi in range(101, 101 + number)
     ]
     with (root / "sweeps" / "many.yaml").open("w") as file:
-        YAML().dump({"variants": variants, "grid": {"plot.tsne_seed": [0]}}, file)
+        YAML().dump({"variants": variants, "grid": {"plot.gallery_images": [2]}}, file)
     commit_all(made, "experiments, every tenth of them real")
     return made
 

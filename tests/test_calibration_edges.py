@@ -184,23 +184,23 @@ def test_both_ends_that_stop_a_fit_are_named():
     logits, labels = sample(count=2000, scale=np.array([0.5, 1.0, 1.5, 0.7]))
     for bracket, told in (
         ((0.01, 100.0), None),
-        ((0.01, 1.1), "the NLL still falls at calibrate.max_temperature, 1.1"),
-        ((0.9, 100.0), "the NLL still falls at calibrate.min_temperature, 0.9"),
+        ((0.01, 1.1), "the NLL still falls at the highest temperature, 1.1"),
+        ((0.9, 100.0), "the NLL still falls at the lowest temperature, 0.9"),
         (
             (0.9, 1.1),
-            "the NLL still falls at calibrate.min_temperature, 0.9 and at calibrate.max_temperature, 1.1",
+            "the NLL still falls at the lowest temperature, 0.9 and at the highest temperature, 1.1",
         ),
     ):
         found = fit(logits, labels, "vector", bracket=bracket)
         assert (found.at_bound, found.not_used) == (told, None)
 
 
-@pytest.mark.parametrize(("factor", "bracket", "end"), [(2.0, (0.5, 1.1), "max_temperature, 1.1"),
-                         (1 / 2.0, (0.9, 1.5), "min_temperature, 0.9")])  # fmt: skip
+@pytest.mark.parametrize(("factor", "bracket", "end"), [(2.0, (0.5, 1.1), "highest temperature, 1.1"),
+                         (1 / 2.0, (0.9, 1.5), "lowest temperature, 0.9")])  # fmt: skip
 def test_the_end_that_stops_a_temperature_near_1_is_named_alone(factor, bracket, end):
     logits, labels = sample(temperature=factor)
     found = fit(logits, labels, "temperature", bracket=bracket)
-    assert (found.at_bound, found.not_used) == (f"the NLL still falls at calibrate.{end}", None)
+    assert (found.at_bound, found.not_used) == (f"the NLL still falls at the {end}", None)
     assert found.calibration.temperature == pytest.approx(float(end.split(", ")[1]))
 
 

@@ -178,13 +178,13 @@ def test_the_fold_with_the_only_mistake_is_judged_at_temperature_1():
 
 
 @pytest.mark.parametrize("method", ["temperature", "vector"])
-@pytest.mark.parametrize(("factor", "end"), [(1e4, "max_temperature"), (1e-4, "min_temperature")])
+@pytest.mark.parametrize(("factor", "end"), [(1e4, "highest"), (1e-4, "lowest")])
 def test_an_optimum_beyond_the_bracket_is_clipped_and_said(method, factor, end):
     (logits, labels), (fresh, truth) = (sample(seed) for seed in (0, 1))
     logits, fresh = factor * logits, factor * fresh
     found = fit(logits, labels, method)
     assert found.not_used is None
-    assert f"calibrate.{end}" in found.at_bound
+    assert f"the {end} temperature" in found.at_bound
     if method == "temperature":
         assert found.calibration.temperature == pytest.approx(100 if factor > 1 else 0.01)
     assert nll(found.calibration.apply(fresh), truth) < nll(fresh, truth)

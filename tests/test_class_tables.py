@@ -246,9 +246,9 @@ def test_all_numbers_of_a_detector(grouped):
 def test_the_closed_set_before_and_after_calibration():
     outputs, *_ = outputs_in(split_of(grouped=False))
     known = outputs.select(outputs.labels >= 0)
-    found = closed_set(outputs, Temperature(2.5), bins=7)
-    before = closed_set_metrics(known.logits, known.labels, temperature=1.0, bins=7)
-    after = closed_set_metrics(known.logits, known.labels, temperature=2.5, bins=7)
+    found = closed_set(outputs, Temperature(2.5))
+    before = closed_set_metrics(known.logits, known.labels, temperature=1.0, bins=15)
+    after = closed_set_metrics(known.logits, known.labels, temperature=2.5, bins=15)
     expected = {name: before[name] for name in ("accuracy", "balanced_accuracy", "macro_f1")}
     for name in ("nll", "brier", "ece"):
         expected |= {f"{name}_before": before[name], f"{name}_after": after[name]}

@@ -69,11 +69,6 @@ from osr.params import check_params
             "name an array or both be 'none'.",
         ),
         (
-            {"calibrate.min_temperature": 1.0},
-            "calibrate.min_temperature is 1.0 and calibrate.max_temperature is 100.0, but the first must be "
-            "below 1 and the second above 1.",
-        ),
-        (
             {"detectors.enabled": ["msp", "mav", "msp"], "plot.detector": "msp"},
             "detectors.enabled is ['msp', 'mav', 'msp'], but must hold each detector once, "
             "not several times msp.",

@@ -37,15 +37,11 @@ CHOICES = {
     "scale": [{"pruned_fraction": share} for share in (0.01, 0.02, 0.5, 0.97)],
     "dice": [{"masked_fraction": share} for share in (0.01, 0.9, 0.99)],
     "nci": [{"alpha": share} for share in (0.0, 1.0, 30.0)],
-    "relation": [
-        {"power": 1.0, "threshold": 0.5},
-        {"power": 0.5, "threshold": 0.3},
-        {"power": 3.0, "threshold": 0.1},
-    ],
+    "relation": [{"power": power} for power in (0.5, 1.0, 3.0)],
     "neco": [{"dimension": size, "by_maxlogit": by} for size in (1, 12, 23) for by in (True, False)],
 }
 OURS = {
-    "nnguide": {"bank_fraction": 1.0, "seed": 0},
+    "nnguide": {"bank_fraction": 1.0},
     "relation": {"bank_fraction": 1.0},
     "ash": {"variant": "S"},
 }
@@ -214,7 +210,7 @@ def test_a_bank_has_its_share_of_the_images_in_their_order(fraction, at_least, e
 
 
 def test_banks_are_drawn_as_their_settings_say() -> None:
-    parts = [Knn(num_neighbors=3, bank_fraction=0.1), Relation(power=1.0, threshold=0.1, bank_fraction=0.1)]
+    parts = [Knn(num_neighbors=3, bank_fraction=0.1), Relation(power=1.0, bank_fraction=0.1)]
     for detector in parts:
         found = {row.tobytes() for row in detector.fit(TRAIN)._state["bank"].numpy()}
         rows = _drawn(Images(TRAIN, None, CPU), 0.1, 1, 0).rows
@@ -222,13 +218,12 @@ def test_banks_are_drawn_as_their_settings_say() -> None:
         if isinstance(detector, Relation):
             features = features.astype(float) / np.linalg.norm(features.astype(float), axis=1, keepdims=True)
         assert found == {row.tobytes() for row in features.astype(np.float32)}
-    guides = [NNGuide(num_neighbors=4, bank_fraction=1e-9, seed=seed).fit(TRAIN) for seed in (0, 0, 1)]
-    assert [guide._state["bank"].shape for guide in guides] == [(4, 24)] * 3
+    guides = [NNGuide(num_neighbors=4, bank_fraction=1e-9).fit(TRAIN) for _ in range(2)]
+    assert [guide._state["bank"].shape for guide in guides] == [(4, 24)] * 2
     assert torch.equal(guides[0]._state["bank"], guides[1]._state["bank"])
-    assert not torch.equal(guides[0]._state["bank"], guides[2]._state["bank"])
     for make in (
         lambda: Knn(num_neighbors=151),
-        lambda: NNGuide(num_neighbors=151, bank_fraction=1.0, seed=0),
+        lambda: NNGuide(num_neighbors=151, bank_fraction=1.0),
     ):
         with pytest.raises(
             InputError, match=r"looks at 151 nearest .*num_neighbors\), but there are only 150"

@@ -7,6 +7,7 @@ import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 from test_detectors import NAMES, assert_close, known, make, settings
 
+from osr.detectors import neighbors
 from osr.detectors.contract import FEATURES
 from osr.detectors.ensemble import Ensemble
 from osr.detectors.logit_scores import Energy, KPlus1, MaxLogit, Msp
@@ -257,12 +258,15 @@ def test_a_bank_is_that_share_of_the_known_images(name: str) -> None:
 
 
 @pytest.mark.parametrize("power", [1.0, 2.0])
-def test_a_relation_comes_in_over_a_thousandth_of_the_threshold(power: float) -> None:
+def test_a_relation_comes_in_over_a_thousandth_of_the_threshold(
+    power: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
     images = known(0).select(np.arange(1))
     detector = make("relation")
-    detector.power, detector.threshold = power, 1e-9
+    detector.power = power
+    monkeypatch.setattr(neighbors, "THRESHOLD", 1e-9)
     detector.fit(images)
     whole = -detector.score(images)[0]  # of the image with itself
     for share, counted in ((1.1, 0.0), (1 + 1e-7, 0.0), (1 - 1e-6, 1e-3), (1 / 1.0005, 0.5), (0.9985, 1.0)):
-        detector.threshold = whole ** (1 / power) * share
+        monkeypatch.setattr(neighbors, "THRESHOLD", whole ** (1 / power) * share)
         assert_allclose(-detector.score(images)[0] / whole, counted, rtol=1e-2, atol=1e-6)

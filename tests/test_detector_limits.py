@@ -261,7 +261,7 @@ def test_the_way_of_a_graph_gives_the_scores_of_the_library(monkeypatch) -> None
     rows = np.arange(160) % 80
     test: Outputs = replace(TEST.select(rows), logits=np.concatenate([TEST.logits, sure.logits]))
     detectors = [Msp(), Entropy(), Gen(gamma=0.1, num_top=3), KPlus1(), Ash(variant="S", pruned_fraction=0.5)]
-    detectors += [Knn(num_neighbors=2), Relation(power=2.0, threshold=0.1, bank_fraction=1.0), Klm()]
+    detectors += [Knn(num_neighbors=2), Relation(power=2.0, bank_fraction=1.0), Klm()]
     detectors += [
         Ensemble(members=(MaxLogit(), Knn(num_neighbors=150))),
         OpenMax(**DEFAULTS | {"tail_size": 5}),

@@ -6,8 +6,9 @@ from typing import get_args
 import pytest
 from changed_settings import SHIPPED, changed, complaint
 from pydantic import ValidationError
+from test_detectors import make
 
-from osr.detectors.registry import build_detectors
+from osr.detectors.registry import DETECTORS, build_detectors
 from osr.detectors.settings import DetectorName, DetectorsSettings, each_once
 
 MANY = 10**9
@@ -34,7 +35,6 @@ RANGES = {
     "knn.bank_fraction": FRACTION,
     "nnguide.num_neighbors": COUNT,
     "nnguide.bank_fraction": FRACTION,
-    "nnguide.seed": (0, 2**32 - 1, -1, 2**32),
     "vim.dimension": COUNT,
     "residual.dimension": COUNT,
     "react.quantile": (1e-9, BELOW_1, 0.0, 1.0),
@@ -44,7 +44,6 @@ RANGES = {
     "dice.masked_fraction": SHARE,
     "nci.alpha": WEIGHT,
     "relation.power": POSITIVE,
-    "relation.threshold": SHARE,
     "relation.bank_fraction": FRACTION,
     "neco.dimension": COUNT,
     "odin.temperature": POSITIVE,
@@ -173,3 +172,15 @@ def test_what_a_detector_is_made_of_are_its_settings() -> None:
     assert built["knn"].settings() == {"num_neighbors": 3, "bank_fraction": 1.0}
     assert built["react"].settings() == {"quantile": 0.9, "lower_quantile": 0.25}
     assert built["rmds"].settings() == {"ridge": "auto", "normalize": True}
+
+
+@pytest.mark.parametrize("name", DETECTORS)
+def test_a_detector_is_made_by_the_names_of_its_settings_and_equals_itself_alone(name: str) -> None:
+    settings = make(name).settings()
+    one, other = (DETECTORS[name](**settings) for _ in range(2))
+    assert one == one
+    assert one != other, "what it has learned counts, too"
+    assert len({one, other}) == 2
+    if settings:
+        with pytest.raises(TypeError):
+            DETECTORS[name](*settings.values())

@@ -11,7 +11,7 @@ from numpy.testing import assert_array_equal
 from tampering import rewrite
 from test_detectors import make, settings
 
-from osr.detectors.base import FORMAT, NotFittedError
+from osr.detectors.base import FORMAT, Detector, NotFittedError
 from osr.detectors.contract import CLASSES, FEATURES, known
 from osr.detectors.ensemble import Ensemble
 from osr.detectors.logit_scores import KPlus1, MaxLogit, Msp
@@ -255,3 +255,12 @@ def test_columns_of_the_network_are_read_as_they_are(name) -> None:
     )
     with pytest.raises(InputError, match=told):
         detector.score(without)
+
+
+@pytest.mark.parametrize(("base", "method"), [(Detector, "_score"), (NetworkAgain, "column_of")])
+def test_a_class_without_what_it_must_have_makes_no_detector(base, method) -> None:
+    class Without(base):
+        name = "without"
+
+    with pytest.raises(TypeError, match=method):
+        Without()

@@ -23,6 +23,7 @@ from osr.metrics.intervals import class_mean_with_ends, share_with_ends
 from osr.metrics.thresholds import fit_threshold, threshold_like
 from osr.outputs import Outputs
 from osr.params import load_params
+from osr.training import probe
 
 K, D, PER_CLASS = 5, 8, 30
 PARAMS = load_params(Path(__file__).parents[1] / "params.yaml")
@@ -179,10 +180,10 @@ def test_detectors_stay_as_they_are_and_those_that_cannot_take_part_say_why():
     assert anew(fitted).settings() == fitted.settings()
 
 
-def test_a_head_that_does_not_converge_is_named():
-    few = PROBE.model_copy(update={"max_iterations": 1})
-    with pytest.raises(InputError, match=r"train\.probe\.max_iterations"):
-        estimated(stored(), probe=few)
+def test_a_head_that_does_not_converge_is_named(monkeypatch):
+    monkeypatch.setattr(probe, "MAX_ITERATIONS", 1)
+    with pytest.raises(InputError, match=r"train\.probe\.penalties"):
+        estimated(stored())
 
 
 def test_nothing_is_claimed_where_no_detector_takes_part():

@@ -28,7 +28,7 @@ CHOSEN = {
     "scale": {"pruned_fraction": 0.7},
     "dice": {"masked_fraction": 0.5},
     "nci": {"alpha": 0.01},
-    "relation": {"power": 2.0, "threshold": 0.03},
+    "relation": {"power": 2.0},
     "neco": {"dimension": 6, "by_maxlogit": False},
     "residual": {"dimension": 6},
     "ensemble": {"members": ("maxlogit", "knn")},

@@ -44,7 +44,7 @@ def job(project: Project, script: str, **env: str) -> subprocess.Popen[str]:
         "TMPDIR": str(scratch),
         "MLFLOW_TRACKING_URI": f"sqlite:///{project.root}/mlflow.db",
     }
-    command = ["bash", f"{JOBS}/{script}", "fine", "plot.tsne_seed=@"]
+    command = ["bash", f"{JOBS}/{script}", "fine", "plot.gallery_images=@"]
     environment = project.environment() | variables | env
     return subprocess.Popen(command, cwd=project.root, env=environment, text=True)
 
@@ -57,7 +57,7 @@ def test_a_job_is_one_row_and_its_experiment_comes_back(tmp_path: Path, script: 
     (row,) = project.rows()
     assert is_complete(row)
     assert states(row) == dict.fromkeys(STAGES, "done")
-    assert (row.data.params["plot.dpi"], row.data.params["plot.tsne_seed"]) == ("99", "1")
+    assert (row.data.params["plot.dpi"], row.data.params["plot.gallery_images"]) == ("99", "1")
     assert not list((tmp_path / "scratch").glob("osr.*")), "the job's clone is gone"
     experiment = row.data.tags["osr.experiment"]
     assert experiment in project.dvc("exp", "list", "--name-only").split()

@@ -158,10 +158,10 @@ def test_center_by_hand() -> None:
 
 
 def test_arpl_by_hand() -> None:
-    chosen = HeadSettings(name="reciprocal", bias=False, scale=1.0, temperature=1.0, extra_classes=0)
+    chosen = HeadSettings(name="reciprocal", bias=False, scale=1.0, temperature=10.0, extra_classes=0)
     head = ReciprocalHead(2, 2, chosen)
     head.points.data = torch.tensor([[1.0, 2.0], [-2.0, 0.5]])
-    loss = Arpl(head, weight=0.1, margin=1.0, temperature=10.0, label_smoothing=0.0)
+    loss = Arpl(head, weight=0.1, margin=1.0, label_smoothing=0.0)
     loss.radius.data.fill_(0.5)
     features = head.embed(torch.tensor([[3.0, 4.0]]))
     # Distances to the points: 4 - 11 = -7 and 18.625 + 4 = 22.625.

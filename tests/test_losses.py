@@ -7,8 +7,8 @@ import torch
 from made_losses import SHIPPED, make
 
 from osr.errors import InputError
-from osr.losses.contract import PROMISES, Make, batch, right_is_cheaper
-from osr.losses.registry import LOSSES, check_background
+from osr.losses.contract import PROMISES, Make, batch, head_for, right_is_cheaper
+from osr.losses.registry import LOSSES, build_loss, check_background
 from osr.losses.settings import BACKGROUND_LOSSES, EXTRA_CLASS_LOSSES, SOFT_LABEL_LOSSES
 
 NAMES = sorted(LOSSES)
@@ -20,7 +20,7 @@ SETTINGS: dict[str, dict[str, float]] = {
     "logit_adjusted": {"tau": 0.5},
     "one_vs_rest": {},
     "center": {"weight": 0.1},
-    "arpl": {"weight": 0.5, "margin": 2.0, "temperature": 2.0},
+    "arpl": {"weight": 0.5, "margin": 2.0},
     "entropic": {},
     "objectosphere": {"weight": 0.1, "min_norm": 2.0},
     "outlier_exposure": {"weight": 1.0},
@@ -29,8 +29,8 @@ SETTINGS: dict[str, dict[str, float]] = {
     "proser": {"second_weight": 0.5, "mixed_weight": 1.0, "alpha": 5.0},
     "penalty": {"rho": 3.0},
     "threshold": {"tau": 0.9},
-    "combined": {"alpha_p": 1.0, "alpha_t": 1.0, "rho": 3.0, "tau": 0.9},
-    "supcon": {"temperature": 0.5, "projection_width": 7},
+    "combined": {"alpha_p": 1.0, "alpha_t": 1.0},
+    "supcon": {"temperature": 0.5},
 }
 
 
@@ -76,6 +76,17 @@ def test_every_loss_names_its_settings() -> None:
 )
 def test_every_setting_changes_the_value(name: str, key: str, changed: float) -> None:
     assert value(name) != value(name, **{key: changed})
+
+
+@pytest.mark.parametrize(("of", "key", "changed"), [("penalty", "rho", 3.0), ("threshold", "tau", 0.9)])
+def test_combined_takes_the_settings_of_its_parts(of: str, key: str, changed: float) -> None:
+    head = head_for(LOSSES["combined"], kind="linear")
+    others = SHIPPED.model_copy(update={of: getattr(SHIPPED, of).model_copy(update={key: changed})})
+    shipped, found = (
+        build_loss("combined", settings, label_smoothing=0.0, head=head) for settings in (SHIPPED, others)
+    )
+    assert (getattr(shipped, key), getattr(found, key)) == (getattr(getattr(SHIPPED, of), key), changed)
+    assert (found.alpha_p, found.alpha_t) == (0.5, 0.5)
 
 
 def test_losses_and_background_images_must_go_together() -> None:

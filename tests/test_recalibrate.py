@@ -113,9 +113,7 @@ def test_labels_calibrate_the_probabilities_anew():
         classifier.outputs(images[order]).logits,
         labels[order],
         method="temperature",
-        bracket=(0.01, 100.0),
         folds=load_params(Path(__file__).parents[1] / "params.yaml").calibrate.folds,
-        seed=0,
     )
     assert expected.not_used is None
     new = osr.load("new")

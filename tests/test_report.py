@@ -213,9 +213,9 @@ def test_warnings_name_calibration_thresholds_and_chance(run):
     fit = run.calibration
     vars(run)["calibration"] = replace(fit, not_used="there is one image")
     assert "temperature is not used, because there is one image." in " ".join(cautions.cautions(run))
-    bound = "the NLL still falls at calibrate.max_temperature, 100"
+    bound = "the NLL still falls at the highest temperature, 100"
     vars(run)["calibration"] = replace(fit, at_bound=bound)
-    assert f"The calibration is the bound that is set, not the optimum: {bound}." in cautions.cautions(run)
+    assert f"The calibration is at its bound, not the optimum: {bound}." in cautions.cautions(run)
     vars(run)["calibration"] = replace(fit, asked="none")
     assert "Probabilities are not calibrated: calibrate.method is none." in cautions.cautions(run)
 

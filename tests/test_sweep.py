@@ -202,7 +202,7 @@ def test_a_queued_sweep_is_one_row_per_experiment(tmp_path: Path) -> None:
     toy.dvc("repro", "-q")
     (toy.root / "sweeps").mkdir()
     (toy.root / "sweeps" / "figures.yaml").write_text(
-        "# Two\nsettings: {plot.tsne_seed: 1}\ngrid: {plot.dpi: [98, 99]}\n"
+        "# Two\nsettings: {plot.gallery_images: 1}\ngrid: {plot.dpi: [98, 99]}\n"
     )
     toy.python("pipeline.cli", "sweep", "figures", "--queue")
     toy.dvc("queue", "start", "-j", "2")

@@ -167,7 +167,7 @@ def test_queue_with_two_workers_that_start_on_no_database(project: Project) -> N
 @pytest.mark.ci
 def test_mlflow_run_fills_its_own_row(project: Project) -> None:
     project.python(
-        *MLFLOW_RUN, "-P", "preset=fine", "-P", "overrides=plot.tsne_seed=1 plot.tsne_perplexity=5.0"
+        *MLFLOW_RUN, "-P", "preset=fine", "-P", "overrides=plot.gallery_images=1 plot.tsne_perplexity=5.0"
     )
     _, changed = project.rows()
     assert is_complete(changed)
@@ -177,7 +177,7 @@ def test_mlflow_run_fills_its_own_row(project: Project) -> None:
 
 @pytest.mark.slow  # `mlflow run` takes ten seconds to start
 def test_mlflow_run_of_a_stage_goes_no_further_and_lands_in_the_named_experiment(project: Project) -> None:
-    overrides = ("-P", "overrides=calibrate.ece_bins=9")
+    overrides = ("-P", "overrides=calibrate.folds=9")
     project.python(*MLFLOW_RUN, "-e", "calibrate", "--experiment-name", "osr", *overrides)
     _, row = project.rows()
     up_to_date = dict.fromkeys(("prepare-split", "train", "fit-openmax"), "cached")

@@ -71,9 +71,9 @@ def test_narrow_and_wide_samples() -> None:
 
 @pytest.mark.parametrize("sample", [[2.0, 2, 2], [0, 1, 2], [-1, 1, 2]])
 def test_samples_without_a_maximum_are_refused(sample: list[float]) -> None:
-    samples = np.array([[1.0, 2, 3], sample])
-    assert fittable(samples).tolist() == [True, False]
-    with pytest.raises(InputError, match="Row 1"):
+    samples = np.array([[1.0, 2, 3], sample, sample])
+    assert fittable(samples).tolist() == [True, False, False]
+    with pytest.raises(InputError, match="Row 1 "):
         fit_weibull(samples)
 
 

@@ -22,6 +22,9 @@ Array = NDArray[Any]
 FloatArray = NDArray[np.float64]
 Bracket = tuple[float, float]
 
+# Wide enough for any network whose logits are not scaled by hand; of a vector the weights are 1 / these.
+TEMPERATURES: Bracket = (0.01, 100.0)
+
 TEMPERATURE_LEFT_OPEN = (
     "every validation image's own class has the largest logit: each smaller temperature has a smaller NLL, "
     "and none is the best"
@@ -116,7 +119,7 @@ class CalibrationFit:
         calibration: what to use; temperature 1 where nothing is.
         asked: the method that was to be fitted.
         not_used: why it is not used; None where it is, or where `none` was asked for.
-        at_bound: which setting stopped the fit that is used; None where none did.
+        at_bound: which end of its bracket stopped the fit that is used; None where none did.
         num_images: validation images that it was made from.
         nll_before: mean NLL of these images without calibration, in nats.
         nll_held_out: the same after calibration, each image by what the other folds determine; equal to
@@ -142,9 +145,9 @@ def fit_calibration(
     labels: ArrayLike,
     *,
     method: Method,
-    bracket: Bracket,
     folds: int,
-    seed: int,
+    bracket: Bracket = TEMPERATURES,
+    seed: int = 0,
     groups: ArrayLike | None = None,
 ) -> CalibrationFit:
     """Fit a calibration, and use it only if it makes the NLL of held-out folds smaller.
@@ -156,8 +159,8 @@ def fit_calibration(
         logits: (N, K) finite floats of validation images of known classes.
         labels: (N,) int in 0..K-1: unknown (-1) and background (-2) images must be left out.
         method: which.
-        bracket: lowest and highest temperature, around 1; a vector's weights are 1 / these at most and least.
         folds: in how many parts the images are divided; effectively at most N, or the number of groups.
+        bracket: lowest and highest temperature, around 1; a vector's weights are 1 / these at most and least.
         seed: of the division.
         groups: (N,) integers, the group of each image; None where each stands for itself.
 
@@ -190,7 +193,7 @@ def mean_nll(logits: Array, classes: NDArray[np.int64]) -> float:
 
 @dataclass(frozen=True)
 class _Fit:
-    """A calibration; why the images leave it open, if they do; which setting stopped it, if one did."""
+    """A calibration; why the images leave it open, if they do; which end of its bracket stopped it."""
 
     calibration: Calibration
     left_open: str | None = None
@@ -216,7 +219,7 @@ def _fit(logits: Array, classes: NDArray[np.int64], method: Method, bracket: Bra
 
 
 def _bound(bracket: Bracket, at_lowest: bool, at_highest: bool) -> str | None:
-    names = ("calibrate.min_temperature", "calibrate.max_temperature")
+    names = ("the lowest temperature", "the highest temperature")
     ends = [
         f"{name}, {end:g}"
         for name, end, reached in zip(names, bracket, (at_lowest, at_highest), strict=True)

@@ -14,6 +14,8 @@ from osr.errors import InputError
 Array = NDArray[Any]
 FloatArray = NDArray[np.float64]
 
+ECE_BINS = 15  # as Guo et al. 2017 and most papers since
+
 
 @dataclass(frozen=True)
 class Reliability:
@@ -33,7 +35,7 @@ class Reliability:
     count: NDArray[np.int64]
 
     @classmethod
-    def of(cls, confidence: ArrayLike, correct: ArrayLike, *, bins: int) -> Reliability:
+    def of(cls, confidence: ArrayLike, correct: ArrayLike, *, bins: int = ECE_BINS) -> Reliability:
         """Table of (N,) largest probabilities in 0..1 and (N,) bool whether the prediction is right.
 
         Raises:
@@ -60,7 +62,7 @@ class Reliability:
         return float(gaps @ self.count / self.count.sum())
 
 
-def reliability(logits: Array, labels: ArrayLike, *, temperature: float, bins: int) -> Reliability:
+def reliability(logits: Array, labels: ArrayLike, *, temperature: float, bins: int = ECE_BINS) -> Reliability:
     """The table behind the ECE of `metrics.closed_set_metrics`; same arguments and errors."""
     classes = checked_labels(logits, labels)
     confidence, _, _ = probability_quality(logits, classes, temperature)

@@ -20,8 +20,8 @@ from osr.errors import InputError
 
 # Images, and rows of the bank, whose relations are in memory at once.
 _ROWS = 2048
+THRESHOLD = 0.03  # relations up to this count as none; fixed in the authors' code and in OpenOOD
 _RAMP = 1e-3  # of the threshold, over which a relation comes in
-_SMALLEST = float(torch.finfo(torch.float64).tiny)
 _KEEPS_IMAGES = "keeps training images themselves, a share of all (bank_fraction)"
 
 
@@ -47,7 +47,7 @@ class Knn(Detector):
 
     def _fit(self, images: Images) -> dict[str, Tensor]:
         _check_number(images, self.num_neighbors, self.name)
-        images = _drawn(images, self.bank_fraction, self.num_neighbors, 0)
+        images = _drawn(images, self.bank_fraction, self.num_neighbors)
         bank = torch.empty((len(images), images.num_features), device=images.device)
         sizes = torch.empty(len(images), dtype=torch.float64, device=images.device)
         start = 0
@@ -72,7 +72,6 @@ class NNGuide(Detector):
         num_neighbors: k. Published: 10.
         bank_fraction: share of the training images in the bank, which has at least k. Published: 0.01
             (ImageNet).
-        seed: of the draw.
 
     `fit` refuses fewer training images than k.
     """
@@ -82,11 +81,10 @@ class NNGuide(Detector):
     needs_all: ClassVar[str] = _KEEPS_IMAGES
     num_neighbors: int
     bank_fraction: float
-    seed: int
 
     def _fit(self, images: Images) -> dict[str, Tensor]:
         _check_number(images, self.num_neighbors, self.name)
-        chosen = _drawn(images, self.bank_fraction, self.num_neighbors, self.seed).batches()
+        chosen = _drawn(images, self.bank_fraction, self.num_neighbors).batches()
         bank = [unit(part.features.double()) * log_sum_exp(part.logits)[:, None] for part in chosen]
         return {"bank": torch.cat(bank).float()}
 
@@ -98,7 +96,7 @@ class NNGuide(Detector):
 
 @dataclass(kw_only=True, eq=False)
 class Relation(Detector):
-    """-sum over the bank of r^power where r > threshold, the relation of images. Kim et al. 2023.
+    """-sum over the bank of r^power where r > `THRESHOLD`, the relation of images. Kim et al. 2023.
 
     r = max(cos(f, f_i), 0) <p, p_i>, p = softmax(z): how alike image i is in features and in classes. As
     published, a relation at the threshold counts in full or not at all by the last bit of a feature, which
@@ -106,7 +104,6 @@ class Relation(Detector):
 
     Args:
         power: above 0. Published: chosen on unknown images; 1 needs none.
-        threshold: relations up to this count as none. Published: 0.03.
         bank_fraction: random share of the training images that are kept and compared with, at least one.
 
     The products are float64: a sum over the bank is the same alone as in a batch.
@@ -116,13 +113,12 @@ class Relation(Detector):
     needs_fit: ClassVar[bool] = True
     needs_all: ClassVar[str] = _KEEPS_IMAGES
     power: float
-    threshold: float
     bank_fraction: float
 
     def _fit(self, images: Images) -> dict[str, Tensor]:
         parts = [
             (unit(part.features.double()).float(), part.logits.double().softmax(1).float())
-            for part in _drawn(images, self.bank_fraction, 1, 0).batches()
+            for part in _drawn(images, self.bank_fraction, 1).batches()
         ]
         features, classes = zip(*parts, strict=True)
         return {"bank": torch.cat(features), "classes": torch.cat(classes)}
@@ -146,10 +142,10 @@ class Relation(Detector):
 
     def _counted(self, relations: Tensor) -> Tensor:
         """How much of each relation counts, in 0..1, a fresh tensor."""
-        return relations.sub(self.threshold).div_(max(_RAMP * self.threshold, _SMALLEST)).clamp_(0, 1)
+        return relations.sub(THRESHOLD).div_(_RAMP * THRESHOLD).clamp_(0, 1)
 
 
-def _drawn(images: Images, fraction: float, at_least: int, seed: int) -> Images:
+def _drawn(images: Images, fraction: float, at_least: int, seed: int = 0) -> Images:
     """A random share of the images, in their order; all of them for a share of 1."""
     size = max(at_least, round(fraction * len(images)))
     if size == len(images):

@@ -32,6 +32,7 @@ from osr.detectors.vim import Residual, Vim
 from osr.errors import InputError
 from osr.outputs import Outputs
 from osr.settings.base import Section
+from osr.settings.gone import without_gone
 from osr.settings.own_code import Allowed, OwnClass, check_allowed, is_custom, own_class
 from osr.stored.arrays import read_tensors
 from osr.stored.files import checked, damaged
@@ -205,11 +206,12 @@ def _names(description: Description) -> tuple[str, ...]:
 def _restored(name: str, stored: dict[str, Any]) -> Detector:
     """One detector with the settings of a file, which are checked as those of params.yaml are."""
     if name == Ensemble.name:
-        return Ensemble(**{**stored, "members": tuple(_restored(*one) for one in stored["members"].items())})
+        members = tuple(_restored(*one) for one in stored["members"].items())
+        return Ensemble(**{**stored, "members": members})
     if is_custom(name):
         return own_detector(name, stored)
     field = DetectorsSettings.model_fields.get(name)
-    stored = {**_defaults(name), **stored}
+    stored = {**_defaults(name), **without_gone(stored, section=f"detectors.{name}")}
     if field is None or not (isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel)):
         return DETECTORS[name](**stored)
     return DETECTORS[name](**field.annotation.model_validate(stored).model_dump())

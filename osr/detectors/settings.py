@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
-from osr.settings.base import MANY, Count, Positive, Section, Seed, Share, Space, ThresholdRule, Weight
+from osr.settings.base import MANY, Count, Positive, Section, Share, Space, ThresholdRule, Weight
 from osr.settings.own_code import OwnClass, is_custom
 
 Distance = Literal["euclidean", "cosine", "eucos"]
@@ -98,7 +98,6 @@ class NNGuideSettings(Section):
 
     num_neighbors: Count
     bank_fraction: BankFraction
-    seed: Seed
 
 
 class VimSettings(Section):
@@ -152,7 +151,6 @@ class RelationSettings(Section):
     """Relations with training images (Kim et al. 2023)."""
 
     power: Positive
-    threshold: Share
     bank_fraction: BankFraction
 
 

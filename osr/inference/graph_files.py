@@ -16,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch.export import Dim, ExportedProgram
 
-from osr.errors import InputError
+from osr.errors import InputError, first_line
 from osr.inference.graph import ANSWERS, ClassifierGraph
 from osr.inference.parts import Parts
 
@@ -66,8 +66,8 @@ def record(parts: Parts, detector: str) -> ExportedProgram:
         with torch.no_grad():
             program = torch.export.export(graph, arguments, dynamic_shapes={"images": sides, "threshold": {}})
     except (RuntimeError, ValueError, TypeError) as error:
-        told = str(error).strip().splitlines()[0]
-        raise InputError(f"torch.export cannot record this network with {detector}: {told}") from error
+        told = f"torch.export cannot record this network with {detector}: {first_line(error)}"
+        raise InputError(told) from error
     for node in program.graph.nodes:
         node.meta.pop("stack_trace", None)  # paths of this machine
     return program

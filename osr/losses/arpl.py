@@ -12,7 +12,7 @@ from osr.models.heads import Head, ReciprocalHead
 
 
 class Arpl(Loss):
-    """CE(z / t, y) + w * mean of max(0, |f - P_y|^2 / D - R + m) over the batch.
+    """CE(z, y) + w * mean of max(0, |f - P_y|^2 / D - R + m) over the batch.
 
     The logits z_k = |f - P_k|^2 / D - <f, P_k> and the points P come from the head `reciprocal`; the radius
     R, one for all classes and 0 at first, is this loss's own parameter. m is 0 in the paper (equation 13) and
@@ -24,22 +24,18 @@ class Arpl(Loss):
         head: owns the points.
         weight: w, at least 0; 0.1 in the authors' code.
         margin: m, at least 0.
-        temperature: t, above 0; 1 in the authors' code.
         label_smoothing: of the cross-entropy.
 
     Raises:
         InputError: a head without reciprocal points.
     """
 
-    def __init__(
-        self, head: Head, *, weight: float, margin: float, temperature: float, label_smoothing: float
-    ) -> None:
+    def __init__(self, head: Head, *, weight: float, margin: float, label_smoothing: float) -> None:
         super().__init__()
         if not isinstance(head, ReciprocalHead):
             raise InputError("train.loss 'arpl' needs reciprocal points: set model.head.name to reciprocal.")
         self._head = (head,)  # in a tuple: the points are the network's parameters and state, not the loss's
-        self.weight, self.margin, self.temperature = weight, margin, temperature
-        self.label_smoothing = label_smoothing
+        self.weight, self.margin, self.label_smoothing = weight, margin, label_smoothing
         self.radius = nn.Parameter(torch.zeros(()))
 
     def forward(self, logits: Tensor, features: Tensor, labels: Tensor) -> Tensor:
@@ -47,5 +43,5 @@ class Arpl(Loss):
         points = self._head[0].points[labels]
         distance = (features[:, :-1] - points).square().mean(dim=1)
         outside = relu(distance - self.radius + self.margin).mean()
-        classified = cross_entropy(logits / self.temperature, labels, label_smoothing=self.label_smoothing)
+        classified = cross_entropy(logits, labels, label_smoothing=self.label_smoothing)
         return classified + self.weight * outside

@@ -55,6 +55,8 @@ def build_loss(
     values = {"label_smoothing": label_smoothing, **(section.model_dump() if section else {})}
     if name == "arpl":
         return Arpl(head, **values)
+    if name == "combined":
+        values |= settings.penalty.model_dump() | settings.threshold.model_dump()
     if LOSSES[name].needs_extra_class:
         values["num_extra"] = head.num_outputs - head.num_classes
     if name == "logit_adjusted":

@@ -63,7 +63,6 @@ class ArplSettings(Section):
 
     weight: Weight
     margin: Weight
-    temperature: Positive
 
 
 class ObjectosphereSettings(Section):
@@ -117,19 +116,16 @@ class ThresholdSettings(Section):
 
 
 class CombinedSettings(Section):
-    """The seed's penalty and threshold, weighted."""
+    """The seed's penalty and threshold, weighted; rho and tau are theirs."""
 
     alpha_p: Weight
     alpha_t: Weight
-    rho: Rho
-    tau: Tau
 
 
 class SupConSettings(Section):
     """Supervised contrastive loss (Khosla et al. 2020)."""
 
     temperature: Positive
-    projection_width: Annotated[int, Field(ge=1, le=1_000_000)]
 
 
 class RotationSettings(Section):

@@ -9,13 +9,16 @@ from torch.nn.functional import cross_entropy, normalize
 from osr.losses.base import Loss
 from osr.models.heads import Head
 
+PROJECTION_WIDTH = 128  # as in the paper, section 4, and the authors' code
+
 
 class SupCon(Loss):
     """Mean over images i of -1 / |P_i| * sum over p in P_i of log softmax_a(u_i u_a / t)_p, + a head's loss.
 
-    u are the features behind two linear layers with a ReLU between, of length one; a runs over all images of
-    the batch but i, P_i are those of its class. A batch holds each image twice, each time augmented anew
-    (`TrainSettings.views`). The layers are this loss's own and are left behind with it.
+    u are the features behind two linear layers with a ReLU between, `PROJECTION_WIDTH` numbers, of length
+    one; a runs over all images of the batch but i, P_i are those of its class. A batch holds each image
+    twice, each time augmented anew (`TrainSettings.views`). The layers are this loss's own and are left
+    behind with it.
     The second term is the cross-entropy of the network's head on the features, whose gradient ends there: the
     head follows features that it does not change, so that epochs can be compared. When the features are
     learned, `osr.training.frozen.probe` fits it anew, the second phase of the paper.
@@ -24,19 +27,16 @@ class SupCon(Loss):
     Args:
         head: of the network.
         temperature: t, above 0; 0.1 in the paper.
-        projection_width: of u; 128 in the paper.
         label_smoothing: of the second term.
     """
 
-    def __init__(
-        self, head: Head, *, temperature: float, projection_width: int, label_smoothing: float
-    ) -> None:
+    def __init__(self, head: Head, *, temperature: float, label_smoothing: float) -> None:
         super().__init__()
         self._head = (head,)  # in a tuple: its parameters are the network's
         self.temperature, self.label_smoothing = temperature, label_smoothing
         width = head.affine()[0].shape[1]
         self.projection = nn.Sequential(
-            nn.Linear(width, width), nn.ReLU(), nn.Linear(width, projection_width)
+            nn.Linear(width, width), nn.ReLU(), nn.Linear(width, PROJECTION_WIDTH)
         )
 
     def forward(self, logits: Tensor, features: Tensor, labels: Tensor) -> Tensor:  # noqa: ARG002 (losses share it)

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from osr.calibration.probabilities import checked_classes, checked_labels, probability_quality
-from osr.calibration.reliability import Reliability
+from osr.calibration.reliability import ECE_BINS, Reliability
 from osr.errors import InputError
 from osr.metrics.thresholds import checked_scores
 
@@ -87,7 +87,7 @@ def operating_point(confusion: NDArray[np.int64]) -> dict[str, float]:
 
 
 def closed_set_metrics(
-    logits: Array, labels: ArrayLike, *, temperature: float, bins: int
+    logits: Array, labels: ArrayLike, *, temperature: float, bins: int = ECE_BINS
 ) -> dict[str, float]:
     """Accuracy, balanced accuracy, macro-F1, NLL (nats), Brier (0..2) and ECE of known images.
 
@@ -97,7 +97,7 @@ def closed_set_metrics(
         logits: (N, K) finite floats; probabilities are softmax(logits / temperature), in float64.
         labels: (N,) int in 0..K-1.
         temperature: above 0; 1 before calibration.
-        bins: of the ECE; 15 in most papers.
+        bins: of the ECE.
 
     Raises:
         InputError: no images, a label outside 0..K-1, a logit that is not finite, a bad temperature or bins.

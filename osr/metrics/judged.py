@@ -231,13 +231,12 @@ def decision_metrics(outputs: Outputs, decisions: NDArray[np.int64]) -> dict[str
     return {f"decision_{name}": value for name, value in operating_point(counts).items()}
 
 
-def closed_set(outputs: Outputs, calibration: Calibration, *, bins: int) -> dict[str, float]:
+def closed_set(outputs: Outputs, calibration: Calibration) -> dict[str, float]:
     """How the known test images are classified, and how calibrated that is before and after calibration."""
     known = outputs.select(outputs.labels >= 0)
     calibrated = calibration.apply(known.logits)
     before, after = (
-        closed_set_metrics(logits, known.labels, temperature=1.0, bins=bins)
-        for logits in (known.logits, calibrated)
+        closed_set_metrics(logits, known.labels, temperature=1.0) for logits in (known.logits, calibrated)
     )
     classification = {name: before[name] for name in ("accuracy", "balanced_accuracy", "macro_f1")}
     probabilities = {

@@ -38,7 +38,6 @@ class ShiftsSettings(Section):
 
     corruptions: tuple[CorruptionName, ...]
     severities: tuple[Annotated[int, Field(ge=1, le=5)], ...]
-    seed: Seed
 
     @model_validator(mode="after")
     def _each_once(self) -> Self:

@@ -11,7 +11,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from osr.errors import InputError
+from osr.errors import InputError, first_line
 from osr.models.classifier32 import Classifier32
 from osr.models.custom import build_custom
 from osr.models.hub import published_weights
@@ -101,7 +101,7 @@ def feature_width(backbone: nn.Module, *, name: str, channels: int, image_size: 
     except (RuntimeError, AssertionError, ValueError) as error:
         raise InputError(
             f"model.backbone.name {name!r} cannot take {image_size} x {image_size} images of {channels} "
-            f"channels ({_first_line(error)}); try a larger model.image_size."
+            f"channels ({first_line(error)}); try a larger model.image_size."
         ) from error
     finally:
         backbone.train(was_training)
@@ -130,7 +130,7 @@ def _timm_backbone(name: str, *, pretrained: bool, channels: int, image_size: in
     except (OSError, RuntimeError, ValueError, AssertionError) as error:
         what = "its weights could not be downloaded" if pretrained else "timm could not build it"
         raise InputError(
-            f"model.backbone.name {name!r}: {what} ({_first_line(error)}); "
+            f"model.backbone.name {name!r}: {what} ({first_line(error)}); "
             "model.backbone.weights may also name a local file (`osr run -S model.backbone.weights=FILE`)."
         ) from error
     _check_classifier(model, name)
@@ -178,11 +178,6 @@ def _check_patches(model: nn.Module, name: str, image_size: int) -> None:
                 f"model.image_size is {image_size}, but must be a multiple of {layer.patch_size[0]}, "
                 f"the patches of model.backbone.name {name!r}."
             )
-
-
-def _first_line(error: Exception) -> str:
-    lines = str(error).strip().splitlines()
-    return lines[0].rstrip(".:") if lines else type(error).__name__
 
 
 BACKBONES: dict[str, Callable[[int], nn.Module]] = {

@@ -14,7 +14,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from osr.errors import InputError
+from osr.errors import InputError, first_line
 from osr.stored.files import read_header
 
 logger = logging.getLogger("osr")
@@ -113,7 +113,7 @@ def _read(path: Path) -> Any:
                 f"{told} holds objects of {objects[1]} beside weights, and reading these could run code: "
                 "save its state_dict() alone."
             ) from error
-        raise InputError(f"{told} cannot be read as weights alone ({_first_line(error)}).") from error
+        raise InputError(f"{told} cannot be read as weights alone ({first_line(error)}).") from error
 
 
 def _tensor_dicts(content: Any, wrapper: str = "") -> Iterator[tuple[str, Mapping[str, Tensor]]]:
@@ -184,8 +184,3 @@ def _misfit(
         f"{told} does not fit {name}: {len(missing)} tensors missing, {len(wrong)} of another shape, first "
         f"{(missing + wrong)[0]!r}."
     )
-
-
-def _first_line(error: Exception) -> str:
-    lines = str(error).strip().splitlines()
-    return lines[0].rstrip(".:") if lines else type(error).__name__

@@ -7,7 +7,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from osr.detectors.settings import DetectorName
-from osr.settings.base import MANY, Section, Seed
+from osr.settings.base import MANY, Section
 from osr.settings.own_code import OwnClass
 
 
@@ -18,7 +18,6 @@ class PlotSettings(Section):
     dpi: Annotated[int, Field(ge=30, le=600)]
     tsne_images: Annotated[int, Field(ge=10, le=MANY)]
     tsne_perplexity: Annotated[float, Field(gt=1, le=1e6)]
-    tsne_seed: Seed
     umap: bool | Literal["auto"]
     gallery_images: Annotated[int, Field(ge=1, le=200)]
     vector: Literal["pdf", "svg", "none"]

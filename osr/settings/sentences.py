@@ -10,6 +10,7 @@ from typing import Any, get_args, get_origin
 from pydantic import ValidationError
 
 from osr.settings.base import Section
+from osr.settings.gone import GONE
 
 # What pydantic's error types ask for, in words of this file's readers.
 _RULES = {
@@ -58,6 +59,8 @@ def _sentence(key: str, errors: list[dict[str, Any]]) -> str:
     """The errors of one key as one sentence."""
     first = errors[0]
     match first["type"]:
+        case "extra_forbidden" if key in GONE:
+            return f"{key} {GONE[key].told}; take it out."
         case "extra_forbidden" | "invalid_key":
             section, _, name = key.rpartition(".")
             known = first["section"].model_fields

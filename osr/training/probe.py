@@ -15,6 +15,8 @@ from osr.outputs import FloatArray, IntArray
 from osr.training.settings import ProbeSettings
 
 PATIENCE = 2  # penalties in a row that may be worse than the best
+TOLERANCE = 1e-4  # largest slope at which a fit has converged; scikit-learn's own
+MAX_ITERATIONS = 1000  # of L-BFGS in a fit
 
 Floats = NDArray[np.float64]
 
@@ -41,6 +43,7 @@ def fit_probes(
     num_classes: int,
     bias: bool,
     settings: ProbeSettings,
+    tolerance: float = TOLERANCE,
 ) -> list[LinearFit]:
     """A fit per penalty: min over W, b of mean cross-entropy + penalty / 2 |W|².
 
@@ -55,7 +58,8 @@ def fit_probes(
         val: the same of validation knowns.
         num_classes: K, at least 2.
         bias: whether the logits have one.
-        settings: penalties, and when a fit is done.
+        settings: the penalties.
+        tolerance: largest slope at which a fit has converged, above 0.
 
     Raises:
         InputError: a fit did not converge.
@@ -68,7 +72,7 @@ def fit_probes(
     fits = []
     start: Any = None
     for penalty in sorted(settings.penalties, reverse=True):
-        start = _regression(scaled, labels, penalty, bias=bias, settings=settings, start=start)
+        start = _regression(scaled, labels, penalty, bias=bias, tolerance=tolerance, start=start)
         weight, offset = _all_classes(start.coef_.astype(np.float64), np.ravel(start.intercept_), num_classes)
         weight = weight * scale
         offset = offset - weight @ centre if bias else np.zeros(num_classes)
@@ -87,7 +91,7 @@ def best_of(fits: list[LinearFit]) -> int:
 
 
 def _regression(
-    features: FloatArray, labels: IntArray, penalty: float, *, bias: bool, settings: ProbeSettings, start: Any
+    features: FloatArray, labels: IntArray, penalty: float, *, bias: bool, tolerance: float, start: Any
 ) -> Any:
     """Scikit-learn's fit, from that of the penalty before."""
     from sklearn.exceptions import ConvergenceWarning
@@ -95,7 +99,7 @@ def _regression(
 
     # Of two classes scikit-learn fits the difference of their weights, whose square is twice theirs.
     strength = (2 if len(np.unique(labels)) == 2 else 1) / (penalty * len(features))
-    options = {"tol": settings.tolerance, "max_iter": settings.max_iterations, "fit_intercept": bias}
+    options = {"tol": tolerance, "max_iter": MAX_ITERATIONS, "fit_intercept": bias}
     regression = start or LogisticRegression(warm_start=True, **options)
     regression.set_params(C=strength)
     with warnings.catch_warnings():
@@ -104,9 +108,8 @@ def _regression(
             return regression.fit(features, labels)
         except ConvergenceWarning as error:
             raise InputError(
-                f"train.probe.max_iterations is {settings.max_iterations}, but the probe with penalty "
-                f"{penalty:g} has not converged by then: allow more, leave this penalty out of "
-                "train.probe.penalties, or raise train.probe.tolerance."
+                f"The probe with penalty {penalty:g} has not converged in {MAX_ITERATIONS} iterations: leave "
+                "this penalty out of train.probe.penalties."
             ) from error
 
 

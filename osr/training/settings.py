@@ -13,11 +13,9 @@ from osr.settings.own_code import OwnClass, is_custom
 
 
 class ProbeSettings(Section):
-    """How a probe's head is fitted; see `osr.training.probe`."""
+    """Which heads a probe fits; see `osr.training.probe`."""
 
     penalties: tuple[Annotated[float, Field(ge=1e-12, le=1e6)], ...]
-    tolerance: Annotated[float, Field(ge=1e-12, le=1)]
-    max_iterations: Count
 
     @model_validator(mode="after")
     def _some(self) -> Self:

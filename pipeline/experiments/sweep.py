@@ -10,6 +10,7 @@ from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from osr.params import check_params, flatten
+from osr.settings.gone import GONE
 from osr.settings.reading import read_yaml
 from pipeline.experiments.identity import decides
 from pipeline.experiments.named import list_of
@@ -33,7 +34,8 @@ def missing(sweep: Sweep, results: Iterable[Result]) -> list[Settings]:
     An experiment is params.yaml with what the sweep sets. A result answers it when all params are the same
     that the sweep sets or that decide (see `pipeline.experiments.identity`). A result that lacks a key is
     older than the key: it counts as run with the value in params.yaml, but not when the sweep sets the key.
-    What a result holds beyond the keys of params.yaml is not looked at.
+    A setting that is gone must have had the value that holds now; what else a result holds beyond the keys
+    of params.yaml is not looked at.
     """
     held = [result.params for result in results]
     return [
@@ -70,10 +72,10 @@ def _wanted(sweep: Sweep) -> Iterator[tuple[Settings, dict[str, str], Container[
     ours = read_yaml(PARAMS)
     for experiment in sweep.experiments():
         params, said = check_params(merge(ours, experiment), source=sweep.name), flatten(experiment).keys()
-        values = flatten(params).items()
+        values = flatten(params) | {key: gone.value for key, gone in GONE.items()}
         yield (
             experiment,
-            {key: str(value) for key, value in values if key in said or decides(key, params)},
+            {key: str(value) for key, value in values.items() if key in said or decides(key, params)},
             said,
         )
 

@@ -116,7 +116,7 @@ def _calibration(run: RunFiles) -> list[str]:
     if fit.not_used:
         found.append(f"Probabilities are not calibrated: {fit.asked} is not used, because {fit.not_used}.")
     if fit.at_bound:
-        found.append(f"The calibration is the bound that is set, not the optimum: {fit.at_bound}.")
+        found.append(f"The calibration is at its bound, not the optimum: {fit.at_bound}.")
     quality = run.metrics["closed_set"]
     if not fit.not_used and quality["ece_after"] > quality["ece_before"]:
         found.append(

@@ -219,7 +219,7 @@ def _reliability(run: RunFiles) -> Figure:
     known = run.outputs.select(run.outputs.labels >= 0)
     after = run.calibration.calibration.apply(known.logits)
     tables = {
-        name: reliability_table(logits, known.labels, temperature=1.0, bins=run.params.calibrate.ece_bins)
+        name: reliability_table(logits, known.labels, temperature=1.0)
         for name, logits in (("before", known.logits), ("after", after))
     }
     figure = canvas(COLUMN_WIDTH, 3.4)
@@ -243,20 +243,20 @@ def _training(run: RunFiles) -> Figure:
 
 def _embeddings(run: RunFiles, _points: Points) -> Iterator[NamedFigure]:
     """Test features by t-SNE and UMAP; a random subset when there are more than `plot.tsne_images`."""
-    outputs, settings = run.outputs, run.params.plot
+    outputs, settings, seed = run.outputs, run.params.plot, run.params.evaluate.seed
     rows = np.arange(len(outputs))
     title = f"{len(outputs)} test images"
     if len(outputs) > settings.tsne_images:
-        generator = np.random.default_rng(settings.tsne_seed)
+        generator = np.random.default_rng(seed)
         rows = np.sort(generator.choice(rows, settings.tsne_images, replace=False))
         title = f"{len(rows)} of {title}"
     shown = outputs.select(rows)
     perplexity = fitting_perplexity(settings.tsne_perplexity, len(rows))
     if perplexity < settings.tsne_perplexity:
         title = f"{title}, perplexity {perplexity:.3g}"
-    points = {"t-SNE": embed(shown.features, perplexity=perplexity, seed=settings.tsne_seed)}
+    points = {"t-SNE": embed(shown.features, perplexity=perplexity, seed=seed)}
     if settings.umap is True or (settings.umap == "auto" and has_umap()):
-        points["UMAP"] = embed_umap(shown.features, seed=settings.tsne_seed)
+        points["UMAP"] = embed_umap(shown.features, seed=seed)
     for method, places in points.items():
         figure = canvas(COLUMN_WIDTH, 3.6)
         names = run.split.known_names

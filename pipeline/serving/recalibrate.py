@@ -130,7 +130,7 @@ def new_calibration(
 ) -> tuple[CalibrationFit | None, str]:
     """The calibration of the probabilities by the earlier one's method; or None, and why it is left as it is.
 
-    Folds, seed and bounds are those of the params.yaml that comes with osr.
+    Its folds are those of the params.yaml that comes with osr.
     """
     if known.labels is None:
         return None, "the images have no labels"
@@ -144,9 +144,7 @@ def new_calibration(
         logits,
         known.labels,
         method=earlier.asked,
-        bracket=(settings.min_temperature, settings.max_temperature),
         folds=settings.folds,
-        seed=settings.seed,
         groups=known.groups,
     )
     return (fit, "") if fit.not_used is None else (None, fit.not_used)

@@ -11,6 +11,7 @@ from osr.errors import InputError
 from osr.metrics.comparison import Scored
 from osr.metrics.groups import Groups
 from osr.params import flatten, load_params
+from osr.settings.gone import is_as_ever
 from osr.settings.sentences import did_you_mean
 from osr.stored.arrays import read_arrays
 from pipeline.tracking.finished_rows import Row, finished_rows
@@ -65,13 +66,17 @@ def read_workspace(root: Path) -> list[Result]:
 
 
 def results_of(rows: Iterable[Row]) -> list[Result]:
-    """Those of the rows whose stage evaluate is done or cached, in their order."""
+    """Those of the rows whose stage evaluate is done or cached, in their order.
+
+    Settings that are gone since are left out where a run had them as they always are now.
+    """
     results = []
     for row in rows:
         if row.tags.get(f"{STAGE}evaluate") in FINISHED_STATES:
             marks = {key: row.tags[key] for key in (DIGEST, SPLIT_DIGEST, COMMIT) if key in row.tags}
             name = f"{row.name} ({row.run_id[:8]})"
-            results.append(Result(name, row.started, {**row.params, **marks}, row.metrics))
+            params = {key: text for key, text in row.params.items() if not is_as_ever(key, text)}
+            results.append(Result(name, row.started, {**params, **marks}, row.metrics))
     return results
 
 

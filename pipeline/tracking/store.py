@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
 
+from osr.errors import first_line
 from pipeline.tracking.answering import SQLITE, check_answers
 from pipeline.tracking.provenance import user
 
@@ -121,7 +122,10 @@ def store_may_fail(consequence: str) -> Iterator[None]:
         yield
     except (MlflowException, SQLAlchemyError, OSError) as error:
         logger.error(
-            "MLflow was not updated (%s: %s); %s", type(error).__name__, _first_line(error), consequence
+            "MLflow was not updated (%s: %s); %s",
+            type(error).__name__,
+            textwrap.shorten(first_line(error), _MAX_REASON_LENGTH),  # connection errors hold long addresses
+            consequence,
         )
 
 
@@ -276,8 +280,3 @@ def _workspace_id(private: Path) -> str:
     if not path.exists():
         path.write_text(uuid.uuid4().hex, encoding="utf-8")
     return path.read_text(encoding="utf-8")
-
-
-def _first_line(error: Exception) -> str:
-    """What fits in a log line: the addresses in connection errors are long."""
-    return textwrap.shorten((str(error).strip().splitlines() or [""])[0], _MAX_REASON_LENGTH)
