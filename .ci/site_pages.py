@@ -20,6 +20,9 @@ sys.path.insert(0, str(ROOT))
 from pipeline.cli import make_parser  # noqa: E402
 
 OUTSIDE = {"index.md": "README.md", "contributing.md": "CONTRIBUTING.md", "changelog.md": "CHANGELOG.md"}
+# How much a find counts in a search of the site: stories first, then guides; what is about osr itself last.
+SEARCH = {"tutorials/": 8, "reference/commands": 4, "reference/": 0.25, "leaderboard": 0.25, "judge/": 0.25}
+LAST = ("log", "quality", "results", "parity", "benchmarks", "how_it_is_built", "contributing", "changelog")
 ROOMS = sorted(path.parent.name for path in ROOT.glob("osr/*/__init__.py"))
 ALONE = [path.stem for path in sorted(ROOT.glob("osr/*.py")) if path.stem not in ("__init__", "version")]
 
@@ -61,11 +64,19 @@ def from_root(text: str) -> str:
 
 def on_page_markdown(markdown: str, page: Page, **_: Any) -> str:
     """Links of docs/ to files of the root lead to their pages; the front, alone in its menu, shows none."""
+    page.meta["search"] = {"boost": boost(page.file.src_uri)}
     if page.is_homepage:
         page.meta["hide"] = ["navigation"]
     for page, name in OUTSIDE.items():
         markdown = re.sub(rf"\]\(((?:\.\./)*)\.\./{re.escape(name)}", rf"](\1{page}", markdown)
     return markdown
+
+
+def boost(page: str) -> float:
+    """What a find in a page counts; 4 in a guide."""
+    if Path(page).stem in LAST:
+        return 0.125
+    return next((count for place, count in SEARCH.items() if page.startswith(place)), 4)
 
 
 def room_page(title: str, modules: list[str]) -> str:

@@ -124,4 +124,5 @@ def left_out(
         if similar
         else class_folds(len(split.known), num_folds, seed=params.evaluate.seed),
         probe=params.train.probe,
+        title=f"{'choose the judge' if similar else 'estimate rejection'}, leaving classes out",
     )

@@ -30,6 +30,7 @@ from osr.metrics.threshold_files import StoredThresholds, load_thresholds
 from osr.metrics.thresholds import conformal_p_values
 from osr.outputs import Outputs
 from osr.params import Params
+from osr.progress import counted
 from osr.splits.split import Split
 from osr.stored.arrays import read_arrays, write_arrays
 from osr.stored.files import damaged, write_json
@@ -72,7 +73,10 @@ def evaluate(params: Params, _row: Row) -> Metrics:
     detectors = load_detectors(params.detectors.enabled, limits, allow_code=params.own_detectors)
     split = Split.load(SPLIT)
     groups = Groups.of(groups_of(split, outputs), outputs.labels)
-    judged = {name: Judged(outputs, detector.score(outputs), groups) for name, detector in detectors.items()}
+    judged = {
+        name: Judged(outputs, detector.score(outputs), groups)
+        for name, detector in counted(detectors.items(), "score test images", "detectors")
+    }
     decisions = own_decisions(detectors, outputs)
     held_out = validation_scores(judged, made_from)
     save_scores(judged, decisions, held_out, split, made_from)
@@ -89,7 +93,7 @@ def evaluate(params: Params, _row: Row) -> Metrics:
             else known_metrics(test, thresholds[name], params.evaluate)
         )
         | threshold_check(test, limits.of[name], params.evaluate)
-        for name, test in judged.items()
+        for name, test in counted(judged.items(), "metrics and intervals", "detectors")
     }
     metrics = by_metric(per_detector)
     # Accuracy does not look at the score, so every detector has drawn the same interval.

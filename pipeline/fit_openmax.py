@@ -16,6 +16,7 @@ from osr.metrics.thresholds import (
 )
 from osr.outputs import Outputs
 from osr.params import Params
+from osr.progress import counted
 from osr.splits.split import Split
 from osr.stored.arrays import write_arrays
 from pipeline.entry import Metrics, run_stage
@@ -49,7 +50,7 @@ def fit_openmax(params: Params, _row: Row) -> Metrics:
     split = Split.load(SPLIT)
     groups, scores = groups_of(split, val), dict[str, Scores]()
     thresholds, digests = dict[str, Threshold](), dict[str, str]()
-    for name, detector in build_detectors(settings).items():
+    for name, detector in counted(build_detectors(settings).items(), "fit detectors", "detectors"):
         digests[name] = detector.fit(train).save(new(DETECTORS / f"{name}.safetensors"))
         scores[name] = detector.score(val)
         not_known = None if background is None else detector.score(background)

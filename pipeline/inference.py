@@ -5,10 +5,8 @@ PyTorch is imported where it is used: a stage then loads it while the process be
 
 from __future__ import annotations
 
-import logging
 import os
 import shutil
-import sys
 from collections.abc import Collection, Iterable, Iterator
 from itertools import product
 from pathlib import Path
@@ -21,6 +19,7 @@ from osr.metrics.settings import EvaluateSettings
 from osr.metrics.threshold_files import StoredThresholds
 from osr.outputs import BACKGROUND, FloatArray, IntArray, Outputs
 from osr.params import Params
+from osr.progress import announce, counted
 from osr.settings.own_code import Allowed
 from osr.splits.split import Split
 from osr.stored.origin import Origin
@@ -34,8 +33,6 @@ if TYPE_CHECKING:
     from osr.detectors.base import Detector
     from osr.detectors.network_again import NetworkAgain
 
-
-logger = logging.getLogger("osr")
 
 EXTRACTION = Path(".osr", "extraction")  # where outputs grow; a killed stage goes on from there
 
@@ -69,15 +66,15 @@ def extract_part(part: str, params: Params, into: Path, *, again: Collection[str
     if not asked and (features := frozen_features(part, rows)) is not None:
         outputs = outputs_of(model, features, labels=split.labels[rows], index=rows, stored=stored)
         return _written(outputs, place, into)
-    if not sys.stderr.isatty():  # there the progress bar tells
-        logger.info("forward pass, %s: %d images", part, len(rows))
+    title = f"forward pass, {part}"
+    announce(title, len(rows), "images")
     outputs = extract(
         model,
         open_part(split, rows, frame=model.image_format.frame, num_workers=params.train.num_workers),
         index=rows,
         batch_size=params.extraction.batch_size,
         device=pick_device(params.train.accelerator),
-        title=f"forward pass, {part}",
+        title=title,
         again=asked,
         stored=stored,
     )
@@ -150,7 +147,8 @@ def shifted_outputs(params: Params, settings: EvaluateSettings) -> Iterator[tupl
         source = open_known_source(folder, frame=frame, num_workers=num_workers)
         yield "sources", folder.name, outputs(source, np.arange(len(source)), folder.name)
     images = open_part(split, rows, frame=frame, num_workers=num_workers)
-    for kind, severity in product(settings.shifts.corruptions, settings.shifts.severities):
+    shifts = list(product(settings.shifts.corruptions, settings.shifts.severities))
+    for kind, severity in counted(shifts, "corrupted test images", "kinds and severities"):
         name = f"{kind}_{severity}"
         yield "corruptions", name, outputs(Corrupted(images, rows, kind, severity, settings.seed), rows, name)
 

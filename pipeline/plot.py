@@ -16,7 +16,7 @@ from osr.metrics.thresholds import count_accepted, count_known
 from osr.params import Params
 from osr.plots.curves import thin
 from pipeline.entry import Metrics, run_stage
-from pipeline.report import leaderboard
+from pipeline.report import leaderboard, other_thresholds
 from pipeline.report.figures import draw_figures
 from pipeline.report.judge import choose_judge, regret
 from pipeline.report.outcome import outcome
@@ -67,7 +67,10 @@ def headline(run: RunFiles) -> dict[str, float]:
 
 
 def write_tables(run: RunFiles) -> None:
-    """The leaderboard, or that of the estimates under their name, or a line that says why there is none."""
+    """The leaderboard, or that of the estimates under their name, or a line that says why there is none.
+
+    And what thresholds that accept more or fewer known images would reject.
+    """
     folder = new(LEADERBOARD)
     folder.mkdir(parents=True, exist_ok=True)
     if run.has_unknowns:
@@ -76,6 +79,8 @@ def write_tables(run: RunFiles) -> None:
         leaderboard.write_tables(leaderboard.columns(run.estimate), folder / "estimate")
     else:
         (folder / "none.txt").write_text(f"{NO_UNKNOWNS} {run.why_no_estimate}\n", encoding="utf-8")
+    if table := other_thresholds.to_markdown(run):
+        (folder / "thresholds.md").write_text(table, encoding="utf-8")
 
 
 def write_choice(run: RunFiles, choice: Choice) -> None:

@@ -38,7 +38,10 @@ def predict(command: Parser) -> None:
     decision.add_argument("--threshold", type=number, metavar="SCORE", help=told)
     told = "the threshold that accepts this share of known images, such as 0.99"
     decision.add_argument("--accept", type=acceptance, metavar="SHARE", help=told)
-    told = "images whose p-value is at most this are unknown, such as 0.01"
+    told = (
+        "images whose p-value is at most this are unknown, such as 0.01; of n known images held out (the "
+        "last line says how many) no p-value is below 1 / (n + 1)"
+    )
     decision.add_argument("--p-value", type=probability, metavar="SHARE", help=told)
     told = "of the images that are rejected, all together, at most this share is expected to be known"
     decision.add_argument("--fdr", type=share, metavar="SHARE", help=told)

@@ -28,6 +28,7 @@ from osr.models.open_set_model import OpenSetModel
 from osr.models.preprocess import ImageFormat, format_for, frame_for, needs_statistics
 from osr.outputs import BACKGROUND, FloatArray, IntArray
 from osr.params import Params, load_params
+from osr.progress import announce
 from osr.settings.own_code import source_of
 from osr.splits.split import Split
 from osr.stored.digests import code_digest
@@ -197,12 +198,14 @@ def frozen_part(
     model: OpenSetModel, name: str, data: Images, rows: IntArray, params: Params
 ) -> tuple[FloatArray, IntArray]:
     """Features and labels of a part; the features are kept for the stages that follow."""
+    title = f"forward pass, {name}"
+    announce(title, len(rows), "images")
     features = features_of(
         model,
         data,
         batch_size=params.train.batch_size,
         device=pick_device(params.train.accelerator),
-        title=f"forward pass, {name}",
+        title=title,
     )
     folder = new(FEATURES / name)
     folder.mkdir(parents=True, exist_ok=True)

@@ -7,6 +7,8 @@ from compared_runs import DEFAULTS, NOISE, cells, result, table, trials
 from scipy import stats
 
 from osr.errors import InputError
+from pipeline import cli
+from pipeline.comparing import compare
 from pipeline.comparing.diagram import write_diagram
 from pipeline.comparing.grouping import only_detectors
 from pipeline.comparing.summary import Cell, leaves_its_range, lower_is_better
@@ -144,3 +146,16 @@ def test_the_diagram_ranks_the_methods_of_every_task_in_the_runs_that_have_all(t
     assert drawn[-1][1] == {"msp": 2, "energy": 1}
     with pytest.raises(InputError, match="with auroc of all of them, not 2 and 1;"):
         write_diagram([result()], "auroc", tmp_path / "ranks.pdf", significance=0.05)
+
+
+def test_a_column_of_several_runs_and_of_single_ones_is_warned_of(monkeypatch, caplog, capsys):
+    """The table is often piped into a file: the warning stands on standard error."""
+    single = result(started=9, train__loss="logitnorm", metrics={"auroc/msp": 0.8, "auroc_low/msp": 0.7})
+    for results, is_mixed in (([*trials(0.9), single], True), (trials(0.9), False), ([single], False)):
+        caplog.clear()
+        monkeypatch.setattr(compare, "_stored", lambda results=results: results)
+        for form in ("terminal", "latex"):
+            assert cli.main(["compare", "--metrics", "auroc", "--detector", "msp", "--format", form]) == 0
+            assert ("A column holds both: ± says how far runs differ" in capsys.readouterr().out) == is_mixed
+        told = "auroc: methods of several runs (±) beside methods of one run"
+        assert [told in message for message in caplog.messages] == [True, True] * is_mixed

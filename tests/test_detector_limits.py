@@ -222,9 +222,13 @@ def test_a_shard_keeps_as_many_images_as_fit_and_four_tails_at_least(monkeypatch
 
 
 @pytest.mark.parametrize("distance", ["euclidean", "cosine", "eucos"])
-def test_what_was_left_out_lies_no_further_than_is_said(distance) -> None:
-    """The bound that merging keeps holds for all images, from the mean of all, and is not far above."""
-    shards = [TRAIN.select(np.arange(start, 150, 3)) for start in range(3)]
+@pytest.mark.parametrize("ends", [(50, 100), (8, 16)])
+def test_what_was_left_out_lies_no_further_than_is_said(distance, ends) -> None:
+    """The bound that merging keeps holds for all images, from the mean of all, and is not far above.
+
+    Of eight images of five classes hardly one is left out, so that its class has no bound yet.
+    """
+    shards = [TRAIN.select(rows) for rows in np.split(np.arange(150), ends)]
     settings = {"distance": distance, "correct_only": False, "tail": 2, "alone": False}
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(tails, "_BYTES", 0)

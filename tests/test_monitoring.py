@@ -161,7 +161,7 @@ def test_what_is_promised_is_that_of_the_detector_that_judged(exportable, model,
         chosen = ["--detector", name]
         assert cli.main(["predict", "new", "--model", "classifier", "--output", "v.csv", *chosen]) == 0
         assert monitor("v.csv", *chosen) == 0
-        assert f"rejected where known images would be {promised}." in capsys.readouterr().out
+        assert f"rejected where known images would be {promised}, judging by " in capsys.readouterr().out
 
 
 @pytest.mark.usefixtures("verdicts")

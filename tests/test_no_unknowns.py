@@ -2,6 +2,7 @@
 
 import csv
 import json
+import re
 from pathlib import Path
 
 import finished_run
@@ -163,6 +164,9 @@ def test_the_outcome_calls_it_an_estimate(drawn, monkeypatch):
     monkeypatch.chdir(drawn)
     told = outcome.outcome()
     assert "AUROC" not in told
+    assert re.search(r"threshold .* accepts [\d.]+% of the test knowns", told)
+    fit = RunFiles(PARAMS).thresholds[RunFiles(PARAMS).detector]
+    assert f"95%                   of {fit.num_images} images held out for validation" in told
     assert "which the network has seen: it may be far off" in told
     assert "an estimate, from known classes left out" in told
 

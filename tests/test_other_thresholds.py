@@ -6,7 +6,7 @@ import finished_run
 import numpy as np
 import pytest
 
-from pipeline.report.other_thresholds import other_thresholds
+from pipeline.report.other_thresholds import other_thresholds, to_markdown
 from pipeline.report.run_files import RunFiles
 
 SHARES = [0.99, 0.95, 0.9, 0.8, 0.7]
@@ -42,7 +42,22 @@ def test_each_threshold_says_what_it_accepts_and_rejects(run):
     assert rejected[0] < rejected[-1]
 
 
+def test_the_table_says_of_how_many_images_each_share_is(run):
+    known = int((run.scores["label"] >= 0).sum())
+    head, line, *rows = to_markdown(run).splitlines()
+    unknown = f"{len(run.outputs) - known} test unknowns" if run.has_unknowns else "the unknowns, an estimate"
+    asked = f"to accept of {len(run.val_scores[run.detector])} validation knowns"
+    assert head == (
+        f"| {asked} | threshold of {run.detector} | accepted of {known} test knowns | rejected of {unknown} |"
+    )
+    assert line == "| ---: | ---: | ---: | ---: |"
+    for text, row in zip(rows, other_thresholds(run), strict=True):
+        assert text.startswith(f"| {row['asked']:.0%} | ")
+        assert text.endswith(f" | {row['accepted']:.1%} | {row['rejected']:.1%} |")
+
+
 def test_nothing_is_said_where_nothing_is_known(run):
     if not run.has_unknowns:
         run.__dict__["estimate_file"] = {"reason": "two classes"}
         assert other_thresholds(run) == []
+        assert to_markdown(run) == ""

@@ -1,5 +1,8 @@
 """Where DVC cannot start: no git, an empty lock file."""
 
+import fcntl
+import json
+import logging
 import os
 import subprocess
 
@@ -47,3 +50,43 @@ def test_an_empty_lock_file_is_removed_and_another_stays(here, caplog):
     check_repository()
     assert not lock.exists()
     assert "was empty, as a full disk leaves it" in caplog.text
+
+
+def test_who_was_killed_is_taken_out_of_the_lock_file_and_said_in_one_line(here, caplog):
+    """DVC would warn of each file; those of a process that lives, and what is no such file, stay."""
+    caplog.set_level(logging.INFO, "osr")
+    (here / ".dvc" / "config").write_text("[core]\n    no_scm = True\n")
+    lock = here / ".dvc" / "tmp" / "rwlock"
+    ended = subprocess.Popen(["true"])
+    ended.wait()
+    killed, living = ({"pid": pid, "cmd": "dvc repro"} for pid in (ended.pid, os.getpid()))
+    held = {
+        "read": {"split": [killed, living], "model": [killed]},
+        "write": {"scores": killed, "page": living},
+    }
+    lock.write_text(json.dumps(held))
+    check_repository()
+    assert json.loads(lock.read_text()) == {"read": {"split": [living]}, "write": {"page": living}}
+    assert [record.getMessage() for record in caplog.records] == [
+        "an earlier run here was killed: what it had finished stays, and this one does the rest"
+    ]
+    for text in (lock.read_text(), "[]", "{", '{"read": {"split": [{"cmd": "dvc repro"}]}}'):
+        lock.write_text(text)
+        check_repository()
+        assert lock.read_text() == text
+    assert len(caplog.records) == 1
+
+
+def test_the_lock_file_stays_while_dvc_changes_it(here):
+    (here / ".dvc" / "config").write_text("[core]\n    no_scm = True\n")
+    lock, guard = here / ".dvc" / "tmp" / "rwlock", here / ".dvc" / "tmp" / "rwlock.lock"
+    ended = subprocess.Popen(["true"])
+    ended.wait()
+    held = json.dumps({"write": {"scores": {"pid": ended.pid, "cmd": "dvc repro"}}})
+    lock.write_text(held)
+    with guard.open("a") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        check_repository()
+    assert lock.read_text() == held
+    check_repository()
+    assert json.loads(lock.read_text()) == {"write": {}}

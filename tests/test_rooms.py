@@ -7,6 +7,7 @@ from code_deps import ROOT, imported_files, room_of
 FLOORS = (
     "osr/version.py",
     "osr/errors.py",
+    "osr/progress.py",
     "osr/devices.py",
     "osr/frame.py",
     "osr/resampling.py",

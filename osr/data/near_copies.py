@@ -19,6 +19,7 @@ from PIL import Image
 
 from osr.data.images import ImageFiles
 from osr.outputs import IntArray
+from osr.progress import Steps
 from osr.splits.leaks import HashArray
 
 SMALLEST = 48  # pixels of the shorter side
@@ -46,8 +47,11 @@ def near_copies(
     if not isinstance(images, ImageFiles) and min(images.shape[1:3]) < SMALLEST:
         return []
     rows = np.flatnonzero(codes >= 0)
-    with ThreadPool(os.cpu_count()) as pool:
-        looks = pool.map(lambda row: _look(images[row]), rows.tolist(), chunksize=64)
+    looks = []
+    with ThreadPool(os.cpu_count()) as pool, Steps("compare images", len(rows), "images") as steps:
+        for look in pool.imap(lambda row: _look(images[row]), rows.tolist(), chunksize=64):
+            looks.append(look)
+            steps.step()
     kept = [place for place, look in enumerate(looks) if look is not None]
     prints = np.array([look[0] for look in looks if look is not None], dtype=np.uint64)
     pictures = {place: look[1] for place, look in enumerate(looks) if look is not None}

@@ -15,7 +15,6 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
-from tqdm import tqdm
 
 from osr.data.files import Listing
 from osr.data.hashes import content_hash, hash_of_any_size
@@ -23,6 +22,7 @@ from osr.data.image_files import LARGEST_PACKED, Look, quiet_decoders, read_head
 from osr.data.images import ImageFiles, ImageSet, OddImage
 from osr.data.settings import DatasetSettings
 from osr.errors import InputError
+from osr.progress import Steps, announce
 
 logger = logging.getLogger("osr")
 
@@ -121,6 +121,7 @@ def _looks(paths: list[Path], max_pixels: int) -> list[Look | str]:
         except InputError as error:
             return str(error)
 
+    announce("images", len(paths), "files")
     with quiet_decoders():
         return list(_parallel(look, paths, "look at images"))
 
@@ -182,10 +183,9 @@ def _read(path: Path, channels: int, size: tuple[int, int] | None, settings: Dat
 
 
 def _parallel(work: Callable[[T], R], items: list[T], title: str) -> Iterator[R]:
-    """Results in order, from one thread per core, with a progress bar that only a terminal sees."""
-    bar = tqdm(total=len(items), desc=title, unit="image", disable=None)
-    with ThreadPool(os.cpu_count()) as pool, bar:
+    """Results in order, from one thread per core, counted."""
+    with ThreadPool(os.cpu_count()) as pool, Steps(title, len(items), "images") as steps:
         for start in range(0, len(items), CHUNK):
             results = pool.map(work, items[start : start + CHUNK])
-            bar.update(len(results))
+            steps.step(len(results))
             yield from results

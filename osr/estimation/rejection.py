@@ -29,6 +29,7 @@ from osr.metrics.thresholds import (
     rejection_name,
 )
 from osr.outputs import IntArray, Outputs
+from osr.progress import counted
 from osr.training.settings import ProbeSettings
 
 METRICS = ("auroc", "auoscr", "fpr_at_95tpr_known", "unknown_rejection")
@@ -115,6 +116,7 @@ def estimate_rejection(
     names: Sequence[str],
     folds: Sequence[IntArray],
     probe: ProbeSettings,
+    title: str = "leave classes out",
 ) -> Estimate:
     """Leave each known class out once; its test images play the unknown ones.
 
@@ -127,6 +129,7 @@ def estimate_rejection(
         folds: ids of the classes that are left out together, each class in one of them; see `class_folds`
             and `similar_folds`.
         probe: how the head of each fold is fitted.
+        title: of the step, where a terminal or a log shows how much of it is done.
 
     Raises:
         InputError: a head whose fit does not converge.
@@ -137,7 +140,7 @@ def estimate_rejection(
     classes: dict[str, list[LeftOut]] = {}
     accepted: dict[str, list[float]] = {}
     accuracies = []
-    for number, left_out in enumerate(folds):
+    for number, left_out in enumerate(counted(folds, title, "folds")):
         fold = _Fold.of(stored, left_out, tuple(names), probe)
         accuracies.append(fold.accuracies(stored.test))
         for name, detector in detectors.items():

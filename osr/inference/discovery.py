@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from osr.errors import InputError
+from osr.progress import counted
 
 COMPONENTS = 50  # of the features, at most: distances in more tell little, and take long
 REPEATS, SHARE = 20, 0.5  # clusterings of so large a part of the images, for the stability
@@ -115,7 +116,7 @@ def _stability(
     halves = [rng.permutation(len(points))[:size] for _ in range(REPEATS if groups else 0)]
     with ThreadPoolExecutor(num_threads) as pool:
         clustered = pool.map(lambda rows: _clusters(points[rows], fewest)[0], halves)
-        for rows, again in zip(halves, clustered, strict=True):
+        for rows, again in zip(counted(halves, "cluster halves", "halves"), clustered, strict=True):
             is_rejected = rows < len(groups[0])
             rows, again = rows[is_rejected], again[is_rejected]
             others = [again == number for number in range(again.max(initial=NONE) + 1)]

@@ -10,7 +10,6 @@ from typing import Any, cast
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from tqdm import tqdm
 
 from osr.data.batches import Ordered
 from osr.detectors.network_again import NetworkAgain
@@ -20,6 +19,7 @@ from osr.inference.settings import ExtractionSettings
 from osr.models.forward import forward, ready
 from osr.models.open_set_model import OpenSetModel
 from osr.outputs import FloatArray, IntArray, LinearLogits, Outputs
+from osr.progress import Steps
 from osr.settings.own_code import source_of
 from osr.stored.digests import code_digest, digest_of
 from osr.stored.growing import Form, grown_in, write_rows
@@ -72,7 +72,7 @@ def extract(
         index: (N,) int64, row of each image in the split.
         batch_size: images per forward pass.
         device: where the network runs.
-        title: of the progress bar, which only a terminal sees.
+        title: of the step, where a terminal or a log shows how much of it is done.
         again: detectors that need the network again; each gives the outputs its column.
         stored: what is kept, and where.
 
@@ -91,21 +91,15 @@ def extract(
     ]
     growing = grown_in(stored.folder, forms, plan=plan, chunk=CHUNK)
     advice = f"extraction.batch_size is {batch_size}: try {max(1, batch_size // 2)}"
-    with torch.inference_mode(), memory_advice(advice):
-        batches = tqdm(
-            data.batches(batch_size, start=growing.done),
-            desc=title,
-            unit="batch",
-            disable=None,
-            initial=growing.done // batch_size,
-            total=-(-len(data) // batch_size),
-        )
-        for images, _ in batches:
+    steps = Steps(title, len(data), "images", done=growing.done)
+    with torch.inference_mode(), memory_advice(advice), steps:
+        for images, _ in data.batches(batch_size, start=growing.done):
             _, features = forward(model, images.to(device))
             parts = {"features": _rounded(features.cpu().numpy(), stored.features)}
             for each in again:
                 parts[each.column] = each.column_of(model, images.to(device)).cpu().numpy()[:, None]
             growing.add(**parts)
+            steps.step(len(images))
     arrays = growing.finished()
     labels = data.labels.cpu().numpy()
     return _outputs(model, arrays, labels=labels, index=index, stored=stored, block=batch_size)

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 import torch
-from tqdm import tqdm
 
 from osr.data.batches import Images
 from osr.devices import memory_advice
 from osr.models.forward import forward, ready
 from osr.models.open_set_model import OpenSetModel
 from osr.outputs import FloatArray, IntArray
+from osr.progress import Steps
 from osr.training.probe import best_of, fit_probes, quality
 from osr.training.settings import ProbeSettings
 from osr.training.state import Progress
@@ -31,17 +31,16 @@ def features_of(
         data: N images.
         batch_size: images per forward pass.
         device: where the network runs.
-        title: of the progress bar, which only a terminal sees.
+        title: of the step, where a terminal or a log shows how much of it is done.
     """
     model = ready(model, device)
     features = np.empty((len(data), model.head.affine()[0].shape[1]), dtype=np.float32)
     advice = f"train.batch_size is {batch_size}: try {max(2, batch_size // 2)}"
-    total = -(-len(data) // batch_size)
-    with torch.inference_mode(), memory_advice(advice):
-        batches = tqdm(data.batches(batch_size), desc=title, unit="batch", disable=None, total=total)
-        for number, (images, _) in enumerate(batches):
+    with torch.inference_mode(), memory_advice(advice), Steps(title, len(data), "images") as steps:
+        for number, (images, _) in enumerate(data.batches(batch_size)):
             _logits, found = forward(model, images.to(device))
             features[number * batch_size : (number + 1) * batch_size] = found.cpu().numpy()
+            steps.step(len(images))
     return features
 
 

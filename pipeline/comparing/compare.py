@@ -56,6 +56,7 @@ def run(options: argparse.Namespace) -> int:
     results = only_detectors(results, options.detector)
     options.metrics = options.metrics or default_metrics(results)
     tables = tables_of(results, options, lacking=[] if options.files else gaps(results))
+    _warn_of_mixed(tables)
     if options.diagram is not None:  # first, because it may be refused
         from pipeline.comparing.diagram import write_diagram  # matplotlib takes half a second
 
@@ -138,6 +139,8 @@ def _legend(table: Section, drawn: Mapping[str, str], options: argparse.Namespac
             "[low, high]: the interval of a single run, whose width comes from a bootstrap over "
             f"{drawn[table.task]}."
         )
+    if _mixed(table):
+        yield "A column holds both: ± says how far runs differ, of which a single run says nothing."
     if lower := [metric for metric in table.metrics if lower_is_better(metric)]:
         yield f"Smaller is better: {', '.join(lower)}."
     test = "paired t-test over the runs that both have"
@@ -152,6 +155,29 @@ def _legend(table: Section, drawn: Mapping[str, str], options: argparse.Namespac
         yield "Nothing is marked: single runs show no differences; --files compares detectors on the images."
     elif len(table.lines) > 1:
         yield f"Nothing is marked: no difference from the best is significant ({test}, Holm's correction)."
+
+
+def _mixed(table: Section) -> list[str]:
+    """The metrics in whose column cells of several runs stand beside cells of single ones."""
+    columns = {metric: [line.cells[metric] for line in table.lines] for metric in table.metrics}
+    return [
+        metric
+        for metric, cells in columns.items()
+        if any(cell is not None and cell.n > 1 for cell in cells)
+        and any(cell is not None and cell.n == 1 for cell in cells)
+    ]
+
+
+def _warn_of_mixed(tables: Sequence[Section]) -> None:
+    """Say on standard error what a table that is piped into a file would hide."""
+    for table in tables:
+        if metrics := _mixed(table):
+            logger.warning(
+                "%s: %s: methods of several runs (±) beside methods of one run, whose interval says "
+                "something else; run the missing trials (--missing), or leave methods out (--where).",
+                table.task,
+                ", ".join(metrics),
+            )
 
 
 def _gap_notes(table: Section, lacking: Sequence[Gap]) -> Iterator[str]:

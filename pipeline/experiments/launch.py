@@ -27,6 +27,7 @@ from pipeline.workspace.git import git
 from pipeline.workspace.place import workspace_root
 from pipeline.workspace.repository import check_repository
 from pipeline.workspace.shipped import in_own_project, version_text
+from pipeline.workspace.stages import LOCK as RESULTS
 from pipeline.workspace.stages import PARAMS, STAGES, VERSION_FILE
 
 LAUNCH = "osr.launch"
@@ -80,6 +81,8 @@ def _run(options: argparse.Namespace) -> int:
     is_experiment = bool(names or options.overrides.strip() or options.settings)
     if is_experiment:
         write_experiment(settings)
+        if lacking := _without_results():
+            logger.info("no results yet of %s: DVC warns of each that it has no hash", ", ".join(lacking))
     renew_version()
     drawn = _time_of(STAGES["plot"].metrics)
     command = dvc_command(options.stage, force=options.force, is_experiment=is_experiment)
@@ -95,6 +98,12 @@ def renew_version() -> None:
     if in_own_project() and (held := VERSION_FILE.read_text(encoding="utf-8")) != version_text():
         logger.info("%s -> %s: every stage runs again", held.strip(), version_text().strip())
         VERSION_FILE.write_text(version_text(), encoding="utf-8")
+
+
+def _without_results() -> list[str]:
+    """Stages that dvc.lock does not name."""
+    text = RESULTS.read_text(encoding="utf-8") if RESULTS.is_file() else ""
+    return [name for name in STAGES if f"\n  {name}:\n" not in text]
 
 
 def _time_of(path: Path) -> int | None:

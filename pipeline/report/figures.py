@@ -11,7 +11,7 @@ import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from functools import partial
 from typing import Any
 
@@ -29,6 +29,7 @@ from osr.plots.scores import score_histogram
 from osr.plots.shifts import shifts
 from osr.plots.style import COLUMN_WIDTH, PAGE_WIDTH, canvas, save, styled
 from osr.plots.training import training_curves
+from osr.progress import Steps, announce, counted
 from pipeline.report import leaderboard
 from pipeline.report.class_figures import class_figures
 from pipeline.report.galleries import accepted_unknowns, rejected_knowns, tiles
@@ -44,6 +45,7 @@ Points = Mapping[str, Mapping[str, Pair]]
 NamedFigure = tuple[str, Figure]
 Group = Callable[["RunFiles", Points], Iterator[NamedFigure]]
 
+TITLE, UNIT = "figures (t-SNE takes longest)", "kinds"
 PR_SET_PDEATHSIG = 1  # of Linux's prctl
 BAND_POINTS = 200
 MAX_CURVES = 6  # in one plane, besides that of the detector that judges new images
@@ -60,14 +62,18 @@ def draw_figures(run: RunFiles, points: Points) -> None:
     if run.params.plot.umap == "auto" and not has_umap():
         logger.info("plot: no UMAP figure, because umap-learn is not installed; t-SNE shows the features")
     if not _may_fork():
-        for group in GROUPS:
+        for group in counted(GROUPS, TITLE, UNIT):
             _draw(group, run, points)
         return
     context = multiprocessing.get_context("fork")
     with ProcessPoolExecutor(_num_cores(), context, initializer=end_with_parent) as pool:
         # Each reads the files for itself: of many images that takes less than to hand them over.
-        for drawn in [pool.submit(_draw, group, RunFiles(run.params), points) for group in GROUPS]:
-            drawn.result()
+        drawing = [pool.submit(_draw, group, RunFiles(run.params), points) for group in GROUPS]
+        announce(TITLE, len(drawing), UNIT)
+        with Steps(TITLE, len(drawing), UNIT) as steps:
+            for drawn in as_completed(drawing):
+                drawn.result()
+                steps.step()
 
 
 def _draw(group: Group, run: RunFiles, points: Points) -> None:

@@ -30,3 +30,23 @@ def other_thresholds(run: RunFiles) -> list[dict[str, Any]]:
         accepted = float(np.mean(scores[known] <= theta))
         rows.append({"asked": share, "threshold": theta, "accepted": accepted, "rejected": rejected})
     return rows
+
+
+def to_markdown(run: RunFiles) -> str:
+    """The same as a table that says of how many images each share is; empty where there are no rows."""
+    rows, known = other_thresholds(run), int((run.scores["label"] >= 0).sum())
+    if not rows:
+        return ""
+    unknown = (
+        f"{len(run.outputs) - known:,} test unknowns" if run.has_unknowns else "the unknowns, an estimate"
+    )
+    asked = f"to accept of {run.thresholds[run.detector].num_images:,} validation knowns"
+    head = [
+        asked,
+        f"threshold of {run.detector}",
+        f"accepted of {known:,} test knowns",
+        f"rejected of {unknown}",
+    ]
+    forms = {"asked": ".0%", "threshold": ".4g", "accepted": ".1%", "rejected": ".1%"}
+    cells = [[format(row[key], form) for key, form in forms.items()] for row in rows]
+    return "".join(f"| {' | '.join(line)} |\n" for line in (head, ["---:"] * len(forms), *cells))

@@ -46,17 +46,17 @@ def _tested(run: RunFiles, known: int) -> list[Line]:
         for metric, label in METRICS.items()
     ]
     accepted, rejected = (run.metrics[key][name] for key in ("known_acceptance", "unknown_rejection"))
-    verdict = f"accepts {accepted:.1%} of the knowns, rejects {rejected:.1%} of the unknowns"
-    return [*rows, ("threshold", run.threshold_in_words(), verdict)]
+    verdict = f"accepts {accepted:.1%} of the test knowns, rejects {rejected:.1%} of the test unknowns"
+    return [*rows, ("threshold", run.threshold_in_words(), verdict), *_asked(run)]
 
 
 def _estimated(run: RunFiles) -> list[Line]:
     """What there is without unknown images; rejection is an estimate, or a reason for none."""
     own = _of(run.metrics, run.detector)
-    verdict = f"accepts {own['known_acceptance']:.1%} of the knowns"
+    verdict = f"accepts {own['known_acceptance']:.1%} of the test knowns"
     if own["selective_accuracy"] is not None:
         verdict += f", {own['selective_accuracy']:.1%} of these with the right class"
-    rows = [("threshold", run.threshold_in_words(), f"{run.detector} {verdict}")]
+    rows = [("threshold", run.threshold_in_words(), f"{run.detector} {verdict}"), *_asked(run)]
     if not run.estimated_classes:
         return [
             *rows,
@@ -67,6 +67,13 @@ def _estimated(run: RunFiles) -> list[Line]:
     if run.params.learns_features:
         told += ", which the network has seen: it may be far off"
     return [*rows, ("rejection", f"{guess['unknown_rejection']:.1%}", told)]
+
+
+def _asked(run: RunFiles) -> list[Line]:
+    """What the threshold was to accept, and of which images: others than the test images above."""
+    if (asked := run.asked(run.detector)) is None:
+        return []
+    return [("asked", asked[0], f"of {asked[1]} held out for validation, which set the threshold")]
 
 
 def _of(metrics: dict[str, Any], detector: str) -> dict[str, Any]:

@@ -174,15 +174,23 @@ class RunFiles:
 
     def asked_and_got(self, name: str) -> str:
         """What the threshold of a detector was asked to accept, and what it accepts of the test knowns."""
-        fit, (low, high) = self.thresholds[name], self.ends_of_acceptance(name)
+        low, high = self.ends_of_acceptance(name)
         got = f"got {self.metrics['known_acceptance'][name]:.1%} [{low:.1%}, {high:.1%}] of the test knowns"
+        asked = self.asked(name)
+        return got if asked is None else f"asked {' of '.join(asked)}; {got}"
+
+    def asked(self, name: str) -> tuple[str, str] | None:
+        """The share that a threshold is to accept, and the validation knowns that it was made from.
+
+        None where background images set it.
+        """
+        fit = self.thresholds[name]
         if fit.rule == "background":
-            return got
+            return None
         made_from = f"{fit.num_images:,} images"
         if fit.num_groups is not None:
             made_from += f" in {fit.num_groups:,} groups"
-        least = "" if fit.rule == "acceptance" else "at least "
-        return f"asked {least}{100 * fit.target:g}% of {made_from}; {got}"
+        return f"{'' if fit.rule == 'acceptance' else 'at least '}{100 * fit.target:g}%", made_from
 
     @property
     def shifts(self) -> list[Row]:

@@ -6,6 +6,8 @@ import logging
 from collections.abc import Collection
 from pathlib import Path
 
+import numpy as np
+
 from osr.inference.classifier import OpenSetClassifier
 from osr.inference.parts import own_code
 
@@ -34,3 +36,15 @@ def tell_of_unused_code(classifier: OpenSetClassifier, allow_code: Collection[st
         if name not in own_code(classifier.parts):
             told = f"the network is {network}, the detectors {', '.join(detectors)}"
             logger.warning("--allow-code %s was not needed: %s", name, told)
+
+
+def held_out_of(classifier: OpenSetClassifier, detector: str | None = None) -> tuple[int, str]:
+    """The validation knowns behind thresholds and p-values, groups where there are groups: n, and in words.
+
+    No p-value is below 1 / (n + 1).
+    """
+    count = len(classifier.scores[detector or classifier.detector])
+    if classifier.groups is None:
+        return count, f"{count:,} known images held out"
+    groups = len(np.unique(classifier.groups))
+    return groups, f"{groups:,} groups of {count:,} known images held out"

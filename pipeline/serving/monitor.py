@@ -20,7 +20,7 @@ from osr.settings.base import Count, Section
 from osr.stored.files import checked, damaged, file_digest, read_json, write_json
 from osr.stored.makers import STATE, made_by
 from osr.stored.origin import Origin, check_origin
-from pipeline.serving.load import load_folder
+from pipeline.serving.load import held_out_of, load_folder
 from pipeline.serving.verdict_reader import read_verdicts
 
 ALARM_STATUS = 3
@@ -93,7 +93,8 @@ def run(options: argparse.Namespace) -> int:
         evidence(np.concatenate(paths), monitor.limit, options.plot, first=state.num_images + 1)
     if options.state is not None:  # last: what stands there was counted, and is not counted again
         write_json(options.state, "monitor", new.model_dump(mode="json"), made_from)
-    promised = classifier.expected_rejection(Decision(detector))
+    share = classifier.expected_rejection(Decision(detector))
+    promised = f"{share:.1%}, judging by {held_out_of(classifier, detector)[1]}"
     sys.stdout.write(_as_json(monitor, new) if options.format == "json" else _as_text(monitor, new, promised))
     return 0 if monitor.alarm is None else ALARM_STATUS
 
@@ -155,9 +156,9 @@ def _as_json(monitor: Monitor, state: State) -> str:
     return json.dumps(content) + "\n"
 
 
-def _as_text(monitor: Monitor, state: State, promised: float) -> str:
+def _as_text(monitor: Monitor, state: State, promised: str) -> str:
     share = state.num_rejected / state.num_images if state.num_images else 0.0
-    seen = f"{state.num_images:,} images, {share:.1%} rejected where known images would be {promised:.1%}."
+    seen = f"{state.num_images:,} images, {share:.1%} rejected where known images would be {promised}."
     if state.alarm is not None:
         verdict = (
             f"ALARM since image {state.alarm:,}: these are not only images of the known classes as they were"

@@ -5,12 +5,11 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 
-from tqdm import tqdm
-
 from osr.data.image_files import MAX_PIXELS
 from osr.inference.classifier import OpenSetClassifier
 from osr.inference.streams import Read, Reader, read_ahead
 from osr.outputs import Outputs
+from osr.progress import Steps
 from pipeline.serving.sources import Sources
 
 
@@ -27,18 +26,18 @@ def network_over(
     Args:
         classifier: whose network.
         sources: of the images.
-        title: of the progress bar, which only a terminal sees.
+        title: of the step, where a terminal or a log shows how much of it is done.
         detector: the one that is to score; None means that any may.
         num_workers: processes that read ahead; None chooses.
     """
     size, image_format = classifier.batch_size, classifier.image_format
     reader = Reader(image_format.frame, image_format.channels, MAX_PIXELS)
     workers = num_readers(num_workers, sources.total, size)
-    with tqdm(total=sources.total, desc=title, unit="image", disable=None) as bar:
+    with Steps(title, sources.total, "images") as steps:
         for batch in read_ahead(sources.items, reader, batch_size=size, num_workers=workers):
             images = [read.pixels for read in batch if read.pixels is not None]
             yield batch, classifier.outputs(images, detector=detector) if images else None
-            bar.update(len(batch))
+            steps.step(len(batch))
 
 
 def num_readers(asked: int | None, total: int | None, batch_size: int) -> int:

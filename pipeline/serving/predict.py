@@ -7,8 +7,6 @@ import logging
 from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
 
-from tqdm import tqdm
-
 from osr.data.image_files import MAX_PIXELS
 from osr.devices import pick_device, set_cpu_threads
 from osr.errors import InputError
@@ -18,10 +16,11 @@ from osr.inference.predictor import UNKNOWN_NAME
 from osr.inference.streams import Read, Reader, read_ahead
 from osr.inference.tables import columns, judge, records
 from osr.params import Params, load_params
+from osr.progress import Steps
 from pipeline.places import form_of
 from pipeline.report.judge import judge_of
 from pipeline.serving.gallery import gallery_at
-from pipeline.serving.load import load_folder, tell_of_unused_code
+from pipeline.serving.load import held_out_of, load_folder, tell_of_unused_code
 from pipeline.serving.network import num_readers
 from pipeline.serving.shards import Shard, agree, begin, is_done, refuse_unfit, what_is_judged
 from pipeline.serving.sources import Sources, open_sources
@@ -91,12 +90,12 @@ class Stream:
         """What was read, in order, and the verdicts on the readable ones; None where there are none."""
         size = self.classifier.batch_size
         workers = num_readers(self.num_workers, sources.total, size)
-        with tqdm(total=sources.total, desc="predict", unit="image", disable=None) as bar:
+        with Steps("predict", sources.total, "images") as steps:
             for batch in read_ahead(sources.items, self.reader, batch_size=size, num_workers=workers):
                 found = judge(self.classifier, batch, self.decision)
                 self._note(batch, found)
                 yield batch, found
-                bar.update(len(batch))
+                steps.step(len(batch))
 
     def _note(self, batch: Sequence[Read], found: Judgement | None) -> None:
         self.labels.update(found.labels if found else ())
@@ -119,10 +118,12 @@ class Stream:
             return f"no image judged{unread}"
         rejected = self.labels[UNKNOWN_NAME]
         told = f"{judged:,} images: {', '.join([*counts, f'{UNKNOWN_NAME}: {rejected:,}'])}{unread}"
+        number, held_out = held_out_of(self.classifier, self.decision.detector)
+        basis = f"judging by {held_out}; no p-value is below {1 / (number + 1):.2g}"
         if fdr is not None:
-            return f"{told}; of the rejected ones {fdr:.1%} at most are expected to be known images"
+            return f"{told}. Of the rejected ones {fdr:.1%} at most should be known images, {basis}"
         promised = self.classifier.expected_rejection(self.decision)
-        return f"{told}; {rejected / judged:.1%} rejected, of known images {promised:.1%} would be"
+        return f"{told}; {rejected / judged:.1%} rejected. Of known images {promised:.1%} should be, {basis}"
 
 
 def _classifier(options: argparse.Namespace, params: Params | None) -> tuple[OpenSetClassifier, int]:

@@ -67,6 +67,7 @@ def run(options: argparse.Namespace) -> int:
     if grouped:
         changes["dataset"]["group_pattern"] = BEFORE_LAST_NUMBER
     sys.stdout.write(found_text(photos, found, small, grouped=grouped))
+    sys.stdout.flush()
     presets = options.preset or ([PRESET] if found.short_side > TINY and options.weights != "none" else [])
     for name in presets:
         folder = shipped(f"presets/{PRESET}.yaml").parent
@@ -138,9 +139,11 @@ def _check_network(params: Params, side: int) -> None:
     Raises:
         InputError: no such network, or weights that do not fit it.
     """
+    backbone, size = params.model.backbone, params.model.image_size
+    sys.stdout.write(f"  trying whether {backbone.name} can be built with weights {backbone.weights}\n")
+    sys.stdout.flush()
     from osr.models.backbones import build_backbone  # PyTorch, which init does without otherwise
 
-    backbone, size = params.model.backbone, params.model.image_size
     build_backbone(
         backbone.name,
         weights="none" if backbone.weights == "pretrained" else backbone.weights,

@@ -20,6 +20,7 @@ import sys
 import tempfile
 import time
 import traceback
+from contextlib import suppress
 from pathlib import Path
 from typing import NoReturn
 
@@ -161,7 +162,8 @@ def _keep(asking: socket.socket) -> NoReturn:
             from pipeline.tracking.keeper import keep
 
             keep(lines)
-        asking.sendall(DONE)
+        with suppress(BrokenPipeError):  # of a stage that was killed, as its row says, and waits no more
+            asking.sendall(DONE)
         status = 0
     except BaseException:  # noqa: BLE001 - this is where the process ends, and all of it is said
         traceback.print_exc()

@@ -3,22 +3,29 @@
 from __future__ import annotations
 
 import configparser
+import fcntl
+import json
 import logging
 import time
 from pathlib import Path
+from typing import Any
+
+import psutil
 
 from osr.errors import InputError
+from osr.stored.files import write_whole
 from pipeline.workspace.git import git
 
 _DVC = Path(".dvc")
-_RWLOCK = _DVC / "tmp" / "rwlock"
+_RWLOCK = _DVC / "tmp" / "rwlock"  # who of DVC reads and writes which file
+_RWLOCK_GUARD = _DVC / "tmp" / "rwlock.lock"  # held while the file above is changed
 _WRITING_S = 1.0  # in which a DVC at work has filled the file
 
 logger = logging.getLogger("osr")
 
 
 def check_repository() -> None:
-    """Refuse to start DVC where it cannot run, and remove what a full disk has left of its locks.
+    """Refuse to start DVC where it cannot run, and remove what a full disk or a kill has left of its locks.
 
     Raises:
         InputError: the project is in no git repository, as one that was downloaded as a zip.
@@ -33,6 +40,43 @@ def check_repository() -> None:
         if _is_empty(_RWLOCK):
             _RWLOCK.unlink(missing_ok=True)
             logger.warning("%s was empty, as a full disk leaves it, and is removed", _RWLOCK)
+    if _forget_the_killed():
+        logger.info("an earlier run here was killed: what it had finished stays, and this one does the rest")
+
+
+def _forget_the_killed() -> bool:
+    """Take processes that are gone out of DVC's lock file; it would warn of each file that they held.
+
+    DVC does the same, but line by line. What it cannot read it is left to complain of.
+
+    Returns:
+        whether there was one.
+    """
+    if not _RWLOCK.is_file():
+        return False
+    with _RWLOCK_GUARD.open("a") as guard:
+        try:
+            fcntl.flock(guard, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            held = json.loads(_RWLOCK.read_text(encoding="utf-8"))
+            kept = {mode: _of_living(holders) for mode, holders in held.items()}
+        except (BlockingIOError, ValueError, AttributeError, TypeError, KeyError):
+            return False
+        if kept == held:
+            return False
+        write_whole(_RWLOCK, json.dumps(kept).encode())
+        return True
+
+
+def _of_living(holders: dict[str, Any]) -> dict[str, Any]:
+    """Files and who holds them, several readers or one writer, without processes that are gone."""
+    found: dict[str, Any] = {}
+    for path, who in holders.items():
+        living = [
+            each for each in (who if isinstance(who, list) else [who]) if psutil.pid_exists(each["pid"])
+        ]
+        if living:
+            found[path] = living if isinstance(who, list) else living[0]
+    return found
 
 
 def _has_no_scm() -> bool:
