@@ -107,7 +107,9 @@ def test_first_run_leaves_results_figures_and_one_row(project):
     figures |= {f"scores_{name}" for name in ("msp", "maxlogit", "energy", "mav", "openmax")}
     assert {f"figures/{name}.png" for name in figures} <= set(project.artifacts(row, "figures"))
     assert "figures/leaderboard.png" in project.artifacts(row, "figures")
-    tables = {f"artifacts/leaderboard/leaderboard.{end}" for end in ("csv", "md")}
+    tables = {
+        f"artifacts/leaderboard/{name}" for name in ("leaderboard.csv", "leaderboard.md", "thresholds.md")
+    }
     assert tables == set(project.artifacts(row, "artifacts/leaderboard"))
     assert "artifacts/model/model.safetensors" in project.artifacts(row, "artifacts/model")
     assert "artifacts/report.html" in project.artifacts(row, "artifacts")
