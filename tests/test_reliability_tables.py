@@ -46,5 +46,7 @@ def test_a_confidence_lies_in_0_to_1(confidence):
         Reliability.of(confidence, [True, False], bins=3)
     with pytest.raises(InputError, match=r"must be vectors \(N,\) alike, not \(1, 2\) and \(2,\)"):
         Reliability.of([[0.5, 0.5]], [True, False], bins=3)
+    with pytest.raises(InputError, match=r"must be vectors \(N,\) alike, not \(\) and \(\)"):
+        Reliability.of(0.5, True, bins=3)
     with pytest.raises(InputError, match="at least 1 bin, not 0"):
         Reliability.of([0.5], [True], bins=0)
