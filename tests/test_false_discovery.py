@@ -77,7 +77,10 @@ def test_the_command_decides_on_all_together(caplog, capsys) -> None:
         assert predict("--fdr", str(level), "--format", form, "--output", f"v.{form}") == 1
     rejected = int(is_rejected(expected, level).sum())
     assert 0 < rejected < 30
-    assert f"unknown: {rejected}, 1 unreadable; of the rejected ones {level:.1%} at most are" in caplog.text
+    assert (
+        f"unknown: {rejected}, 1 unreadable. Of the rejected ones {level:.1%} at most should be known"
+        in caplog.text
+    )
     rows = json.loads(Path("v.json").read_text())
     assert [row["file"] for row in rows][-1] == "new/x.png"
     assert rows[-1]["q_value"] is None

@@ -47,6 +47,16 @@ def test_definitions_on_drawn_samples(drawn):
     assert {name: ours[name] for name in RISKS} == pytest.approx(by_definition(*drawn), abs=1e-12)
 
 
+@pytest.mark.parametrize("seed", range(5))
+def test_a_small_risk_allows_a_few_mistakes(seed):
+    rng = np.random.default_rng(seed)
+    drawn = rng.normal(size=200), rng.random(200) > 0.03, rng.normal(2, size=10)
+    found = risk_metrics(count_accepted(*drawn))
+    assert found == pytest.approx(by_definition(*drawn), abs=1e-12)
+    first_mistake = min(drawn[0][~drawn[1]].min(), drawn[2].min())
+    assert found["coverage_at_5_risk"] > (np.concatenate([drawn[0], drawn[2]]) < first_mistake).mean()
+
+
 def test_by_hand():
     """Scores 1 2 2 3: right, then a wrong known tied with an unknown, then right."""
     found = risk_metrics(count_accepted([1.0, 2.0, 3.0], np.array([True, False, True]), [2.0]))
