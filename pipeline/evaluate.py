@@ -116,10 +116,7 @@ def evaluate(params: Params, _row: Row) -> Metrics:
     return {
         **metrics,
         **decided,
-        "closed_set": {
-            **accuracy,
-            **closed_set(outputs, stored.fit.calibration),
-        },
+        "closed_set": {**accuracy, **closed_set(outputs, stored.fit.calibration)},
         "per_class": worst_classes(tables),
         "intervals": drawn_units(outputs.labels, groups),
         **sections(judged, detectors, held_out, limits, split, params, made_from),

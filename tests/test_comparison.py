@@ -113,6 +113,12 @@ def test_paired_bootstrap_agrees_with_delong_and_is_sharper_than_two_intervals()
     assert delong.high - areas[0] + areas[1] < 0.8 * 1.96 * unpaired
 
 
+@pytest.mark.parametrize("shapes", [((2, 3, 1), (2, 3)), ((2, 3), (2, 3, 1)), ((2, 3), (1, 3))])
+def test_covariances_are_of_rows_of_scores(shapes):
+    with pytest.raises(InputError, match=r"must be \(M, n_K\) and \(M, n_U\)"):
+        auroc_covariance(*map(np.zeros, shapes))
+
+
 def test_bootstrap_p_value_by_hand():
     # 1 of 9 replicates is not above 0: 2 * (1 + 1) / 10; one that is 0 counts on both sides
     second = np.zeros(9)

@@ -121,6 +121,31 @@ def test_a_class_that_nobody_has_or_predicts_is_nan_not_zero():
     assert np.isnan([dog.accuracy, dog.acceptance, dog.recall, dog.precision]).all()
 
 
+def test_a_class_of_one_image_has_shares_and_one_of_none_has_not():
+    (cat, dog, elk) = known_classes(
+        np.array([[0, 1, 0, 0], [0, 1, 0, 0], [0, 0, 0, 0], [0, 0, 0, 0]]),
+        labels=[0, 1],
+        predictions=[1, 1],
+        names=("cat", "dog", "elk"),
+    )
+    assert (cat.accuracy, cat.acceptance, cat.recall) == (0.0, 1.0, 0.0)
+    assert (dog.accuracy, dog.acceptance, dog.recall, dog.precision) == (1.0, 1.0, 1.0, 0.5)
+    assert np.isnan([elk.accuracy, elk.acceptance, elk.recall]).all()
+
+
+@pytest.mark.parametrize("number", [1, 3])
+def test_each_unknown_image_needs_a_class(number):
+    with pytest.raises(InputError, match="2 unknown images need as many classes"):
+        unknown_classes(
+            0,
+            [0.0],
+            [1.0, 2.0],
+            unknowns=Unknowns(np.zeros(number, int), SETS),
+            predictions=[0, 0],
+            known_names=NAMES,
+        )
+
+
 def test_sources():
     unknowns = Unknowns(np.array([2, 0, 0]), SETS)
     assert unknowns.sources == ("held_out", "near")
@@ -131,17 +156,6 @@ def test_sources():
     ("call", "message"),
     [
         (lambda: Unknowns(np.array([0, 4]), SETS), "must lie in 0..3, but span 0..4"),
-        (
-            lambda: unknown_classes(
-                0,
-                [0.0],
-                [1.0, 2.0],
-                unknowns=Unknowns(np.array([0]), SETS),
-                predictions=[0, 0],
-                known_names=NAMES,
-            ),
-            "2 unknown images need as many classes",
-        ),
         (lambda: known_classes(np.eye(3, dtype=int), labels=[0], predictions=[0], names=NAMES), "of 5 rows"),
         (
             lambda: known_classes(np.eye(5, dtype=int), labels=[-1], predictions=[0], names=NAMES),
