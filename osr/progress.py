@@ -34,7 +34,13 @@ class Steps:
 
     def __init__(self, title: str, total: int | None, unit: str, *, done: int = 0) -> None:
         self._bar = _Bar(
-            desc=title, total=total, unit=f" {unit}", initial=done, disable=None, leave=None, miniters=1
+            desc=title,
+            total=total,
+            unit=f" {unit}",
+            initial=done,
+            disable=not on_terminal(),
+            leave=None,
+            miniters=1,
         )
         self._title, self._total, self._unit, self._done = title, total, unit, done
         self._told = time.monotonic()
@@ -57,9 +63,14 @@ class Steps:
             self._told = time.monotonic()
 
 
+def on_terminal() -> bool:
+    """Whether somebody sees bars; a process that was started without standard error has none."""
+    return sys.stderr is not None and sys.stderr.isatty()
+
+
 def announce(title: str, total: int, unit: str) -> None:
     """Say in a log that a step begins; a terminal sees its bar."""
-    if not sys.stderr.isatty():
+    if not on_terminal():
         logger.info("%s: %s %s", title, f"{total:,}", unit)
 
 

@@ -28,7 +28,7 @@ from osr.models.open_set_model import OpenSetModel
 from osr.models.preprocess import ImageFormat, format_for, frame_for, needs_statistics
 from osr.outputs import BACKGROUND, FloatArray, IntArray
 from osr.params import Params, load_params
-from osr.progress import announce
+from osr.progress import announce, on_terminal
 from osr.settings.own_code import source_of
 from osr.splits.split import Split
 from osr.stored.digests import code_digest
@@ -76,7 +76,7 @@ def epoch_logger(row: Row) -> EpochCallback:
     """What shows each epoch in the row: its numbers, its speed, and what it asked of the machine."""
 
     def log_epoch(values: dict[str, float], images_per_s: float) -> None:
-        if not sys.stderr.isatty():  # there the progress bar tells
+        if not on_terminal():  # there the progress bar tells
             logger.info(
                 "train: epoch %d, loss %.3f, accuracy %.3f; validation loss %.3f, accuracy %.3f",
                 *(values[key] for key in ("epoch", *CURVES)),

@@ -159,3 +159,17 @@ def test_a_column_of_several_runs_and_of_single_ones_is_warned_of(monkeypatch, c
             assert ("A column holds both: ± says how far runs differ" in capsys.readouterr().out) == is_mixed
         told = "auroc: methods of several runs (±) beside methods of one run"
         assert [told in message for message in caplog.messages] == [True, True] * is_mixed
+
+
+@pytest.mark.parametrize(
+    ("metrics", "columns"),
+    [
+        ({"auroc/msp": 0.9, "estimate/auroc/msp": 0.8}, ["auroc", "auoscr"]),
+        ({"estimate/auroc/msp": 0.8}, ["estimate/auroc", "estimate/unknown_rejection"]),
+        ({}, []),
+    ],
+    ids=["unknowns", "estimates", "neither"],
+)
+def test_columns_that_nobody_asked_for_are_of_what_there_is(metrics, columns):
+    run = compare.Result("a", 0, {}, {**metrics, "closed_set/accuracy": 0.9})
+    assert compare.default_metrics([run]) == [*columns, "closed_set/accuracy"]

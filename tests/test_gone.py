@@ -102,6 +102,20 @@ def test_each_way_to_set_it_ends_in_the_sentence(words: list[str], capsys: pytes
     assert Path("params.yaml").read_bytes() == before
 
 
+def test_stages_of_an_older_project_that_list_it_are_refused_before_the_first(project, capsys):
+    """DVC would train first, and stop at the stage that lists it."""
+    (project / ".dvc").mkdir()
+    (project / ".dvc" / "config").write_text("[core]\n    no_scm = True\n")
+    stages = (ROOT / "dvc.yaml").read_text()
+    (project / "dvc.yaml").write_text(
+        stages.replace("- detectors.enabled\n", "- detectors.enabled\n      - calibrate.ece_bins\n")
+    )
+    assert cli.main(["run"]) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    told = "the params of stage evaluate have calibrate.ece_bins, which is gone since osr 0.2.0: it is"
+    assert line == f"ERROR: dvc.yaml: {told} always 15 now; take it out."
+
+
 @pytest.mark.usefixtures("project")
 def test_a_search_of_it_ends_in_the_sentence() -> None:
     with pytest.raises(InputError, match=re.escape(TOLD)):

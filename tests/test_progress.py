@@ -81,3 +81,11 @@ def test_a_terminal_sees_a_bar_and_the_log_nothing(monkeypatch, caplog):
     assert "3/3" in terminal.getvalue()
     assert caplog.messages == []
     assert threading.active_count() == threads, "stage plot forks"
+
+
+def test_a_process_without_standard_error_counts_too(monkeypatch):
+    """Python has none where it was closed before the start."""
+    monkeypatch.setattr("sys.stderr", None)
+    assert list(counted("abc", "figures", "kinds")) == ["a", "b", "c"]
+    with ProgressBar(8, done=2, num_images=1000) as bar:
+        bar.epoch(ROW)

@@ -7,6 +7,7 @@ import os
 import subprocess
 
 import pytest
+from dvc.lock import HardlinkLock
 
 from osr.errors import InputError
 from pipeline.workspace import repository
@@ -57,6 +58,7 @@ def test_who_was_killed_is_taken_out_of_the_lock_file_and_said_in_one_line(here,
     caplog.set_level(logging.INFO, "osr")
     (here / ".dvc" / "config").write_text("[core]\n    no_scm = True\n")
     lock = here / ".dvc" / "tmp" / "rwlock"
+    (here / ".dvc" / "tmp" / "rwlock.lock").touch()  # as DVC leaves it
     ended = subprocess.Popen(["true"])
     ended.wait()
     killed, living = ({"pid": pid, "cmd": "dvc repro"} for pid in (ended.pid, os.getpid()))
@@ -70,7 +72,8 @@ def test_who_was_killed_is_taken_out_of_the_lock_file_and_said_in_one_line(here,
     assert [record.getMessage() for record in caplog.records] == [
         "an earlier run here was killed: what it had finished stays, and this one does the rest"
     ]
-    for text in (lock.read_text(), "[]", "{", '{"read": {"split": [{"cmd": "dvc repro"}]}}'):
+    huge = '{"read": {"split": [{"pid": 36893488147419103232, "cmd": "dvc repro"}]}}'
+    for text in (lock.read_text(), "[]", "{", '{"read": {"split": [{"cmd": "dvc repro"}]}}', huge):
         lock.write_text(text)
         check_repository()
         assert lock.read_text() == text
@@ -90,3 +93,19 @@ def test_the_lock_file_stays_while_dvc_changes_it(here):
     assert lock.read_text() == held
     check_repository()
     assert json.loads(lock.read_text()) == {"write": {}}
+
+
+def test_a_guard_that_locks_by_being_there_is_never_made_nor_passed(here):
+    """core.hardlink_lock: a guard made here would lock DVC out of the project for good."""
+    (here / ".dvc" / "config").write_text("[core]\n    no_scm = True\n    hardlink_lock = true\n")
+    lock, guard = here / ".dvc" / "tmp" / "rwlock", here / ".dvc" / "tmp" / "rwlock.lock"
+    ended = subprocess.Popen(["true"])
+    ended.wait()
+    held = json.dumps({"write": {"scores": {"pid": ended.pid, "cmd": "dvc repro"}}})
+    lock.write_text(held)
+    check_repository()
+    assert not guard.exists()
+    with HardlinkLock(str(guard), tmp_dir=str(guard.parent)):
+        check_repository()
+        assert lock.read_text() == held
+    assert not guard.exists()

@@ -206,7 +206,8 @@ def test_the_decision_is_the_classifiers_and_the_summary_says_what_it_promises(
     )
     told = f"unknown: {rejected}; {rejected / 8:.1%} rejected. Of known images {promised:.1%} should be, "
     count = len(load().scores[load().detector])
-    told += f"judging by {count} known images held out; no p-value is below {1 / (count + 1):.2g}"
+    told += f"judging by {count} known images held out; "
+    told += f"no p-value is below 1/{count + 1} ({1 / (count + 1):.2g})"
     assert told in caplog.text
     assert "8 images: " in caplog.text
 

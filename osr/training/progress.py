@@ -9,6 +9,8 @@ from typing import Self
 from torch import Tensor
 from tqdm import tqdm
 
+from osr.progress import on_terminal
+
 REFRESH_S = 1.0  # asking for a loss makes a GPU wait
 
 
@@ -29,7 +31,7 @@ class ProgressBar:
             desc="train",
             unit=" images",
             unit_scale=True,
-            disable=True if hidden else None,
+            disable=hidden or not on_terminal(),
         )
         self._epochs, self._shown, self._last = epochs, {"epoch": f"{done}/{epochs}"}, time.monotonic()
 

@@ -67,9 +67,10 @@ def run(options: argparse.Namespace) -> int:
 
 
 def default_metrics(results: Sequence[Result]) -> list[str]:
-    """The columns: where no run has tested unknown images, what is estimated instead."""
-    tested = not results or any(key.startswith("auroc/") for result in results for key in result.metrics)
-    return [*(TESTED if tested else ESTIMATED), "closed_set/accuracy"]
+    """The columns: where no run has tested unknown images, what is estimated instead, if any run has that."""
+    found = {key.rpartition("/")[0] for result in results for key in result.metrics}
+    others = TESTED if not results or "auroc" in found else ESTIMATED if ESTIMATED[0] in found else ()
+    return [*others, "closed_set/accuracy"]
 
 
 def _stored() -> list[Result]:

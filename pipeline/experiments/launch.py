@@ -24,6 +24,7 @@ from pipeline.tracking.stage_run import failure, is_off
 from pipeline.tracking.store import connect, store_may_fail
 from pipeline.tracking.sync import sync
 from pipeline.workspace.git import git
+from pipeline.workspace.own_files import check_params_of_stages
 from pipeline.workspace.place import workspace_root
 from pipeline.workspace.repository import check_repository
 from pipeline.workspace.shipped import in_own_project, version_text
@@ -78,6 +79,7 @@ def _run(options: argparse.Namespace) -> int:
     changes = load_presets(names) if names else {}
     settings = overridden([*split_overrides(options.overrides), *options.settings], changes)
     check_repository()
+    check_params_of_stages()
     is_experiment = bool(names or options.overrides.strip() or options.settings)
     if is_experiment:
         write_experiment(settings)

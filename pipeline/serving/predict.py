@@ -119,7 +119,7 @@ class Stream:
         rejected = self.labels[UNKNOWN_NAME]
         told = f"{judged:,} images: {', '.join([*counts, f'{UNKNOWN_NAME}: {rejected:,}'])}{unread}"
         number, held_out = held_out_of(self.classifier, self.decision.detector)
-        basis = f"judging by {held_out}; no p-value is below {1 / (number + 1):.2g}"
+        basis = f"judging by {held_out}; no p-value is below 1/{number + 1:,} ({1 / (number + 1):.2g})"
         if fdr is not None:
             return f"{told}. Of the rejected ones {fdr:.1%} at most should be known images, {basis}"
         promised = self.classifier.expected_rejection(self.decision)

@@ -10,6 +10,7 @@ from osr.settings.own_code import is_custom
 from pipeline.experiments.launch import alone, dvc_command, launch, write_experiment
 from pipeline.experiments.overrides import overridden
 from pipeline.starting.settings import dataset_of, weights_setting
+from pipeline.workspace.own_files import check_params_of_stages
 from pipeline.workspace.repository import check_repository
 
 DETECTORS = ("msp", "maxlogit", "energy", "mahalanobis")  # for features of any sign and classes of any size
@@ -24,6 +25,7 @@ def run(options: argparse.Namespace) -> int:
     with alone():
         settings = overridden(options.settings, settings_of(options))
         check_repository()
+        check_params_of_stages()
         write_experiment(settings)
         return launch(dvc_command(is_experiment=True), completes_row=False)
 

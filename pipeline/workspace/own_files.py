@@ -1,4 +1,4 @@
-"""Files of the user's own code, which DVC must watch: a stage whose deps lack one stops."""
+"""What a dvc.yaml of the user's own must name, files of their code, and must not: settings that are gone."""
 
 from __future__ import annotations
 
@@ -10,7 +10,9 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
 from osr.errors import InputError
+from osr.settings.gone import GONE
 from osr.settings.own_code import source_file
+from osr.settings.reading import read_yaml
 from pipeline.workspace.stages import DVC_FILE
 
 
@@ -31,6 +33,23 @@ def check_deps(stage: str, names: Iterable[str]) -> None:
                 f"dvc.yaml: the deps of stage {stage} lack {file}, where {name} stands, and DVC would not "
                 f"see when it changes: add the line `- {file}` to them."
             )
+
+
+def check_params_of_stages() -> None:
+    """Refuse a dvc.yaml of an earlier version before its first stage: DVC would stop at the one it concerns.
+
+    Raises:
+        InputError: a stage lists a setting that is gone.
+    """
+    content = read_yaml(DVC_FILE) if DVC_FILE.is_file() else None
+    stages = content.get("stages") if isinstance(content, dict) else None
+    for name, stage in stages.items() if isinstance(stages, dict) else ():
+        listed = stage.get("params") if isinstance(stage, dict) else None
+        for key in listed if isinstance(listed, list) else ():
+            if isinstance(key, str) and key in GONE:
+                raise InputError(
+                    f"{DVC_FILE}: the params of stage {name} have {key}, which {GONE[key].told}; take it out."
+                )
 
 
 def source_in_project(name: str) -> Path | None:

@@ -18,7 +18,7 @@ from pipeline.workspace.git import git
 
 _DVC = Path(".dvc")
 _RWLOCK = _DVC / "tmp" / "rwlock"  # who of DVC reads and writes which file
-_RWLOCK_GUARD = _DVC / "tmp" / "rwlock.lock"  # held while the file above is changed
+_RWLOCK_GUARD = _DVC / "tmp" / "rwlock.lock"  # held while the file above is changed; DVC leaves it, unlocked
 _WRITING_S = 1.0  # in which a DVC at work has filled the file
 
 logger = logging.getLogger("osr")
@@ -47,19 +47,20 @@ def check_repository() -> None:
 def _forget_the_killed() -> bool:
     """Take processes that are gone out of DVC's lock file; it would warn of each file that they held.
 
-    DVC does the same, but line by line. What it cannot read it is left to complain of.
+    DVC does the same, but line by line. What it cannot read it is left to complain of. With its setting
+    core.hardlink_lock (network file systems) the guard is locked by being there: then DVC does it alone.
 
     Returns:
         whether there was one.
     """
-    if not _RWLOCK.is_file():
+    if not _RWLOCK.is_file() or not _RWLOCK_GUARD.is_file() or _RWLOCK_GUARD.stat().st_nlink > 1:
         return False
-    with _RWLOCK_GUARD.open("a") as guard:
+    with _RWLOCK_GUARD.open("r+") as guard:
         try:
             fcntl.flock(guard, fcntl.LOCK_EX | fcntl.LOCK_NB)
             held = json.loads(_RWLOCK.read_text(encoding="utf-8"))
             kept = {mode: _of_living(holders) for mode, holders in held.items()}
-        except (BlockingIOError, ValueError, AttributeError, TypeError, KeyError):
+        except (BlockingIOError, ValueError, AttributeError, TypeError, KeyError, OverflowError):
             return False
         if kept == held:
             return False
