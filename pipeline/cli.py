@@ -46,7 +46,20 @@ PLACES = (
 
 
 class Parser(argparse.ArgumentParser):
-    """Says of a mistyped choice, such as a command, which one was meant."""
+    """Says of a mistyped choice or option, such as a command, which one was meant; options are whole."""
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(**{"allow_abbrev": False, **settings})
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> tuple[Any, list[str]]:
+        """As `argparse`, but a command refuses what it does not know itself, with its own usage."""
+        found, unknown = super().parse_known_args(args, namespace)
+        if unknown:
+            from osr.settings.sentences import did_you_mean  # here, for it loads pydantic
+
+            nearest = did_you_mean(unknown[0].partition("=")[0], self._option_string_actions)
+            self.error(f"unrecognized arguments: {' '.join(unknown)}{nearest}")
+        return found, unknown
 
     def _check_value(self, action: argparse.Action, value: Any) -> None:
         try:

@@ -103,6 +103,13 @@ def test_a_wrong_word_is_refused_with_the_choices() -> None:
     assert "did you mean" not in osr("zzz", status=2)
 
 
+def test_a_wrong_option_is_refused_by_its_command_with_the_nearest() -> None:
+    said = osr("predict", "a.png", "--acept", "0.9", status=2)
+    assert said.startswith("usage: osr predict")
+    assert said.endswith("unrecognized arguments: --acept 0.9; did you mean '--accept'?\n")
+    assert "did you mean '--weights'" in osr("init", "photos", "project", "--weight", "a.pth", status=2)
+
+
 @pytest.mark.parametrize(
     "command",
     [

@@ -173,3 +173,22 @@ def test_a_column_of_several_runs_and_of_single_ones_is_warned_of(monkeypatch, c
 def test_columns_that_nobody_asked_for_are_of_what_there_is(metrics, columns):
     run = compare.Result("a", 0, {}, {**metrics, "closed_set/accuracy": 0.9})
     assert compare.default_metrics([run]) == [*columns, "closed_set/accuracy"]
+
+
+def test_an_interval_says_of_what_it_is(capsys, monkeypatch):
+    ends = {
+        f"{name}{end}/msp": 0.8 + 0.1 * step
+        for step, end in enumerate(("_low", "", "_high"))
+        for name in ("auroc", "estimate/auroc")
+    }
+    monkeypatch.setattr(compare, "_stored", lambda: [compare.Result("a", 0, {}, ends)])
+    of_classes = "[low, high] of estimate/auroc: over known classes, each left out once, of one run."
+    of_images = "whose width comes from a bootstrap over its images."
+    for metrics, told in (
+        ("auroc", (False, True)),
+        ("estimate/auroc", (True, False)),
+        ("auroc,estimate/auroc", (True, True)),
+    ):
+        assert cli.main(["compare", "--metrics", *metrics.split(","), "--format", "markdown"]) == 0
+        said = capsys.readouterr().out
+        assert (of_classes in said, of_images in said) == told

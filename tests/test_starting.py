@@ -6,6 +6,7 @@ import fcntl
 import os
 import subprocess
 from contextlib import contextmanager
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -206,6 +207,14 @@ def test_a_repository_is_made_and_a_first_commit(photos, tmp_path, monkeypatch):
             lambda root: [photo(root / "one" / "a" / f"{number}.png", number) for number in range(3)],
             ("one/a", "p"),
             "If a is one of the classes, name the folder above it.",
+        ),
+        (
+            lambda root: [
+                photo(root / "two" / name / f"{number}.png", number)
+                for name, number in product(("a", "b", "Unknown"), range(4))
+            ],
+            ("two", "p"),
+            "has a class 'Unknown', which is the verdict on images that no class fits: move these",
         ),
     ],
 )  # fmt: skip

@@ -32,7 +32,8 @@ from pipeline.tracking.store import is_begun
 from pipeline.workspace.place import workspace_root
 from pipeline.workspace.stages import PARAMS
 
-TESTED, ESTIMATED = ("auroc", "auoscr"), ("estimate/auroc", "estimate/unknown_rejection")
+ESTIMATE = "estimate/"
+TESTED, ESTIMATED = ("auroc", "auoscr"), (f"{ESTIMATE}auroc", f"{ESTIMATE}unknown_rejection")
 BY_GROUP = "intervals/by_group"  # the metric that says whether whole groups were drawn
 ENDINGS = {".md": "markdown", ".csv": "csv", ".tex": "latex", ".txt": "terminal"}
 WRITERS = {"markdown": to_markdown, "csv": to_csv, "latex": to_latex}
@@ -135,7 +136,15 @@ def _legend(table: Section, drawn: Mapping[str, str], options: argparse.Namespac
             leaves_its_range(metric, line.cells[metric]) for line in table.lines for metric in table.metrics
         ):
             yield "With so few runs a mean ± half its interval can leave the range that the metric has."
-    if any(cell.n == 1 and not math.isnan(cell.low) for cell in cells):
+    single = {
+        metric
+        for line in table.lines
+        for metric, cell in line.cells.items()
+        if cell is not None and cell.n == 1 and not math.isnan(cell.low)
+    }
+    if of_classes := sorted(metric for metric in single if metric.startswith(ESTIMATE)):
+        yield f"[low, high] of {', '.join(of_classes)}: over known classes, each left out once, of one run."
+    if single - set(of_classes):
         yield (
             "[low, high]: the interval of a single run, whose width comes from a bootstrap over "
             f"{drawn[table.task]}."

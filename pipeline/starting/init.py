@@ -7,12 +7,14 @@ import os
 import shutil
 import sys
 import tempfile
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from osr.errors import InputError
 from osr.params import Params, check_params
 from osr.settings.reading import read_yaml
+from osr.splits.names import VERDICT
 from pipeline.experiments.named import read_named
 from pipeline.experiments.overrides import merge
 from pipeline.starting.files import (
@@ -58,6 +60,7 @@ def run(options: argparse.Namespace) -> int:
     root = root_of(photos, unknown)
     changes: dict[str, Any] = {"dataset": {**dataset_of(photos, root), "on_bad_image": "skip"}}
     found = look_at(check_params(merge(ours, changes), source="osr init").dataset)
+    _refuse_unknown_as_class(photos, found.counts)
     split, small = split_of(found)
     if len(found.counts) - len(small) < 2:
         raise InputError(
@@ -94,6 +97,15 @@ def run(options: argparse.Namespace) -> int:
         made = start_repositories(project)
     sys.stdout.write(laid_down_text(project, params, presets, made))
     return 0
+
+
+def _refuse_unknown_as_class(photos: Path, names: Iterable[str]) -> None:
+    for name in names:
+        if name.strip().casefold() == VERDICT:
+            raise InputError(
+                f"{photos} has a class {name!r}, which is the verdict on images that no class fits: move "
+                f"these to a folder beside {photos.name} and give it as --unknown, or rename the class."
+            )
 
 
 def _check(photos: Path, unknown: Path | None, project: Path) -> None:
