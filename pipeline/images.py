@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import logging
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
 
 # What numpy's and JSON's readers raise of files that hold something else.
 _DAMAGES = (ValueError, TypeError, KeyError, OSError, EOFError, SyntaxError, RecursionError, TokenError)
+logger = logging.getLogger("osr.images")
+
 CHUNK = 4096  # images that are written at once
 LABELS = "labels.npy"
 
@@ -72,6 +75,10 @@ def odd_images(sets: Sequence[ImageSet]) -> dict[str, dict[str, int]]:
         return {}
     write_odd(new(ODD_IMAGES), odd, passed)
     skipped = sum(image.is_bad for image in odd)
+    if skipped:
+        logger.warning(
+            "%d files cannot be read as images and are left out: %s lists them", skipped, ODD_IMAGES
+        )
     counts = {"skipped": skipped, "converted": len(odd) - skipped}
     return {"odd_images": {**counts, "passed_over": passed.total()} if passed else counts}
 

@@ -24,6 +24,7 @@ from osr.params import load_params
 from osr.splits.split import Split
 from pipeline.images import open_images, open_part, sample_images
 from pipeline.prepare_split import prepare_split
+from pipeline.report.cautions import unreadable
 from pipeline.report.split_report import split_report
 from pipeline.workspace.files import write_json
 from pipeline.workspace.stages import BAD_IMAGES, IMAGE_FILES, IMAGES, ODD_IMAGES, SPLIT, STAGES
@@ -78,7 +79,7 @@ def test_odd_files_are_named_and_bad_ones_decide(tmp_path: Path) -> None:
 
 
 def test_all_bad_files_of_a_stage_that_stops_are_listed(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     animals(tmp_path)
     for number in range(30):
@@ -92,6 +93,9 @@ def test_all_bad_files_of_a_stage_that_stops_are_listed(
     assert {line["kind"] for line in lines} == {"unreadable"}
     metrics = prepare_split(params(tmp_path, on_bad_image="skip"), None)
     assert metrics["odd_images"] == {"skipped": 30, "converted": 0}
+    told = f"files that cannot be read as images, left out: 30, see {ODD_IMAGES}"
+    assert caplog.messages.count(told) == 1
+    assert [sentence.partition(":")[2][:4] for sentence in unreadable()] == [" 30."]
     assert not BAD_IMAGES.exists()
 
 
@@ -135,6 +139,7 @@ def test_the_stage_keeps_files_or_packs_them(
     assert metrics["odd_images"] == {"skipped": 0, "converted": 1}
     assert ODD_IMAGES.read_text().splitlines()[1] == "images/cat/p.png,converted,palette"
     assert "files that were converted, skipped or passed over" in split_report()
+    assert not unreadable(), "what was converted is used"
     assert (IMAGES.is_file(), IMAGE_FILES.is_file()) == ((pack_size == "auto"), (pack_size == "none"))
     images = open_images()
     assert len(images) == 26

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import math
 from collections.abc import Sequence
 from statistics import NormalDist
@@ -11,7 +12,7 @@ from osr.splits.split import Split
 from pipeline.near_copies import num_near_copies
 from pipeline.report.run_files import RunFiles
 from pipeline.report.verdicts import verdicts
-from pipeline.workspace.stages import NEAR_COPIES_SHEET, SPLIT
+from pipeline.workspace.stages import NEAR_COPIES_SHEET, ODD_IMAGES, SPLIT
 
 FEW_TEST_IMAGES = 30  # of a class: one image moves its shares by more than 3 points
 FEW_VALIDATION_IMAGES = 100  # behind a threshold
@@ -20,9 +21,10 @@ MAX_NAMED = 8
 
 
 def cautions(run: RunFiles) -> list[str]:
-    """Sentences on use, leaks, tiny classes, calibration, thresholds and detectors worse than chance."""
+    """Sentences on use, bad files, leaks, tiny classes, calibration, thresholds, what is worse than chance."""
     return [
         *verdicts(run),
+        *unreadable(),
         *_copies(run.split),
         *_similar_names(run.split),
         *_tiny_classes(run),
@@ -53,6 +55,17 @@ def acceptance_bounds(
     # Half an image in each direction, because a share of few images moves in steps.
     half += 0.5 / num_test + 0.5 / num_validation
     return max(0.0, target - half), min(1.0, target + half)
+
+
+def unreadable() -> list[str]:
+    """A sentence on files that stage prepare-split has left out, if there are any."""
+    if not ODD_IMAGES.is_file():
+        return []
+    with ODD_IMAGES.open(newline="", encoding="utf-8") as file:
+        count = sum(row["kind"] == "unreadable" for row in csv.DictReader(file))
+    return [f"{count:,} files could not be read as images and are left out: {ODD_IMAGES} lists them."] * (
+        count > 0
+    )
 
 
 def _copies(split: Split) -> list[str]:
