@@ -76,9 +76,7 @@ def odd_images(sets: Sequence[ImageSet]) -> dict[str, dict[str, int]]:
     write_odd(new(ODD_IMAGES), odd, passed)
     skipped = sum(image.is_bad for image in odd)
     if skipped:
-        logger.warning(
-            "%d files cannot be read as images and are left out: %s lists them", skipped, ODD_IMAGES
-        )
+        logger.warning("files that cannot be read as images, left out: %d, see %s", skipped, ODD_IMAGES)
     counts = {"skipped": skipped, "converted": len(odd) - skipped}
     return {"odd_images": {**counts, "passed_over": passed.total()} if passed else counts}
 

@@ -21,7 +21,7 @@ MAX_NAMED = 8
 
 
 def cautions(run: RunFiles) -> list[str]:
-    """Sentences on use, bad files, leaks, tiny classes, calibration, thresholds, what is worse than chance."""
+    """On use, bad files, leaks, tiny classes, calibration, thresholds, detectors below chance."""
     return [
         *verdicts(run),
         *unreadable(),
