@@ -63,9 +63,8 @@ def unreadable() -> list[str]:
         return []
     with ODD_IMAGES.open(newline="", encoding="utf-8") as file:
         count = sum(row["kind"] == "unreadable" for row in csv.DictReader(file))
-    return [f"{count:,} files could not be read as images and are left out: {ODD_IMAGES} lists them."] * (
-        count > 0
-    )
+    told = f"Files that cannot be read as images and are left out: {count:,}. {ODD_IMAGES} lists them."
+    return [told] if count else []
 
 
 def _copies(split: Split) -> list[str]:
