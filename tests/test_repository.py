@@ -80,13 +80,19 @@ def test_who_was_killed_is_taken_out_of_the_lock_file_and_said_in_one_line(here,
     assert len(caplog.records) == 1
 
 
-def test_the_lock_file_stays_while_dvc_changes_it(here):
-    (here / ".dvc" / "config").write_text("[core]\n    no_scm = True\n")
+def held_by_the_dead(here, *core):
+    """The lock file of DVC that names an ended process, the file that guards it, and the text of the first."""
+    (here / ".dvc" / "config").write_text("\n    ".join(("[core]", "no_scm = True", *core)) + "\n")
     lock, guard = here / ".dvc" / "tmp" / "rwlock", here / ".dvc" / "tmp" / "rwlock.lock"
     ended = subprocess.Popen(["true"])
     ended.wait()
     held = json.dumps({"write": {"scores": {"pid": ended.pid, "cmd": "dvc repro"}}})
     lock.write_text(held)
+    return lock, guard, held
+
+
+def test_the_lock_file_stays_while_dvc_changes_it(here):
+    lock, guard, held = held_by_the_dead(here)
     with guard.open("a") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         check_repository()
@@ -97,12 +103,7 @@ def test_the_lock_file_stays_while_dvc_changes_it(here):
 
 def test_a_guard_that_locks_by_being_there_is_never_made_nor_passed(here):
     """core.hardlink_lock: a guard made here would lock DVC out of the project for good."""
-    (here / ".dvc" / "config").write_text("[core]\n    no_scm = True\n    hardlink_lock = true\n")
-    lock, guard = here / ".dvc" / "tmp" / "rwlock", here / ".dvc" / "tmp" / "rwlock.lock"
-    ended = subprocess.Popen(["true"])
-    ended.wait()
-    held = json.dumps({"write": {"scores": {"pid": ended.pid, "cmd": "dvc repro"}}})
-    lock.write_text(held)
+    lock, guard, held = held_by_the_dead(here, "hardlink_lock = true")
     check_repository()
     assert not guard.exists()
     with HardlinkLock(str(guard), tmp_dir=str(guard.parent)):
