@@ -81,7 +81,7 @@ def test_who_was_killed_is_taken_out_of_the_lock_file_and_said_in_one_line(here,
 
 
 def held_by_the_dead(here, *core):
-    """The lock file of DVC that names an ended process, the file that guards it, and the text of the first."""
+    """The lock file of DVC that names an ended process, the file that guards it, and text of the first."""
     (here / ".dvc" / "config").write_text("\n    ".join(("[core]", "no_scm = True", *core)) + "\n")
     lock, guard = here / ".dvc" / "tmp" / "rwlock", here / ".dvc" / "tmp" / "rwlock.lock"
     ended = subprocess.Popen(["true"])
