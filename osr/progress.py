@@ -22,7 +22,21 @@ class _Bar(tqdm):  # type: ignore[misc]
     monitor_interval = 0  # no thread beside the bar: stage plot forks
 
 
-class Steps:
+class Shown:
+    """Has a bar, which closes at the end of a `with`."""
+
+    _bar: tqdm
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._bar.close()
+
+
+class Steps(Shown):
     """Counts what is done of a step; to be used in a `with`.
 
     Args:
@@ -44,14 +58,6 @@ class Steps:
         )
         self._title, self._total, self._unit, self._done = title, total, unit, done
         self._told = time.monotonic()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._bar.close()
 
     def step(self, count: int = 1) -> None:
         """Count what is done now."""

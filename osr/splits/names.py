@@ -17,6 +17,11 @@ def as_number(name: str) -> Decimal | None:
     return Decimal(name) if _NUMBER.fullmatch(name) else None
 
 
+def is_verdict(name: str) -> bool:
+    """Whether a class is called as the verdict on images that no known class fits."""
+    return name.strip().casefold() == VERDICT
+
+
 def similar_names(names: Mapping[int, str], known: Set[int]) -> list[list[int]]:
     """Classes whose names are one number, or differ in case, spaces, hyphens and underscores alone.
 

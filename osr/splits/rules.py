@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from osr.errors import InputError
 from osr.outputs import IntArray
 from osr.splits.leaks import cut_group
-from osr.splits.names import VERDICT
+from osr.splits.names import is_verdict
 
 PARTS = ("train", "val", "test")
 HELD_OUT = "held_out"  # where the classes of the main data set come from
@@ -38,7 +38,7 @@ def check_classes(roles: Roles, *, names: Sequence[str], sources: Sequence[str] 
                 raise InputError(f"split: class {names[number]!r} stands {where}; one place per class.")
             seen[number] = role
     for number in roles["known"]:
-        if names[number].strip().casefold() == VERDICT:
+        if is_verdict(names[number]):
             raise InputError(
                 f"split.known: class {names[number]!r} has the name of the verdict on images that no "
                 "class fits; rename the class, or leave it out of the known ones."

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import time
-from types import TracebackType
-from typing import Self
 
 from torch import Tensor
 from tqdm import tqdm
 
-from osr.progress import on_terminal
+from osr.progress import Shown, on_terminal
 
 REFRESH_S = 1.0  # asking for a loss makes a GPU wait
 
 
-class ProgressBar:
+class ProgressBar(Shown):
     """Counts images over all epochs.
 
     Args:
@@ -34,14 +32,6 @@ class ProgressBar:
             disable=hidden or not on_terminal(),
         )
         self._epochs, self._shown, self._last = epochs, {"epoch": f"{done}/{epochs}"}, time.monotonic()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._bar.close()
 
     def step(self, num_images: int, loss: Tensor) -> None:
         """Count the images of an optimiser step; now and then show its loss."""

@@ -14,7 +14,7 @@ from typing import Any
 from osr.errors import InputError
 from osr.params import Params, check_params
 from osr.settings.reading import read_yaml
-from osr.splits.names import VERDICT
+from osr.splits.names import is_verdict
 from pipeline.experiments.named import read_named
 from pipeline.experiments.overrides import merge
 from pipeline.starting.files import (
@@ -101,7 +101,7 @@ def run(options: argparse.Namespace) -> int:
 
 def _refuse_unknown_as_class(photos: Path, names: Iterable[str]) -> None:
     for name in names:
-        if name.strip().casefold() == VERDICT:
+        if is_verdict(name):
             raise InputError(
                 f"{photos} has a class {name!r}, which is the verdict on images that no class fits: move "
                 f"these to a folder beside {photos.name} and give it as --unknown, or rename the class."
