@@ -4,12 +4,13 @@
     python tests/mutants.py SESSION                 # how many were killed, and which were not
 
 A place of the code counts once, however many operators could stand there: one of its changes is drawn. Left
-out are changes that Python refuses to read (of `*` and `/` in signatures), and those of `|`, which joins
-types in annotations that nobody evaluates.
+out is what is no operator: `*` and `/` in signatures (Python cannot read it changed, or callers name the
+argument anyway), and `|` in annotations.
 """
 
 from __future__ import annotations
 
+import ast
 import random
 import sys
 import warnings
@@ -28,28 +29,51 @@ def draw(session: WorkDB, count: int, seed: int) -> None:
     pending = {item.job_id: item.mutations[0] for item in session.pending_work_items}
     places = defaultdict(list)
     for job, change in pending.items():
-        if "BinaryOperator_BitOr" not in change.operator_name:
-            places[str(change.module_path), change.start_pos].append((change.operator_name, job))
+        places[str(change.module_path), change.start_pos].append((change.operator_name, job))
     drawn: set[str] = set()
     for place in rng.sample(sorted(places), len(places)):
         if len(drawn) == count:
             break
-        changes = [job for _, job in sorted(places[place]) if _compiles(pending[job])]
+        changes = [job for _, job in sorted(places[place]) if _changes_code(pending[job])]
         drawn.update(rng.sample(changes, min(1, len(changes))))
     left_out = [job for job in pending if job not in drawn]
     session.set_multiple_results(left_out, WorkResult(worker_outcome=WorkerOutcome.SKIPPED))
     print(f"{len(places)} places, {len(drawn)} drawn")
 
 
-def _compiles(change: MutationSpec) -> bool:
+def _changes_code(change: MutationSpec) -> bool:
     operator = get_operator(change.operator_name)(**change.operator_args)
-    changed = mutate_code(change.module_path.read_text(encoding="utf-8"), operator, change.occurrence)
+    code = change.module_path.read_text(encoding="utf-8")
+    try:
+        return _bare(mutate_code(code, operator, change.occurrence)) != _bare(code)
+    except SyntaxError:
+        return False
+
+
+class _Bare(ast.NodeTransformer):
+    """Takes annotations out, and what says of an argument how callers may give it."""
+
+    def visit_arg(self, node: ast.arg) -> ast.arg:
+        return ast.arg(node.arg)
+
+    def visit_arguments(self, node: ast.arguments) -> ast.AST:
+        self.generic_visit(node)
+        named = [*node.posonlyargs, *node.args, *node.kwonlyargs]
+        defaults = [*node.defaults, *filter(None, node.kw_defaults)]
+        return ast.arguments([], named, node.vararg, [], [], node.kwarg, defaults)
+
+    def visit_FunctionDef(self, node: ast.FunctionDef) -> ast.AST:
+        node.returns = None
+        return self.generic_visit(node)
+
+    def visit_AnnAssign(self, node: ast.AnnAssign) -> ast.AST:
+        node.annotation = ast.Constant(None)
+        return self.generic_visit(node)
+
+
+def _bare(code: str) -> str:
     with warnings.catch_warnings(action="ignore", category=SyntaxWarning):
-        try:
-            compile(changed, str(change.module_path), "exec")
-        except SyntaxError:
-            return False
-    return True
+        return ast.dump(_Bare().visit(ast.parse(code)))
 
 
 def report(session: WorkDB) -> None:
