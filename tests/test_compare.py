@@ -12,21 +12,19 @@ import pytest
 from compared_runs import DEFAULTS, NOISE, ROOT, result, trials
 from foreign_variables import forget_foreign
 from mlflow.entities import Metric, Param, RunTag
-from ruamel.yaml import YAML
 from scipy import stats
 
 from osr.stored.arrays import write_arrays
 from osr.stored.origin import Origin
 from pipeline import cli
-from pipeline.comparing.compare import _print_missing
 from pipeline.comparing.grouping import Method
 from pipeline.comparing.summary import Cell, Line, Section
 from pipeline.comparing.tables import latex_escape, short_keys, to_latex, to_markdown
 from pipeline.tracking import other_stores
-from pipeline.tracking.finished_rows import finished_rows, rows_of_client, rows_of_file
 from pipeline.tracking.other_stores import read_source
 from pipeline.tracking.results import DIGEST, Result, read_store
-from pipeline.tracking.store import Store, connect
+from pipeline.tracking.rows_in_bulk import read_rows, rows_of_client, rows_of_file
+from pipeline.tracking.store import OWNER, STAGE, Store, connect
 from pipeline.workspace.stages import SCORES
 
 
@@ -80,16 +78,21 @@ def test_latex():
 
 @pytest.fixture(scope="module")
 def stored(tmp_path_factory):
-    """A workspace whose store holds five trials, a running row, and one that has not come to evaluate."""
+    """A store of five trials, one of them killed, and of rows that have not come to evaluate."""
     root = tmp_path_factory.mktemp("compare")
     shutil.copy(ROOT / "params.yaml", root)
     with pytest.MonkeyPatch.context() as patch:
         forget_foreign(patch)
         store = connect(root)
         for run in trials(0.9)[:4]:
-            write(store, run, status="FINISHED", evaluate="done" if run.started % 2 else "cached")
+            status = "RUNNING" if run.started == 2 else "FINISHED"  # it draws its plots
+            write(store, run, status=status, evaluate="done" if run.started % 2 else "cached")
         write(store, result(started=50, train__lr=7), status="FAILED", evaluate="done")
         write(store, result(started=51, train__lr=8), status="FINISHED", evaluate="FAILED: ValueError")
+        write(
+            store, trials(0.9)[4], status="KILLED", evaluate="done"
+        )  # no report, no pictures: it is to go on
+        write(store, result(started=52, train__lr=9), status="RUNNING", evaluate="running")
     return root
 
 
@@ -97,9 +100,11 @@ def write(store: Store, run: Result, *, status: str, evaluate: str) -> None:
     run_id = store.client.create_run(store.experiment, start_time=run.started).info.run_id
     params = [Param(key, value) for key, value in run.params.items() if key != DIGEST]
     metrics = [Metric(key, value, 0, 0) for key, value in run.metrics.items()]
-    tags = [RunTag(DIGEST, run.digest), RunTag("osr.stage.evaluate", evaluate)]
+    tags = [RunTag(DIGEST, run.digest), RunTag(f"{STAGE}evaluate", evaluate)]
+    tags.append(RunTag(OWNER, "elsewhere:1:1.0"))
     store.client.log_batch(run_id, metrics=metrics, params=params, tags=tags)
-    store.client.set_terminated(run_id, status)
+    if status != "RUNNING":
+        store.client.set_terminated(run_id, status)
 
 
 @pytest.fixture
@@ -110,17 +115,18 @@ def workspace(stored, monkeypatch):
 
 
 def test_rows_of_the_client_and_of_the_file_are_the_same(workspace, monkeypatch):
-    monkeypatch.setattr("pipeline.tracking.finished_rows._ROWS_PER_CALL", 2)
+    monkeypatch.setattr("pipeline.tracking.rows_in_bulk._ROWS_PER_CALL", 2)
     store = connect(workspace)
     of_client = list(rows_of_client(store))
     of_file = rows_of_file(f"{workspace}/mlflow.db", store.experiment)
-    assert [row.started for row in of_client] == [51, 4, 3, 2, 1]
+    assert [row.started for row in of_client] == [52, 51, 4, 3, 2, 1]
     for one, two in zip(of_client, of_file, strict=True):
-        assert one[:3] == two[:3]
+        assert (*one[:3], one.status) == (*two[:3], two.status)
         assert (one.params, one.tags) == (two.params, two.tags)
         np.testing.assert_equal(dict(one.metrics), dict(two.metrics))
-    assert math.isnan(of_file[1].metrics["ccr_at_fpr_0.001/msp"])
-    results = read_store(store)
+    assert math.isnan(of_file[2].metrics["ccr_at_fpr_0.001/msp"])
+    results, going = read_store(store)
+    assert [(run.started, run.host) for run in going] == [(52, "elsewhere")]
     assert [run.started for run in results] == [4, 3, 2, 1]
     assert results[0].digest == "digest digits 3 0"
     assert results[0].params["train.lr"] == DEFAULTS["train.lr"]
@@ -136,14 +142,16 @@ def test_rows_of_the_client_and_of_the_file_are_the_same(workspace, monkeypatch)
 
 def test_other_tables_are_left_to_the_client(workspace, monkeypatch):
     store = connect(workspace)
-    monkeypatch.setattr("pipeline.tracking.finished_rows._FINISHED", "FROM executions WHERE experiment = ?")
-    assert len(finished_rows(store)) == 5
+    monkeypatch.setattr("pipeline.tracking.rows_in_bulk._READ", "FROM executions WHERE experiment = ?")
+    assert len(read_rows(store)) == 6
 
 
 @pytest.mark.usefixtures("workspace")
-def test_table_of_the_store(capsys):
+def test_table_of_the_store(capsys, caplog):
     assert cli.main(["compare"]) == 0
     printed = capsys.readouterr().out
+    (told,) = caplog.messages
+    assert told.startswith("not in the table, for without test metrics yet: 1 RUNNING (")
     half = stats.t.ppf(0.975, 3) * stats.sem(NOISE[:4])
     assert f"{0.9 + NOISE[:4].mean():.3f} ± {half:.3f}*" in printed
     assert (
@@ -153,23 +161,6 @@ def test_table_of_the_store(capsys):
     assert "Left out" not in printed
     assert cli.main(["compare", "--missing"]) == 0
     assert capsys.readouterr().out == "dvc exp run --queue -S split.trial=4\n"
-
-
-def test_missing_beside_data_of_ones_own(capsys, monkeypatch, tmp_path):
-    """The shipped sweeps are of published data; with settings that they do not go with each says so."""
-    monkeypatch.chdir(tmp_path)
-    for folder in ("sweeps", "presets"):
-        shutil.copytree(ROOT / folder, tmp_path / folder)
-    yaml = YAML()
-    own = yaml.load((ROOT / "params.yaml").read_text())
-    own["dataset"]["name"] = "folder"
-    own["split"] |= {"protocol": "explicit", "known": ["a", "b"]}
-    yaml.dump(own, tmp_path / "params.yaml")
-    _print_missing([result(dataset__name="folder", split__protocol="explicit", split__known="['a', 'b']")])
-    printed = capsys.readouterr().out.splitlines()
-    assert printed[0] == "# no trial is missing"
-    assert all(line.startswith("# ") for line in printed), "a shell passes over all of it"
-    assert [line for line in printed if line.startswith("# sweep digits_a does not go with these settings: ")]
 
 
 @pytest.mark.usefixtures("workspace")

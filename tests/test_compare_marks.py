@@ -153,7 +153,7 @@ def test_a_column_of_several_runs_and_of_single_ones_is_warned_of(monkeypatch, c
     single = result(started=9, train__loss="logitnorm", metrics={"auroc/msp": 0.8, "auroc_low/msp": 0.7})
     for results, is_mixed in (([*trials(0.9), single], True), (trials(0.9), False), ([single], False)):
         caplog.clear()
-        monkeypatch.setattr(compare, "_stored", lambda results=results: results)
+        monkeypatch.setattr(compare, "_stored", lambda results=results: compare.Stored(results, []))
         for form in ("terminal", "latex"):
             assert cli.main(["compare", "--metrics", "auroc", "--detector", "msp", "--format", form]) == 0
             assert ("A column holds both: ± says how far runs differ" in capsys.readouterr().out) == is_mixed
@@ -181,7 +181,7 @@ def test_an_interval_says_of_what_it_is(capsys, monkeypatch):
         for step, end in enumerate(("_low", "", "_high"))
         for name in ("auroc", "estimate/auroc")
     }
-    monkeypatch.setattr(compare, "_stored", lambda: [compare.Result("a", 0, {}, ends)])
+    monkeypatch.setattr(compare, "_stored", lambda: compare.Stored([compare.Result("a", 0, {}, ends)], []))
     of_classes = "[low, high] of estimate/auroc: over known classes, each left out once, of one run."
     of_images = "whose width comes from a bootstrap over its images."
     for metrics, told in (

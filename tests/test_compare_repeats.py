@@ -1,6 +1,7 @@
 """osr compare: which runs are repeats, which are another method or task, what is refused or missing."""
 
 import shlex
+import shutil
 from dataclasses import replace
 
 import pytest
@@ -11,7 +12,7 @@ from ruamel.yaml import YAML
 from osr.errors import InputError
 from osr.params import check_params, flatten
 from pipeline.comparing.grouping import ENTRY_POINT, by_task, differing
-from pipeline.comparing.missing import command, gaps
+from pipeline.comparing.missing import command, gaps, print_missing
 from pipeline.tracking.results import Result, select
 
 
@@ -188,3 +189,21 @@ def test_runs_that_differ_in_training_images_alone_are_compared():
 def test_a_row_without_a_test_digest_is_known_by_its_split():
     old = Result("old", 1, {"osr.split.digest": "abc"}, {})
     assert old.digest == "abc"
+
+
+def test_missing_beside_data_of_ones_own(capsys, monkeypatch, tmp_path):
+    """The shipped sweeps are of published data; with settings that they do not go with each says so."""
+    monkeypatch.chdir(tmp_path)
+    for folder in ("sweeps", "presets"):
+        shutil.copytree(ROOT / folder, tmp_path / folder)
+    yaml = YAML()
+    own = yaml.load((ROOT / "params.yaml").read_text())
+    own["dataset"]["name"] = "folder"
+    own["split"] |= {"protocol": "explicit", "known": ["a", "b"]}
+    yaml.dump(own, tmp_path / "params.yaml")
+    row = result(dataset__name="folder", split__protocol="explicit", split__known="['a', 'b']")
+    print_missing([row], num_waiting=0)
+    printed = capsys.readouterr().out.splitlines()
+    assert printed[0] == "# no trial is missing"
+    assert all(line.startswith("# ") for line in printed), "a shell passes over all of it"
+    assert [line for line in printed if line.startswith("# sweep digits_a does not go with these settings: ")]

@@ -27,8 +27,8 @@ from pipeline import cli
 from pipeline.experiments.space_file import load_space
 from pipeline.experiments.sweep import missing
 from pipeline.experiments.sweep_file import load_sweep
-from pipeline.tracking.finished_rows import Row
 from pipeline.tracking.results import results_of
+from pipeline.tracking.rows_in_bulk import Row
 
 LEAVES = flatten(SHIPPED)
 TRAIN, TEST = drawn()
@@ -159,7 +159,7 @@ def row(**changes: str) -> Row:
 
 def test_an_older_run_is_like_today_s_where_it_means_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(ROOT)
-    (same,) = results_of([row()])
+    (same,) = results_of([row()]).done
     assert same.params == {key: str(value) for key, value in LEAVES.items()}
     sweep = load_sweep("digits_a")
     lacking = sweep.experiments()[1:]
@@ -169,6 +169,6 @@ def test_an_older_run_is_like_today_s_where_it_means_the_same(monkeypatch: pytes
         ("detectors.relation.threshold", "0.05", False),
         ("plot.tsne_seed", "1", True),  # a figure is no result
     ):
-        (other,) = results_of([row(**{key: value})])
+        (other,) = results_of([row(**{key: value})]).done
         assert other.params == same.params | {key: value}
         assert missing(sweep, [other]) == (lacking if answers else sweep.experiments())

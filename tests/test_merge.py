@@ -17,7 +17,7 @@ from osr.errors import InputError
 from pipeline import cli
 from pipeline.comparing.diagram import ranked
 from pipeline.comparing.merge import check_digests, commands, rank_lines
-from pipeline.tracking import finished_rows
+from pipeline.tracking import rows_in_bulk
 from pipeline.tracking.other_stores import read_source
 from pipeline.tracking.results import COMMIT, DIGEST, SPLIT_DIGEST
 
@@ -138,7 +138,7 @@ def test_a_folder_is_a_run(sources, capsys):
 @pytest.mark.usefixtures("sources")
 def test_a_server_answers_with_the_rows_of_its_store(tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-    monkeypatch.setattr(finished_rows, "_ROWS_PER_CALL", 2)
+    monkeypatch.setattr(rows_in_bulk, "_ROWS_PER_CALL", 2)
     behind = f"sqlite:///{tmp_path}/served.db"
     server = Server(tmp_path, SimpleNamespace(uri=behind, environment={}))
     try:

@@ -205,6 +205,9 @@ def test_a_queued_sweep_is_one_row_per_experiment(tmp_path: Path) -> None:
         "# Two\nsettings: {plot.gallery_images: 1}\ngrid: {plot.dpi: [98, 99]}\n"
     )
     toy.python("pipeline.cli", "sweep", "figures", "--queue")
+    again = toy.python("pipeline.cli", "sweep", "figures", "--missing", "--queue")
+    assert "2 more run here or wait in DVC's queue" in again
+    assert "Queued experiment" not in again
     toy.dvc("queue", "start", "-j", "2")
     _, *rows = toy.rows()
     assert sorted(row.data.params["plot.dpi"] for row in rows) == ["98", "99"]

@@ -1,7 +1,9 @@
 """Which experiments of a sweep were run: what a row in MLflow answers, and what it does not."""
 
 import json
+import platform
 import shlex
+from dataclasses import replace
 
 import pytest
 from test_sweep import project  # noqa: F401 (fixture)
@@ -13,7 +15,7 @@ from pipeline.experiments.overrides import merge
 from pipeline.experiments.preset import load_presets
 from pipeline.experiments.sweep import missing, run_otherwise
 from pipeline.experiments.sweep_file import FOLDER, load_sweep
-from pipeline.tracking.results import Result
+from pipeline.tracking.results import Result, Stored
 from pipeline.workspace.stages import PARAMS
 
 
@@ -67,7 +69,7 @@ def test_a_row_of_a_quick_preset_does_not_answer_the_sweep(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     quick = merge(load_presets(["digits_quick"]), {"split": {"trial": 1}})
-    monkeypatch.setattr("pipeline.experiments.sweep.read_workspace", lambda _: [row_of(quick)])
+    monkeypatch.setattr("pipeline.experiments.sweep.read_workspace", lambda _: Stored([row_of(quick)], []))
     assert cli.main(["sweep", "digits_a", "--missing"]) == 0
     assert [shlex.split(line)[-1] for line in capsys.readouterr().out.splitlines()] == [
         f"split.trial={trial}" for trial in range(5)
@@ -96,6 +98,21 @@ def test_another_folder_of_your_own_data_is_other_data(settings: dict) -> None:
     (experiment,) = loaded.experiments()
     assert missing(loaded, [row_of(experiment)]) == []
     assert missing(loaded, [row_of(experiment, dataset__root="/elsewhere")]) == [experiment]
+
+
+def test_what_runs_on_this_machine_need_not_be_queued(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Of another machine's row nobody can tell whether its process is alive; here, dead ones are KILLED."""
+    here, there, *_ = map(row_of, load_sweep("digits_a").experiments())
+    going = [replace(here, host=platform.node()), replace(there, host="another machine")]
+    monkeypatch.setattr("pipeline.experiments.sweep.read_workspace", lambda _: Stored([], going))
+    caplog.set_level("INFO", "osr.sweep")
+    assert cli.main(["sweep", "digits_a", "--missing"]) == 0
+    assert [shlex.split(line)[-1] for line in capsys.readouterr().out.splitlines()] == [
+        f"split.trial={trial}" for trial in range(1, 5)
+    ]
+    assert caplog.messages == ["1 more runs here or waits in DVC's queue (`dvc queue status`)."]
 
 
 def test_what_the_sweep_sets_always_decides() -> None:

@@ -16,18 +16,15 @@ from pathlib import Path
 from osr.errors import InputError
 from osr.metrics.bootstrap import RESAMPLED, FloatArray, bootstrap_replicates
 from osr.metrics.comparison import bootstrap_difference
-from osr.params import flatten, load_params
+from osr.params import load_params
 from osr.stored.files import write_whole
 from pipeline.comparing.grouping import REPEATS, Method, by_task, only_detectors
-from pipeline.comparing.missing import TRIAL, Gap, command, gaps, num_trials
+from pipeline.comparing.missing import TRIAL, Gap, gaps, num_trials, print_missing
 from pipeline.comparing.summary import PValue, Section, leaves_its_range, lower_is_better, sections
 from pipeline.comparing.tables import print_terminal, to_csv, to_latex, to_markdown
-from pipeline.experiments.named import names_in
-from pipeline.experiments.sweep import missing, run_otherwise
-from pipeline.experiments.sweep_file import FOLDER as SWEEPS
-from pipeline.experiments.sweep_file import load_sweep
+from pipeline.experiments.waiting import waiting
 from pipeline.places import form_of
-from pipeline.tracking.results import Result, read_files, read_scores, read_workspace, select
+from pipeline.tracking.results import Result, Stored, read_files, read_scores, read_workspace, select
 from pipeline.tracking.store import is_begun
 from pipeline.workspace.place import workspace_root
 from pipeline.workspace.stages import PARAMS
@@ -39,6 +36,7 @@ ENDINGS = {".md": "markdown", ".csv": "csv", ".tex": "latex", ".txt": "terminal"
 WRITERS = {"markdown": to_markdown, "csv": to_csv, "latex": to_latex}
 
 _MAX_REASON_LENGTH = 200
+_SHOWN = 3  # names of runs
 
 logger = logging.getLogger("osr.compare")
 
@@ -50,10 +48,14 @@ def run(options: argparse.Namespace) -> int:
         InputError: bad options, or MLflow cannot be reached.
     """
     form = form_of(options.out, options.format, ENDINGS, "terminal")
-    results = select([read_files()] if options.files else _stored(), options.where)
+    stored = Stored([read_files()], []) if options.files else _stored()
     if options.missing:
-        _print_missing(results)
+        planned = waiting(workspace_root(), stored)
+        print_missing(select([*stored.done, *planned], options.where), len(planned))
         return 0
+    if stored.going:
+        logger.warning("%s", _still_going(stored.going))
+    results = select(stored.done, options.where)
     results = only_detectors(results, options.detector)
     options.metrics = options.metrics or default_metrics(results)
     tables = tables_of(results, options, lacking=[] if options.files else gaps(results))
@@ -74,7 +76,12 @@ def default_metrics(results: Sequence[Result]) -> list[str]:
     return [*others, "closed_set/accuracy"]
 
 
-def _stored() -> list[Result]:
+def _still_going(runs: Sequence[Result]) -> str:
+    names = ", ".join(run.name for run in runs[:_SHOWN]) + (", …" if len(runs) > _SHOWN else "")
+    return f"not in the table, for without test metrics yet: {len(runs)} RUNNING ({names})."
+
+
+def _stored() -> Stored:
     """The rows in MLflow.
 
     Raises:
@@ -212,24 +219,6 @@ def _print_tables(tables: Sequence[Section], form: str, out: Path | None) -> Non
         sys.stdout.write(text.getvalue())
     else:
         write_whole(out, text.getvalue().encode())
-
-
-def _print_missing(results: Sequence[Result]) -> None:
-    """The commands of missing trials, and as comments, which a shell passes over, those of named sweeps."""
-    current = {key: str(value) for key, value in flatten(load_params(PARAMS)).items()}
-    lines = [command(gap, current) for gap in gaps(results)] or ["# no trial is missing"]
-    for name in names_in(SWEEPS):
-        try:
-            sweep = load_sweep(name)
-        except InputError as error:  # published sweeps need not go with settings of other data
-            lines.append(f"# sweep {name} does not go with these settings: {str(error).splitlines()[0]}")
-            continue
-        if lacking := len(missing(sweep, results)):
-            whole = f"{lacking} of {len(sweep.experiments())} experiments not run"
-            lines.append(f"# sweep {name}, {whole}: osr sweep {name} --missing --queue")
-            if otherwise := run_otherwise(sweep, results):
-                lines.append(f"#   not with exactly these settings, that is; {otherwise}")
-    sys.stdout.write("\n".join(lines) + "\n")
 
 
 def _bootstrap_p_value() -> PValue:

@@ -4,12 +4,21 @@ from __future__ import annotations
 
 import json
 import shlex
-from collections.abc import Mapping, Sequence
+import sys
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+from osr.errors import InputError
+from osr.params import flatten, load_params
 from osr.splits.classes import FOLDER
 from pipeline.comparing.grouping import REPEATS, by_task, differing, override
+from pipeline.experiments.named import names_in
+from pipeline.experiments.sweep import missing, run_otherwise
+from pipeline.experiments.sweep_file import FOLDER as SWEEPS
+from pipeline.experiments.sweep_file import load_sweep
+from pipeline.experiments.waiting import told
 from pipeline.tracking.results import Result
+from pipeline.workspace.stages import PARAMS
 
 TRIAL, *SEEDS = REPEATS
 
@@ -81,3 +90,37 @@ def queueing(params: Mapping[str, str], wanted: Mapping[str, str], current: Mapp
     wanted = {**{key: override(value) for key, value in differ.items()}, **wanted}
     settings = " ".join(f"-S {shlex.quote(f'{key}={value}')}" for key, value in sorted(wanted.items()))
     return f"dvc exp run --queue {settings}"
+
+
+def print_missing(results: Sequence[Result], num_waiting: int) -> None:
+    """The commands of missing trials, and as comments, which a shell passes over, those of named sweeps.
+
+    The last `num_waiting` of the results are none yet.
+    """
+    current = {key: str(value) for key, value in flatten(load_params(PARAMS)).items()}
+    lines = [command(gap, current) for gap in gaps(results)] or ["# no trial is missing"]
+    if num_waiting:
+        lines.append(f"# {told(num_waiting)}")
+    sys.stdout.write("\n".join([*lines, *_sweeps_missing(results)]) + "\n")
+
+
+def _sweeps_missing(results: Sequence[Result]) -> Iterator[str]:
+    """What is missing of the sweeps that were begun, and the names of those that were not."""
+    not_begun = []
+    for name in names_in(SWEEPS):
+        try:
+            sweep = load_sweep(name)
+        except InputError as error:  # published sweeps need not go with settings of other data
+            yield f"# sweep {name} does not go with these settings: {str(error).splitlines()[0]}"
+            continue
+        lacking, number = len(missing(sweep, results)), len(sweep.experiments())
+        otherwise = run_otherwise(sweep, results)
+        if lacking == number and not otherwise:
+            not_begun.append(name)
+        elif lacking:
+            whole = f"{lacking} of {number} experiments not run"
+            yield f"# sweep {name}, {whole}: osr sweep {name} --missing --queue"
+            if otherwise:
+                yield f"#   not with exactly these settings, that is; {otherwise}"
+    if not_begun:
+        yield f"# sweeps of which nothing was run (osr sweep NAME --queue): {', '.join(not_begun)}"

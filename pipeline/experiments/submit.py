@@ -101,8 +101,7 @@ def submit(name: str, experiments: Sequence[Settings], options: argparse.Namespa
     logs = FOLDER / name / "logs"
     (home / logs).mkdir(parents=True, exist_ok=True)
     if not folders:
-        told = f"all {len(experiments)} are at work" if experiments else "no experiment is missing"
-        sys.stdout.write(f"{told}\n")
+        sys.stdout.write(f"all {len(experiments)} are at work\n")
         return 0
     runs = {"slurm": _slurm, "condor": _condor, "local": _local}
     return runs[options.submit](name, folders, logs, options)

@@ -19,6 +19,7 @@ from pipeline.experiments.preset import Settings, assignments
 from pipeline.experiments.programs import finished
 from pipeline.experiments.submit import submit
 from pipeline.experiments.sweep_file import FOLDER, Sweep, load_sweep
+from pipeline.experiments.waiting import told, waiting
 from pipeline.tracking.results import Result, read_workspace
 from pipeline.workspace.place import workspace_root
 from pipeline.workspace.stages import PARAMS
@@ -102,18 +103,29 @@ def run(options: argparse.Namespace) -> int:
         sys.stdout.write(list_of(FOLDER))
         return 0
     sweep = load_sweep(options.name, options.overrides, options.variant)
-    lacking = sweep.experiments()
-    if options.missing:
-        results = read_workspace(workspace_root())
-        lacking = missing(sweep, results)
-        if otherwise := run_otherwise(sweep, results):
-            logger.warning("%d experiments not run with exactly these settings; %s.", len(lacking), otherwise)
+    lacking = _lacking(sweep) if options.missing else sweep.experiments()
+    if not lacking:
+        return 0
     if options.submit:
         return submit(sweep.name, lacking, options)
-    lines = commands(sweep)
-    if options.missing:
-        lines = [_queue(assignments(experiment)) for experiment in lacking]
+    lines = [_queue(assignments(one)) for one in lacking] if options.missing else commands(sweep)
     return _run(lines) if options.queue else _print(lines)
+
+
+def _lacking(sweep: Sweep) -> list[Settings]:
+    """The experiments to be queued: without a result, and neither running here nor waiting in DVC's queue."""
+    root = workspace_root()
+    stored = read_workspace(root)
+    lacking = missing(sweep, stored.done)
+    if otherwise := run_otherwise(sweep, stored.done):
+        logger.warning("%d experiments not run with exactly these settings; %s.", len(lacking), otherwise)
+    if not lacking:
+        sys.stdout.write("# no experiment is missing\n")
+        return lacking
+    to_queue = missing(sweep, [*stored.done, *waiting(root, stored)])
+    if left_out := len(lacking) - len(to_queue):
+        logger.info("%s.", told(left_out))
+    return to_queue
 
 
 def _answers(row: Mapping[str, str], wanted: Mapping[str, str], needed: Container[str]) -> bool:
@@ -132,8 +144,7 @@ def _same(held: str, wanted: str) -> bool:
 
 
 def _print(lines: Sequence[Sequence[str]]) -> int:
-    texts = [shlex.join(line) for line in lines] or ["# no experiment is missing"]
-    sys.stdout.write("\n".join(texts) + "\n")
+    sys.stdout.writelines(f"{shlex.join(line)}\n" for line in lines)
     return 0
 
 

@@ -12,8 +12,8 @@ from urllib.parse import quote
 
 from osr.errors import InputError
 from pipeline.tracking.answering import SQLITE, check_answers
-from pipeline.tracking.finished_rows import rows_of_client, rows_of_file
 from pipeline.tracking.results import COMMIT, Result, read_files, results_of
+from pipeline.tracking.rows_in_bulk import rows_of_client, rows_of_file
 from pipeline.tracking.store import Store, client_of
 from pipeline.workspace.git import git
 from pipeline.workspace.stages import PARAMS
@@ -65,7 +65,7 @@ def _of_file(path: Path) -> list[Result]:
         with closing(sqlite3.connect(f"file:{quote(str(path))}?mode=ro", uri=True)) as tables:
             query = "SELECT experiment_id FROM experiments WHERE name = ?"
             found = tables.execute(query, (name,)).fetchone()
-        return [] if found is None else results_of(rows_of_file(str(path), str(found[0])))
+        return [] if found is None else results_of(rows_of_file(str(path), str(found[0]))).done
     except sqlite3.Error as error:
         raise InputError(f"{path} cannot be read as a store of MLflow ({error}).") from None
 
@@ -82,6 +82,6 @@ def _of_server(uri: str) -> list[Result]:
         if found is None:
             return []
         store = Store(client, str(found.experiment_id), Path(), "", uri)
-        return results_of(rows_of_client(store))
+        return results_of(rows_of_client(store)).done
     except (MlflowException, SQLAlchemyError, OSError) as error:
         raise InputError(f"{uri} cannot be read as a store of MLflow ({error}).") from None

@@ -1,11 +1,12 @@
-"""What `osr compare` reads: one result per finished execution, from MLflow or from the files here."""
+"""What `osr compare` reads: one result per execution of the pipeline, from MLflow or from the files here."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import NamedTuple
 
 from osr.errors import InputError
 from osr.metrics.comparison import Scored
@@ -14,9 +15,9 @@ from osr.params import flatten, load_params
 from osr.settings.gone import is_as_ever
 from osr.settings.sentences import did_you_mean
 from osr.stored.arrays import read_arrays
-from pipeline.tracking.finished_rows import Row, finished_rows
 from pipeline.tracking.mirror import final_metrics
-from pipeline.tracking.store import FINISHED_STATES, STAGE, Store, connect, is_begun
+from pipeline.tracking.rows_in_bulk import Row, read_rows
+from pipeline.tracking.store import FINISHED_STATES, OWNER, STAGE, Store, connect, is_begun
 from pipeline.workspace.files import read_json
 from pipeline.workspace.stages import PARAMS, SCORES, SPLIT, STAGES
 
@@ -34,12 +35,14 @@ class Result:
         started: milliseconds since 1970; of two equal executions the newer counts.
         params: dotted key -> value as text, with the digests of split and test set and the git commit.
         metrics: by their names in MLflow; NaN where a metric is not defined.
+        host: the machine that is at work on it; empty once its test metrics are there.
     """
 
     name: str
     started: int
     params: Mapping[str, str]
     metrics: Mapping[str, float]
+    host: str = ""
 
     @property
     def digest(self) -> str:
@@ -47,37 +50,48 @@ class Result:
         return self.params.get(DIGEST) or self.params.get(SPLIT_DIGEST, "")
 
 
-def read_store(store: Store) -> list[Result]:
-    """The FINISHED rows of the experiment whose stage evaluate is done or cached, newest first.
+class Stored(NamedTuple):
+    """Executions, newest first: those with test metrics, and those on their way there."""
+
+    done: list[Result]
+    going: list[Result]
+
+
+def read_store(store: Store) -> Stored:
+    """The rows whose stage evaluate is done or cached, and RUNNING ones where it is not yet.
 
     Raises:
         MlflowException, SQLAlchemyError, OSError: the store cannot be reached.
     """
-    return results_of(finished_rows(store))
+    return results_of(read_rows(store))
 
 
-def read_workspace(root: Path) -> list[Result]:
+def read_workspace(root: Path) -> Stored:
     """As `read_store`, of the store of a workspace; none where nothing was recorded, and no store is made.
 
     Raises:
         MlflowException, SQLAlchemyError, OSError: the store cannot be reached.
     """
-    return read_store(connect(root)) if is_begun(root) else []
+    return read_store(connect(root)) if is_begun(root) else Stored([], [])
 
 
-def results_of(rows: Iterable[Row]) -> list[Result]:
-    """Those of the rows whose stage evaluate is done or cached, in their order.
+def results_of(rows: Iterable[Row]) -> Stored:
+    """The rows by whether their test metrics are final, which they are as soon as stage evaluate has ended.
 
     Settings that are gone since are left out where a run had them as they always are now.
     """
-    results = []
+    stored = Stored([], [])
     for row in rows:
+        marks = {key: row.tags[key] for key in (DIGEST, SPLIT_DIGEST, COMMIT) if key in row.tags}
+        name = f"{row.name} ({row.run_id[:8]})"
+        params = {key: text for key, text in row.params.items() if not is_as_ever(key, text)}
+        result = Result(name, row.started, {**params, **marks}, row.metrics)
         if row.tags.get(f"{STAGE}evaluate") in FINISHED_STATES:
-            marks = {key: row.tags[key] for key in (DIGEST, SPLIT_DIGEST, COMMIT) if key in row.tags}
-            name = f"{row.name} ({row.run_id[:8]})"
-            params = {key: text for key, text in row.params.items() if not is_as_ever(key, text)}
-            results.append(Result(name, row.started, {**params, **marks}, row.metrics))
-    return results
+            stored.done.append(result)
+        elif row.status == "RUNNING":
+            host = row.tags.get(OWNER, "").partition(":")[0]
+            stored.going.append(replace(result, host=host))
+    return stored
 
 
 def read_files() -> Result:
