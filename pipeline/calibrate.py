@@ -27,7 +27,7 @@ def calibrate(params: Params, _row: Row) -> Metrics:
         groups=groups_of(Split.load(SPLIT), outputs),
     )
     if fit.not_used:
-        logger.warning("calibrate: %s is not used: %s.", fit.asked, fit.not_used)
+        logger.info("calibrate: %s is not used: %s.", fit.asked, fit.not_used)
     if fit.at_bound:
         logger.warning("calibrate: %s is used at its bound: %s.", fit.asked, fit.at_bound)
     save_calibration(new(CALIBRATOR), fit, outputs.made_from)

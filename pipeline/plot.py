@@ -87,7 +87,8 @@ def write_choice(run: RunFiles, choice: Choice) -> None:
     """The choice in words, and against what the unknown test images show, where there are some."""
     lines = [run.choice]
     if run.has_unknowns:
-        lines.append(f"Against the unknown test images: {regret(choice.detector, run.metrics['auroc'])}.")
+        told = regret(choice.detector, run.metrics["auroc"])
+        lines.append(f"Against the unknown test images {choice.detector} has {told}.")
     new(JUDGE_TEXT).write_text("\n\n".join(lines) + "\n", encoding="utf-8")
 
 

@@ -224,12 +224,18 @@ def test_all_numbers_of_a_detector(grouped):
     right = (scores <= best) & known & outputs.correct | (scores > best) & ~known
     assert found["oracle_kplus1_accuracy"] == right.mean()
     fit = Threshold(1.0, "conformal_per_class", 0.9, 0.9, 50, per_class=(-0.2, 0.4, 1.0))
-    ends = share_with_ends(
-        (scores <= theta)[known], confidence=CONFIDENCE, groups=groups.known if grouped else None
-    )
+    ends = [
+        share_with_ends(hits, confidence=CONFIDENCE, groups=of)[1:]
+        for hits, of in (
+            ((scores <= theta)[known], groups.known if grouped else None),
+            ((scores > theta)[~known], groups.unknown if grouped else None),
+        )
+    ]
     assert threshold_check(test, fit, SETTINGS) == {
-        "known_acceptance_low": ends[1],
-        "known_acceptance_high": ends[2],
+        "known_acceptance_low": ends[0][0],
+        "known_acceptance_high": ends[0][1],
+        "unknown_rejection_low": ends[1][0],
+        "unknown_rejection_high": ends[1][1],
         "asked_acceptance": 0.9,
         "asked_of": 50,
     }

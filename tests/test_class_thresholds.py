@@ -127,7 +127,7 @@ def test_a_threshold_of_background_images_was_asked_for_no_share():
     labels = np.array([0, 1, 1, -1])
     test = Judged(outputs_of(np.array([0, 1, 0, 2]), labels), np.array([0.0, 1.0, 2.0, 3.0]))
     settings = finished_run.params_of(ROOT).evaluate
-    ends = {"known_acceptance_low", "known_acceptance_high"}
+    ends = {f"{of}_{end}" for of in ("known_acceptance", "unknown_rejection") for end in ("low", "high")}
     asked = {"asked_acceptance": 0.9, "asked_of": 100}
     fit = Threshold(1.5, "background", 0.9, 0.9, 100)
     assert threshold_check(test, fit, settings).keys() == ends

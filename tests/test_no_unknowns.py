@@ -91,7 +91,7 @@ def test_a_judge_is_chosen_from_known_images_alone(drawn, monkeypatch):
     assert judge_of(auto) == RunFiles(auto).detector == choice.detector
     assert {entry.detector for entry in choice.ranking} == {"maxlogit", "energy"}
     assert choice.classes == 3
-    assert RunFiles(auto).choice.startswith(f"{choice.detector}, chosen from known images alone: 3 known")
+    assert RunFiles(auto).choice.startswith(f"{choice.detector} judges, chosen from known images alone: 3")
     assert f"judge      {choice.detector}" in outcome_of(auto, monkeypatch)
     stages.JUDGE.unlink()
     few = auto.model_copy(update={"evaluate": auto.evaluate.model_copy(update={"estimate_folds": 0})})
@@ -100,7 +100,7 @@ def test_a_judge_is_chosen_from_known_images_alone(drawn, monkeypatch):
     enabled = few.detectors.model_copy(update={"enabled": ("maxlogit", "ensemble")})
     trusted = few.model_copy(update={"detectors": enabled})
     assert (choose_judge(trusted).detector, judge_of(trusted)) == ("ensemble", "ensemble")
-    assert RunFiles(trusted).choice.endswith("beyond chance. evaluate.estimate_folds is 0.")
+    assert RunFiles(trusted).choice.endswith("nothing could be compared: evaluate.estimate_folds is 0.")
     stages.JUDGE.unlink()
 
 
@@ -164,9 +164,11 @@ def test_the_outcome_calls_it_an_estimate(drawn, monkeypatch):
     monkeypatch.chdir(drawn)
     told = outcome.outcome()
     assert "AUROC" not in told
-    assert re.search(r"threshold .* accepts [\d.]+% of the test knowns", told)
+    assert re.search(
+        r"accepted   [\d.]+% \[[\d.]+%, [\d.]+%\] +of the known test images by maxlogit, thresh", told
+    )
     fit = RunFiles(PARAMS).thresholds[RunFiles(PARAMS).detector]
-    assert f"95%                   of {fit.num_images} images held out for validation" in told
+    assert f"aim        95% accepted            of the {fit.num_images} images for validation, which" in told
     assert "which the network has seen: it may be far off" in told
     assert "an estimate, from known classes left out" in told
 

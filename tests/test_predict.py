@@ -202,6 +202,8 @@ def test_command_judges_files_and_names_the_bad_ones(run, caplog, capsys):
         (["empty"], "empty holds no image: names must end in one of .png"),
         (["params.yaml"], "params.yaml is no image that can be read"),
         (["params.yaml", "--detector", "vim"], "--detector vim: must be one of detectors.enabled: msp"),
+        (["params.yaml", "--detector", "vim"], ",vim]'` fits it, too, and trains nothing anew."),
+        (["params.yaml", "--detector", "maxlogitt"], "; did you mean 'maxlogit'?"),
     ],
 )
 def test_mistakes_are_one_sentence(run, capsys, caplog, arguments, sentence):

@@ -22,7 +22,7 @@ from pipeline.report import page as report
 from pipeline.report.figure_texts import TEXTS, figure_text
 from pipeline.report.figures import _shifts
 from pipeline.report.galleries import accepted_unknowns, rejected_knowns
-from pipeline.report.page import INTERVALS, write_report
+from pipeline.report.page import THRESHOLD_FREE, write_report
 from pipeline.report.run_files import RunFiles
 from pipeline.tracking.stage_run import Row
 from pipeline.workspace import stages
@@ -160,7 +160,7 @@ def test_galleries_hold_the_worst_mistakes_in_order(run):
 
 def test_each_unknown_set_has_its_row(run, tmp_path):
     ends = {"": 0.625, "_low": 0.5, "_high": 0.75}
-    numbers = {f"{name}{end}": {"maxlogit": value} for name in INTERVALS for end, value in ends.items()}
+    numbers = {f"{name}{end}": {"maxlogit": value} for name in THRESHOLD_FREE for end, value in ends.items()}
     numbers["unknown_rejection"] = {"maxlogit": 0.25}
     vars(run)["metrics"] = run.metrics | {"sources": {"held_out": numbers, "far <i>": numbers}}
     write_report(run, tmp_path / "report.html")

@@ -56,6 +56,18 @@ def test_a_class_folder_without_images_is_left_out_like_those_with_few(tmp_path,
     assert "  left out, with fewer than 3 images: zebra (none)\n" in capsys.readouterr().out
 
 
+def test_a_folder_too_high_is_said(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(init, "start_repositories", lambda _project: "nothing")
+    for number in range(24):
+        photo(tmp_path / "all" / ("known/cat", "known/dog", "others")[number % 3] / f"{number}.png", number)
+    assert main(["init", str(tmp_path / "all"), str(tmp_path / "p")]) == 0
+    told = capsys.readouterr().out
+    assert "FOLDERS IN CLASSES: known/cat, known/dog. If these are the classes" in told
+    assert f"`osr init {tmp_path / 'all' / 'known'}`" in told
+    assert main(["init", str(tmp_path / "all" / "known"), str(tmp_path / "q")]) == 0
+    assert "FOLDERS IN CLASSES" not in capsys.readouterr().out
+
+
 def test_another_version_is_refused_by_a_stage_and_written_by_run(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     check_version()  # a clone has no such file

@@ -100,18 +100,20 @@ def known_metrics(test: Judged, threshold: Theta, settings: EvaluateSettings) ->
 
 
 def threshold_check(test: Judged, fit: Threshold, settings: EvaluateSettings) -> dict[str, float]:
-    """What a threshold was asked for, and the interval of what it accepts of the test knowns.
+    """What a threshold was asked for, and the intervals of what it does to the test images.
 
     asked_acceptance: the target, of the validation knowns or of new ones as the rule says; with asked_of, how
     many images, or groups of them, the threshold was made from. Neither where background images set it.
     """
-    known = test.outputs.labels >= 0
-    _, low, high = share_with_ends(
-        (test.scores <= fit.at(test.outputs.predictions))[known],
-        confidence=settings.confidence,
-        groups=None if test.groups is None else test.groups.known,
-    )
-    found = {"known_acceptance_low": low, "known_acceptance_high": high}
+    known, accepted = test.outputs.labels >= 0, test.scores <= fit.at(test.outputs.predictions)
+    found: dict[str, float] = {}
+    for name, hits, groups in (
+        ("known_acceptance", accepted[known], None if test.groups is None else test.groups.known),
+        ("unknown_rejection", ~accepted[~known], None if test.groups is None else test.groups.unknown),
+    ):
+        if len(hits):
+            _, low, high = share_with_ends(hits, confidence=settings.confidence, groups=groups)
+            found |= {f"{name}_low": low, f"{name}_high": high}
     if fit.rule == "background":
         return found
     made_from = fit.num_images if fit.num_groups is None else fit.num_groups

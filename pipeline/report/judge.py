@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
+from osr.detectors.settings import DetectorName
 from osr.errors import InputError
 from osr.metrics.threshold_files import load_thresholds
 from osr.outputs import Outputs
 from osr.params import Params
+from osr.settings.sentences import did_you_mean
 from osr.splits.split import Split
 from osr.stored.files import damaged, read_json, write_json
 from pipeline.estimate import left_out
@@ -32,22 +34,36 @@ if TYPE_CHECKING:
 logger = logging.getLogger("osr")
 
 AUTO = "auto"
+_LISTED = "detectors.enabled"
 _MADE_FROM = ("split", "weights", "thresholds")
 _SHOWN = 5
 
 
-def judge_of(params: Params) -> str:
-    """The detector that judges new images in the present run.
+def judge_of(params: Params, asked: str | None = None) -> str:
+    """The detector that is asked for, or else the one that judges new images in the present run.
 
     Raises:
-        InputError: it is to be chosen, and stage plot has not done so for this run.
+        InputError: the run has not fitted it; or one is to be chosen, and stage plot has not done so for this
+            run.
     """
-    if params.plot.detector != AUTO:
-        return params.plot.detector
+    enabled = params.detectors.enabled
+    if asked is not None and asked not in enabled:
+        told = f"must be one of {_LISTED}: {', '.join(enabled)}{_hint(asked, enabled)}"
+        raise InputError(f"--detector {asked}: {told}")
+    if asked is not None or params.plot.detector != AUTO:
+        return asked or params.plot.detector
     name = str(stored_choice()["detector"])
-    if name not in params.detectors.enabled:
-        raise damaged(JUDGE, f"{name} is none of detectors.enabled")
+    if name not in enabled:
+        raise damaged(JUDGE, f"{name} is none of {_LISTED}")
     return name
+
+
+def _hint(asked: str, enabled: Sequence[str]) -> str:
+    """How to come by a detector that was not fitted, or what its name may be."""
+    if asked in get_args(DetectorName):
+        more = ",".join([*enabled, asked])
+        return f"; `osr run -S '{_LISTED}=[{more}]'` fits it, too, and trains nothing anew."
+    return did_you_mean(asked, get_args(DetectorName)) or "."
 
 
 def stored_choice() -> dict[str, Any]:
@@ -125,21 +141,21 @@ def in_words(choice: Choice, *, reason: str = "") -> str:
     from osr.estimation.choice import TRUSTED
 
     if reason:
-        return f"{choice.detector} judges, as it does unless another is better beyond chance. {reason}."
+        return f"{choice.detector} judges, as nothing could be compared: {reason}."
     rest = [
         f"{entry.detector} {entry.auroc:.3f} [{entry.low:.3f}, {entry.high:.3f}]" for entry in choice.ranking
     ]
     shown = ", ".join(rest[:_SHOWN]) + (f" and {len(rest) - _SHOWN} more" if len(rest) > _SHOWN else "")
     text = (
-        f"{choice.detector}, chosen from known images alone: {choice.classes} known classes were left out in "
-        "turn, similar ones together. This ranks detectors, on validation images; how much is rejected is "
-        f"measured or estimated apart, on test images. Mean AUROC over them, to rank alone: {shown}. "
+        f"{choice.detector} judges, chosen from known images alone: {choice.classes} known classes played "
+        "unknown ones in turn, similar ones together, on validation images. That ranks detectors; how much is "
+        f"rejected is measured or estimated apart, on test images. Mean AUROC in it: {shown}. "
     )
     others = [name for name in choice.alike if name != choice.detector]
     if others and choice.detector in choice.alike:
         text += f"These classes do not tell it apart from {', '.join(others)}. "
     if choice.detector == TRUSTED and not choice.seen:
-        text += "It judges unless another is better beyond chance. "
+        text += f"{TRUSTED} is the default: only a detector that is better beyond chance takes its place. "
     text += f"In {choice.sure:.0%} of draws of these classes it comes first."
     if choice.seen:
         text += " The network was trained on the classes that were left out, so that the ranking may mislead"
@@ -148,7 +164,7 @@ def in_words(choice: Choice, *, reason: str = "") -> str:
 
 
 def regret(chosen: str, auroc: Mapping[str, float]) -> str:
-    """The chosen detector beside the best in hindsight.
+    """The chosen detector's AUROC beside that of the best in hindsight.
 
     Args:
         chosen: its name.
@@ -156,6 +172,6 @@ def regret(chosen: str, auroc: Mapping[str, float]) -> str:
     """
     best = max(auroc, key=lambda name: auroc[name])
     return (
-        f"chosen {chosen} {auroc[chosen]:.3f}, best in hindsight {best} {auroc[best]:.3f}, regret "
-        f"{auroc[best] - auroc[chosen]:.3f}"
+        f"AUROC {auroc[chosen]:.3f}, the best in hindsight, {best}, {auroc[best]:.3f} (regret "
+        f"{auroc[best] - auroc[chosen]:.3f})"
     )

@@ -41,7 +41,8 @@ def run(options: argparse.Namespace) -> int:
     write_tables(board, stem)
     sys.stdout.write(f"{to_markdown(board)}\n")
     if options.out is None and JUDGE.is_file():
-        sys.stdout.write(f"{regret(str(stored_choice()['detector']), metrics['auroc'])}\n")
+        chosen = str(stored_choice()["detector"])
+        sys.stdout.write(f"{chosen} was chosen: {regret(chosen, metrics['auroc'])}\n")
     picture = stem.with_name(f"{stem.name}.png") if options.out else FIGURES / "leaderboard.png"
     picture.parent.mkdir(parents=True, exist_ok=True)
     with styled():

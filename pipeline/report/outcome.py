@@ -30,9 +30,9 @@ def outcome() -> str:
     if run.choice:
         told = "chosen from known images alone"
         if run.has_unknowns:
-            told += f"; {regret(run.detector, run.metrics['auroc'])}"
+            told += f"; against the unknown ones it has {regret(run.detector, run.metrics['auroc'])}"
         rows.append(("judge", run.detector, told))
-    lines = [f"  {label:<9}  {value:<20}  {told}" for label, value, told in rows]
+    lines = [f"  {label:<9}  {value:<22}  {told}" for label, value, told in rows]
     lines += [f"  warning    {told}" for told in unfit(run.metrics, run.detector)]
     return "\n".join(["", *lines, f"  report     {REPORT}", ""])
 
@@ -41,39 +41,39 @@ def _tested(run: RunFiles, known: int) -> list[Line]:
     """What the unknown test images show."""
     name = run.detector
     unknown = f"against {len(run.outputs) - known:,} unknown ones"
-    rows = [
-        (label, _with_ends(_of(run.metrics, name), metric), f"{name}, {unknown}")
-        for metric, label in METRICS.items()
+    own = _of(run.metrics, name)
+    return [
+        *((label, _with_ends(own, metric), f"{name}, {unknown}") for metric, label in METRICS.items()),
+        *_accepted(run, own),
+        ("rejected", _with_ends(own, "unknown_rejection", percent=True), "of the unknown ones"),
     ]
-    accepted, rejected = (run.metrics[key][name] for key in ("known_acceptance", "unknown_rejection"))
-    verdict = f"accepts {accepted:.1%} of the test knowns, rejects {rejected:.1%} of the test unknowns"
-    return [*rows, ("threshold", run.threshold_in_words(), verdict), *_asked(run)]
 
 
 def _estimated(run: RunFiles) -> list[Line]:
     """What there is without unknown images; rejection is an estimate, or a reason for none."""
     own = _of(run.metrics, run.detector)
-    verdict = f"accepts {own['known_acceptance']:.1%} of the test knowns"
+    rows = _accepted(run, own)
     if own["selective_accuracy"] is not None:
-        verdict += f", {own['selective_accuracy']:.1%} of these with the right class"
-    rows = [("threshold", run.threshold_in_words(), f"{run.detector} {verdict}"), *_asked(run)]
+        rows.append(("right", f"{own['selective_accuracy']:.1%}", "of these: the class is the right one"))
     if not run.estimated_classes:
-        return [
-            *rows,
-            ("rejection", "no estimate", f"no unknown image was tested, and {run.why_no_estimate}"),
-        ]
-    guess = _of(run.estimate, run.detector)
+        told = f"no unknown image was tested, and {run.why_no_estimate}"
+        return [*rows, ("rejected", "no estimate", told)]
     told = "of the unknowns: an estimate, from known classes left out in turn"
     if run.params.learns_features:
         told += ", which the network has seen: it may be far off"
-    return [*rows, ("rejection", f"{guess['unknown_rejection']:.1%}", told)]
+    guess = _of(run.estimate, run.detector)
+    return [*rows, ("rejected", _with_ends(guess, "unknown_rejection", percent=True), told)]
 
 
-def _asked(run: RunFiles) -> list[Line]:
-    """What the threshold was to accept, and of which images: others than the test images above."""
-    if (asked := run.asked(run.detector)) is None:
-        return []
-    return [("asked", asked[0], f"of {asked[1]} held out for validation, which set the threshold")]
+def _accepted(run: RunFiles, own: dict[str, Any]) -> list[Line]:
+    """What the threshold accepts, and what it was made to accept: of other images, those of validation."""
+    told = f"of the known test images by {run.detector}, threshold {run.threshold_in_words()}"
+    rows = [("accepted", _with_ends(own, "known_acceptance", percent=True), told)]
+    if (asked := run.asked(run.detector)) is not None:
+        rows.append(
+            ("aim", f"{asked[0]} accepted", f"of the {asked[1]} for validation, which set the threshold")
+        )
+    return rows
 
 
 def _of(metrics: dict[str, Any], detector: str) -> dict[str, Any]:
@@ -85,5 +85,6 @@ def _of(metrics: dict[str, Any], detector: str) -> dict[str, Any]:
     }
 
 
-def _with_ends(values: dict[str, float], metric: str) -> str:
-    return f"{values[metric]:.3f} [{values[f'{metric}_low']:.3f}, {values[f'{metric}_high']:.3f}]"
+def _with_ends(values: dict[str, float], metric: str, *, percent: bool = False) -> str:
+    value, low, high = (values[f"{metric}{end}"] for end in ("", "_low", "_high"))
+    return f"{value:.1%} [{low:.1%}, {high:.1%}]" if percent else f"{value:.3f} [{low:.3f}, {high:.3f}]"

@@ -27,12 +27,13 @@ from pipeline.workspace.stages import FIGURES
 from pipeline.workspace.swap import new
 
 TEMPLATE = Path(__file__).with_name("page.html.jinja")
-INTERVALS = {"auroc": "AUROC", "auoscr": "AUOSCR", "fpr_at_95tpr_known": "FPR at 95 % TPR"}
-AT_THRESHOLD = {
+THRESHOLD_FREE = {"auroc": "AUROC", "auoscr": "AUOSCR", "fpr_at_95tpr_known": "FPR at 95 % TPR"}
+INTERVALS = {
+    **THRESHOLD_FREE,
     "known_acceptance": "Knowns accepted",
     "unknown_rejection": "Unknowns rejected",
-    "kplus1_macro_f1": "Macro-F1 with unknown",
 }
+AT_THRESHOLD = {"kplus1_macro_f1": "Macro-F1 with unknown"}
 RISK_INTERVALS = {
     "aurc": "AURC",
     "augrc": "AUGRC",
@@ -85,6 +86,7 @@ def _content(run: RunFiles) -> dict[str, Any]:
         "settings": flatten(run.params),
         "cautions": cautions(run),
         "headline": _headline(run),
+        "threshold_free": THRESHOLD_FREE,
         "intervals": INTERVALS,
         "risk_intervals": RISK_INTERVALS,
         "costs": costs_table(run),
@@ -95,6 +97,7 @@ def _content(run: RunFiles) -> dict[str, Any]:
         "at_threshold": AT_THRESHOLD,
         "asked_and_got": {row["name"]: run.asked_and_got(row["name"]) for row in _headline(run)},
         "closed_set": run.metrics["closed_set"],
+        "is_calibrated": run.calibration.asked != "none" and not run.calibration.not_used,
         "sources": _sources(run),
         "known_classes": run.known_classes,
         "unknown_classes": run.unknown_classes,
@@ -231,7 +234,7 @@ def _sources(run: RunFiles) -> list[dict[str, Any]]:
             "images": int(run.unknowns.of_source(source).sum()),
             "intervals": [
                 tuple(metrics[f"{metric}{end}"][run.detector] for end in ("", "_low", "_high"))
-                for metric in INTERVALS
+                for metric in THRESHOLD_FREE
             ],
             "rejected": metrics["unknown_rejection"][run.detector],
         }

@@ -66,9 +66,7 @@ def export(
         InputError: the folder exists, no such detector, a file of the run is missing, damaged, or of another
             run than the others, or the run has no graph.
     """
-    enabled, used = params.detectors.enabled, detector or judge_of(params)
-    if used not in enabled:
-        raise InputError(f"--detector {used}: must be one of detectors.enabled: {', '.join(enabled)}.")
+    enabled, used = params.detectors.enabled, judge_of(params, detector)
     check_stamps("plot")
     files = {name: DETECTORS / f"{name}.safetensors" for name in enabled}
     parts = load_parts(
@@ -174,7 +172,7 @@ def run(options: argparse.Namespace) -> int:
             graphs=graphs,
             neighbours=options.neighbours or 0,
         )
-        for told in reservations(options.detector or judge_of(params)):
+        for told in reservations(judge_of(params, options.detector)):
             logger.warning(told)
     own = own_code(parts)
     allowed = f", allow_code={own[0] if len(own) == 1 else list(own)!r}" if own else ""

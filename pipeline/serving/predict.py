@@ -44,11 +44,7 @@ def load_classifier(
     Raises:
         InputError: no such detector, or a file is missing, damaged, or of another run than the others.
     """
-    name = detector or judge_of(params)
-    if name not in params.detectors.enabled:
-        raise InputError(
-            f"--detector {name}: must be one of detectors.enabled: {', '.join(params.detectors.enabled)}."
-        )
+    name = judge_of(params, detector)
     return OpenSetClassifier.from_files(
         weights=WEIGHTS,
         calibration=CALIBRATOR,

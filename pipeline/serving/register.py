@@ -78,7 +78,7 @@ def register(name: str, params: Params, *, alias: str | None = None, detector: s
     """
     if alias is not None:
         check_alias(alias)
-    used = detector or judge_of(params)
+    used = judge_of(params, detector)
     with tempfile.TemporaryDirectory() as folder:
         path, classifier = Path(folder) / "model", Path(folder) / "classifier"
         parts = export(classifier, params, detector=used)

@@ -53,6 +53,7 @@ class Found:
         has_groups: whether the data set itself says which images belong together.
         has_parts: whether it says which train, validate and test.
         empty: folders of classes without any image.
+        deeper: `class/folder` of the classes that hold their images in several folders, and none beside them.
     """
 
     counts: dict[str, int]
@@ -65,6 +66,7 @@ class Found:
     has_groups: bool
     has_parts: bool
     empty: Sequence[str] = ()
+    deeper: Sequence[str] = ()
 
     @property
     def total(self) -> int:
@@ -97,7 +99,17 @@ def look_at(settings: DatasetSettings) -> Found:
     sizes = _sizes(listing.root, data)
     names = _names_by_class(listing, settings)
     found = _found(data, _counts(listing.targets, listing.class_names), sizes, len(rows))
-    return replace(found, groups=groups_in_names(names), empty=listing.empty)
+    deeper = _deeper(listing.class_names, names) if settings.name == "folder" else []
+    return replace(found, groups=groups_in_names(names), empty=listing.empty, deeper=deeper)
+
+
+def _deeper(classes: Sequence[str], names: Sequence[Sequence[str]]) -> list[str]:
+    """The folders of those classes all of whose images lie in folders of their own."""
+    found = []
+    for of, own in zip(classes, names, strict=True):
+        folders = sorted({name.partition("/")[0] for name in own}) if all("/" in name for name in own) else []
+        found += [f"{of}/{folder}" for folder in folders if len(folders) > 1]
+    return found
 
 
 def groups_in_names(names: Sequence[Sequence[str]]) -> NameGroups | None:

@@ -28,6 +28,12 @@ def found_text(photos: Path, found: Found, small: Sequence[str], *, grouped: boo
     ]
     if found.decoded < found.total:
         lines.append(f"looked closely at {found.decoded:,} of them, evenly spread")
+    if found.deeper and not found.has_parts:
+        holder = photos / found.deeper[0].partition("/")[0]
+        lines.append(
+            f"FOLDERS IN CLASSES: {_listed(found.deeper)}. If these are the classes, and not what is named "
+            f"above, begin with `osr init {holder}`."
+        )
     if found.has_parts:
         lines.append("folders or columns say which images train, validate and test: they stay so")
     bad = [image.problem.removesuffix(".") for image in found.odd if image.is_bad]
