@@ -20,6 +20,7 @@ from osr.metrics.thresholds import (
     fewest_images,
     fit_background_threshold,
     fit_threshold,
+    rejection_name,
     required_count,
 )
 
@@ -184,3 +185,8 @@ def test_largest_theta_that_accepts_few_background_images(scores, percent):
     assert 100 * np.count_nonzero(values <= fitted.value) <= percent * len(values) or fitted.value == -np.inf
     above = math.nextafter(fitted.value, math.inf)
     assert 100 * np.count_nonzero(values <= above) > percent * len(values) or above == np.inf
+
+
+@pytest.mark.parametrize(("acceptance", "name"), [(0.95, "95"), (0.7, "70"), (0.995, "99.5")])
+def test_what_is_rejected_is_named_by_the_percent_of_knowns_accepted(acceptance, name):
+    assert rejection_name(acceptance) == f"rejection_accepting_{name}"

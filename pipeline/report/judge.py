@@ -148,8 +148,8 @@ def in_words(choice: Choice, *, reason: str = "") -> str:
     shown = ", ".join(rest[:_SHOWN]) + (f" and {len(rest) - _SHOWN} more" if len(rest) > _SHOWN else "")
     text = (
         f"{choice.detector} judges, chosen from known images alone: {choice.classes} known classes played "
-        "unknown ones in turn, similar ones together, on validation images. That ranks detectors; how much is "
-        f"rejected is measured or estimated apart, on test images. Mean AUROC in it: {shown}. "
+        "unknown ones in turn, similar ones together, on validation images. That ranks detectors; how much "
+        f"is rejected is measured or estimated apart, on test images. Mean AUROC in it: {shown}. "
     )
     others = [name for name in choice.alike if name != choice.detector]
     if others and choice.detector in choice.alike:
