@@ -168,7 +168,14 @@ def test_an_older_run_is_like_today_s_where_it_means_the_same(monkeypatch: pytes
         ("calibrate.ece_bins", "9", False),
         ("detectors.relation.threshold", "0.05", False),
         ("plot.tsne_seed", "1", True),  # a figure is no result
+        ("losses.combined.rho", "3.0", False),
     ):
         (other,) = results_of([row(**{key: value})]).done
         assert other.params == same.params | {key: value}
         assert missing(sweep, [other]) == (lacking if answers else sweep.experiments())
+    # What stands in its place says it today, so the old setting must have said that, not its old default.
+    changed = {"losses.penalty.rho": "3.0"}
+    (other,) = results_of([row(**changed)]).done
+    assert other.params == same.params | changed | {"losses.combined.rho": "2.0"}
+    (alike,) = results_of([row(**changed, **{"losses.combined.rho": "3.0"})]).done
+    assert alike.params == same.params | changed

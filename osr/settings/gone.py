@@ -30,14 +30,15 @@ class Gone:
         return f"is gone since osr {self.since}: {now}"
 
 
-def is_as_ever(key: str, text: str) -> bool:
-    """Whether a param of an older run is a setting that is gone, with the value that holds now.
+def is_as_ever(key: str, params: Mapping[str, str]) -> bool:
+    """Whether a param of a run is a setting that is gone, and says what the others of the run say today.
 
     Args:
-        key: dotted.
-        text: the value as MLflow keeps it.
+        key: dotted, one of the params.
+        params: of the run, as MLflow keeps them.
     """
-    return key in GONE and text == str(GONE[key].value)
+    gone = GONE.get(key)
+    return gone is not None and params[key] == params.get(gone.instead, str(gone.value))
 
 
 def without_gone(settings: Mapping[str, Any], *, section: str) -> dict[str, Any]:

@@ -73,7 +73,8 @@ def _wanted(sweep: Sweep) -> Iterator[tuple[Settings, dict[str, str], Container[
     ours = read_yaml(PARAMS)
     for experiment in sweep.experiments():
         params, said = check_params(merge(ours, experiment), source=sweep.name), flatten(experiment).keys()
-        values = flatten(params) | {key: gone.value for key, gone in GONE.items()}
+        values = flatten(params)
+        values |= {key: values.get(gone.instead, gone.value) for key, gone in GONE.items()}
         yield (
             experiment,
             {key: str(value) for key, value in values.items() if key in said or decides(key, params)},

@@ -84,7 +84,7 @@ def results_of(rows: Iterable[Row]) -> Stored:
     for row in rows:
         marks = {key: row.tags[key] for key in (DIGEST, SPLIT_DIGEST, COMMIT) if key in row.tags}
         name = f"{row.name} ({row.run_id[:8]})"
-        params = {key: text for key, text in row.params.items() if not is_as_ever(key, text)}
+        params = {key: text for key, text in row.params.items() if not is_as_ever(key, row.params)}
         result = Result(name, row.started, {**params, **marks}, row.metrics)
         if row.tags.get(f"{STAGE}evaluate") in FINISHED_STATES:
             stored.done.append(result)
