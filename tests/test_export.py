@@ -80,7 +80,7 @@ def test_what_speaks_against_it_is_said_and_stands_in_the_card(monkeypatch, capl
         assert (
             "80% of the unknown images were accepted as known by maxlogit: do not use this as it is" in told
         )
-        assert "mahalanobis (plot.detector) rejects 90%" in told
+        assert "plot.detector: mahalanobis, which rejects 90%" in told
 
 
 def test_a_network_that_tells_turns_is_exported_and_its_graph_refused(exportable, monkeypatch, capsys):  # noqa: F811

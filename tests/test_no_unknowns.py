@@ -210,9 +210,9 @@ def numbers(accuracy=0.9, **rejected):
 def test_another_detector_is_named_only_where_it_rejects_clearly_more():
     (told,) = unfit(numbers(vim=0.24, knn=0.21), "knn")
     assert "79% of the unknown images were accepted as known by knn" in told
-    assert "no other detector rejects clearly more at its threshold (at most 24%)" in told
+    assert "No other detector of this run rejects clearly more (at most 24%)." in told
     (told,) = unfit(numbers(vim=0.44, knn=0.21), "knn")
-    assert "vim (plot.detector) rejects 44% at its threshold" in told
+    assert "plot.detector: vim, which rejects 44% of them at its threshold" in told
     assert unfit(numbers(vim=0.44, knn=0.5), "knn") == []
     assert len(unfit(numbers(accuracy=0.79, knn=0.2), "knn")) == 2
     assert unfit({"closed_set": {"accuracy": 0.8}}, "knn") == []

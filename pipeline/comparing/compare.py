@@ -78,7 +78,8 @@ def default_metrics(results: Sequence[Result]) -> list[str]:
 
 def _still_going(runs: Sequence[Result]) -> str:
     names = ", ".join(run.name for run in runs[:_SHOWN]) + (", …" if len(runs) > _SHOWN else "")
-    return f"not in the table, for without test metrics yet: {len(runs)} RUNNING ({names})."
+    are = "1 run is" if len(runs) == 1 else f"{len(runs)} runs are"
+    return f"not in the table, since {are} still going: {names}."
 
 
 def _stored() -> Stored:

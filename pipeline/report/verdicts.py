@@ -63,14 +63,17 @@ def _accepts_unknowns(metrics: Mapping[str, Any], detector: str) -> list[str]:
     if rejected.get(detector, 1.0) >= FEWEST_REJECTED:
         return []
     best, own = max(rejected, key=rejected.__getitem__), rejected[detector]
-    other = f"no other detector rejects clearly more at its threshold (at most {rejected[best]:.0%})"
-    if rejected[best] > own + CLEARLY_MORE:
-        other = f"{best} (plot.detector) rejects {rejected[best]:.0%} at its threshold"
-    return [
-        f"{1 - own:.0%} of the {whose} were accepted as known by {detector}: do not use this as it is. In "
-        f"this run {other}; a smaller detectors.target_acceptance rejects more, knowns as well: the table of "
-        "other thresholds says how much. More or larger images, or other trained weights, may help."
+    told = f"{1 - own:.0%} of the {whose} were accepted as known by {detector}: do not use this as it is."
+    ways = [
+        "a smaller detectors.target_acceptance, which rejects more knowns, too (the table of other "
+        "thresholds says how many)",
+        "more or larger images, or other trained weights",
     ]
+    if rejected[best] > own + CLEARLY_MORE:
+        ways.insert(0, f"plot.detector: {best}, which rejects {rejected[best]:.0%} of them at its threshold")
+    else:
+        told += f" No other detector of this run rejects clearly more (at most {rejected[best]:.0%})."
+    return [f"{told} What may help: {'; '.join(ways)}."]
 
 
 def _no_unknowns(run: RunFiles) -> list[str]:
