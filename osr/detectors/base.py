@@ -31,11 +31,11 @@ class NotFittedError(RuntimeError):
 class Detector(ABC):
     """Scores how unknown an image is from its logits and features alone; holds arrays, never a network.
 
-    A subclass is a dataclass whose fields are its settings. It gives `_score` and, if it learns from the
-    training images, `_gather`, what some of them leave behind, and `_learn`, what follows from that of all.
-    One that no sums, counts or tails are enough for gives `_fit` instead, and the reason as `needs_all`. Its
-    arrays live in `_state`. A class of the user's own says no `name`: that is its `module:Class`. `made_from`
-    names the weights whose outputs it was fitted on, `digest` the file that holds it, if there is one.
+    A subclass with settings is a dataclass whose fields they are. It gives `_score` and, if it learns from
+    the training images, `_gather`, what some of them leave behind, and `_learn`, what follows from that of
+    all. One that no sums, counts or tails are enough for gives `_fit` instead, and the reason as `needs_all`.
+    Its arrays live in `_state`. A class of the user's own says no `name`: that is its `module:Class`.
+    `made_from` names the weights whose outputs it was fitted on, `digest` the file that holds it, if any.
     """
 
     name: ClassVar[str]

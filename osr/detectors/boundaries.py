@@ -19,7 +19,6 @@ _SAME_ROW = 1e-6
 _MIN_LENGTH = 1e-12
 
 
-@dataclass(kw_only=True, eq=False)
 class Fdbd(Detector):
     """-mean over c of |z_y - z_c| / |w_y - w_c|, divided by |f - m|, y the predicted class. Liu and Qin 2024.
 

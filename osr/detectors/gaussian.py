@@ -38,7 +38,6 @@ class _Gaussian(Detector):
         return {"moments": Moments.of_classes(images), **sample}
 
 
-@dataclass(kw_only=True, eq=False)
 class Mahalanobis(_Gaussian):
     """min over classes of (f - m_c)' P (f - m_c), the squared Mahalanobis distance. Lee et al. 2018.
 
@@ -67,7 +66,6 @@ class Mahalanobis(_Gaussian):
         return rounded(_to_nearest(batch.features.double() - self._state["centre"], self._state))
 
 
-@dataclass(kw_only=True, eq=False)
 class Rmds(_Gaussian):
     """Relative: the score of `Mahalanobis` minus that of one Gaussian for all classes. Ren et al. 2021.
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import ClassVar
 
 import torch
@@ -17,7 +17,6 @@ from osr.detectors.moments import scatter
 from osr.detectors.softmax import falling_exp
 
 
-@dataclass(kw_only=True, eq=False)
 class Pnml(Detector):
     """Regret of the predictive normalised maximum likelihood, 0..1. Bibas et al. 2021.
 

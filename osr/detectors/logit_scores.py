@@ -16,7 +16,6 @@ from osr.detectors.softmax import falling_exp, log_sum_exp, shifted, split_expon
 from osr.errors import InputError
 
 
-@dataclass(kw_only=True, eq=False)
 class Msp(Detector):
     """1 - max p. Hendrycks and Gimpel 2017.
 
@@ -32,7 +31,6 @@ class Msp(Detector):
         return with_confident(rest / (1 + rest), batch.logits, rest, lambda _, log_rest: log_rest)
 
 
-@dataclass(kw_only=True, eq=False)
 class MaxLogit(Detector):
     """-max z, also called MLS. Hendrycks et al. 2022, Vaze et al. 2022."""
 
@@ -59,7 +57,6 @@ class Energy(Detector):
         return -self.temperature * log_sum_exp(batch.logits / self.temperature)
 
 
-@dataclass(kw_only=True, eq=False)
 class Entropy(Detector):
     """-sum p log p, the Shannon entropy of the softmax, from 0 to log K.
 
@@ -111,7 +108,6 @@ class Gen(Detector):
         return torch.where(top == 0, log_rest[:, None], top).mul_(self.gamma).logsumexp(1)
 
 
-@dataclass(kw_only=True, eq=False)
 class KPlus1(Detector):
     """P(extra class), for networks that were trained with one: the softmax over K + 1. Zhou et al. 2021.
 
@@ -133,7 +129,6 @@ class KPlus1(Detector):
         return falling_exp(log_odds.clamp_max(0)) / (1 + log_odds.abs().neg().exp())
 
 
-@dataclass(kw_only=True, eq=False)
 class GradNorm(Detector):
     """-|f|_1 |K p - 1|_1, the L1 norm of a last-layer gradient in closed form. Huang et al. 2021.
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from dataclasses import dataclass
 from typing import ClassVar
 
 from torch import Tensor
@@ -14,7 +13,6 @@ from osr.errors import InputError
 from osr.models.open_set_model import OpenSetModel
 
 
-@dataclass(kw_only=True, eq=False)
 class NetworkAgain(Detector):
     """A detector for which an image passes the network more than once.
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
@@ -17,7 +16,6 @@ from osr.detectors.pareto import Pareto, fit_pareto, tail_in_order
 from osr.errors import InputError
 
 
-@dataclass(kw_only=True, eq=False)
 class PostMax(Detector):
     """1 - F(max z / |f|), F a generalised Pareto distribution of the training images. Cruz et al. 2024.
 

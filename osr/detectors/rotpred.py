@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
@@ -15,7 +14,6 @@ from osr.models.open_set_model import OpenSetModel
 from osr.models.rotations import rotation_losses, turned
 
 
-@dataclass(kw_only=True, eq=False)
 class RotPred(NetworkAgain):
     """Mean cross-entropy of the four turns - cross-entropy of p against the uniform distribution.
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
@@ -20,7 +19,6 @@ from osr.detectors.softmax import shifted, split_exponentials
 _ABSENT = -1e30
 
 
-@dataclass(kw_only=True, eq=False)
 class Klm(Detector):
     """KL matching: min over classes of KL(p || d_c), p = softmax(z). Hendrycks et al. 2022.
 
@@ -64,7 +62,6 @@ class Klm(Detector):
         return divergence.clamp_min(0)
 
 
-@dataclass(kw_only=True, eq=False)
 class She(Detector):
     """-<f, mean feature of the predicted class>, the simplified Hopfield energy. Zhang et al. 2023.
 
@@ -84,7 +81,6 @@ class She(Detector):
         return -self._state["means"].index_select(0, batch.predictions).mul_(batch.features).sum(1)
 
 
-@dataclass(kw_only=True, eq=False)
 class Cosine(Detector):
     """-max over classes of cos(f, m_c), m_c the mean training feature of class c. Bitterwolf et al. 2023.
 
@@ -109,7 +105,6 @@ class Cosine(Detector):
         return unit(batch.features.double()) @ self._state["directions"].T
 
 
-@dataclass(kw_only=True, eq=False)
 class RCos(Cosine):
     """Relative cosine: -max of the softmax of `Cosine`'s cosines, temperature 1. Bitterwolf et al. 2023."""
 
