@@ -248,6 +248,15 @@ def test_pareto_has_the_likelihood_of_scipys_fit(shape: float) -> None:
     assert abs(found.shape - shape) < 0.15
 
 
+def test_pareto_of_excesses_over_many_decades_is_the_heaviest_that_is_tried() -> None:
+    drawn = np.geomspace(1e-14, 1, 50)
+    found = fit_pareto(drawn)
+    assert found.shape / found.scale == pytest.approx(1e6 / drawn.mean(), rel=0.3)
+    # No shape beside it is more likely at that place.
+    costs = [genpareto.nnlf((found.shape * by, 0, found.scale * by), drawn) for by in (0.99, 1, 1.01)]
+    assert costs[1] == min(costs)
+
+
 def test_postmax_keeps_the_order_where_its_distribution_ends() -> None:
     """Beyond the largest and below the smallest training value, and for values that are nearly equal."""
     train = outputs([[1, 0], [0.9, 0.1], [0.5, 0.4], [0.8, 0.3]], [0, 0, 0, 0])
