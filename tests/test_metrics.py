@@ -199,6 +199,8 @@ def test_curves_hold_the_metrics(kind):
     assert steps @ points["pr_known_precision"][1:] == pytest.approx(ours["aupr_known"], abs=1e-13)
     assert points["pr_unknown_precision"][-1] == points["pr_known_precision"][0] == 1
     assert len({len(values) for values in points.values()}) == 1
+    assert points["threshold"][0] == -np.inf, "nothing is accepted there"
+    assert (points["threshold"][1:] >= points["threshold"][:-1]).all()
     row = len(points["threshold"]) // 2
     assert points["oscr_fpr"][row] == np.mean(drawn[2] <= points["threshold"][row])
     assert points["roc_fpr"][row] == pytest.approx(np.mean(drawn[0] > points["threshold"][row]))
