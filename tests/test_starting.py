@@ -21,6 +21,7 @@ from pipeline.prepare_split import prepare_split
 from pipeline.starting import init
 from pipeline.tracking.stage_run import Row
 from pipeline.workspace import stages
+from pipeline.workspace.git import git
 from pipeline.workspace.shipped import version_text
 
 ROOT = Path(__file__).parents[1]
@@ -176,10 +177,13 @@ def test_a_table_and_arrays(photos, tmp_path, monkeypatch, capsys):
         assert prepare_split(params, Row())["classes"] == {"known": 3, "unknown": 0}
 
 
-def test_a_repository_is_made_and_a_first_commit(photos, tmp_path, monkeypatch):
+def test_a_repository_is_made_and_a_first_commit(photos, tmp_path, monkeypatch, capsys):
     for key in ("GIT_DIR", "GIT_WORK_TREE"):
         monkeypatch.delenv(key, raising=False)
+    for place in ("HOME", "XDG_CONFIG_HOME"):  # git knows nobody there
+        monkeypatch.setenv(place, str(tmp_path.parent / "nobody"))
     start(photos, tmp_path)
+    assert "with a first commit, as nobody: `git config user.name`" in capsys.readouterr().out
     log = subprocess.run(
         ["git", "log", "--oneline"], cwd=tmp_path, capture_output=True, text=True, check=True
     )
@@ -188,6 +192,7 @@ def test_a_repository_is_made_and_a_first_commit(photos, tmp_path, monkeypatch):
         ["git", "status", "--short"], cwd=tmp_path, capture_output=True, text=True, check=True
     )
     assert not left.stdout
+    assert git("-C", str(tmp_path), "config", "user.email")
     assert "analytics = false" in (tmp_path / ".dvc" / "config").read_text()
 
 

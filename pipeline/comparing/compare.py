@@ -49,16 +49,19 @@ def run(options: argparse.Namespace) -> int:
     """
     form = form_of(options.out, options.format, ENDINGS, "terminal")
     stored = Stored([read_files()], []) if options.files else _stored()
+    planned = [] if options.files else waiting(workspace_root(), stored)
     if options.missing:
-        planned = waiting(workspace_root(), stored)
         print_missing(select([*stored.done, *planned], options.where), len(planned))
         return 0
-    if stored.going:
-        logger.warning("%s", _still_going(stored.going))
+    if going := list(dict.fromkeys(run.name for run in (*stored.going, *planned))):
+        told = _still_going(going)
+        if not stored.done:
+            raise InputError(f"No run has test metrics yet; {told}.")
+        logger.warning("not in the table: %s.", told)
     results = select(stored.done, options.where)
     results = only_detectors(results, options.detector)
     options.metrics = options.metrics or default_metrics(results)
-    tables = tables_of(results, options, lacking=[] if options.files else gaps(results))
+    tables = tables_of(results, options, lacking=[] if options.files else gaps([*results, *planned]))
     _warn_of_mixed(tables)
     if options.diagram is not None:  # first, because it may be refused
         from pipeline.comparing.diagram import write_diagram  # matplotlib takes half a second
@@ -76,10 +79,9 @@ def default_metrics(results: Sequence[Result]) -> list[str]:
     return [*others, "closed_set/accuracy"]
 
 
-def _still_going(runs: Sequence[Result]) -> str:
-    names = ", ".join(run.name for run in runs[:_SHOWN]) + (", …" if len(runs) > _SHOWN else "")
-    are = "1 run is" if len(runs) == 1 else f"{len(runs)} runs are"
-    return f"not in the table, since {are} still going: {names}."
+def _still_going(names: Sequence[str]) -> str:
+    shown = ", ".join(names[:_SHOWN]) + (", …" if len(names) > _SHOWN else "")
+    return f"{len(names)} {'runs or waits' if len(names) == 1 else 'run or wait'} in DVC's queue ({shown})"
 
 
 def _stored() -> Stored:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+
+from pipeline.workspace.git import nobody
 
 
 def finished(command: Sequence[str], env: Mapping[str, str] | None = None, *, cwd: Path | None = None) -> int:
@@ -12,7 +15,8 @@ def finished(command: Sequence[str], env: Mapping[str, str] | None = None, *, cw
 
     Who presses it again need not wait. (`subprocess.run` would kill DVC after a quarter of a second.)
     """
-    program = subprocess.Popen(command, env=env, cwd=cwd)
+    env = os.environ if env is None else env
+    program = subprocess.Popen(command, env={**nobody("-C", str(cwd or ".")), **env}, cwd=cwd)
     try:
         return program.wait()
     except KeyboardInterrupt:

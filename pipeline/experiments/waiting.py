@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import platform
 from pathlib import Path
+from typing import Any
+
+import psutil
 
 from osr.errors import InputError
 from osr.params import check_params, flatten
@@ -12,15 +16,18 @@ from pipeline.tracking.results import Result, Stored
 from pipeline.workspace.git import git
 from pipeline.workspace.stages import PARAMS
 
-_QUEUE = "refs/exps/celery/stash"  # DVC keeps each experiment that waits as an entry of this stash
+_FOLDER = Path(".dvc/tmp/exps")
 
 
 def waiting(root: Path, stored: Stored) -> list[Result]:
     """What runs on this machine, and what waits in DVC's queue of the workspace.
 
-    Of another machine nobody here can tell whether it still works on a row that is RUNNING.
+    Between two stages a row is FINISHED, so DVC is asked for its experiments. Of a row of another machine
+    that is RUNNING nobody here can tell whether somebody still works on it.
     """
-    return [*(result for result in stored.going if result.host == platform.node()), *_queued(root)]
+    here = [result for result in stored.going if result.host == platform.node()]
+    named = [result.name for result in (*stored.done, *here)]
+    return [*here, *(one for one in _of_dvc(root) if not any(f"({one.name})" in name for name in named))]
 
 
 def told(number: int) -> str:
@@ -29,10 +36,28 @@ def told(number: int) -> str:
     return f"{run} in DVC's queue (`dvc queue status`)"
 
 
-def _queued(root: Path) -> list[Result]:
-    entries = git("-C", str(root), "reflog", "show", "--format=%H", _QUEUE) or ""
-    files = [git("-C", str(root), "show", f"{entry}:./{PARAMS}") for entry in entries.split()]
-    return [Result("queued", 0, found, {}) for file in files if file is not None and (found := _params(file))]
+def _of_dvc(root: Path) -> list[Result]:
+    """The experiments that DVC has queued, and those whose process is alive."""
+    if not (root / _FOLDER / "celery").is_dir():
+        return []
+    from dvc.repo import Repo  # takes half a second
+
+    with Repo(str(root)) as repo:
+        queue = repo.experiments.celery_queue
+        active = [entry for entry in queue.iter_active() if not _is_over(root, entry)]
+        entries = [*queue.iter_queued(), *active]
+    files = [(entry.name, git("-C", str(root), "show", f"{entry.stash_rev}:./{PARAMS}")) for entry in entries]
+    read = [(name, _params(file)) for name, file in files if file is not None]
+    return [Result(str(name), 0, params, {}) for name, params in read if params]
+
+
+def _is_over(root: Path, entry: Any) -> bool:
+    """Whether the process of an experiment has ended, also where DVC's worker died and nobody noted it."""
+    path = root / _FOLDER / "run" / entry.stash_rev / f"{entry.stash_rev}.json"
+    if not path.is_file():
+        return False  # it is about to begin
+    process = json.loads(path.read_text(encoding="utf-8"))
+    return process["returncode"] is not None or not psutil.pid_exists(process["pid"])
 
 
 def _params(file: str) -> dict[str, str]:

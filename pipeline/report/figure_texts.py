@@ -111,8 +111,8 @@ TEXTS = {
     ),
     "training": (
         "Training",
-        "Loss and accuracy of training and validation images per epoch, of a probe per penalty that was "
-        "tried, 1 the largest (train.probe.penalties); the kept one is marked.",
+        "Loss and accuracy of training and validation images per epoch; of a probe (train.regime) not per "
+        "epoch, but per penalty that was tried, 1 the largest. The kept one is marked.",
     ),
     "tsne": (
         "Features, t-SNE",

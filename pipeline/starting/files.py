@@ -17,7 +17,7 @@ from ruamel.yaml import YAML
 from osr.data.walking import find_images, is_utf8
 from osr.errors import InputError
 from pipeline.experiments.params_file import apply
-from pipeline.workspace.git import git
+from pipeline.workspace.git import NOBODY, git, nobody
 from pipeline.workspace.interrupts import unstoppable
 from pipeline.workspace.shipped import shipped, version_text
 from pipeline.workspace.stages import DVC_FILE, PARAMS, VERSION_FILE
@@ -29,7 +29,6 @@ HEAD = """# The six stages of osr. The file osr.version stands for their code: `
 NEEDS_UNKNOWNS = ("artifacts/curves/oscr", "artifacts/curves/roc", "artifacts/curves/precision_recall")
 # Stands in a project from the beginning until it is whole; says whether its .git is one that was made for it.
 _UNFINISHED, _OWN_GIT = ".osr-init", "git of osr init"
-_NOBODY = ("-c", "user.name=osr init", "-c", "user.email=osr@localhost")
 
 
 def check_place(project: Path) -> None:
@@ -183,9 +182,13 @@ def start_repositories(project: Path) -> str:
     if is_inside:
         return f"DVC, inside the git repository {top}: commit the new files yourself"
     _run(project, "git", "add", "--all", "--", ".", f":!{_UNFINISHED}")
-    named = git("-C", str(project), "config", "user.email")
-    _run(project, "git", *(() if named else _NOBODY), "commit", "--quiet", "-m", "osr init")
-    return "git and DVC, with a first commit"
+    is_nobody = bool(nobody("-C", str(project)))
+    if is_nobody:  # git would refuse each commit, and DVC each experiment
+        for what, text in NOBODY.items():
+            _run(project, "git", "config", f"user.{what}", text)
+    _run(project, "git", "commit", "--quiet", "-m", "osr init")
+    who = ", as nobody: `git config user.name` and `user.email` there say who you are" if is_nobody else ""
+    return f"git and DVC, with a first commit{who}"
 
 
 def _run(project: Path, program: str, *arguments: str) -> None:

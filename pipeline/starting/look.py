@@ -104,9 +104,9 @@ def look_at(settings: DatasetSettings) -> Found:
 
 
 def _deeper(classes: Sequence[str], names: Sequence[Sequence[str]]) -> list[str]:
-    """The folders of those classes all of whose images lie in folders of their own."""
+    """The folders of those classes all of whose images lie in folders of their own, largest class first."""
     found = []
-    for of, own in zip(classes, names, strict=True):
+    for _, of, own in sorted(zip(map(len, names), classes, names, strict=True), reverse=True):
         folders = sorted({name.partition("/")[0] for name in own}) if all("/" in name for name in own) else []
         found += [f"{of}/{folder}" for folder in folders if len(folders) > 1]
     return found

@@ -32,7 +32,8 @@ def found_text(photos: Path, found: Found, small: Sequence[str], *, grouped: boo
         holder = photos / found.deeper[0].partition("/")[0]
         lines.append(
             f"FOLDERS IN CLASSES: {_listed(found.deeper)}. If these are the classes, and not what is named "
-            f"above, begin with `osr init {holder}`."
+            f"above, remove the project and begin anew, with `osr init {holder}`. If the images of each of "
+            "these folders show one object, set dataset.group_pattern: subfolder."
         )
     if found.has_parts:
         lines.append("folders or columns say which images train, validate and test: they stay so")
@@ -49,7 +50,7 @@ def found_text(photos: Path, found: Found, small: Sequence[str], *, grouped: boo
             f"names look like groups: {groups.number:,}, such as {groups.example!r} with {groups.images} "
             "images; each stays in one part (dataset.group_pattern; --no-groups divides them)"
         )
-    elif found.groups is not None and not found.has_groups:
+    elif found.groups is not None and not (found.has_groups or found.deeper):
         groups = found.groups
         lines.append(
             f"NAMES LOOK LIKE GROUPS: {groups.images} images begin with {groups.example!r}, and so on, "
