@@ -1,9 +1,14 @@
 """Which experiments of a sweep were run: what a row in MLflow answers, and what it does not."""
 
 import json
+import os
 import platform
 import shlex
+import subprocess
+import sys
 from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from test_sweep import project  # noqa: F401 (fixture)
@@ -15,6 +20,7 @@ from pipeline.experiments.overrides import merge
 from pipeline.experiments.preset import load_presets
 from pipeline.experiments.sweep import missing, run_otherwise
 from pipeline.experiments.sweep_file import FOLDER, load_sweep
+from pipeline.experiments.waiting import _is_over
 from pipeline.tracking.results import Result, Stored
 from pipeline.workspace.stages import PARAMS
 
@@ -132,3 +138,15 @@ def test_a_param_that_mlflow_cut_is_known_by_its_beginning() -> None:
     assert len(whole) > 6000
     assert missing(loaded, [row_of(experiment, split__known=whole[:5999] + "…")]) == []
     assert missing(loaded, [row_of(experiment, split__known="x" + whole[:5998] + "…")]) == [experiment]
+
+
+def test_an_experiment_whose_process_is_gone_does_not_run(tmp_path: Path) -> None:
+    """DVC lists it as active where its worker was killed."""
+    entry, path = SimpleNamespace(stash_rev="abc"), tmp_path / ".dvc/tmp/exps/run/abc/abc.json"
+    assert not _is_over(tmp_path, entry), "it is about to begin"
+    path.parent.mkdir(parents=True)
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait()
+    for pid, status, is_over in ((os.getpid(), None, False), (os.getpid(), 1, True), (ended.pid, None, True)):
+        path.write_text(json.dumps({"pid": pid, "returncode": status}))
+        assert _is_over(tmp_path, entry) == is_over
