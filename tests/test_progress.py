@@ -42,6 +42,13 @@ def test_a_terminal_sees_epoch_loss_accuracy_rate_and_time_left(monkeypatch: pyt
     assert "<" in last  # elapsed < left
 
 
+def test_a_log_is_told_what_begins(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO", "osr")
+    assert shown(monkeypatch, io.StringIO()) == ""
+    assert shown(monkeypatch, io.StringIO(), hidden=True) == ""
+    assert caplog.messages == ["train: 6 epochs of 1,000 images"]
+
+
 def test_others_see_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     assert shown(monkeypatch, io.StringIO()) == ""
     assert shown(monkeypatch, Terminal(), hidden=True) == ""

@@ -1,4 +1,4 @@
-"""The progress bar of a training: images per second, time left, loss, accuracy; only a terminal sees it."""
+"""The progress bar of a training: images per second, time left, loss, accuracy; a log sees epochs alone."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import time
 from torch import Tensor
 from tqdm import tqdm
 
-from osr.progress import Shown, on_terminal
+from osr.progress import Shown, announce, on_terminal
 
 REFRESH_S = 1.0  # asking for a loss makes a GPU wait
 
@@ -23,6 +23,8 @@ class ProgressBar(Shown):
     """
 
     def __init__(self, epochs: int, *, done: int, num_images: int, hidden: bool = False) -> None:
+        if not hidden:
+            announce("train", epochs - done, f"epochs of {num_images:,} images")
         self._bar = tqdm(
             total=epochs * num_images,
             initial=done * num_images,
