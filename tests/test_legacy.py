@@ -135,6 +135,8 @@ def test_openood_fpr_skips_the_points_of_a_straight_piece():
     scores = np.arange(20.0)
     assert ours(scores, scores)["fpr_at_95tpr_unknown"] == 19 / 20
     assert legacy.openood_fpr_at_95tpr(scores, scores) == 1
+    # all unknown images at the largest score, two of four knowns with them: the first point is enough
+    assert legacy.openood_fpr_at_95tpr([0.0, 1.0, 5.0, 5.0], [5.0] * 4) == 0.5
 
 
 def test_openood_pr_areas_draw_straight_lines():
