@@ -167,7 +167,15 @@ def test_osr_run_says_what_came_out(project):
     """Stage plot does where it runs; where nothing does, the command."""
     told = project.python("pipeline.cli", "run")
     assert "Data and pipelines are up to date." in told
-    for line in ("accuracy ", "AUROC ", "AUOSCR ", "threshold ", "report     artifacts/report.html"):
+    for line in (
+        "accuracy ",
+        "AUROC ",
+        "AUOSCR ",
+        "accepted ",
+        "aim ",
+        "rejected ",
+        "report     artifacts/report.html",
+    ):
         assert f"\n  {line}" in told
 
 
