@@ -249,7 +249,7 @@ def test_a_setting_runs_what_it_changes_in_a_row_of_its_own(project):
     assert states(row)["train"] == "cached"
 
 
-@pytest.mark.ci
+@pytest.mark.slow  # two whole runs
 def test_an_experiment_elsewhere_ends_in_the_same_hashes(tmp_path):
     """`dvc repro` after an edit in one clone, `dvc exp run -S` with the same setting in another."""
     for folder in ("one", "other"):
