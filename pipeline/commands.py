@@ -52,8 +52,8 @@ def _init(command: Parser) -> None:
     add("photos", type=path, metavar="PHOTOS", help="a folder of class folders, a .csv or a .npz")
     add("project", nargs="?", type=path, default=Path(), metavar="FOLDER", help="a new or empty one (here)")
     add("--unknown", type=path, metavar="PHOTOS", help="images of no known class, to test with")
-    told = "divide photos between training and test whose names look like frames of one track"
-    add("--no-groups", dest="groups", action="store_false", help=told)
+    told = "keep photos that look like groups, by name or folder, in one part, or divide them"
+    add("--groups", action=argparse.BooleanOptionalAction, default=None, help=told)
     add("--preset", action="append", default=[], metavar="NAME", help="instead of the one that is chosen")
     add("--backbone", metavar="NAME", help="the network, as model.backbone.name")
     add("--weights", metavar="FILE", help="a file of its trained weights; or pretrained: fetched; or none")

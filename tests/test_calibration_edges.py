@@ -279,9 +279,9 @@ def test_the_reason_names_both_numbers():
     logits, labels = sample(seed=0, count=40)
     found = fit(logits, labels, "isotonic")
     assert found.not_used == (
-        f"it makes the NLL of held-out validation images {found.nll_held_out:.4g}, which was "
-        f"{found.nll_before:.4g}"
+        f"held-out validation images have an NLL of {found.nll_held_out:.4g} with it, "
+        f"{found.nll_before:.4g} without"
     )
     flat = fit(np.zeros((8, 2)), np.arange(8) % 2, "temperature")
     assert flat.nll_held_out == flat.nll_before
-    assert flat.not_used.startswith("it makes the NLL"), "no better is not used"
+    assert flat.not_used.startswith("held-out validation images have an NLL of "), "no better is not used"

@@ -120,7 +120,7 @@ def test_what_makes_held_out_images_worse_says_so_and_is_not_used(method):
     logits, labels = sample(seed=0, count=40)
     found = fit(logits, labels, method)
     assert found.nll_held_out > found.nll_before
-    assert found.not_used.startswith("it makes the NLL of held-out validation images ")
+    assert found.not_used.startswith("held-out validation images have an NLL of ")
     assert found.calibration == Temperature(1.0)
 
 

@@ -151,7 +151,7 @@ def test_table_of_the_store(capsys, caplog):
     assert cli.main(["compare"]) == 0
     printed = capsys.readouterr().out
     (told,) = caplog.messages
-    assert told.startswith("not in the table: 1 runs or waits in DVC's queue (")
+    assert told.startswith("not in the table: 1 experiment runs, or waits in DVC's queue (")
     half = stats.t.ppf(0.975, 3) * stats.sem(NOISE[:4])
     assert f"{0.9 + NOISE[:4].mean():.3f} ± {half:.3f}*" in printed
     assert (

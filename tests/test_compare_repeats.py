@@ -27,7 +27,8 @@ def test_repeats_are_trials_and_seeds_and_the_newest_of_equal_runs_counts():
     assert (line.n, line.cells["auroc"].mean) == (2, pytest.approx(0.7))
     assert section.keys == ()
     assert section.notes == (
-        "Left out for a newer run of the same settings and seeds: 1 run; their values differ by up to 0.1.",
+        "Left out for a newer run of the same settings and seeds: 1 run; their values differ by up to 0.1 "
+        "(evaluate.*, extraction.*, plot.* and detectors.enabled may be others).",
     )
 
 
@@ -67,9 +68,9 @@ def test_tasks_are_never_averaged():
         result(started=4, split__protocol="explicit", split__known="[0, 2]", split__unknown="[1]"),
     ]
     assert [section.task for section in table(results)] == [
+        "digits, known classes [0, 1], unknown ones [2]",
+        "digits, known classes [0, 2], unknown ones [1]",
         "digits, protocol A",
-        "digits, protocol explicit [0, 1] / [2]",
-        "digits, protocol explicit [0, 2] / [1]",
         "other, protocol A",
     ]
     assert all(line.n == 1 for section in table(results) for line in section.lines)
@@ -169,8 +170,7 @@ def test_a_missing_trial_with_unknown_sources_is_a_line_that_dvc_reads():
         "dataset.unknown_sources": given
     }
     assert gap.task == (
-        "digits, protocol A, unknown sources "
-        '[{source:far,name:svhn},{source:near,name:arrays,folder:"my images"}]'
+        "digits, protocol A, unknown images of far (svhn) and near (arrays, folder=my images)"
     )
 
 
@@ -202,7 +202,7 @@ def test_missing_beside_data_of_ones_own(capsys, monkeypatch, tmp_path):
     own["split"] |= {"protocol": "explicit", "known": ["a", "b"]}
     yaml.dump(own, tmp_path / "params.yaml")
     row = result(dataset__name="folder", split__protocol="explicit", split__known="['a', 'b']")
-    print_missing([row], num_waiting=0)
+    print_missing([row], [])
     printed = capsys.readouterr().out.splitlines()
     assert printed[0] == "# no trial is missing"
     assert all(line.startswith("# ") for line in printed), "a shell passes over all of it"

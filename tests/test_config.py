@@ -10,10 +10,12 @@ from changed_settings import MISSING, ROOT, SHIPPED, changed, complaint
 
 from osr.data.datasets import DATASETS
 from osr.data.settings import DatasetName
+from osr.detectors.settings import DetectorName
 from osr.errors import InputError
 from osr.losses.registry import LOSSES
 from osr.losses.settings import LossName
 from osr.params import check_params, flatten, load_params
+from osr.settings.sentences import OTHER_NAMES
 
 BACKBONE_KEYS = "name, weights, small_image_stem, frozen_stages, classifier, options"
 LEAVES = sorted(flatten(SHIPPED))
@@ -131,6 +133,25 @@ def test_an_unknown_detector_is_told_the_names() -> None:
     text = complaint({"detectors.enabled": ["msp", "mahalanobs"]})
     assert text.startswith("detectors.enabled[1] is 'mahalanobs', but must be one of 'msp', 'maxlogit', ")
     assert text.endswith("'ensemble' or module:Class of your own code; did you mean 'mahalanobis'?")
+
+
+@pytest.mark.parametrize(
+    ("key", "word", "meant"),
+    [
+        ("train.loss", "crossentropy", "ce"),
+        ("train.loss", "Cross-Entropy", "ce"),
+        ("train.loss", "OE", "outlier_exposure"),
+        ("detectors.enabled", ["max_softmax"], "msp"),
+        ("detectors.enabled", ["MLS"], "maxlogit"),
+        ("detectors.enabled", ["mds"], "mahalanobis"),
+    ],
+)
+def test_a_method_by_another_of_its_names_is_told_ours(key: str, word: object, meant: str) -> None:
+    assert complaint({key: word}).endswith(f"; did you mean {meant!r}?")
+
+
+def test_other_names_are_of_methods_there_are() -> None:
+    assert OTHER_NAMES.keys() <= {*get_args(LossName), *get_args(DetectorName)}
 
 
 def test_a_misspelt_key_is_one_mistake() -> None:

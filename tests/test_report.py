@@ -229,10 +229,10 @@ def test_what_a_threshold_was_asked_and_what_it_got(run):
     assert run.metrics["asked_acceptance"]["maxlogit"] == 0.95
     assert run.metrics["asked_of"]["maxlogit"] == run.thresholds["maxlogit"].num_images == 120
     told = run.asked_and_got("maxlogit")
-    assert told.startswith("asked 95% of 120 images; got ")
+    assert told.startswith("made to accept 95% of 120 images for validation, accepts ")
     assert f"[{low:.1%}, {high:.1%}] of the test knowns" in told
     for share, words in (
-        (0.9, "another share of new known images than asked: maxlogit"),
+        (0.9, "another share of new known images than they were made to: maxlogit"),
         (0.7, "beyond chance"),
     ):
         metrics = json.loads(json.dumps(run.metrics))
@@ -240,7 +240,7 @@ def test_what_a_threshold_was_asked_and_what_it_got(run):
             metrics[f"known_acceptance{end}"]["maxlogit"] = share + gap
         vars(run)["metrics"] = metrics
         [found] = [text for text in cautions.cautions(run) if words in text]
-        assert f"asked 95% of 120 images; got {share:.1%}" in found
+        assert f"made to accept 95% of 120 images for validation, accepts {share:.1%}" in found
 
 
 def test_words_for_a_figure_without_any():

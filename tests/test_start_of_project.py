@@ -4,6 +4,7 @@ import re
 import tomllib
 from pathlib import Path, PurePosixPath
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -11,13 +12,17 @@ from photo_folders import photo
 from ruamel.yaml import YAML
 
 from osr.errors import InputError
+from osr.params import load_params
+from osr.splits.split import Split
 from pipeline.cli import main
 from pipeline.experiments import launch
 from pipeline.experiments.preset import load_presets
+from pipeline.prepare_split import prepare_split
 from pipeline.starting import init
 from pipeline.starting.files import write_stages
 from pipeline.starting.look import groups_in_names
-from pipeline.starting.settings import BEFORE_LAST_NUMBER
+from pipeline.starting.settings import BEFORE_LAST_NUMBER, unknown_source
+from pipeline.tracking.stage_run import Row
 from pipeline.workspace import shipped as shipped_module
 from pipeline.workspace import stages
 from pipeline.workspace.shipped import check_version, shipped, shipped_in, version_text
@@ -56,16 +61,49 @@ def test_a_class_folder_without_images_is_left_out_like_those_with_few(tmp_path,
     assert "  left out, with fewer than 3 images: zebra (none)\n" in capsys.readouterr().out
 
 
-def test_a_folder_too_high_is_said(tmp_path, capsys, monkeypatch):
+def test_folders_in_classes_are_asked_about(tmp_path, capsys, monkeypatch):
+    """A folder too high would make classes of what holds them."""
     monkeypatch.setattr(init, "start_repositories", lambda _project: "nothing")
     for number in range(24):
         photo(tmp_path / "all" / ("known/cat", "known/dog", "others")[number % 3] / f"{number}.png", number)
-    assert main(["init", str(tmp_path / "all"), str(tmp_path / "p")]) == 0
-    told = capsys.readouterr().out
-    assert "FOLDERS IN CLASSES: known/cat, known/dog. If these are the classes" in told
+    assert main(["init", str(tmp_path / "all"), str(tmp_path / "p")]) != 0
+    told = capsys.readouterr().err
+    assert "known holds its images in folders (cat, dog). If these are the classes: " in told
     assert f"`osr init {tmp_path / 'all' / 'known'}`" in told
+    assert not (tmp_path / "p").exists()
+    assert main(["init", "--groups", str(tmp_path / "all"), str(tmp_path / "p")]) != 0
+    assert "known must hold all its 16 images in folders, at least 4" in capsys.readouterr().err
+    assert main(["init", "--no-groups", str(tmp_path / "all"), str(tmp_path / "p")]) == 0
+    assert load_params(tmp_path / "p" / "params.yaml").dataset.group_pattern == "none"
     assert main(["init", str(tmp_path / "all" / "known"), str(tmp_path / "q")]) == 0
-    assert "FOLDERS IN CLASSES" not in capsys.readouterr().out
+
+
+def test_folders_in_classes_stay_whole_where_they_are_groups(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(init, "start_repositories", lambda _project: "nothing")
+    for number in range(60):
+        photo(tmp_path / "photos" / "ab"[number % 2] / f"box {number // 2 % 6}" / f"{number}.png", number)
+    assert main(["init", "--groups", str(tmp_path / "photos"), str(tmp_path / "p")]) == 0
+    assert "  folders in classes: 12; each stays in one part" in capsys.readouterr().out
+    monkeypatch.chdir(tmp_path / "p")
+    prepare_split(load_params(stages.PARAMS), Row())
+    split = Split.load(stages.SPLIT)
+    assert {len(np.unique(split.groups[split.targets == number])) for number in (0, 1)} == {6}
+
+
+def test_groups_that_are_not_there_are_not_promised(tmp_path, capsys):
+    for number in range(12):
+        photo(tmp_path / "photos" / "ab"[number % 2] / f"{number}.png", number)
+    assert main(["init", "--groups", str(tmp_path / "photos"), str(tmp_path / "p")]) != 0
+    assert "look like no groups" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("folder", "source"),
+    [("others", "others"), ("my others", "my_others"), ("held_out", "unknown"), ("Ünbekannt", "nbekannt")],
+)
+def test_an_unknown_set_is_called_like_its_folder(tmp_path, folder, source):
+    photo(tmp_path / folder / "1.png", 1)
+    assert unknown_source(tmp_path / folder, tmp_path, tmp_path / "t.csv")["source"] == source
 
 
 def test_another_version_is_refused_by_a_stage_and_written_by_run(tmp_path, monkeypatch):

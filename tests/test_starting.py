@@ -150,7 +150,7 @@ def test_a_flat_folder_of_unknown_images_is_tested(photos, tmp_path, monkeypatch
     with Path("unknown.csv").open(encoding="utf-8") as file:
         assert len(list(csv.DictReader(file))) == 5
     metrics = prepare_split(load_params(stages.PARAMS), Row())
-    assert metrics["unknown_sources"] == {"own": 5}
+    assert metrics["unknown_sources"] == {"others": 5}
     assert load_params(stages.PARAMS).dataset.root == os.path.commonpath([photos.parent, tmp_path])
     assert "artifacts/curves/oscr" in Path("dvc.yaml").read_text()
 

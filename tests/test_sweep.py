@@ -206,7 +206,7 @@ def test_a_queued_sweep_is_one_row_per_experiment(tmp_path: Path) -> None:
     )
     toy.python("pipeline.cli", "sweep", "figures", "--queue")
     again = toy.python("pipeline.cli", "sweep", "figures", "--missing", "--queue")
-    assert "2 more run here or wait in DVC's queue" in again
+    assert "2 experiments run, or wait in DVC's queue" in again
     assert "Queued experiment" not in again
     toy.dvc("queue", "start", "-j", "2")
     _, *rows = toy.rows()

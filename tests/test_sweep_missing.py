@@ -7,10 +7,9 @@ import shlex
 import subprocess
 import sys
 from dataclasses import replace
-from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
+from dvc_task.proc import ProcessInfo
 from test_sweep import project  # noqa: F401 (fixture)
 
 from osr.params import check_params, flatten
@@ -118,7 +117,9 @@ def test_what_runs_on_this_machine_need_not_be_queued(
     assert [shlex.split(line)[-1] for line in capsys.readouterr().out.splitlines()] == [
         f"split.trial={trial}" for trial in range(1, 5)
     ]
-    assert caplog.messages == ["1 more runs here or waits in DVC's queue (`dvc queue status`)."]
+    assert caplog.messages == [
+        "not to be queued again: 1 experiment runs, or waits in DVC's queue (x; `dvc queue status`)."
+    ]
 
 
 def test_what_the_sweep_sets_always_decides() -> None:
@@ -140,13 +141,10 @@ def test_a_param_that_mlflow_cut_is_known_by_its_beginning() -> None:
     assert missing(loaded, [row_of(experiment, split__known="x" + whole[:5998] + "…")]) == [experiment]
 
 
-def test_an_experiment_whose_process_is_gone_does_not_run(tmp_path: Path) -> None:
+def test_an_experiment_whose_process_is_gone_does_not_run() -> None:
     """DVC lists it as active where its worker was killed."""
-    entry, path = SimpleNamespace(stash_rev="abc"), tmp_path / ".dvc/tmp/exps/run/abc/abc.json"
-    assert not _is_over(tmp_path, entry), "it is about to begin"
-    path.parent.mkdir(parents=True)
+    assert not _is_over(None), "it is about to begin"
     ended = subprocess.Popen([sys.executable, "-c", ""])
     ended.wait()
     for pid, status, is_over in ((os.getpid(), None, False), (os.getpid(), 1, True), (ended.pid, None, True)):
-        path.write_text(json.dumps({"pid": pid, "returncode": status}))
-        assert _is_over(tmp_path, entry) == is_over
+        assert _is_over(ProcessInfo(pid, None, None, None, status)) == is_over

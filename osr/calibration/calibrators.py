@@ -181,7 +181,7 @@ def fit_calibration(
     elif reason is None:
         held_out = _held_out_nll(logits, classes, method, bracket, units, folds=folds, seed=seed)
         if not held_out < before:
-            reason = f"it makes the NLL of held-out validation images {held_out:.4g}, which was {before:.4g}"
+            reason = f"held-out validation images have an NLL of {held_out:.4g} with it, {before:.4g} without"
     used, at_bound = (fit.used, fit.at_bound) if reason is None else (Temperature(1.0), None)
     return CalibrationFit(used, method, reason, at_bound, len(classes), before, held_out)
 

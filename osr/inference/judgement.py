@@ -170,7 +170,10 @@ def check_decision(decision: Decision, detectors: Collection[str], num_threshold
     """
     name, threshold, accept, p_value = decision
     if name is not None and name not in detectors:
-        raise InputError(f"detector is {name!r}, but must be one of {', '.join(detectors)}.")
+        raise InputError(
+            f"detector is {name!r}, but must be one of {', '.join(detectors)}: those that detectors.enabled "
+            "named when the classifier was exported."
+        )
     kinds = ("threshold", "accept", "p_value")
     if len(given := [kind for kind in kinds if getattr(decision, kind) is not None]) > 1:
         raise InputError(f"Only one of threshold, accept and p_value may be given, not {', '.join(given)}.")

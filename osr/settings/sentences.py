@@ -30,6 +30,17 @@ _RULES = {
     "less_than": "below {lt:.12g}",
     "less_than_equal": "at most {le:.12g}",
 }
+# What else methods are called, in small letters without spaces and signs.
+OTHER_NAMES = {
+    "ce": ("crossentropy", "softmax", "nll"),
+    "outlier_exposure": ("oe",),
+    "kplus1": ("k+1", "n+1"),
+    "msp": ("softmax", "maxsoftmax", "maximumsoftmaxprobability"),
+    "maxlogit": ("mls", "maximumlogit", "maxlogits"),
+    "energy": ("ebo",),
+    "mahalanobis": ("mds",),
+    "openmax": ("evt",),
+}
 _MAX_SHOWN, _MAX_LENGTH, _MAX_SENTENCES = 200, 800, 20
 
 
@@ -133,5 +144,7 @@ def _dotted(prefix: str, name: str) -> str:
 def did_you_mean(word: str, choices: Iterable[str], section: str = "") -> str:
     """The end of a sentence that names the nearest choice, whatever the case; empty when none is near."""
     of_lower = {choice.lower(): choice for choice in choices}
-    guesses = difflib.get_close_matches(word[:_MAX_SHOWN].lower(), of_lower, n=1)
+    asked = word[:_MAX_SHOWN].lower()
+    of_others = [name for name in of_lower if re.sub(r"[\s_-]", "", asked) in OTHER_NAMES.get(name, ())]
+    guesses = of_others or difflib.get_close_matches(asked, of_lower, n=1)
     return f"; did you mean {_dotted(section, of_lower[guesses[0]])!r}?" if guesses else ""

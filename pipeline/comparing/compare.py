@@ -22,7 +22,7 @@ from pipeline.comparing.grouping import REPEATS, Method, by_task, only_detectors
 from pipeline.comparing.missing import TRIAL, Gap, gaps, num_trials, print_missing
 from pipeline.comparing.summary import PValue, Section, leaves_its_range, lower_is_better, sections
 from pipeline.comparing.tables import print_terminal, to_csv, to_latex, to_markdown
-from pipeline.experiments.waiting import waiting
+from pipeline.experiments.waiting import told, waiting
 from pipeline.places import form_of
 from pipeline.tracking.results import Result, Stored, read_files, read_scores, read_workspace, select
 from pipeline.tracking.store import is_begun
@@ -36,7 +36,6 @@ ENDINGS = {".md": "markdown", ".csv": "csv", ".tex": "latex", ".txt": "terminal"
 WRITERS = {"markdown": to_markdown, "csv": to_csv, "latex": to_latex}
 
 _MAX_REASON_LENGTH = 200
-_SHOWN = 3  # names of runs
 
 logger = logging.getLogger("osr.compare")
 
@@ -51,13 +50,12 @@ def run(options: argparse.Namespace) -> int:
     stored = Stored([read_files()], []) if options.files else _stored()
     planned = [] if options.files else waiting(workspace_root(), stored)
     if options.missing:
-        print_missing(select([*stored.done, *planned], options.where), len(planned))
+        print_missing(select([*stored.done, *planned], options.where), [run.name for run in planned])
         return 0
     if going := list(dict.fromkeys(run.name for run in (*stored.going, *planned))):
-        told = _still_going(going)
         if not stored.done:
-            raise InputError(f"No run has test metrics yet; {told}.")
-        logger.warning("not in the table: %s.", told)
+            raise InputError(f"No run has test metrics yet; {told(going)}.")
+        logger.warning("not in the table: %s.", told(going))
     results = select(stored.done, options.where)
     results = only_detectors(results, options.detector)
     options.metrics = options.metrics or default_metrics(results)
@@ -77,11 +75,6 @@ def default_metrics(results: Sequence[Result]) -> list[str]:
     found = {key.rpartition("/")[0] for result in results for key in result.metrics}
     others = TESTED if not results or "auroc" in found else ESTIMATED if ESTIMATED[0] in found else ()
     return [*others, "closed_set/accuracy"]
-
-
-def _still_going(names: Sequence[str]) -> str:
-    shown = ", ".join(names[:_SHOWN]) + (", …" if len(names) > _SHOWN else "")
-    return f"{len(names)} {'runs or waits' if len(names) == 1 else 'run or wait'} in DVC's queue ({shown})"
 
 
 def _stored() -> Stored:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import ast
 import difflib
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -73,11 +73,37 @@ def by_task(results: Sequence[Result]) -> dict[str, list[Result]]:
     """The results of each data set and protocol; other explicit class lists are another protocol."""
     tasks: dict[str, list[Result]] = {}
     for result in results:
-        dataset, protocol, known, unknown, sources = (result.params.get(key, "?") for key in TASK)
-        lists = f" {known} / {unknown}" if protocol == "explicit" else ""
-        others = "" if sources in ("?", "[]") else f", unknown sources {override(sources)}"
-        tasks.setdefault(f"{dataset}, protocol {protocol}{lists}{others}", []).append(result)
+        tasks.setdefault(_task(*(result.params.get(key, "?") for key in TASK)), []).append(result)
     return tasks
+
+
+def _task(dataset: str, protocol: str, known: str, unknown: str, sources: str) -> str:
+    """The words for a task, other ones for another task."""
+    how = f"protocol {protocol}"
+    if protocol == "explicit":
+        how = "all classes known" if known == "[]" else f"known classes {known}"
+        if unknown != "[]":
+            how = f"unknown classes {unknown}" if known == "[]" else f"{how}, unknown ones {unknown}"
+    return f"{dataset}, {how}" + ("" if sources in ("?", "[]") else f", {_of_sources(sources)}")
+
+
+def _of_sources(text: str) -> str:
+    """Where unknown images come from, of each source its name and all that is said of it."""
+    try:
+        sources = [dict(source) for source in ast.literal_eval(text)]
+    except (ValueError, SyntaxError, TypeError):
+        return f"unknown images {text}"
+    parts = [f"{given.pop('source', '?')} ({', '.join(_values(given))})" for given in map(_given, sources)]
+    return f"unknown images of {' and '.join(parts)}"
+
+
+def _values(given: Mapping[str, Any], section: str = "") -> Iterator[str]:
+    """`key=value` of each setting, of a section with dots; of the kind of data the value alone."""
+    for key, value in given.items():
+        if isinstance(value, dict):
+            yield from _values(value, f"{section}{key}.")
+        else:
+            yield str(value) if key == "name" and not section else f"{section}{key}={value}"
 
 
 def override(text: str) -> str:
@@ -184,7 +210,8 @@ def runs_of(
         return runs, ()
     number = f"{len(older)} runs" if len(older) > 1 else "1 run"
     agreement = f"their values differ by up to {gap:.2g}" if gap else "their values are the same"
-    return runs, (f"Left out for a newer run of the same settings and seeds: {number}; {agreement}.",)
+    told = f"Left out for a newer run of the same settings and seeds: {number}; {agreement}"
+    return runs, (f"{told} (evaluate.*, extraction.*, plot.* and detectors.enabled may be others).",)
 
 
 def _detectors(result: Result, metrics: Sequence[str]) -> list[str]:

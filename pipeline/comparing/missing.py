@@ -92,15 +92,17 @@ def queueing(params: Mapping[str, str], wanted: Mapping[str, str], current: Mapp
     return f"dvc exp run --queue {settings}"
 
 
-def print_missing(results: Sequence[Result], num_waiting: int) -> None:
+def print_missing(results: Sequence[Result], waiting: Sequence[str]) -> None:
     """The commands of missing trials, and as comments, which a shell passes over, those of named sweeps.
 
-    The last `num_waiting` of the results are none yet.
+    Args:
+        results: those there are, and those to come of what runs or waits.
+        waiting: the names of the latter.
     """
     current = {key: str(value) for key, value in flatten(load_params(PARAMS)).items()}
     lines = [command(gap, current) for gap in gaps(results)] or ["# no trial is missing"]
-    if num_waiting:
-        lines.append(f"# {told(num_waiting)}")
+    if waiting:
+        lines.append(f"# {told(waiting)}")
     sys.stdout.write("\n".join([*lines, *_sweeps_missing(results)]) + "\n")
 
 

@@ -123,10 +123,11 @@ def _lacking(sweep: Sweep) -> list[Settings]:
     if not lacking:
         sys.stdout.write("# no experiment is missing\n")
         return lacking
-    to_queue = missing(sweep, [*stored.done, *waiting(root, stored)])
-    if left_out := len(lacking) - len(to_queue):
-        logger.info("%s.", told(left_out))
-    return to_queue
+    planned = waiting(root, stored)
+    of_sweep = [one.name for one in planned if len(missing(sweep, [one])) < len(sweep.experiments())]
+    if of_sweep:
+        logger.info("not to be queued again: %s.", told(of_sweep))
+    return missing(sweep, [*stored.done, *planned])
 
 
 def _answers(row: Mapping[str, str], wanted: Mapping[str, str], needed: Container[str]) -> bool:

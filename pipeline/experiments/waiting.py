@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import platform
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import psutil
 
@@ -16,7 +16,11 @@ from pipeline.tracking.results import Result, Stored
 from pipeline.workspace.git import git
 from pipeline.workspace.stages import PARAMS
 
-_FOLDER = Path(".dvc/tmp/exps")
+if TYPE_CHECKING:
+    from dvc_task.proc import ProcessInfo
+
+_QUEUE = Path(".dvc/tmp/exps/celery")
+_SHOWN = 3  # names
 
 
 def waiting(root: Path, stored: Stored) -> list[Result]:
@@ -30,34 +34,33 @@ def waiting(root: Path, stored: Stored) -> list[Result]:
     return [*here, *(one for one in _of_dvc(root) if not any(f"({one.name})" in name for name in named))]
 
 
-def told(number: int) -> str:
-    """How many experiments are left out as they run or wait."""
-    run = "1 more runs here or waits" if number == 1 else f"{number} more run here or wait"
-    return f"{run} in DVC's queue (`dvc queue status`)"
+def told(names: Sequence[str]) -> str:
+    """Which experiments are left out as they run or wait."""
+    shown = ", ".join(names[:_SHOWN]) + (", …" if len(names) > _SHOWN else "")
+    which = "1 experiment runs, or waits" if len(names) == 1 else f"{len(names)} experiments run, or wait"
+    return f"{which} in DVC's queue ({shown}; `dvc queue status`)"
 
 
 def _of_dvc(root: Path) -> list[Result]:
     """The experiments that DVC has queued, and those whose process is alive."""
-    if not (root / _FOLDER / "celery").is_dir():
+    if not (root / _QUEUE).is_dir():
         return []
     from dvc.repo import Repo  # takes half a second
 
     with Repo(str(root)) as repo:
         queue = repo.experiments.celery_queue
-        active = [entry for entry in queue.iter_active() if not _is_over(root, entry)]
+        active = [entry for entry in queue.iter_active() if not _is_over(queue.proc.get(entry.stash_rev))]
         entries = [*queue.iter_queued(), *active]
     files = [(entry.name, git("-C", str(root), "show", f"{entry.stash_rev}:./{PARAMS}")) for entry in entries]
     read = [(name, _params(file)) for name, file in files if file is not None]
     return [Result(str(name), 0, params, {}) for name, params in read if params]
 
 
-def _is_over(root: Path, entry: Any) -> bool:
+def _is_over(process: ProcessInfo | None) -> bool:
     """Whether the process of an experiment has ended, also where DVC's worker died and nobody noted it."""
-    path = root / _FOLDER / "run" / entry.stash_rev / f"{entry.stash_rev}.json"
-    if not path.is_file():
+    if process is None:
         return False  # it is about to begin
-    process = json.loads(path.read_text(encoding="utf-8"))
-    return process["returncode"] is not None or not psutil.pid_exists(process["pid"])
+    return process.returncode is not None or not psutil.pid_exists(process.pid)
 
 
 def _params(file: str) -> dict[str, str]:

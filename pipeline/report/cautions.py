@@ -179,8 +179,8 @@ def _missed_thresholds(run: RunFiles) -> list[str]:
         )
     if unlucky:
         found.append(
-            f"Thresholds that accept another share of new known images than asked: {_listed(unlucky)}. Made "
-            "from so few validation images they can miss by as much; more of them come nearer."
+            f"Thresholds that accept another share of new known images than they were made to: "
+            f"{_listed(unlucky)}. With so few validation images that is chance; more of them come nearer."
         )
     return found
 

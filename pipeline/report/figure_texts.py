@@ -52,10 +52,10 @@ TEXTS = {
     ),
     "oscr": (
         "Open-set classification rate",
-        "Share of knowns accepted and classified right, against the share of unknowns accepted; one curve "
-        "per detector (of many, the six with the largest AUROC and the one that judges new images), the "
-        "upper left corner is best. The legend gives the area under each curve; "
-        "the band holds the interval of one curve, point by point, of a width that a bootstrap gives.",
+        "Share of knowns accepted and classified right, against the share of unknowns accepted; the upper "
+        "left corner is best. A curve for each detector, or for the six with the largest AUROC and the judge "
+        "of new images. The legend gives the area under each curve; the band is the interval of each point "
+        "of one curve.",
     ),
     "oscr_log": (
         "Open-set classification rate, few unknowns accepted",
@@ -111,8 +111,8 @@ TEXTS = {
     ),
     "training": (
         "Training",
-        "Loss and accuracy of training and validation images per epoch; of a probe (train.regime) not per "
-        "epoch, but per penalty that was tried, 1 the largest. The kept one is marked.",
+        "Loss and accuracy of training and validation images in each epoch, the kept one marked. A probe "
+        "(train.regime) has no epochs: there each step is a penalty that was tried, the first the largest.",
     ),
     "tsne": (
         "Features, t-SNE",

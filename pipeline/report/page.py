@@ -122,6 +122,8 @@ def _facts(run: RunFiles, state: CodeState) -> dict[str, str]:
         code = f"osr {VERSION}; settings {'of commit ' if state.commit else ''}{code}"
     if state.changed:
         code += f", with changes in {', '.join(state.changed)}"
+    is_one = run.thresholds[run.detector].per_class is None
+    threshold = run.threshold_in_words(6) if is_one else "the threshold of its class"
     return {
         "Data set": data_set_name(flatten(run.params)),
         "Protocol": f"{params.split.protocol}, trial {params.split.trial}",
@@ -136,7 +138,7 @@ def _facts(run: RunFiles, state: CodeState) -> dict[str, str]:
         "Network": f"{params.model.backbone.name}, {trained['parameters']:,} parameters",
         "Training": _training(run),
         "Calibration": _calibration(run),
-        "Judges new images": f"{run.detector}, threshold {run.threshold_in_words(6)}".replace("-", "−"),
+        "Judge of new images": f"{run.detector}; unknown is what scores above {threshold}".replace("-", "−"),
         **({"Chosen": run.choice} if run.choice else {}),
         "Code": code,
     }

@@ -173,11 +173,12 @@ class RunFiles:
         return low, high
 
     def asked_and_got(self, name: str) -> str:
-        """What the threshold of a detector was asked to accept, and what it accepts of the test knowns."""
+        """What the threshold of a detector was made to accept, and what it accepts of the test knowns."""
         low, high = self.ends_of_acceptance(name)
-        got = f"got {self.metrics['known_acceptance'][name]:.1%} [{low:.1%}, {high:.1%}] of the test knowns"
+        share = self.metrics["known_acceptance"][name]
+        got = f"accepts {share:.1%} [{low:.1%}, {high:.1%}] of the test knowns"
         asked = self.asked(name)
-        return got if asked is None else f"asked {' of '.join(asked)}; {got}"
+        return got if asked is None else f"made to accept {' of '.join(asked)} for validation, {got}"
 
     def asked(self, name: str) -> tuple[str, str] | None:
         """The share that a threshold is to accept, and the validation knowns that it was made from.

@@ -28,12 +28,11 @@ from pipeline.starting.files import (
 )
 from pipeline.starting.look import look_at
 from pipeline.starting.settings import (
-    BEFORE_LAST_NUMBER,
     TINY,
     dataset_of,
     fitted,
+    group_pattern,
     is_flat,
-    keeps_groups,
     root_of,
     split_of,
     unknown_source,
@@ -66,10 +65,10 @@ def run(options: argparse.Namespace) -> int:
         raise InputError(
             f"{photos} has no two classes with at least 3 images; there is nothing to tell apart."
         )
-    grouped = keeps_groups(found, asked=options.groups)
-    if grouped:
-        changes["dataset"]["group_pattern"] = BEFORE_LAST_NUMBER
-    sys.stdout.write(found_text(photos, found, small, grouped=grouped))
+    pattern = group_pattern(found, photos, asked=options.groups)
+    if pattern is not None:
+        changes["dataset"]["group_pattern"] = pattern
+    sys.stdout.write(found_text(photos, found, small, pattern))
     sys.stdout.flush()
     presets = options.preset or ([PRESET] if found.short_side > TINY and options.weights != "none" else [])
     for name in presets:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -53,7 +53,7 @@ class Found:
         has_groups: whether the data set itself says which images belong together.
         has_parts: whether it says which train, validate and test.
         empty: folders of classes without any image.
-        deeper: `class/folder` of the classes that hold their images in several folders, and none beside them.
+        deeper: of the classes that hold their images in several folders, and none beside them, these folders.
     """
 
     counts: dict[str, int]
@@ -66,7 +66,7 @@ class Found:
     has_groups: bool
     has_parts: bool
     empty: Sequence[str] = ()
-    deeper: Sequence[str] = ()
+    deeper: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
     @property
     def total(self) -> int:
@@ -99,16 +99,17 @@ def look_at(settings: DatasetSettings) -> Found:
     sizes = _sizes(listing.root, data)
     names = _names_by_class(listing, settings)
     found = _found(data, _counts(listing.targets, listing.class_names), sizes, len(rows))
-    deeper = _deeper(listing.class_names, names) if settings.name == "folder" else []
+    deeper = _deeper(listing.class_names, names) if settings.name == "folder" else {}
     return replace(found, groups=groups_in_names(names), empty=listing.empty, deeper=deeper)
 
 
-def _deeper(classes: Sequence[str], names: Sequence[Sequence[str]]) -> list[str]:
-    """The folders of those classes all of whose images lie in folders of their own, largest class first."""
-    found = []
+def _deeper(classes: Sequence[str], names: Sequence[Sequence[str]]) -> dict[str, list[str]]:
+    """The folders of those classes all of whose images lie in several, largest class first."""
+    found = {}
     for _, of, own in sorted(zip(map(len, names), classes, names, strict=True), reverse=True):
         folders = sorted({name.partition("/")[0] for name in own}) if all("/" in name for name in own) else []
-        found += [f"{of}/{folder}" for folder in folders if len(folders) > 1]
+        if len(folders) > 1:
+            found[of] = folders
     return found
 
 

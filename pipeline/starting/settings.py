@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import os
+import re
+import shlex
 from pathlib import Path
 from typing import Any
 
 from osr.errors import InputError
+from osr.splits.rules import HELD_OUT
 from pipeline.starting.look import Found
 
 Changes = dict[str, Any]
 
+SHOWN = 4  # names of folders
 FEWEST_IMAGES = 3  # of a class: one to train on, one to validate, one to test
 TINY = 16  # pixels: below, photos are none, and the shipped settings, made for such images, stay
-CLASS_FOLDERS, UNKNOWN_SOURCE = "folder", "own"
+CLASS_FOLDERS = "folder"
 FEWEST_GROUPS = 4  # of a class, so that each part gets one and training more
 # Of a path all but its last number: 00007_00012.jpg and 00007_00013.jpg belong together.
 BEFORE_LAST_NUMBER = r"(?s)^(.*?)[\s_.-]*\d*\.[^./]+$"
@@ -55,11 +59,13 @@ def unknown_source(path: Path, root: Path, table: Path) -> Changes:
         root: as `root_of` gives it.
         table: absolute, where `write_table` writes the images of a flat folder.
     """
+    called = re.sub(r"[^A-Za-z0-9_+-]+", "_", path.stem).strip("_")
+    source = called if called not in ("", HELD_OUT) else "unknown"
     if is_flat(path):
-        return {"source": UNKNOWN_SOURCE, "name": "csv", "csv": {"file": str(table)}}
+        return {"source": source, "name": "csv", "csv": {"file": str(table)}}
     own = dataset_of(path, root)
     del own["root"]
-    return {"source": UNKNOWN_SOURCE, **own}
+    return {"source": source, **own}
 
 
 def is_flat(path: Path) -> bool:
@@ -67,11 +73,54 @@ def is_flat(path: Path) -> bool:
     return path.is_dir() and not any(entry.is_dir() and entry.name[0] != "." for entry in path.iterdir())
 
 
-def keeps_groups(found: Found, *, asked: bool) -> bool:
-    """Whether photos whose names look like groups stay together: where they do, and each class has enough."""
-    return (
-        asked and found.groups is not None and not found.has_groups and found.groups.fewest >= FEWEST_GROUPS
-    )
+def group_pattern(found: Found, photos: Path, *, asked: bool | None) -> str | None:
+    """`dataset.group_pattern` for photos that belong together; None where nothing keeps them together.
+
+    These are the folders within classes, if `asked` says so, or photos whose names look like groups, of which
+    each class has enough.
+
+    Args:
+        found: in the photos.
+        photos: their folder.
+        asked: what the command line says of groups; None if nothing.
+
+    Raises:
+        InputError: classes hold folders of images, and nothing says whether these are groups; or groups are
+            asked for where there are none.
+    """
+    if found.deeper and not found.has_parts:
+        return _folders_as_groups(found, photos, asked=asked)
+    if found.has_groups or asked is False:
+        return None
+    if found.groups is not None and found.groups.fewest >= FEWEST_GROUPS:
+        return BEFORE_LAST_NUMBER
+    if asked:
+        raise InputError(
+            f"--groups: the photos in {photos} look like no groups, by name or folder, of which each class "
+            f"has at least {FEWEST_GROUPS}; dataset.group_pattern can name others."
+        )
+    return None
+
+
+def _folders_as_groups(found: Found, photos: Path, *, asked: bool | None) -> str | None:
+    holder = next(iter(found.deeper))
+    if asked is None:
+        names = found.deeper[holder]
+        folders = ", ".join([*names[:SHOWN], *("…" for _ in names[SHOWN : SHOWN + 1])])
+        raise InputError(
+            f"{photos / holder} holds its images in folders ({folders}). If these are the classes: `osr init "
+            f"{shlex.quote(str(photos / holder))}`. If {holder!r} is a class: --groups where the images of a "
+            "folder belong together, such as those of one object, and --no-groups where they do not."
+        )
+    if not asked:
+        return None
+    for name, count in found.counts.items():
+        if len(found.deeper.get(name, ())) < FEWEST_GROUPS:
+            raise InputError(
+                f"--groups: {photos / name} must hold all its {count:,} images in folders, at least "
+                f"{FEWEST_GROUPS}, so that each part gets one."
+            )
+    return "subfolder"
 
 
 def split_of(found: Found) -> tuple[Changes, list[str]]:

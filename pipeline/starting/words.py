@@ -14,8 +14,8 @@ FEW = 20  # images of a class
 USUAL_SIZE = 224  # pixels that most networks of timm were trained on
 
 
-def found_text(photos: Path, found: Found, small: Sequence[str], *, grouped: bool) -> str:
-    """Classes, sizes, colours, groups (and whether they are kept together), copies and damaged files."""
+def found_text(photos: Path, found: Found, small: Sequence[str], pattern: str | None) -> str:
+    """Classes, sizes, colours, groups (kept together by `pattern`, if any), copies and damaged files."""
     counts = found.counts
     sides = found.sizes
     low, high = sides.min(axis=0), sides.max(axis=0)
@@ -28,13 +28,6 @@ def found_text(photos: Path, found: Found, small: Sequence[str], *, grouped: boo
     ]
     if found.decoded < found.total:
         lines.append(f"looked closely at {found.decoded:,} of them, evenly spread")
-    if found.deeper and not found.has_parts:
-        holder = photos / found.deeper[0].partition("/")[0]
-        lines.append(
-            f"FOLDERS IN CLASSES: {_listed(found.deeper)}. If these are the classes, and not what is named "
-            f"above, remove the project and begin anew, with `osr init {holder}`. If the images of each of "
-            "these folders show one object, set dataset.group_pattern: subfolder."
-        )
     if found.has_parts:
         lines.append("folders or columns say which images train, validate and test: they stay so")
     bad = [image.problem.removesuffix(".") for image in found.odd if image.is_bad]
@@ -44,7 +37,10 @@ def found_text(photos: Path, found: Found, small: Sequence[str], *, grouped: boo
         lines.append(f"converted when they are read (palette, CMYK, 16-bit, transparent): {converted}")
     if found.copies:
         lines.append(f"copies, pixel for pixel: {found.copies}; the report names those in two parts")
-    if found.groups is not None and grouped:
+    if found.deeper and pattern is not None:
+        number = sum(map(len, found.deeper.values()))
+        lines.append(f"folders in classes: {number:,}; each stays in one part (dataset.group_pattern)")
+    elif found.groups is not None and pattern is not None:
         groups = found.groups
         lines.append(
             f"names look like groups: {groups.number:,}, such as {groups.example!r} with {groups.images} "
