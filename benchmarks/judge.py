@@ -56,16 +56,16 @@ def main() -> None:
     )
     parser.add_argument("step", choices=["score", "rules", "table"])
     parser.add_argument("--cache", type=Path, required=True, metavar="FOLDER")
-    parser.add_argument("--data", type=Path, metavar="FOLDER", help="score only")
-    parser.add_argument("--weights", type=Path, metavar="FILE", help="score only")
+    told = "score only, where there are other settings than digits (%(default)s)"
+    parser.add_argument("--data", type=Path, default=Path("data"), metavar="FOLDER", help=told)
+    weights = Path("lite0.safetensors")
+    parser.add_argument("--weights", type=Path, default=weights, metavar="FILE", help=told)
     parser.add_argument("--only", nargs="+", choices=SETTINGS, default=list(SETTINGS), metavar="NAME")
     parser.add_argument("--choosing", action="store_true", help="of the settings that choose the rule alone")
     parser.add_argument("--out", type=Path, metavar="STEM", help="table only")
     arguments = parser.parse_args()
     arguments.cache.mkdir(parents=True, exist_ok=True)
     if arguments.step == "score":
-        if None in (arguments.data, arguments.weights):
-            parser.error("score needs --data and --weights")
         score(arguments)
         return
     found = {

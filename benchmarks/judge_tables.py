@@ -178,7 +178,7 @@ def to_markdown(rows: Mapping[str, Row]) -> str:
         "by regime was written down, and confirm that. *below*: below `maxlogit` by more than the interval "
         "of the difference (95 %).",
         "Regret is against the best single detector, which an ensemble may surpass. "
-        "`osr reproduce judge` does all of it again.",
+        "`osr reproduce judge` does all of it again, `osr reproduce judge_digits` the five on digits.",
     ]
     return "\n".join([*lines, ""])
 

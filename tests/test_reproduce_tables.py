@@ -105,6 +105,20 @@ def test_a_row_that_is_not_printed_is_not_met(page: str) -> None:
     assert [v.found for v in compared("x", of(), tables(page), tables(other))] == [0.95, None, 3852.0]
 
 
+def test_rows_that_are_named_are_compared_alone() -> None:
+    page = "| recipe | AUROC |\n| one | 0.9 |\n| `two` *† | 0.8 |\n| mean | 0.85 |\n"
+    verdicts = compared("x", of(rows=["two"]), tables(page), tables("| recipe | AUROC |\n| two | 0.8 |\n"))
+    assert [(v.number.name, v.found) for v in verdicts] == [("AUROC two", 0.8)]
+
+
+def test_rows_of_the_ledger_are_on_their_page() -> None:
+    for name, entry in TABLES.items():
+        of_page = {
+            row[0].strip("`*† ") for table in tables(section(ROOT / "docs", entry.page)) for row in table.rows
+        }
+        assert set(entry.rows) <= of_page, name
+
+
 def test_a_command_that_prints_no_table_of_the_page_is_refused(page: str) -> None:
     with pytest.raises(InputError, match=r"printed no table with the columns of one in page\.md"):
         compared("x", of(), tables(page), tables("| recipe | AUROC |\n| one | 0.9428 |\n"))

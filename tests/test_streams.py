@@ -245,7 +245,10 @@ def test_an_exported_folder_judges_far_from_the_project(folder, capsys):  # noqa
     expected = osr.load(folder).predict(IMAGES[:5], detector="mahalanobis")
     assert [float(row["score"]) for row in rows()] == expected.scores.tolist()
     assert predict("new", "--model", str(folder), "--detector", "vim") == 1
-    assert "detector is 'vim', but must be one of maxlogit, mahalanobis." in capsys.readouterr().err
+    assert (
+        "detector is 'vim', but must be one of maxlogit, mahalanobis: those that detectors.enabled named"
+        in capsys.readouterr().err
+    )
 
 
 def test_the_gallery_shows_both_sides_of_the_threshold(run, monkeypatch):  # noqa: F811

@@ -130,6 +130,7 @@ class Printed(Section):
         command: what a reader types in a clone; on its standard output are the tables in Markdown.
         files: of the folder of this clone, which the command needs.
         keys: the number of columns that name a row.
+        rows: the first cells, without signs, of the rows that the command prints; none where it prints all.
         not_compared: columns, such as seconds.
         tolerance: by how much the first number of a cell may differ.
     """
@@ -142,6 +143,7 @@ class Printed(Section):
     minutes: Positive
     files: tuple[str, ...] = ()
     keys: Annotated[int, Field(ge=1)] = 1
+    rows: tuple[str, ...] = ()
     not_compared: tuple[str, ...] = ()
     tolerance: Annotated[float, Field(ge=0)]
 

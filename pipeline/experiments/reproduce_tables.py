@@ -15,6 +15,7 @@ from pipeline.experiments.ledger import LEDGER, Number, Printed, Verdict
 
 _NUMBER = re.compile(r"-?\d+(?:,\d{3}(?!\d))*(?:\.\d+)?(?:e[+-]?\d+)?")
 _HEADING = re.compile(r"(#+) (.+)")
+_SIGNS = "`*† "
 _SHELL = """set -euo pipefail
 osr() { "$OSR_PYTHON" -m pipeline.cli "$@"; }
 python() { "$OSR_PYTHON" "$@"; }
@@ -61,7 +62,9 @@ def compared(name: str, of: Printed, page: Sequence[Table], printed: Sequence[Ta
 def _cells(table: Table, of: Printed) -> Iterator[tuple[tuple[tuple[str, ...], str, int], float]]:
     """(columns, row, number of the column) and the first number of each cell that has one."""
     for row in table.rows:
-        name = " ".join(cell.strip("`*") for cell in row[: of.keys])
+        if of.rows and row[0].strip(_SIGNS) not in of.rows:
+            continue
+        name = " ".join(cell.strip(_SIGNS) for cell in row[: of.keys])
         for at in range(of.keys, len(row)):
             match = _NUMBER.search(row[at].replace("−", "-"))
             if match and table.columns[at] not in of.not_compared:
