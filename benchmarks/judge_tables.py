@@ -178,7 +178,9 @@ def to_markdown(rows: Mapping[str, Row]) -> str:
         "by regime was written down, and confirm that. *below*: below `maxlogit` by more than the interval "
         "of the difference (95 %).",
         "Regret is against the best single detector, which an ensemble may surpass. "
-        "`osr reproduce judge` does all of it again, `osr reproduce judge_digits` the five on digits.",
+        "`osr reproduce judge` does all of it again, `osr reproduce judge_digits`",
+        "the five on digits, `osr reproduce judge_mnist` the ten on MNIST, `osr reproduce judge_cifar10` the six "
+        "on CIFAR-10, frozen.",
     ]
     return "\n".join([*lines, ""])
 
