@@ -179,8 +179,8 @@ def to_markdown(rows: Mapping[str, Row]) -> str:
         "of the difference (95 %).",
         "Regret is against the best single detector, which an ensemble may surpass. "
         "`osr reproduce judge` does all of it again, `osr reproduce judge_digits`",
-        "the five on digits, `osr reproduce judge_mnist` the ten on MNIST, `osr reproduce judge_cifar10` the six "
-        "on CIFAR-10, frozen.",
+        "the five on digits, `osr reproduce judge_mnist` the ten on MNIST, "
+        "`osr reproduce judge_cifar10` the six on CIFAR-10, frozen.",
     ]
     return "\n".join([*lines, ""])
 
