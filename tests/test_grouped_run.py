@@ -29,7 +29,7 @@ def test_metrics_and_report_say_that_groups_were_drawn(run, tmp_path):
     write_report(run, tmp_path / "report.html")
     page = (tmp_path / "report.html").read_text()
     assert "whole groups of test images that belong together (12 of known, 8 of unknown)" in page
-    assert "made to accept 95% of 120 images in 12 groups for validation, accepts " in page
+    assert " of the test knowns, made to accept 95% of 120 images in 12 groups for validation" in page
     found = " ".join(cautions(run))
     assert "The test images stand in 12 groups of known and 8 of unknown ones" in found
     assert "The thresholds were made from 12 groups of validation images only." in found

@@ -229,7 +229,8 @@ def test_what_a_threshold_was_asked_and_what_it_got(run):
     assert run.metrics["asked_acceptance"]["maxlogit"] == 0.95
     assert run.metrics["asked_of"]["maxlogit"] == run.thresholds["maxlogit"].num_images == 120
     told = run.asked_and_got("maxlogit")
-    assert told.startswith("made to accept 95% of 120 images for validation, accepts ")
+    assert told.startswith("accepts ")
+    assert told.endswith(", made to accept 95% of 120 images for validation")
     assert f"[{low:.1%}, {high:.1%}] of the test knowns" in told
     for share, words in (
         (0.9, "another share of new known images than they were made to: maxlogit"),
@@ -240,7 +241,7 @@ def test_what_a_threshold_was_asked_and_what_it_got(run):
             metrics[f"known_acceptance{end}"]["maxlogit"] = share + gap
         vars(run)["metrics"] = metrics
         [found] = [text for text in cautions.cautions(run) if words in text]
-        assert f"made to accept 95% of 120 images for validation, accepts {share:.1%}" in found
+        assert f"maxlogit accepts {share:.1%}" in found
 
 
 def test_words_for_a_figure_without_any():

@@ -180,7 +180,7 @@ def _missed_thresholds(run: RunFiles) -> list[str]:
     if unlucky:
         found.append(
             f"Thresholds that accept another share of new known images than they were made to: "
-            f"{_listed(unlucky)}. With so few validation images that is chance; more of them come nearer."
+            f"{_listed(unlucky)}. With so few validation images that can be chance; more of them come nearer."
         )
     return found
 

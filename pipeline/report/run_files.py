@@ -178,7 +178,7 @@ class RunFiles:
         share = self.metrics["known_acceptance"][name]
         got = f"accepts {share:.1%} [{low:.1%}, {high:.1%}] of the test knowns"
         asked = self.asked(name)
-        return got if asked is None else f"made to accept {' of '.join(asked)} for validation, {got}"
+        return got if asked is None else f"{got}, made to accept {' of '.join(asked)} for validation"
 
     def asked(self, name: str) -> tuple[str, str] | None:
         """The share that a threshold is to accept, and the validation knowns that it was made from.
