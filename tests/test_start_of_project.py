@@ -78,6 +78,13 @@ def test_folders_in_classes_are_asked_about(tmp_path, capsys, monkeypatch):
     assert main(["init", str(tmp_path / "all" / "known"), str(tmp_path / "q")]) == 0
 
 
+def test_a_folder_above_the_only_folder_of_classes_is_asked_about(tmp_path, capsys):
+    for number in range(8):
+        photo(tmp_path / "all" / ("known/cat", "known/dog")[number % 2] / f"{number}.png", number)
+    assert main(["init", str(tmp_path / "all"), str(tmp_path / "p")]) != 0
+    assert f"`osr init {tmp_path / 'all' / 'known'}`" in capsys.readouterr().err
+
+
 def test_folders_in_classes_stay_whole_where_they_are_groups(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(init, "start_repositories", lambda _project: "nothing")
     for number in range(60):

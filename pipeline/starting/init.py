@@ -60,12 +60,12 @@ def run(options: argparse.Namespace) -> int:
     changes: dict[str, Any] = {"dataset": {**dataset_of(photos, root), "on_bad_image": "skip"}}
     found = look_at(check_params(merge(ours, changes), source="osr init").dataset)
     _refuse_unknown_as_class(photos, found.counts)
+    pattern = group_pattern(found, photos, asked=options.groups)
     split, small = split_of(found)
     if len(found.counts) - len(small) < 2:
         raise InputError(
             f"{photos} has no two classes with at least 3 images; there is nothing to tell apart."
         )
-    pattern = group_pattern(found, photos, asked=options.groups)
     if pattern is not None:
         changes["dataset"]["group_pattern"] = pattern
     sys.stdout.write(found_text(photos, found, small, pattern))
