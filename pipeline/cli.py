@@ -11,10 +11,11 @@ import os
 import signal
 import sys
 from collections.abc import Iterator, Sequence
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
-from osr.errors import InputError
+from osr.errors import OTHER_BUILD, InputError, other_build
 from osr.version import VERSION
 from pipeline.arguments import (
     exported_folder,
@@ -53,13 +54,23 @@ class Parser(argparse.ArgumentParser):
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> tuple[Any, list[str]]:
         """As `argparse`, but a command refuses what it does not know itself, with its own usage."""
+        if self._subparsers is None:  # before what follows an unknown option is taken for something else
+            options = [text for text in takewhile("--".__ne__, args or ()) if text.startswith("--")]
+            known = self._option_string_actions
+            self._refuse([text for text in options if text.partition("=")[0] not in known])
         found, unknown = super().parse_known_args(args, namespace)
-        if unknown:
-            from osr.settings.sentences import did_you_mean  # here, for it loads pydantic
-
-            nearest = did_you_mean(unknown[0].partition("=")[0], self._option_string_actions)
-            self.error(f"unrecognized arguments: {' '.join(unknown)}{nearest}")
+        self._refuse(unknown)
         return found, unknown
+
+    def _refuse(self, unknown: Sequence[str]) -> None:
+        if not unknown:
+            return
+        from osr.settings.sentences import did_you_mean  # here, for it loads pydantic
+
+        nearest = did_you_mean(unknown[0].partition("=")[0], self._option_string_actions)
+        if not nearest and "-S" in self._option_string_actions:
+            nearest = "; a setting is given as -S KEY=VALUE"
+        self.error(f"unrecognized arguments: {' '.join(unknown)}{nearest}")
 
     def _check_value(self, action: argparse.Action, value: Any) -> None:
         try:
@@ -123,6 +134,8 @@ def _sentence(error: BaseException) -> str | None:
     """What to say of an error that is no mistake of ours."""
     if isinstance(error, InputError):
         return str(error)
+    if OTHER_BUILD in str(error):
+        return other_build()
     if isinstance(error, OSError) and error.errno in PLACES:
         return f"{error.filename or 'the output'} cannot be read or written: {error.strerror}."
     return None

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from osr.errors import InputError
+from osr.errors import OTHER_BUILD, InputError, other_build
 from osr.params import Params, load_params
 from pipeline.tracking.stage_run import Row, stage_run
 from pipeline.workspace.files import write_json
@@ -62,6 +62,8 @@ def run_stage(name: str, body: Body, description: str | None) -> None:
             sys.exit(STATUS)
         if isinstance(error, InputError):
             sys.exit(f"ERROR: {error}")
+        if OTHER_BUILD in str(error):
+            sys.exit(f"ERROR: {other_build()}")
         raise
     finally:
         discard(name)

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 from numpy.typing import NDArray
 
 from osr.detectors.settings import DetectorsSettings
+from osr.errors import InputError
 from osr.metrics.groups import groups_of
 from osr.metrics.threshold_files import PREDICTION, save_thresholds
 from osr.metrics.thresholds import (
@@ -34,6 +37,9 @@ from pipeline.workspace.stages import (
 )
 from pipeline.workspace.swap import new
 
+if TYPE_CHECKING:
+    from osr.detectors.base import Detector
+
 Scores = NDArray[np.float64]
 
 
@@ -51,7 +57,7 @@ def fit_openmax(params: Params, _row: Row) -> Metrics:
     groups, scores = groups_of(split, val), dict[str, Scores]()
     thresholds, digests = dict[str, Threshold](), dict[str, str]()
     for name, detector in counted(build_detectors(settings).items(), "fit detectors", "detectors"):
-        digests[name] = detector.fit(train).save(new(DETECTORS / f"{name}.safetensors"))
+        digests[name] = _fitted(detector, train, split).save(new(DETECTORS / f"{name}.safetensors"))
         scores[name] = detector.score(val)
         not_known = None if background is None else detector.score(background)
         if settings.threshold_rule == "conformal_per_class":
@@ -75,6 +81,16 @@ def fit_openmax(params: Params, _row: Row) -> Metrics:
         "val_known_acceptance": {name: fit.acceptance for name, fit in thresholds.items()},
         "train_correct_fraction": float(train.correct.mean()),
     }
+
+
+def _fitted(detector: Detector, train: Outputs, split: Split) -> Detector:
+    from osr.detectors.classes import TooFewImagesError
+
+    try:
+        return detector.fit(train)
+    except TooFewImagesError as error:  # which knows numbers alone
+        name = split.known_names[error.number]
+        raise InputError(f"{error} Class {error.number} is {name!r}.") from None
 
 
 def threshold_of(

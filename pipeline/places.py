@@ -88,13 +88,17 @@ def form_of(output: Path | None, asked: str | None, endings: Mapping[str, str], 
         default: where nothing says it.
 
     Raises:
-        InputError: the ending means another format than the one that is asked for.
+        InputError: the ending means another format than the one that is asked for, or none at all.
     """
     meant = None if output is None else endings.get(output.suffix.lower())
     if asked is not None and meant not in (None, asked):
         raise InputError(
             f"--format {asked} does not go with {output}, whose ending means {meant}: leave --format away, or"
             " choose another name."
+        )
+    if output is not None and output.suffix and asked is None and meant is None:
+        raise InputError(
+            f"{output} must end in {', '.join(endings)}, or --format must say what it is to hold."
         )
     return asked or meant or default
 

@@ -207,12 +207,11 @@ def test_the_end_that_stops_a_temperature_near_1_is_named_alone(factor, bracket,
 def test_what_separated_images_leave_open_is_said():
     images = np.tile(5 * np.eye(3), (20, 1)), np.tile(np.arange(3), 20)
     assert fit(*images, "temperature").not_used == (
-        "every validation image's own class has the largest logit: each smaller temperature has a smaller "
-        "NLL, and none is the best"
+        "no validation image is misclassified: a smaller temperature is always better, and none is the best"
     )
     assert fit(*images, "vector").not_used == (
-        "its weights and offsets give every validation image's own class the largest logit: larger ones "
-        "always have a smaller NLL, and none are the best"
+        "with its weights and offsets no validation image is misclassified, so that larger ones are always "
+        "better and none are the best"
     )
 
 

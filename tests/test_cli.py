@@ -5,6 +5,7 @@ import errno
 import importlib
 import logging
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -14,7 +15,7 @@ import pytest
 from osr.errors import InputError
 from osr.version import VERSION
 from pipeline import cli
-from pipeline.cli import PLACES, SHELLS, main
+from pipeline.cli import PLACES, SHELLS, _sentence, main
 from pipeline.commands import COMMANDS
 
 ROOT = Path(__file__).parents[1]
@@ -94,6 +95,13 @@ def test_bash_completes_a_command(tmp_path: Path, capsys: pytest.CaptureFixture[
     assert answer.stdout == "leaderboard\n", answer.stderr
 
 
+def test_torch_and_torchvision_of_two_builds_are_one_sentence() -> None:
+    said = _sentence(RuntimeError("operator torchvision::nms does not exist"))
+    assert said is not None
+    assert re.fullmatch(r"torch [\d.]+\S* and torchvision [\d.]+\S* are not built for each other: .*", said)
+    assert _sentence(RuntimeError("operator x::nms does not exist")) is None
+
+
 def test_a_wrong_word_is_refused_with_the_choices() -> None:
     assert "invalid choice: 'trian'" in osr("trian", status=2)
     assert "invalid choice: 'trian'" in osr("run", "trian", status=2)
@@ -106,7 +114,10 @@ def test_a_wrong_word_is_refused_with_the_choices() -> None:
 def test_a_wrong_option_is_refused_by_its_command_with_the_nearest() -> None:
     said = osr("predict", "a.png", "--acept", "0.9", status=2)
     assert said.startswith("usage: osr predict")
-    assert said.endswith("unrecognized arguments: --acept 0.9; did you mean '--accept'?\n")
+    assert said.endswith("unrecognized arguments: --acept; did you mean '--accept'?\n")
+    said = osr("run", "--epochs", "3", status=2)
+    assert said.endswith("unrecognized arguments: --epochs; a setting is given as -S KEY=VALUE\n")
+    assert said.startswith("usage: osr run"), "not of the 3, which is no stage"
     assert "did you mean '--weights'" in osr("init", "photos", "project", "--weight", "a.pth", status=2)
 
 

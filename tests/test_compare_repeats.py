@@ -95,12 +95,16 @@ def test_other_test_images_under_the_same_trial_are_refused():
     ("metric", "sentence"),
     [
         ("aurok", "did you mean 'auroc'"),
+        ("accuracy", "did you mean 'closed_set/accuracy'"),
+        ("AUROC", "did you mean 'auroc'"),
         ("xyz", r"no run has this metric; there are: auroc, closed_set/accuracy\.$"),
     ],
 )
 def test_unknown_metrics_are_refused(metric, sentence):
+    """Also the short names of the judge's numbers, which are in each row for MLflow's pages alone."""
+    short = {"AUROC": 0.9, "Accuracy": 0.8}
     with pytest.raises(InputError, match=sentence):
-        table([result()], metric)
+        table([result(), result(started=2, metrics={"auroc/msp": 0.5, **short})], metric)
 
 
 def test_a_metric_that_only_another_task_has_is_a_gap():

@@ -13,7 +13,8 @@ import torch
 from image_folders import RNG, ROOT, animals, params, picture, section
 from PIL import Image
 
-from osr.data.batches import TensorImages
+from osr.data.batches import ArrayImages, TensorImages
+from osr.data.corruptions import Corrupted
 from osr.data.datasets import load_images
 from osr.data.file_images import FileImages
 from osr.data.images import ImageFiles
@@ -224,6 +225,24 @@ def test_the_number_of_workers_changes_nothing(tmp_path: Path, on: dict) -> None
             assert torch.equal(images, same_images)
             assert torch.equal(labels, same_labels)
     assert not torch.equal(passes[0][0][0], next(iter(stored(tmp_path, 0).epoch_batches(train, epoch=3)))[0])
+
+
+@pytest.mark.parametrize("num_workers", [0, 2])
+@pytest.mark.parametrize("start", [0, 1, 4, 22, 23])
+def test_a_pass_goes_on_at_any_image_also_behind_the_last(
+    tmp_path: Path, start: int, num_workers: int
+) -> None:
+    """A stage that was ended behind its last image has none to read when it goes on."""
+    files = stored(tmp_path, num_workers)
+    array = np.concatenate([images.numpy().transpose(0, 2, 3, 1) for images, _ in files.batches(4)])
+    memory = ArrayImages(array, np.arange(23), files.labels)
+    tensors = memory.to(torch.device("cpu"))
+    corrupted = Corrupted(files, np.arange(23), "noise", 1, 0)
+    for data in (files, memory, tensors, corrupted):
+        batches = list(data.batches(4, start=start))
+        assert [len(labels) for _, labels in batches] == [min(4, 23 - at) for at in range(start, 23, 4)]
+        assert [len(images) for images, _ in batches] == [len(labels) for _, labels in batches]
+        assert [label for _, labels in batches for label in labels.tolist()] == files.labels[start:].tolist()
 
 
 def test_files_and_memory_give_the_same_batches(tmp_path: Path) -> None:

@@ -78,7 +78,9 @@ def commit(project: Path) -> None:
 NAMED = """split.unknown=["Überholverbot für Lkw",'größe 28',plain]"""
 
 
-def test_an_experiment_of_osr_touches_no_other_line_of_the_settings(project: Path) -> None:
+def test_an_experiment_of_osr_touches_no_other_line_of_the_settings(
+    project: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     """Names with blanks and umlauts in them, too; `dvc exp run -S` rewrites every list of the file."""
     before = (project / PARAMS).read_text(encoding="utf-8").splitlines()
     flags = [part for text in (NAMED, "split.protocol=explicit", "train.lr=1e-2") for part in ("-S", text)]
@@ -86,7 +88,9 @@ def test_an_experiment_of_osr_touches_no_other_line_of_the_settings(project: Pat
     assert (project / PARAMS).read_text(encoding="utf-8").splitlines() == before
 
     commit(project)
+    caplog.set_level("INFO", "osr.tracking")
     assert cli.main(["run", *flags]) == 255, "DVC fails here"
+    assert caplog.messages[-1] == "params.yaml keeps the new settings; `git diff params.yaml` shows them."
     after = (project / PARAMS).read_text(encoding="utf-8").splitlines()
     changed = [(old, new) for old, new in zip(before, after, strict=True) if old != new]
     assert [new.partition("#")[0].strip() for _, new in changed] == [

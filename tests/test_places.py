@@ -175,7 +175,9 @@ def test_a_format_and_an_ending_that_disagree(capsys) -> None:
         assert f"does not go with {place}, whose ending means {meant}: leave --format away" in said
     endings = {".csv": "csv", ".json": "json"}
     assert form_of(Path("a.JSON"), None, endings, "csv") == "json"
-    assert form_of(Path("a.txt"), None, endings, "csv") == "csv"
+    with pytest.raises(InputError, match=r"a\.txt must end in \.csv, \.json, or --format must say"):
+        form_of(Path("a.txt"), None, endings, "csv")
+    assert form_of(Path("a"), None, endings, "csv") == "csv"
     assert form_of(Path("a.txt"), "json", endings, "csv") == "json"
     assert form_of(None, None, endings, "csv") == "csv"
 

@@ -73,6 +73,22 @@ def test_acceptance_on_shifted_knowns_is_right_again(capsys):
 
 
 @pytest.mark.usefixtures("folder")
+def test_images_that_may_not_be_known_are_warned_of(caplog):
+    save(shifted(60), Path("photos"), ("x", "y"))
+    assert recalibrate("photos") == 0
+    assert (
+        "photos: none of its folders (x, y) is called like a known class; all images are taken" in caplog.text
+    )
+    bright = np.full((60, 6, 6, 1), 255, np.uint8)
+    bright[:, :3] = np.arange(60, dtype=np.uint8)[:, None, None, None]
+    save(bright, Path("bright"))
+    caplog.clear()
+    assert cli.main(["recalibrate", "classifier", "bright", "--out", "other"]) == 0
+    share = 1 - osr.load("classifier").predict(bright).labels.count("unknown") / 60
+    assert ("of the images were accepted before: if there are unknown ones" in caplog.text) == (share < 0.5)
+
+
+@pytest.mark.usefixtures("folder")
 def test_the_new_version_says_what_it_is():
     save(shifted(60), Path("photos"), ("a", "b", "c"))
     assert recalibrate("photos") == 0

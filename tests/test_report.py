@@ -102,7 +102,7 @@ def test_names_of_classes_are_text_and_no_markup(page):
 def test_the_page_says_what_was_run_and_the_numbers(page, run):
     assert run.split.digest in page
     assert run.split.test_digest in page
-    assert "mostly mistaken for" in page
+    assert "accepted mostly as" in page
     value, low, high = (run.metrics[f"auroc{end}"]["energy"] for end in ("", "_low", "_high"))
     assert f'{value:.3f} <span class="interval">[{low:.3f}, {high:.3f}]</span>' in page
     for row in run.unknown_classes:
@@ -207,7 +207,7 @@ def test_warnings_name_calibration_thresholds_and_chance(run):
     found = " ".join(cautions.cautions(run))
     assert "0.010 before, 0.080 after" in found
     assert "0.200 before, 0.300 after" in found
-    assert "energy accepts 70.0%, expected 8" in found
+    assert "energy accepts 70.0% of the test knowns, where validation images foretell 8" in found
     assert "maxlogit accepts" not in found
     assert "(AUROC below 0.5): energy." in found
     fit = run.calibration

@@ -103,6 +103,9 @@ def test_known_images_are_not_the_unknown_ones(photos, tmp_path):
 def test_without_trained_weights_the_small_network_learns(photos, tmp_path, capsys):
     start(photos, tmp_path / "project", "--weights", "none")
     assert "network: small_convnet, from scratch\n" in capsys.readouterr().out
+    params = load_params(tmp_path / "project" / "params.yaml")
+    assert params.model.image_size == 64, "files have many sizes, and no weights name one"
+    assert params.detectors.openmax.tail_size == 3, "few images, and not all are classified right"
     start(photos, tmp_path / "other", "--weights", "none", "--preset", "photos_tune")
     assert "network: tf_efficientnet_lite0, from scratch, though" in capsys.readouterr().out
 

@@ -26,12 +26,11 @@ Bracket = tuple[float, float]
 TEMPERATURES: Bracket = (0.01, 100.0)
 
 TEMPERATURE_LEFT_OPEN = (
-    "every validation image's own class has the largest logit: each smaller temperature has a smaller NLL, "
-    "and none is the best"
+    "no validation image is misclassified: a smaller temperature is always better, and none is the best"
 )
 WEIGHTS_LEFT_OPEN = (
-    "its weights and offsets give every validation image's own class the largest logit: larger ones always "
-    "have a smaller NLL, and none are the best"
+    "with its weights and offsets no validation image is misclassified, so that larger ones are always "
+    "better and none are the best"
 )
 
 

@@ -58,8 +58,16 @@ def taken(batch: Batch, space: Space, *, correct_only: bool) -> tuple[Tensor, Te
     return (values, labels) if bool(correct.all()) else (values[correct], labels[correct])
 
 
+class TooFewImagesError(InputError):
+    """A known class, `number` in 0..K-1, has too few images to fit a detector."""
+
+    def __init__(self, message: str, number: int) -> None:
+        super().__init__(message)
+        self.number = number
+
+
 def refuse_few(class_counts: Tensor, needed: int, detector: str, *, correct_only: bool) -> None:
-    """Raise `InputError` where a class has fewer images, of those that count, than are needed."""
+    """Raise `TooFewImagesError` where a class has fewer images, of those that count, than are needed."""
     counts = class_counts.cpu().numpy()
     few = np.flatnonzero(counts < needed)
     if not len(few):
@@ -70,8 +78,9 @@ def refuse_few(class_counts: Tensor, needed: int, detector: str, *, correct_only
         if counts.min() > 1:
             advice = f"lower detectors.{detector}.tail_size to at most {counts.min()}"
     kind = "correctly classified " if correct_only else ""
-    raise InputError(
+    raise TooFewImagesError(
         f"{detector} needs {needed} {kind}training images of each known class{setting}, but class {few[0]} "
         f"has {counts[few[0]]}; {len(few)} of {len(counts)} classes have too few. Train longer, give more "
-        f"images, or {advice}."
+        f"images, or {advice}.",
+        int(few[0]),
     )

@@ -172,7 +172,7 @@ def check_decision(decision: Decision, detectors: Collection[str], num_threshold
     if name is not None and name not in detectors:
         raise InputError(
             f"detector is {name!r}, but must be one of {', '.join(detectors)}: those that detectors.enabled "
-            "named when the classifier was exported."
+            "named when it was exported. For another, name it there, then `osr run` and `osr export`."
         )
     kinds = ("threshold", "accept", "p_value")
     if len(given := [kind for kind in kinds if getattr(decision, kind) is not None]) > 1:

@@ -16,6 +16,7 @@ from typing import Any
 from osr.errors import InputError
 from osr.settings.sentences import did_you_mean
 from pipeline.experiments.preset import override_text
+from pipeline.tracking.described import SHORT_NAMES
 from pipeline.tracking.results import COMMIT, DIGEST, SPLIT_DIGEST, Result
 
 REPEATS = ("split.trial", "split.seed", "train.seed")
@@ -157,12 +158,13 @@ def check_metrics(results: Sequence[Result], metrics: Sequence[str]) -> None:
     Raises:
         InputError: there is one; the sentence names the nearest, or all, without detectors and interval ends.
     """
-    known = {key for result in results for key in result.metrics}
+    known = {key for result in results for key in result.metrics} - set(SHORT_NAMES.values())
     detectors = set(_names(known))
     known |= {key.rpartition("/")[0] for key in known if key.rpartition("/")[2] in detectors}
     for metric in metrics:
         if metric not in known:
-            guess = difflib.get_close_matches(metric, known, n=1)
+            ending = [key for key in sorted(known) if key.rpartition("/")[2] == metric.lower()]
+            guess = ending or difflib.get_close_matches(metric.lower(), known, n=1)
             short = [key for key in sorted(known) if key.rpartition("/")[2] not in detectors]
             names = [key for key in short if not key.endswith(("_low", "_high"))]
             hint = f"did you mean {guess[0]!r}?" if guess else f"there are: {', '.join(names)}."

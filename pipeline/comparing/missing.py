@@ -100,7 +100,8 @@ def print_missing(results: Sequence[Result], waiting: Sequence[str]) -> None:
         waiting: the names of the latter.
     """
     current = {key: str(value) for key, value in flatten(load_params(PARAMS)).items()}
-    lines = [command(gap, current) for gap in gaps(results)] or ["# no trial is missing"]
+    none = "# no trial is missing" if results else "# no run has test metrics yet"
+    lines = [command(gap, current) for gap in gaps(results)] or [none]
     if waiting:
         lines.append(f"# {told(waiting)}")
     sys.stdout.write("\n".join([*lines, *_sweeps_missing(results)]) + "\n")
@@ -117,12 +118,13 @@ def _sweeps_missing(results: Sequence[Result]) -> Iterator[str]:
             continue
         lacking, number = len(missing(sweep, results)), len(sweep.experiments())
         otherwise = run_otherwise(sweep, results)
-        if lacking == number and not otherwise:
+        if otherwise:
+            not_run = f"{lacking} of {number} experiments not run"
+            yield f"# sweep {name}, {not_run} with exactly its settings; {otherwise}"
+        elif lacking == number:
             not_begun.append(name)
         elif lacking:
             whole = f"{lacking} of {number} experiments not run"
             yield f"# sweep {name}, {whole}: osr sweep {name} --missing --queue"
-            if otherwise:
-                yield f"#   not with exactly these settings, that is; {otherwise}"
     if not_begun:
         yield f"# sweeps of which nothing was run (osr sweep NAME --queue): {', '.join(not_begun)}"

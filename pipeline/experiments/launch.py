@@ -81,6 +81,7 @@ def _run(options: argparse.Namespace) -> int:
     check_repository()
     check_params_of_stages()
     is_experiment = bool(names or options.overrides.strip() or options.settings)
+    before = PARAMS.read_bytes() if PARAMS.is_file() else b""
     if is_experiment:
         write_experiment(settings)
         if lacking := _without_results():
@@ -89,6 +90,8 @@ def _run(options: argparse.Namespace) -> int:
     drawn = _time_of(STAGES["plot"].metrics)
     command = dvc_command(options.stage, force=options.force, is_experiment=is_experiment)
     status = launch(command, completes_row=options.sync)
+    if status != 0 and is_experiment and PARAMS.read_bytes() != before:
+        logger.info("%s keeps the new settings; `git diff %s` shows them.", PARAMS, PARAMS)
     told = _time_of(STAGES["plot"].metrics) != drawn  # by stage plot
     if status == 0 and options.stage in (None, "plot") and not (told or options.sync):
         sys.stdout.write(outcome())

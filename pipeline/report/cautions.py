@@ -170,12 +170,13 @@ def _missed_thresholds(run: RunFiles) -> list[str]:
             told = f"{name} {run.asked_and_got(name)}"
             unlucky.append(told) if is_explained else missed.append(told)
         elif not is_explained:
-            unasked.append(f"{name} accepts {accepted:.1%}, expected {low:.1%} to {high:.1%}")
+            told = f"{name} accepts {accepted:.1%} of the test knowns"
+            unasked.append(f"{told}, where validation images foretell {low:.1%} to {high:.1%}")
     found = []
     if missed or unasked:
         found.append(
             f"Thresholds that do not keep their promise on test knowns, beyond chance: "
-            f"{_listed([*missed, *unasked])}. Test images differ from validation images."
+            f"{_listed([*missed, *unasked])}. Probably test images differ from validation images."
         )
     if unlucky:
         found.append(

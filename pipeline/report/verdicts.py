@@ -62,6 +62,9 @@ def _accepts_unknowns(metrics: Mapping[str, Any], detector: str) -> list[str]:
         whose = "images of classes that were left out (an estimate)"
     if rejected.get(detector, 1.0) >= FEWEST_REJECTED:
         return []
+    caution = "chosen by the same estimate"
+    if whose == "unknown images":
+        caution = "chosen by these images, so measure it with others"
     best, own = max(rejected, key=rejected.__getitem__), rejected[detector]
     told = f"{1 - own:.0%} of the {whose} were accepted as known by {detector}: do not use this as it is."
     ways = [
@@ -70,7 +73,10 @@ def _accepts_unknowns(metrics: Mapping[str, Any], detector: str) -> list[str]:
         "more or larger images, or other trained weights",
     ]
     if rejected[best] > own + CLEARLY_MORE:
-        ways.insert(0, f"plot.detector: {best}, which rejects {rejected[best]:.0%} of them at its threshold")
+        more = (
+            f"plot.detector: {best}, which rejects {rejected[best]:.0%} of them at its threshold ({caution})"
+        )
+        ways.insert(0, more)
     else:
         told += f" No other detector of this run rejects clearly more (at most {rejected[best]:.0%})."
     return [f"{told} What may help: {'; '.join(ways)}."]

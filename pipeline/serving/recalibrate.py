@@ -37,6 +37,8 @@ from pipeline.serving.sources import Sources
 from pipeline.workspace.shipped import shipped
 from pipeline.workspace.stages import PARAMS
 
+FEWEST_ACCEPTED = 0.5  # of known images by the threshold so far; below, they may be others
+
 logger = logging.getLogger("osr.recalibrate")
 
 
@@ -91,6 +93,12 @@ def find_known(folder: Path, class_names: Sequence[str], group_pattern: str | No
             )
         number_of = {name: number for number, name in enumerate(class_names)}
         labels = np.array([number_of[top] for top in tops])
+    elif "" not in tops:
+        logger.warning(
+            "%s: none of its folders (%s) is called like a known class; all images are taken for known.",
+            folder,
+            ", ".join(others),
+        )
     groups = None
     if group_pattern is not None:
         listing = Listing.make(folder, names, ["known"] * len(names))
@@ -201,6 +209,13 @@ def run(options: argparse.Namespace) -> int:
         _write(source, out, classifier, known.groups, measured, renewed, fit)
     except OSError as error:
         raise InputError(f"{out} could not be written: {error.strerror or error}.") from error
+    before = renewed.thresholds[classifier.detector][1]
+    if before < FEWEST_ACCEPTED:
+        logger.warning(
+            "only %.1f%% of the images were accepted before: if there are unknown ones among them, the new "
+            "threshold lets such pass.",
+            100 * before,
+        )
     sys.stdout.write(_told(out, renewed, classifier.detector))
     return 0
 

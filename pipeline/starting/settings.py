@@ -18,6 +18,7 @@ SHOWN = 4  # names of folders
 FEWEST_IMAGES = 3  # of a class: one to train on, one to validate, one to test
 TINY = 16  # pixels: below, photos are none, and the shipped settings, made for such images, stay
 CLASS_FOLDERS = "folder"
+FROM_SCRATCH = 64  # pixels that a network without trained weights looks at photos in
 FEWEST_GROUPS = 4  # of a class, so that each part gets one and training more
 # Of a path all but its last number: 00007_00012.jpg and 00007_00013.jpg belong together.
 BEFORE_LAST_NUMBER = r"(?s)^(.*?)[\s_.-]*\d*\.[^./]+$"
@@ -115,10 +116,10 @@ def _folders_as_groups(found: Found, photos: Path, *, asked: bool | None) -> str
     if not asked:
         return None
     for name, count in found.counts.items():
-        if len(found.deeper.get(name, ())) < FEWEST_GROUPS:
+        if (number := len(found.deeper.get(name, ()))) < FEWEST_GROUPS:
             raise InputError(
-                f"--groups: {photos / name} must hold all its {count:,} images in folders, at least "
-                f"{FEWEST_GROUPS}, so that each part gets one."
+                f"--groups: {photos / name} has {count:,} images in {number} folders of its own, but needs "
+                f"all in at least {FEWEST_GROUPS}: training, validation and test get whole folders."
             )
     return "subfolder"
 
@@ -142,14 +143,18 @@ def fitted(found: Found, settings: Changes, *, num_cores: int) -> Changes:
     threads = 1 if found.short_side <= TINY else "auto"
     model, train = settings["model"], {"num_workers": max(1, min(num_cores, 8)), "cpu_threads": threads}
     changes: Changes = {"train": train}
-    if isinstance(model["image_size"], int) and found.short_side < model["image_size"]:
+    size = model["image_size"]
+    if size == "auto" and model["backbone"]["weights"] == "none" and found.short_side > TINY:
+        size = FROM_SCRATCH  # files have many sizes, and no trained weights name one
+        changes["model"] = {"image_size": size}
+    if isinstance(size, int) and found.short_side < size:
         # Enlarging shows nothing new: the next multiple of 32, the least step of the trained networks.
-        changes["model"] = {"image_size": max(64, -(-found.short_side // 32) * 32)}
+        changes["model"] = {"image_size": min(size, max(64, -(-found.short_side // 32) * 32))}
     share = 1 - settings["split"]["val_fraction"] - settings["split"]["test_fraction"]
     trained_on = [int(share * count) for count in found.counts.values() if count >= FEWEST_IMAGES]
     held, detectors = settings["detectors"], {}
-    if min(trained_on) < held["openmax"]["tail_size"]:  # for the day it is enabled
-        detectors["openmax"] = {"tail_size": max(3, min(trained_on))}
+    if min(trained_on) < 2 * held["openmax"]["tail_size"]:  # of images classified right
+        detectors["openmax"] = {"tail_size": max(3, min(trained_on) // 4)}
     if sum(trained_on) < 10 * held["knn"]["num_neighbors"]:
         detectors["knn"] = {"num_neighbors": max(1, sum(trained_on) // 10)}
     if detectors:
