@@ -9,11 +9,12 @@ from __future__ import annotations
 import ast
 import difflib
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from osr.errors import InputError
+from osr.params import flatten
 from osr.settings.sentences import did_you_mean
 from pipeline.experiments.preset import override_text
 from pipeline.tracking.described import SHORT_NAMES
@@ -94,17 +95,15 @@ def _of_sources(text: str) -> str:
         sources = [dict(source) for source in ast.literal_eval(text)]
     except (ValueError, SyntaxError, TypeError):
         return f"unknown images {text}"
-    parts = [f"{given.pop('source', '?')} ({', '.join(_values(given))})" for given in map(_given, sources)]
+    parts = [f"{given.pop('source', '?')} ({_kind(given)})" for given in map(_given, sources)]
     return f"unknown images of {' and '.join(parts)}"
 
 
-def _values(given: Mapping[str, Any], section: str = "") -> Iterator[str]:
-    """`key=value` of each setting, of a section with dots; of the kind of data the value alone."""
-    for key, value in given.items():
-        if isinstance(value, dict):
-            yield from _values(value, f"{section}{key}.")
-        else:
-            yield str(value) if key == "name" and not section else f"{section}{key}={value}"
+def _kind(given: dict[str, Any]) -> str:
+    """`folder others` or `csv, csv.file=a.csv`: the kind of data with all that is said of it."""
+    kind = given.pop("name", "?")
+    place = f"{kind} {given.pop(kind)}" if isinstance(given.get(kind), str) else kind
+    return ", ".join([place, *(f"{key}={value}" for key, value in flatten(given).items())])
 
 
 def override(text: str) -> str:
