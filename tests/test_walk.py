@@ -8,7 +8,7 @@ import pytest
 import walk
 import walk_server
 from PIL import Image
-from walk_printed import WalkError, far_apart
+from walk_printed import WalkError, as_printed, far_apart
 
 # docs/tutorials/report.md has no command of its own: its pictures are of what comes before it.
 STORIES = sorted((walk.ROOT / "docs/tutorials").glob("*.md"))
@@ -55,6 +55,22 @@ def test_numbers_of_a_table_are_compared_one_by_one():
     assert not far_apart("a.png,0,-4.71845,0.1968 of 5,956", "a.png,0,-4.72267,0.1970 of 5,960")
     assert far_apart("4.7,0.9", "4.7,0.1") == [("0.9", "0.1")]
     assert far_apart("1,000", "9,000") == [("1,000", "9,000")]
+
+
+@pytest.mark.parametrize(
+    ("shown", "printed", "made"),
+    [
+        ("ce & 3 & 0.948 ± 0.094 & …", "ce  & 3 & 0.946 ± 0.091 & 0.1 and 7", "ce  & 3 & 0.946 ± 0.091 & …"),
+        ("…/my project: 12 files (…)", "/a/b/my project: 14 files (1, 2)", "…/my project: 14 files (…)"),
+        ("… 0.5", "x 10.5", "… 10.5"),
+        ("…0.5", "x 10.5", "…10.5"),
+        ("two 2", "one 1\ntwo 3\ntwo 2", "two 2"),
+        ("two 4", "one 1\ntwo 3\ntwo 2", "two 3"),
+        ("a…b", "a\nab\n", "a…b"),
+    ],
+)
+def test_numbers_beside_what_is_left_out_are_those_that_were_printed(shown, printed, made):
+    assert as_printed(shown, printed) == f"{made}\n"
 
 
 def test_a_reason_skips_the_next_block_and_its_output_alone(tmp_path):

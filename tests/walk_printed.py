@@ -17,22 +17,35 @@ def as_printed(shown: str, output: str) -> str:
         if line.strip() in ("", "…", "..."):
             said.append(line)
             continue
-        found = next((n for n in range(at, len(printed)) if alike(line, printed[n])), None)
-        if found is None:
+        found = {n: new for n in range(at, len(printed)) if (new := made(line, printed[n])) is not None}
+        if not found:
             raise WalkError(f"not printed: {line!r}\nprinted:\n{output[-3000:]}")
-        said.append(line if "…" in line else printed[found].rstrip())
-        at = found + 1
+        at = next((n for n, new in found.items() if new == line.rstrip()), min(found))
+        said.append(found[at])
+        at += 1
     return "".join(f"{line}\n" for line in said)
 
 
-def alike(shown: str, printed: str) -> bool:
-    """Whether the words are the same; numbers are compared by `far_apart`."""
+def made(shown: str, printed: str) -> str | None:
+    """A printed line, cut where the shown one is; None where the words are others.
 
-    def bare(text: str) -> str:
-        return re.sub(r"[ -]+", " ", NUMBER.sub("#", text)).strip()
+    Numbers are compared by `far_apart`.
+    """
+    number, gap = rf"(?<!\d)(?<!\d[.,]){NUMBER.pattern}(?!\d)", "[ -]+"
 
-    parts = (re.escape(bare(part)) for part in shown.split("…"))
-    return re.fullmatch(".*".join(parts), bare(printed)) is not None
+    def words(part: str) -> str:
+        pieces = re.split(f"({NUMBER.pattern}|{gap})", part)
+        like = (
+            number if NUMBER.fullmatch(one) else gap if re.fullmatch(gap, one) else re.escape(one)
+            for one in pieces
+        )
+        return "".join(like)
+
+    parts = (f"({words(part)})" for part in shown.strip().split("…"))
+    found = re.fullmatch(rf"[ -]*{'.*'.join(parts)}[ -]*", printed)
+    if found is None:
+        return None
+    return "…".join(found.groups()) if "…" in shown else printed.rstrip()
 
 
 def far_apart(shown: str, printed: str) -> list[tuple[str, str]]:
