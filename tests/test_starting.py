@@ -104,8 +104,9 @@ def test_without_trained_weights_the_small_network_learns(photos, tmp_path, caps
     start(photos, tmp_path / "project", "--weights", "none")
     assert "network: small_convnet, from scratch\n" in capsys.readouterr().out
     params = load_params(tmp_path / "project" / "params.yaml")
-    assert params.model.image_size == 64, "files have many sizes, and no weights name one"
-    assert params.detectors.openmax.tail_size == 3, "few images, and not all are classified right"
+    assert (params.model.image_size, params.detectors.openmax.tail_size) == (64, 3), (
+        "files and few of a class"
+    )
     start(photos, tmp_path / "other", "--weights", "none", "--preset", "photos_tune")
     assert "network: tf_efficientnet_lite0, from scratch, though" in capsys.readouterr().out
 
@@ -254,10 +255,8 @@ def test_a_project_is_there_whole_or_not_at_all(photos, tmp_path, monkeypatch, r
     with pytest.raises((KeyboardInterrupt, InputError)) as caught:
         start(photos, project)
     assert held_now() == before
-    if isinstance(raised, OSError):
-        assert str(caught.value) == (
-            f"{project} could not be laid down: No space left on device; nothing of it is left."
-        )
+    told = f"{project} could not be laid down: No space left on device; nothing of it is left."
+    assert not isinstance(raised, OSError) or str(caught.value) == told
     monkeypatch.setattr(init, "start_repositories", lambda _project: "nothing")
     assert start(photos, project) == 0
 
