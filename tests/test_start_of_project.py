@@ -80,6 +80,14 @@ def test_folders_in_classes_are_asked_about(tmp_path, capsys, monkeypatch):
     assert main(["init", str(tmp_path / "all" / "known"), str(tmp_path / "q")]) == 0
 
 
+def test_known_images_are_not_the_unknown_ones(tmp_path, capsys):
+    photos = tmp_path / "photos"
+    photo(photos / "a" / "1.png", 1)
+    for unknown in (photos, photos / "a", tmp_path):
+        assert main(["init", str(photos), str(tmp_path / "p"), "--unknown", str(unknown)]) != 0
+        assert "hold the same images" in capsys.readouterr().err
+
+
 def test_a_folder_above_the_only_folder_of_classes_is_asked_about(tmp_path, capsys):
     for number in range(8):
         photo(tmp_path / "all" / ("known/cat", "known/dog")[number % 2] / f"{number}.png", number)

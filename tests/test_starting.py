@@ -93,13 +93,6 @@ def test_a_network_that_cannot_be_had_is_refused_before_anything_is_written(
 
 
 @pytest.mark.usefixtures("alone")
-def test_known_images_are_not_the_unknown_ones(photos, tmp_path):
-    for unknown in (photos, photos / CLASSES[0]):
-        with pytest.raises(InputError, match="hold the same images"):
-            start(photos, tmp_path / "project", "--unknown", unknown)
-
-
-@pytest.mark.usefixtures("alone")
 def test_without_trained_weights_the_small_network_learns(photos, tmp_path, capsys):
     start(photos, tmp_path / "project", "--weights", "none")
     assert "network: small_convnet, from scratch\n" in capsys.readouterr().out
