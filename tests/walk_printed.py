@@ -31,7 +31,7 @@ def made(shown: str, printed: str) -> str | None:
 
     Numbers are compared by `far_apart`.
     """
-    number, gap = rf"(?<!\d)(?<!\d[.,]){NUMBER.pattern}(?!\d)", "[ -]+"
+    number, gap = rf"(?<!\d)(?<!\d\.){NUMBER.pattern}(?!\d)", "[ -]+"
 
     def words(part: str) -> str:
         pieces = re.split(f"({NUMBER.pattern}|{gap})", part)
