@@ -11,8 +11,12 @@ class InputError(ValueError):
 OTHER_BUILD = "operator torchvision::"
 
 
-def other_build() -> str:
-    """A sentence on torch and torchvision of different builds, such as one with CUDA and one without."""
+def sentence_of(error: BaseException) -> str | None:
+    """What to say of bad input, and of torch and torchvision of different builds; None of other errors."""
+    if isinstance(error, InputError):
+        return str(error)
+    if OTHER_BUILD not in str(error):
+        return None
     held = " and ".join(f"{name} {version(name)}" for name in ("torch", "torchvision"))
     return f"{held} are not built for each other: install both anew, in one go and from one place."
 

@@ -15,7 +15,7 @@ from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
-from osr.errors import OTHER_BUILD, InputError, other_build
+from osr.errors import sentence_of
 from osr.version import VERSION
 from pipeline.arguments import (
     exported_folder,
@@ -132,10 +132,8 @@ def _mend_streams() -> None:
 
 def _sentence(error: BaseException) -> str | None:
     """What to say of an error that is no mistake of ours."""
-    if isinstance(error, InputError):
-        return str(error)
-    if OTHER_BUILD in str(error):
-        return other_build()
+    if (told := sentence_of(error)) is not None:
+        return told
     if isinstance(error, OSError) and error.errno in PLACES:
         return f"{error.filename or 'the output'} cannot be read or written: {error.strerror}."
     return None

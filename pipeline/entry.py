@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from osr.errors import OTHER_BUILD, InputError, other_build
+from osr.errors import InputError, sentence_of
 from osr.params import Params, load_params
 from pipeline.tracking.stage_run import Row, stage_run
 from pipeline.workspace.files import write_json
@@ -60,10 +60,8 @@ def run_stage(name: str, body: Body, description: str | None) -> None:
         if is_interrupt(error):  # also where a reader calls it a damaged file
             sys.stderr.write(f"ERROR: {name} was interrupted; the next `osr run` goes on with it.\n")
             sys.exit(STATUS)
-        if isinstance(error, InputError):
-            sys.exit(f"ERROR: {error}")
-        if OTHER_BUILD in str(error):
-            sys.exit(f"ERROR: {other_build()}")
+        if (told := sentence_of(error)) is not None:
+            sys.exit(f"ERROR: {told}")
         raise
     finally:
         discard(name)
