@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 
 import numpy as np
@@ -28,10 +29,13 @@ from pipeline.workspace.place import workspace_root
 from pipeline.workspace.stages import BAD_IMAGES, CONTACT_SHEET, KNOWN_SOURCES, SPLIT
 from pipeline.workspace.swap import new
 
+logger = logging.getLogger("osr")
+
 
 def prepare_split(params: Params, _row: Row) -> Metrics:
     """Write the images, the manifest and the split; return counts."""
     data, sources = load(params)
+    logger.info("prepare-split: %s images of %d classes", f"{len(data.targets):,}", len(data.class_names))
     split = divide(data, params, sources)
     # What the detectors need is no param of this stage: it stops a run in vain, as stage train does.
     params.check_training_images(split.training_counts())

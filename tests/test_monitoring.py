@@ -148,7 +148,7 @@ def test_calls_go_on_where_the_last_one_ended(capsys) -> None:
         assert status == (0 if expected.alarm is None else 3)
     assert Path("evidence.png").stat().st_size > 1000
     assert monitor("v.csv", "--state", "s.json") == 1
-    assert "v.csv was counted before, as v.csv." in capsys.readouterr().err
+    assert "v.csv was counted before, as v.csv: no image may count twice" in capsys.readouterr().err
     assert monitor("v.csv") in (0, 3)
     assert "30 images, " in capsys.readouterr().out
 

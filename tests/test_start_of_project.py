@@ -61,6 +61,14 @@ def test_a_class_folder_without_images_is_left_out_like_those_with_few(tmp_path,
     assert "  left out, with fewer than 3 images: zebra (none)\n" in capsys.readouterr().out
 
 
+def test_a_class_whose_name_is_of_none_is_remarked_on(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(init, "start_repositories", lambda _project: "nothing")
+    for number in range(12):
+        photo(tmp_path / "photos" / ("cat", "Others", "mother")[number % 3] / f"{number}.png", number)
+    assert main(["init", str(tmp_path / "photos"), str(tmp_path / "p")]) == 0
+    assert "  learned as one known class: Others; if its images fit no class, move" in capsys.readouterr().out
+
+
 def test_folders_in_classes_are_asked_about(tmp_path, capsys, monkeypatch):
     """A folder too high would make classes of what holds them."""
     monkeypatch.setattr(init, "start_repositories", lambda _project: "nothing")

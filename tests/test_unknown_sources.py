@@ -229,7 +229,10 @@ def test_metrics_of_each_source() -> None:
         ([FAR | {"source": "held_out"}], "source is 'held_out', but must be a name"),
         ([FAR | {"source": "a b"}], "source is 'a b', but must be a name"),
         ([FAR | {"nme": 1}], r"unknown key 'dataset.unknown_sources\[0\].nme'; did you mean '.*name'"),
-        ([FAR | {"name": "cifar1"}], r"dataset.unknown_sources\[0\].name is 'cifar1', but must be one of"),
+        (
+            [FAR | {"name": "cifar1"}],
+            r"dataset.unknown_sources\[0\].name is 'cifar1'; did you mean 'cifar10'",
+        ),
         ([{"source": "far"}], r"the key 'dataset.unknown_sources\[0\].name' is missing"),
     ],
 )

@@ -14,9 +14,9 @@ from osr.data.images import ImageFiles, ImageSet
 from osr.data.settings import DatasetSettings, SourceSettings
 from osr.errors import InputError
 from osr.outputs import UNKNOWN, IntArray
+from osr.settings.sentences import listed
 from osr.splits.split import HELD_OUT, Split
 
-MOST_NAMES = 10  # in an error
 GREY = np.array([0.299, 0.587, 0.114])
 
 
@@ -63,16 +63,11 @@ def load_known_sources(
         rows = np.flatnonzero(labels >= 0)
         if not len(rows):
             raise InputError(
-                f"dataset.known_sources: {name} has the classes {shortened(data.class_names)}, but must have "
-                f"images of known ones: {shortened(known_names)}."
+                f"dataset.known_sources: {name} has the classes {listed(data.class_names)}, but must have "
+                f"images of known ones: {listed(known_names)}."
             )
         found[name] = (_selected(data, rows), np.asarray(labels[rows], dtype=np.int64))
     return found
-
-
-def shortened(names: Sequence[str]) -> str:
-    """The first of some names."""
-    return ", ".join(names[:MOST_NAMES]) + (", …" if len(names) > MOST_NAMES else "")
 
 
 def _loaded(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any, get_args, get_origin
 
 from pydantic import ValidationError
@@ -83,8 +83,10 @@ def _sentence(key: str, errors: list[dict[str, Any]]) -> str:
     choices = [
         choice for detail in errors if detail["type"] == "literal_error" for choice in _choices(detail)
     ]
-    guess = did_you_mean(str(first["input"]), choices) or "."
-    return f"{key} is {shown(first['input'])}, but must be {rules}{guess}"
+    guess = did_you_mean(str(first["input"]), choices)
+    if guess:  # before the choices, which can be many
+        return f"{key} is {shown(first['input'])}{guess} It must be {rules}."
+    return f"{key} is {shown(first['input'])}, but must be {rules}."
 
 
 def _rule(detail: dict[str, Any]) -> str:
@@ -111,6 +113,12 @@ def shown(value: Any) -> str:
         case _:
             text = repr(value)
     return text if len(text) <= _MAX_SHOWN else f"{text[:_MAX_SHOWN]}…"
+
+
+def listed(names: Sequence[str], most: int = 8) -> str:
+    """The first of some names, and how many more there are."""
+    more = f" and {len(names) - most:,} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more
 
 
 def _place(location: tuple[int | str, ...], model: type[Section]) -> tuple[str, type[Section]]:

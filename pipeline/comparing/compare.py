@@ -66,6 +66,7 @@ def run(options: argparse.Namespace) -> int:
 
         metric, significance = options.metrics[0], options.significance
         write_diagram(results, metric, options.diagram, significance=significance)
+        logger.info("%s holds the mean ranks by %s.", options.diagram, metric)
     _print_tables(tables, form, options.out)
     return 0
 
@@ -215,6 +216,7 @@ def _print_tables(tables: Sequence[Section], form: str, out: Path | None) -> Non
         sys.stdout.write(text.getvalue())
     else:
         write_whole(out, text.getvalue().encode())
+        logger.info("%s holds the table.", out)
 
 
 def _bootstrap_p_value() -> PValue:

@@ -12,6 +12,7 @@ import psutil
 from osr.errors import InputError
 from osr.params import check_params, flatten
 from osr.settings.reading import parse_yaml
+from osr.settings.sentences import listed
 from pipeline.tracking.results import Result, Stored
 from pipeline.workspace.git import git
 from pipeline.workspace.stages import PARAMS
@@ -36,9 +37,8 @@ def waiting(root: Path, stored: Stored) -> list[Result]:
 
 def told(names: Sequence[str]) -> str:
     """Which experiments are left out as they run or wait."""
-    shown = ", ".join(names[:_SHOWN]) + (", …" if len(names) > _SHOWN else "")
     which = "1 experiment runs, or waits" if len(names) == 1 else f"{len(names)} experiments run, or wait"
-    return f"{which} in DVC's queue ({shown}; `dvc queue status`)"
+    return f"{which} in DVC's queue ({listed(names, _SHOWN)}; `dvc queue status`)"
 
 
 def _of_dvc(root: Path) -> list[Result]:

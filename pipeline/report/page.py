@@ -10,6 +10,7 @@ from osr.calibration.calibrators import Temperature
 from osr.params import flatten
 from osr.plots.style import COLUMN_WIDTH
 from osr.plots.thumbnails import inline, thumbnail
+from osr.settings.sentences import listed
 from osr.splits.openness import openness
 from osr.version import VERSION
 from pipeline.report import leaderboard
@@ -122,14 +123,14 @@ def _facts(run: RunFiles, state: CodeState) -> dict[str, str]:
         code = f"osr {VERSION}; settings {'of commit ' if state.commit else ''}{code}"
     if state.changed:
         code += f", with changes in {', '.join(state.changed)}"
-    is_one = run.thresholds[run.detector].per_class is None
-    threshold = run.threshold_in_words(6) if is_one else "the threshold of its class"
     return {
         "Data set": data_set_name(flatten(run.params)),
-        "Protocol": f"{params.split.protocol}, trial {params.split.trial}",
+        "Protocol": "explicit: the classes that split.known and split.unknown name"
+        if params.split.protocol == "explicit"
+        else f"{params.split.protocol}, trial {params.split.trial}",
         "Known classes": f"{len(split.known)}: {', '.join(split.known_names)}",
         "Unknown classes": f"{len(run.unknown_classes)} tested (openness "
-        f"{openness(len(split.known), len(split.unknown)):.3f})"
+        f"{openness(len(split.known), len(split.unknown)):.3f}: 0 with none, nearer 1 the more there are)"
         if run.has_unknowns
         else "none tested",
         "Images": f"{counts['train']:,} train, {counts['val']:,} validation, {counts['test']:,} test, "
@@ -138,7 +139,8 @@ def _facts(run: RunFiles, state: CodeState) -> dict[str, str]:
         "Network": f"{params.model.backbone.name}, {trained['parameters']:,} parameters",
         "Training": _training(run),
         "Calibration": _calibration(run),
-        "Judge of new images": f"{run.detector}; unknown is what scores above {threshold}".replace("-", "−"),
+        "Judge of new images": f"{run.detector}, threshold {run.threshold_in_words(6).replace('-', '−')}: "
+        "what scores above it is unknown",
         **({"Chosen": run.choice} if run.choice else {}),
         "Code": code,
     }
@@ -169,8 +171,7 @@ def _title(run: RunFiles) -> str:
     split, names, data = run.params.split, run.split.known_names, data_set_name(flatten(run.params))
     if run.params.dataset.name not in OWN_DATA:
         return f"{data}, protocol {split.protocol}, trial {split.trial}"
-    more = f" and {len(names) - TITLE_CLASSES} more" if len(names) > TITLE_CLASSES else ""
-    return f"{data}: {', '.join(names[:TITLE_CLASSES])}{more}"
+    return f"{data}: {listed(names, TITLE_CLASSES)}"
 
 
 def _changed(run: RunFiles, state: CodeState) -> dict[str, tuple[Any, Any]] | None:

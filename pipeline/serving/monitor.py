@@ -141,7 +141,10 @@ def _new_digest(file: Path, seen: dict[str, str]) -> str:
     if not file.is_file():
         raise InputError(f"{file} is missing: `osr predict --output {file}` makes such a file.")
     if (digest := file_digest(file)) in seen:
-        raise InputError(f"{file} was counted before, as {seen[digest]}.")
+        raise InputError(
+            f"{file} was counted before, as {seen[digest]}: no image may count twice. Judge new images into "
+            "a file of their own, or leave --state away to look at this one alone."
+        )
     return digest
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from osr.errors import InputError
+from osr.settings.sentences import listed
 from osr.splits.rules import HELD_OUT
 from pipeline.starting.look import Found
 
@@ -106,8 +107,7 @@ def group_pattern(found: Found, photos: Path, *, asked: bool | None) -> str | No
 def _folders_as_groups(found: Found, photos: Path, *, asked: bool | None) -> str | None:
     holder = next(iter(found.deeper))
     if asked is None:
-        names = found.deeper[holder]
-        folders = ", ".join([*names[:SHOWN], *("…" for _ in names[SHOWN : SHOWN + 1])])
+        folders = listed(found.deeper[holder], SHOWN)
         raise InputError(
             f"{photos / holder} holds its images in folders ({folders}). If these are the classes: `osr init "
             f"{shlex.quote(str(photos / holder))}`. If {holder!r} is a class: --groups where the images of a "

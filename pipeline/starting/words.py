@@ -6,11 +6,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from osr.params import Params
+from osr.settings.sentences import listed
 from pipeline.starting.look import Found
 from pipeline.starting.settings import FEWEST_IMAGES
 
-SHOWN = 8
 FEW = 20  # images of a class
+NO_CLASS = frozenset({"other", "others", "rest", "misc", "miscellaneous", "none", "negative", "background"})
 USUAL_SIZE = 224  # pixels that most networks of timm were trained on
 
 
@@ -22,7 +23,7 @@ def found_text(photos: Path, found: Found, small: Sequence[str], pattern: str | 
     size = f"{low[0]} x {low[1]}" if (low == high).all() else f"{low[0]} x {low[1]} to {high[0]} x {high[1]}"
     lines = [
         f"{found.total:,} images of {len(counts)} classes in {photos}",
-        f"classes: {_listed([f'{name} ({count})' for name, count in counts.items()])}",
+        f"classes: {listed([f'{name} ({count})' for name, count in counts.items()])}",
         f"size: {size} pixels, the smaller side {found.short_side} in the median; "
         f"{'colour' if found.channels == 3 else 'grey'}",
     ]
@@ -32,7 +33,7 @@ def found_text(photos: Path, found: Found, small: Sequence[str], pattern: str | 
         lines.append("folders or columns say which images train, validate and test: they stay so")
     bad = [image.problem.removesuffix(".") for image in found.odd if image.is_bad]
     if bad:
-        lines.append(f"damaged and left out: {len(bad)}: {_listed(bad)}")
+        lines.append(f"damaged and left out: {len(bad)}: {listed(bad)}")
     if converted := len(found.odd) - len(bad):
         lines.append(f"converted when they are read (palette, CMYK, 16-bit, transparent): {converted}")
     if found.copies:
@@ -54,11 +55,16 @@ def found_text(photos: Path, found: Found, small: Sequence[str], pattern: str | 
             "If images of a group show one object, they must not be divided between training and test, or "
             "every number is too good: set dataset.group_pattern."
         )
+    if vague := [name for name in counts if name.casefold() in NO_CLASS]:
+        lines.append(
+            f"learned as one known class: {listed(vague)}; if its images fit no class, move them out "
+            "and give them as --unknown"
+        )
     if left_out := [*small, *(f"{name} (none)" for name in found.empty)]:
-        lines.append(f"left out, with fewer than {FEWEST_IMAGES} images: {_listed(left_out)}")
+        lines.append(f"left out, with fewer than {FEWEST_IMAGES} images: {listed(left_out)}")
     few = [name for name, count in counts.items() if FEWEST_IMAGES <= count < FEW]
     if few:
-        lines.append(f"few images, so that their numbers say little: {_listed(few)}")
+        lines.append(f"few images, so that their numbers say little: {listed(few)}")
     return "".join(f"  {line}\n" for line in lines)
 
 
@@ -106,8 +112,3 @@ def readme_text(photos: Path, params: Params) -> str:
 7. To keep classes out and test with them: `split.unknown: [NAME]`. `osr split` shows what is where.
 8. Runs side by side: `mlflow ui`, or `osr compare`. `osr.version` names the osr that made the results.
 """
-
-
-def _listed(names: Sequence[str]) -> str:
-    more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
-    return ", ".join(names[:SHOWN]) + more
