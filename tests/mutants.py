@@ -4,8 +4,9 @@
     python tests/mutants.py SESSION                 # how many were killed, and which were not
 
 A place of the code counts once, however many operators could stand there: one of its changes is drawn. Left
-out is what is no operator: `*` and `/` in signatures (Python cannot read it changed, or callers name the
-argument anyway), and `|` in annotations.
+out is what no test can notice, by rule: `*` and `/` in signatures (Python cannot read it changed, or callers
+name the argument anyway), `|` in annotations, `strict=` of a zip whose lengths agree by construction, and how
+much is worked on at once (`SIZES`), on which time and memory depend alone.
 """
 
 from __future__ import annotations
@@ -21,6 +22,23 @@ from cosmic_ray.plugins import get_operator
 from cosmic_ray.work_db import WorkDB, use_db
 from cosmic_ray.work_item import MutationSpec, TestOutcome, WorkerOutcome, WorkResult
 from scipy.stats import binomtest
+
+SIZES = frozenset(
+    {
+        *(
+            "_AT_ONCE",
+            "_BYTES",
+            "_GROUP",
+            "_IN_CACHE",
+            "_MIN_BLOCK",
+            "_NUM_BLOCKS",
+            "_ROWS",
+            "_SORTED",
+            "_TILE",
+        ),
+        *("BLOCK_ELEMENTS", "CHUNK_BYTES", "ROWS", "SMALL_CHUNK", "WINDOW"),
+    }
+)
 
 
 def draw(session: WorkDB, count: int, seed: int) -> None:
@@ -51,7 +69,7 @@ def _changes_code(change: MutationSpec) -> bool:
 
 
 class _Bare(ast.NodeTransformer):
-    """Takes annotations out, and what says of an argument how callers may give it."""
+    """Takes out what no test can notice."""
 
     def visit_arg(self, node: ast.arg) -> ast.arg:
         return ast.arg(node.arg)
@@ -61,6 +79,14 @@ class _Bare(ast.NodeTransformer):
         named = [*node.posonlyargs, *node.args, *node.kwonlyargs]
         defaults = [*node.defaults, *filter(None, node.kw_defaults)]
         return ast.arguments([], named, node.vararg, [], [], node.kwarg, defaults)
+
+    def visit_keyword(self, node: ast.keyword) -> ast.AST:
+        return ast.keyword(node.arg, ast.Constant(None)) if node.arg == "strict" else self.generic_visit(node)
+
+    def visit_Assign(self, node: ast.Assign) -> ast.AST:
+        if isinstance(node.targets[0], ast.Name) and node.targets[0].id in SIZES:
+            node.value = ast.Constant(None)
+        return self.generic_visit(node)
 
     def visit_FunctionDef(self, node: ast.FunctionDef) -> ast.AST:
         node.returns = None
