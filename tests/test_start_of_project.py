@@ -52,21 +52,15 @@ def test_numbered_photos_are_no_tracks(numbers, form):
     assert groups_in_names([[f"{form.format(number)}.jpg" for number in numbers]] * 2) is None
 
 
-def test_a_class_folder_without_images_is_left_out_like_those_with_few(tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(init, "start_repositories", lambda _project: "nothing")
-    for number in range(6):
-        photo(tmp_path / "photos" / "ab"[number % 2] / f"{number}.png", number)
-    (tmp_path / "photos" / "zebra").mkdir()
-    assert main(["init", str(tmp_path / "photos"), str(tmp_path / "p")]) == 0
-    assert "  left out, with fewer than 3 images: zebra (none)\n" in capsys.readouterr().out
-
-
-def test_a_class_whose_name_is_of_none_is_remarked_on(tmp_path, capsys, monkeypatch):
+def test_folders_that_may_be_no_class_are_remarked_on(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(init, "start_repositories", lambda _project: "nothing")
     for number in range(12):
         photo(tmp_path / "photos" / ("cat", "Others", "mother")[number % 3] / f"{number}.png", number)
+    (tmp_path / "photos" / "zebra").mkdir()
     assert main(["init", str(tmp_path / "photos"), str(tmp_path / "p")]) == 0
-    assert "  learned as one known class: Others; if its images fit no class, move" in capsys.readouterr().out
+    told = capsys.readouterr().out
+    assert "  left out, with fewer than 3 images: zebra (none)\n" in told
+    assert "  learned as one known class: Others; if its images fit no class, move" in told
 
 
 def test_folders_in_classes_are_asked_about(tmp_path, capsys, monkeypatch):
