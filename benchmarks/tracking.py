@@ -75,8 +75,8 @@ def logging_share(folder: Path) -> tuple[int, float, float]:
     run(folder / "digits", "pipeline.prepare_split", OSR_TRACKING="off")
     make_logger, begun, ended = train.epoch_logger, [], []
 
-    def timed(row: Row) -> EpochCallback:
-        log = make_logger(row)
+    def timed(row: Row, unit: str) -> EpochCallback:
+        log = make_logger(row, unit)
 
         def log_epoch(values: dict[str, float], images_per_s: float) -> None:
             begun.append(time.perf_counter())

@@ -24,6 +24,7 @@ from osr.splits.split import PARTS, Split
 from pipeline.entry import Metrics, run_stage
 from pipeline.images import odd_images, open_images, save_images, save_known_source, write_odd
 from pipeline.near_copies import write_near_copies
+from pipeline.split_cautions import split_cautions
 from pipeline.tracking.stage_run import Row
 from pipeline.workspace.place import workspace_root
 from pipeline.workspace.stages import BAD_IMAGES, CONTACT_SHEET, KNOWN_SOURCES, SPLIT
@@ -52,6 +53,8 @@ def prepare_split(params: Params, _row: Row) -> Metrics:
     contact_sheet(images, split).save(new(CONTACT_SHEET))
     pairs = near_copies(images, split.part_codes, split.hashes)
     write_near_copies(pairs, images, split)
+    for caution in split_cautions(split, params.split, num_near_copies=len(pairs)):
+        logger.warning("prepare-split: %s", caution)
     counts = {part: len(split.rows(part)) for part in PARTS}
     unknown_test = int((split.labels[split.test] < 0).sum())
     return {

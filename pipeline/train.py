@@ -52,7 +52,8 @@ CURVES = ("train/loss", "train/accuracy", "val/loss", "val/accuracy")
 
 def train_stage(params: Params, row: Row) -> Metrics:
     """Write weights and history; return the numbers of the best epoch."""
-    model, progress, checkpoint = fit(params, epoch_logger(row))
+    unit = "penalty" if params.train.regime == "probe" else "epoch"
+    model, progress, checkpoint = fit(params, epoch_logger(row, unit))
     new(MODEL).mkdir(parents=True, exist_ok=True)
     model.save(new(WEIGHTS))
     write_history(progress.history)
@@ -72,13 +73,14 @@ def train_stage(params: Params, row: Row) -> Metrics:
     }
 
 
-def epoch_logger(row: Row) -> EpochCallback:
-    """What shows each epoch in the row: its numbers, its speed, and what it asked of the machine."""
+def epoch_logger(row: Row, unit: str) -> EpochCallback:
+    """What shows each epoch, or penalty of a probe (`unit`), in the row: numbers, speed, the machine."""
 
     def log_epoch(values: dict[str, float], images_per_s: float) -> None:
         if not on_terminal():  # there the progress bar tells
             logger.info(
-                "train: epoch %d, loss %.3f, accuracy %.3f; validation loss %.3f, accuracy %.3f",
+                "train: %s %d, loss %.3f, accuracy %.3f; validation loss %.3f, accuracy %.3f",
+                unit,
                 *(values[key] for key in ("epoch", *CURVES)),
             )
         curves = {name: value for name, value in values.items() if name != "epoch"}

@@ -59,9 +59,12 @@ def test_wrong_weights_are_refused(tmp_path: Path) -> None:
             "holds no state dict: no tensor by name",
         ),
         "tensor.pth": (lambda p: torch.save(torch.ones(3), p), "holds no state dict: no tensor by name"),
-        "garbage.pth": (lambda p: p.write_bytes(b"garbage" * 99), "cannot be read as weights alone"),
-        "garbage.safetensors": (lambda p: p.write_bytes(b"garbage" * 99), "cannot be read as weights alone"),
-        "empty.pth": (lambda p: p.write_bytes(b""), "cannot be read as weights alone"),
+        "garbage.pth": (lambda p: p.write_bytes(b"garbage" * 99), "cannot be read as weights: it"),
+        "garbage.safetensors": (
+            lambda p: p.write_bytes(b"garbage" * 99),
+            "cannot be read as weights: it",
+        ),
+        "empty.pth": (lambda p: p.write_bytes(b""), "cannot be read as weights: it"),
         "trap.pth": (
             lambda p: p.write_bytes(pickle.dumps(Dangerous(trap), protocol=2)),
             "holds objects of posix.mkdir beside weights, and reading these could run code",

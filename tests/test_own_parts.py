@@ -20,7 +20,7 @@ from osr.models.settings import HeadSettings
 from osr.params import check_params, load_params
 from osr.settings.own_code import Broken, source_of
 from pipeline import cli
-from pipeline.workspace.own_files import check_deps, missing_deps
+from pipeline.workspace.own_files import check_deps, check_files_elsewhere, missing_deps
 
 ROOT = Path(__file__).parents[1]
 BLOCK = re.compile(r"^```python\n# (\w+\.py)\n(.*?)^```", re.MULTILINE | re.DOTALL)
@@ -213,3 +213,13 @@ def test_a_stage_that_does_not_watch_the_file_stops(capsys):
 
 def test_broken_is_no_input_error():
     assert not issubclass(Broken, InputError)
+
+
+def test_photos_that_were_moved_are_told_before_dvc_starts(here):
+    photos = here.parent / f"{here.name}_photos"
+    stages = f"stages: {{prepare-split: {{deps: [my_parts.py, gone.py, {photos}]}}}}"
+    (here / "dvc.yaml").write_text(stages, encoding="utf-8")
+    with pytest.raises(InputError, match=r"_photos, which stage prepare-split reads, is not there any more"):
+        check_files_elsewhere()
+    photos.mkdir()
+    check_files_elsewhere()  # files of the project are DVC's to name

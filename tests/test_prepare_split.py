@@ -13,6 +13,7 @@ from osr.params import Params, load_params
 from osr.splits.split import Split
 from pipeline.prepare_split import divide, prepare_split
 from pipeline.report import split_report as report_module
+from pipeline.split_cautions import split_cautions
 from pipeline.workspace.stages import CONTACT_SHEET, IMAGES, NEAR_COPIES, NEAR_COPIES_SHEET, SPLIT
 
 ROOT = Path(__file__).parents[1]
@@ -103,7 +104,22 @@ def test_a_tail_larger_than_a_class_stops_the_stage_before_it_writes(
     assert not list(tmp_path.iterdir())
 
 
-def test_the_stage_and_its_report(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def doubts(asked: Params) -> list[str]:
+    return split_cautions(divide(copied(), asked), asked.split, num_near_copies=0)
+
+
+def test_a_class_that_explicit_lists_forget_is_told() -> None:
+    explicit = {"protocol": "explicit", "num_known": 0}
+    forgotten, copies = doubts(params(**explicit, known=["dog", "cat"]))
+    assert forgotten.startswith("Classes whose images are not used, as neither split.known nor another list")
+    assert "names them: tree frog (20)." in forgotten
+    assert doubts(params(**explicit, unknown=["tree frog"])) == [copies]
+    assert doubts(params(num_unknown=0)) == [copies]  # these leave it out on purpose
+
+
+def test_the_stage_and_its_report(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     data = copied()
     (tmp_path / "data").mkdir()
     np.savez(
@@ -119,6 +135,8 @@ def test_the_stage_and_its_report(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     metrics = prepare_split(settings, None)
     assert metrics["images"] == {"train": 16, "val": 4, "test": 30, "test_known": 20, "test_unknown": 10}
     assert (metrics["duplicates"], metrics["contradictions"]) == (1, 0)
+    (told,) = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    assert told.startswith("prepare-split: Identical images in several parts: 1, so copies of test images")
     assert np.load(IMAGES).shape == (60, 6, 8, 3)
     with Image.open(CONTACT_SHEET) as sheet:
         assert sheet.size[1] == 4 * CELL

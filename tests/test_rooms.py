@@ -33,6 +33,7 @@ FLOORS = (
     "pipeline/entry.py",
     "pipeline/images.py",
     "pipeline/near_copies.py",
+    "pipeline/split_cautions.py",
     "pipeline/inference.py",
     "pipeline/estimate.py",
     "pipeline/report",

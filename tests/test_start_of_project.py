@@ -179,3 +179,25 @@ def test_the_first_training_rests_on_the_weights_it_is_given(tmp_path):
         write_stages(tmp_path, [tmp_path / "photos"], weights=named, has_unknowns=True)
         found = YAML(typ="safe").load(tmp_path / "dvc.yaml")["stages"]
         assert [name for name in found if named in found[name]["deps"]] == ["train"] * rests
+
+
+def test_an_image_in_two_classes_is_told(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(init, "start_repositories", lambda _project: "nothing")
+    for number in range(6):
+        for name in "ab":
+            photo(tmp_path / "photos" / name / f"{number}.png", number // (1 + (name == "b")))
+    (tmp_path / "photos" / "a" / "broken.png").write_bytes(b"no image")
+    assert main(["init", str(tmp_path / "photos"), str(tmp_path / "p")]) == 0
+    told = capsys.readouterr().out
+    assert "  12 images of 2 classes in " in told  # without the one that cannot be read
+    assert "  IMAGES IN SEVERAL CLASSES, pixel for pixel: 3; one label" in told
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"), [(["--list"], "holds no NAME.yaml here"), ([], "Name a preset")]
+)
+def test_presets_outside_of_a_project_are_a_sentence(arguments, sentence, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert main(["preset", *arguments]) == 1
+    told = capsys.readouterr()
+    assert (told.out, sentence in told.err) == ("", True)

@@ -47,7 +47,7 @@ def test_it_says_what_it_found_and_the_first_stage_runs(photos, tmp_path, capsys
     assert start(photos, tmp_path / "project") == 0
     told = capsys.readouterr().out
     for text in (
-        "76 images of 4 classes",
+        "75 images of 4 classes",
         "Straße (24)",
         "90 x 70 pixels, the smaller side 70 in the median; colour",
         "damaged and left out: 1: ",

@@ -14,7 +14,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from osr.errors import InputError, first_line
+from osr.errors import InputError
 from osr.stored.files import read_header
 
 logger = logging.getLogger("osr")
@@ -113,7 +113,10 @@ def _read(path: Path) -> Any:
                 f"{told} holds objects of {objects[1]} beside weights, and reading these could run code: "
                 "save its state_dict() alone."
             ) from error
-        raise InputError(f"{told} cannot be read as weights alone ({first_line(error)}).") from error
+        raise InputError(
+            f"{told} cannot be read as weights: it must be a .safetensors, or what torch.save made of a "
+            "state_dict() alone."
+        ) from error
 
 
 def _tensor_dicts(content: Any, wrapper: str = "") -> Iterator[tuple[str, Mapping[str, Tensor]]]:

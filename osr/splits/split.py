@@ -127,6 +127,13 @@ class Split:
         alike = similar_names(names, set(self.known))
         return [[self.class_names[number] for number in numbers] for numbers in alike]
 
+    @property
+    def unlisted(self) -> dict[str, int]:
+        """Classes of no role, whose images stand in no part, and how many images each has."""
+        listed = {*self.known, *self.background, *self.unknown}
+        counts = np.bincount(self.targets, minlength=len(self.class_names)).tolist()
+        return {name: counts[number] for number, name in enumerate(self.class_names) if number not in listed}
+
     @cached_property
     def labels(self) -> IntArray:
         """(N,) int64 label of every image; -1 also for classes in no group, which stand in no part."""

@@ -24,7 +24,7 @@ from pipeline.tracking.stage_run import failure, is_off
 from pipeline.tracking.store import connect, store_may_fail
 from pipeline.tracking.sync import sync
 from pipeline.workspace.git import git
-from pipeline.workspace.own_files import check_params_of_stages
+from pipeline.workspace.own_files import check_files_elsewhere, check_params_of_stages
 from pipeline.workspace.place import workspace_root
 from pipeline.workspace.repository import check_repository
 from pipeline.workspace.shipped import in_own_project, version_text
@@ -80,6 +80,7 @@ def _run(options: argparse.Namespace) -> int:
     settings = overridden([*split_overrides(options.overrides), *options.settings], changes)
     check_repository()
     check_params_of_stages()
+    check_files_elsewhere()
     is_experiment = bool(names or options.overrides.strip() or options.settings)
     before = PARAMS.read_bytes() if PARAMS.is_file() else b""
     if is_experiment:

@@ -23,7 +23,13 @@ def _paths(folder: Path) -> dict[str, Path]:
 
 
 def list_of(folder: Path) -> str:
-    """A line per name, with the comment in the first line of its file."""
+    """A line per name, with the comment in the first line of its file.
+
+    Raises:
+        InputError: there is no name.
+    """
+    if not names_in(folder):
+        raise InputError(f"{folder}/ holds no NAME.yaml here: go into a project, or a clone.")
     return "".join(f"{name}: {_purpose(folder, name)}\n" for name in names_in(folder))
 
 

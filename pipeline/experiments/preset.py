@@ -73,6 +73,8 @@ def run(options: argparse.Namespace) -> int:
     Raises:
         InputError: no such preset, or its settings break the schema.
     """
+    if not (options.list or options.names):
+        raise InputError("Name a preset, or ask for --list.")
     try:
         sys.stdout.write(_answer(options))
     except InputError:
@@ -85,8 +87,6 @@ def run(options: argparse.Namespace) -> int:
 def _answer(options: argparse.Namespace) -> str:
     if options.list:
         return list_of(FOLDER)
-    if not options.names:
-        raise InputError("Name a preset, or ask for --list.")
     changes = load_presets(options.names)
     if not options.apply:
         return " ".join(f"-S {text}" for text in assignments(changes)) + "\n"

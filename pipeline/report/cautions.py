@@ -4,20 +4,19 @@ from __future__ import annotations
 
 import csv
 import math
-from collections.abc import Sequence
 from statistics import NormalDist
 
 from osr.metrics.thresholds import Threshold
-from osr.splits.split import Split
+from osr.settings.sentences import listed
 from pipeline.near_copies import num_near_copies
 from pipeline.report.run_files import RunFiles
 from pipeline.report.verdicts import verdicts
-from pipeline.workspace.stages import NEAR_COPIES_SHEET, ODD_IMAGES, SPLIT
+from pipeline.split_cautions import split_cautions
+from pipeline.workspace.stages import ODD_IMAGES
 
 FEW_TEST_IMAGES = 30  # of a class: one image moves its shares by more than 3 points
 FEW_VALIDATION_IMAGES = 100  # behind a threshold
 FEW_GROUPS = 20  # of test images: the intervals of fewer are guesses at how much groups differ
-MAX_NAMED = 8
 
 
 def cautions(run: RunFiles) -> list[str]:
@@ -25,8 +24,7 @@ def cautions(run: RunFiles) -> list[str]:
     return [
         *verdicts(run),
         *unreadable(),
-        *_copies(run.split),
-        *_similar_names(run.split),
+        *split_cautions(run.split, run.params.split, num_near_copies=num_near_copies()),
         *_tiny_classes(run),
         *_few_groups(run),
         *_calibration(run),
@@ -67,44 +65,13 @@ def unreadable() -> list[str]:
     return [told] if count else []
 
 
-def _copies(split: Split) -> list[str]:
-    told = f"{SPLIT / 'split.json'} lists them; split.duplicates: drop takes them out."
-    found = []
-    if split.duplicates:
-        found.append(
-            f"Identical images in several parts: {len(split.duplicates):,}, so copies of test images may "
-            f"have been trained on. {told}"
-        )
-    if split.contradictions:
-        found.append(
-            f"Identical images tested both as known and as unknown: {len(split.contradictions):,}, which no "
-            f"detector can tell apart. {told}"
-        )
-    if count := num_near_copies():
-        found.append(
-            f"Pairs of images in different parts that are nearly the same: {count:,}, so copies of test "
-            f"images may have been trained on. {NEAR_COPIES_SHEET} shows them."
-        )
-    if split.label_conflicts:
-        found.append(
-            f"Identical images of several classes: {len(split.label_conflicts):,}, of which at most one "
-            f"label is right. {SPLIT / 'split.json'} lists them as label_conflicts."
-        )
-    return found
-
-
-def _similar_names(split: Split) -> list[str]:
-    pairs = [" and ".join(map(repr, names)) for names in split.similar_names]
-    return [f"Classes that may be one, by their names: {_listed(pairs)}."] if pairs else []
-
-
 def _tiny_classes(run: RunFiles) -> list[str]:
     rows = [*run.known_classes, *run.unknown_classes]
     tiny = [f"{row['name']} ({row['images']})" for row in rows if row["images"] < FEW_TEST_IMAGES]
     if not tiny:
         return []
     return [
-        f"Classes with fewer than {FEW_TEST_IMAGES} test images, whose shares say little: {_listed(tiny)}."
+        f"Classes with fewer than {FEW_TEST_IMAGES} test images, whose shares say little: {listed(tiny)}."
     ]
 
 
@@ -176,12 +143,12 @@ def _missed_thresholds(run: RunFiles) -> list[str]:
     if missed or unasked:
         found.append(
             f"Thresholds that do not keep their promise on test knowns, beyond chance: "
-            f"{_listed([*missed, *unasked])}. Probably test images differ from validation images."
+            f"{listed([*missed, *unasked])}. Probably test images differ from validation images."
         )
     if unlucky:
         found.append(
             f"Thresholds that accept another share of new known images than they were made to: "
-            f"{_listed(unlucky)}. With so few validation images that can be chance; more of them come nearer."
+            f"{listed(unlucky)}. With so few validation images that can be chance; more of them come nearer."
         )
     return found
 
@@ -200,10 +167,4 @@ def _worse_than_chance(run: RunFiles) -> list[str]:
     if not run.has_unknowns:
         return []
     names = [name for name in run.params.detectors.enabled if run.metrics["auroc_high"][name] < 0.5]
-    return [f"Ranks unknowns as more known than knowns (AUROC below 0.5): {_listed(names)}."] if names else []
-
-
-def _listed(names: Sequence[str]) -> str:
-    shown = names[:MAX_NAMED]
-    more = len(names) - len(shown)
-    return ", ".join(shown) + (f" and {more} more" if more else "")
+    return [f"Ranks unknowns as more known than knowns (AUROC below 0.5): {listed(names)}."] if names else []

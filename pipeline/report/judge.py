@@ -13,7 +13,7 @@ from osr.errors import InputError
 from osr.metrics.threshold_files import load_thresholds
 from osr.outputs import Outputs
 from osr.params import Params
-from osr.settings.sentences import did_you_mean
+from osr.settings.sentences import did_you_mean, listed
 from osr.splits.split import Split
 from osr.stored.files import damaged, read_json, write_json
 from pipeline.estimate import left_out
@@ -145,18 +145,17 @@ def in_words(choice: Choice, *, reason: str = "") -> str:
     rest = [
         f"{entry.detector} {entry.auroc:.3f} [{entry.low:.3f}, {entry.high:.3f}]" for entry in choice.ranking
     ]
-    shown = ", ".join(rest[:_SHOWN]) + (f" and {len(rest) - _SHOWN} more" if len(rest) > _SHOWN else "")
     text = (
         f"{choice.detector} judges, chosen from known images alone: {choice.classes} known classes played "
-        "unknown ones in turn, similar ones together, on validation images. That ranks detectors; how much "
-        f"is rejected is measured or estimated apart, on test images. Mean AUROC in it: {shown}. "
+        "unknown ones, a few similar ones at a time, on validation images. That ranks detectors; how much is "
+        f"rejected is measured or estimated apart, on test images. Mean AUROC so: {listed(rest, _SHOWN)}. "
     )
     others = [name for name in choice.alike if name != choice.detector]
     if others and choice.detector in choice.alike:
-        text += f"These classes do not tell it apart from {', '.join(others)}. "
+        text += f"That is not better, beyond chance, than what {' and '.join(others)} reached. "
     if choice.detector == TRUSTED and not choice.seen:
         text += f"{TRUSTED} is the default: only a detector that is better beyond chance takes its place. "
-    text += f"In {choice.sure:.0%} of draws of these classes it comes first."
+    text += f"With other classes of this kind it would come first {choice.sure:.0%} of the time (bootstrap)."
     if choice.seen:
         text += " The network was trained on the classes that were left out, so that the ranking may mislead"
         text += ": it has no say." if choice.detector == TRUSTED else "."

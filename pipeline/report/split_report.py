@@ -36,6 +36,7 @@ def split_report() -> str:
         groups = [len(np.unique(split.groups[split.rows(part)])) for part in PARTS]
         lines.append(_line("groups", "", groups, width))
     lines.append(f"images in no part: {int((split.part_codes < 0).sum())}")
+    lines += [f"not used, as in no list: {name} ({count} images)" for name, count in split.unlisted.items()]
     lines.append(f"openness: {openness(len(split.known), len(split.unknown)):.3f}")
     lines += _copies("identical images in several parts", split.duplicates, split)
     lines += _copies("identical images tested as known and as unknown", split.contradictions, split)

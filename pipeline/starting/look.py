@@ -16,6 +16,7 @@ from osr.data.image_files import read_head
 from osr.data.images import ImageFiles, ImageSet, OddImage
 from osr.data.reading import read_listing
 from osr.data.settings import DatasetSettings
+from osr.splits.leaks import repeated_images
 
 MOST_DECODED = 5000  # images; of more a spread sample is decoded
 FEWEST_IN_GROUP = 3  # images of a group on average, for names to look like groups
@@ -49,6 +50,7 @@ class Found:
         odd: damaged and converted files among those that were decoded.
         decoded: how many were decoded, of all.
         copies: images that are pixel for pixel another one, among these.
+        conflicts: images that stand in several classes, among these.
         groups: what names look like; None where they look like nothing.
         has_groups: whether the data set itself says which images belong together.
         has_parts: whether it says which train, validate and test.
@@ -62,6 +64,7 @@ class Found:
     odd: Sequence[OddImage]
     decoded: int
     copies: int
+    conflicts: int
     groups: NameGroups | None
     has_groups: bool
     has_parts: bool
@@ -98,7 +101,8 @@ def look_at(settings: DatasetSettings) -> Found:
     data = read_listing(listing.select(rows), quiet)
     sizes = _sizes(listing.root, data)
     names = _names_by_class(listing, settings)
-    found = _found(data, _counts(listing.targets, listing.class_names), sizes, len(rows))
+    targets = data.targets if len(rows) == count else listing.targets  # without those that cannot be read
+    found = _found(data, _counts(targets, listing.class_names), sizes, len(rows))
     deeper = _deeper(listing.class_names, names) if settings.name == "folder" else {}
     return replace(found, groups=groups_in_names(names), empty=listing.empty, deeper=deeper)
 
@@ -170,6 +174,7 @@ def _found(data: ImageSet, counts: dict[str, int], sizes: np.ndarray, decoded: i
         odd=data.odd,
         decoded=decoded,
         copies=0 if hashes is None else len(hashes) - len(np.unique(hashes)),
+        conflicts=0 if hashes is None else len(repeated_images(hashes, data.targets)),
         groups=None,
         has_groups=data.groups is not None,
         has_parts=data.parts is not None,

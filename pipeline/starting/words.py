@@ -38,6 +38,10 @@ def found_text(photos: Path, found: Found, small: Sequence[str], pattern: str | 
         lines.append(f"converted when they are read (palette, CMYK, 16-bit, transparent): {converted}")
     if found.copies:
         lines.append(f"copies, pixel for pixel: {found.copies}; the report names those in two parts")
+    if found.conflicts:
+        lines.append(
+            f"IMAGES IN SEVERAL CLASSES, pixel for pixel: {found.conflicts}; one label at most is right"
+        )
     if found.deeper and pattern is not None:
         number = sum(map(len, found.deeper.values()))
         lines.append(f"folders in classes: {number:,}; each stays in one part (dataset.group_pattern)")
@@ -62,6 +66,8 @@ def found_text(photos: Path, found: Found, small: Sequence[str], pattern: str | 
         )
     if left_out := [*small, *(f"{name} (none)" for name in found.empty)]:
         lines.append(f"left out, with fewer than {FEWEST_IMAGES} images: {listed(left_out)}")
+    if small:
+        lines.append("split.known names the others: name these there, too, when they have more images")
     few = [name for name, count in counts.items() if FEWEST_IMAGES <= count < FEW]
     if few:
         lines.append(f"few images, so that their numbers say little: {listed(few)}")

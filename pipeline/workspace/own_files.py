@@ -1,8 +1,8 @@
-"""What a dvc.yaml of the user's own must name, files of their code, and must not: settings that are gone."""
+"""What a dvc.yaml of the user's own must name, and what it must not: settings and files that are gone."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -13,7 +13,7 @@ from osr.errors import InputError
 from osr.settings.gone import GONE
 from osr.settings.own_code import source_file
 from osr.settings.reading import read_yaml
-from pipeline.workspace.stages import DVC_FILE
+from pipeline.workspace.stages import DVC_FILE, PARAMS
 
 
 def check_deps(stage: str, names: Iterable[str]) -> None:
@@ -41,15 +41,36 @@ def check_params_of_stages() -> None:
     Raises:
         InputError: a stage lists a setting that is gone.
     """
+    for name, key in _listed("params"):
+        if key in GONE:
+            raise InputError(
+                f"{DVC_FILE}: the params of stage {name} have {key}, which {GONE[key].told}; take it out."
+            )
+
+
+def check_files_elsewhere() -> None:
+    """Refuse to begin where photos or weights that stand outside of the project were moved.
+
+    Raises:
+        InputError: a stage's dep outside of the project is not there.
+    """
+    for name, dep in _listed("deps"):
+        if (dep.startswith("..") or Path(dep).is_absolute()) and not Path(dep).exists():
+            raise InputError(
+                f"{dep}, which stage {name} reads, is not there any more: put it back, or write where it is "
+                f"now into {PARAMS} (dataset.root, or model.backbone.weights) and {DVC_FILE} (deps)."
+            )
+
+
+def _listed(key: str) -> Iterator[tuple[str, str]]:
+    """Each text that a stage of dvc.yaml lists under a key, and the stage."""
     content = read_yaml(DVC_FILE) if DVC_FILE.is_file() else None
     stages = content.get("stages") if isinstance(content, dict) else None
     for name, stage in stages.items() if isinstance(stages, dict) else ():
-        listed = stage.get("params") if isinstance(stage, dict) else None
-        for key in listed if isinstance(listed, list) else ():
-            if isinstance(key, str) and key in GONE:
-                raise InputError(
-                    f"{DVC_FILE}: the params of stage {name} have {key}, which {GONE[key].told}; take it out."
-                )
+        listed = stage.get(key) if isinstance(stage, dict) else None
+        yield from (
+            ((name, text) for text in listed if isinstance(text, str)) if isinstance(listed, list) else ()
+        )
 
 
 def source_in_project(name: str) -> Path | None:
