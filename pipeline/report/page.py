@@ -153,7 +153,9 @@ def _training(run: RunFiles) -> str:
         return "none: the network was given"
     if settings.regime == "probe":
         tried = len(settings.probe.penalties)
-        return f"probe: logistic regression on frozen features; of {tried} penalties number {best}, from the strongest"
+        return (
+            f"probe: logistic regression on frozen features, penalty {best} of {tried}, from strong to weak"
+        )
     return f"loss {settings.loss}, seed {settings.seed}, epoch {best} of at most {settings.epochs} kept"
 
 
