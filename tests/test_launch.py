@@ -171,7 +171,7 @@ def test_the_row_of_mlflow_run_says_why_it_failed(project: Path, monkeypatch: py
     commit(project)
     store = connect(project)
     for arguments, reason in {
-        ("--preset", "digits_quik"): "InputError: There is no preset 'digits_quik' in presets/; did you mean",
+        ("--preset", "digits_quik"): "InputError: There is no preset 'digits_quik'; did you mean",
         ("--overrides", "train.epochz=3"): f"InputError: {UNKNOWN_KEY}",
         ("--preset", "digits_quick"): "DVC ended with exit status 255",
     }.items():

@@ -163,7 +163,7 @@ def test_an_unknown_preset_stops_the_command_it_stands_in(
 ) -> None:
     assert cli.main(["preset", "digits_quik"]) == 1
     said = capsys.readouterr()
-    assert said.err == "ERROR: There is no preset 'digits_quik' in presets/; did you mean 'digits_quick'?\n"
+    assert said.err == "ERROR: There is no preset 'digits_quik'; did you mean 'digits_quick'?\n"
     flag, text = said.out.split()
     assert flag == "-S"
     before = PARAMS.read_text()

@@ -191,7 +191,7 @@ def test_a_bad_sweep_is_one_sentence(text: str, sentence: str) -> None:
 
 def test_unknown_sweeps_and_the_list(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["sweep", "tow"]) == 1
-    assert "There is no sweep 'tow' in sweeps/; did you mean 'two'?" in capsys.readouterr().err
+    assert "There is no sweep 'tow'; did you mean 'two'?" in capsys.readouterr().err
     assert cli.main(["sweep", "--list"]) == 0
     assert "two: Two losses\n" in capsys.readouterr().out
 

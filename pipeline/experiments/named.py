@@ -47,7 +47,7 @@ def read_named(folder: Path, name: str, *, kind: str) -> tuple[Path, Any]:
     names = names_in(folder)
     if name not in names:
         hint = did_you_mean(name, names) or f"; there are: {', '.join(names)}."
-        raise InputError(f"There is no {kind} {name!r} in {folder}/{hint}")
+        raise InputError(f"There is no {kind} {name!r}{hint}")
     path = _paths(folder)[name]
     return path, read_yaml(path)
 

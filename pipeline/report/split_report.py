@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import numpy as np
 
+from osr.data.images import ImageFiles
 from osr.splits.openness import openness
 from osr.splits.split import PARTS, Split
+from pipeline.images import open_images
 from pipeline.near_copies import num_near_copies
 from pipeline.workspace.stages import CONTACT_SHEET, NEAR_COPIES, NEAR_COPIES_SHEET, ODD_IMAGES, SPLIT
 
@@ -38,9 +40,10 @@ def split_report() -> str:
     lines.append(f"images in no part: {int((split.part_codes < 0).sum())}")
     lines += [f"not used, as in no list: {name} ({count} images)" for name, count in split.unlisted.items()]
     lines.append(f"openness: {openness(len(split.known), len(split.unknown)):.3f}")
-    lines += _copies("identical images in several parts", split.duplicates, split)
-    lines += _copies("identical images tested as known and as unknown", split.contradictions, split)
-    lines += _copies("identical images of several classes", split.label_conflicts, split)
+    place = _places(split)
+    lines += _copies("identical images in several parts", split.duplicates, place)
+    lines += _copies("identical images tested as known and as unknown", split.contradictions, place)
+    lines += _copies("identical images of several classes", split.label_conflicts, place)
     if count := num_near_copies():
         lines.append(
             f"pairs of near-copies in different parts: {count}, in {NEAR_COPIES}, {NEAR_COPIES_SHEET}"
@@ -52,14 +55,19 @@ def split_report() -> str:
     return "\n".join(lines) + "\n"
 
 
-def _copies(title: str, copies: list[list[int]], split: Split) -> list[str]:
-    return [f"{title}: {len(copies)}"] + [
-        "  " + ", ".join(f"row {row} ({_place(split, row)})" for row in rows) for rows in copies[:SHOWN]
-    ]
+def _copies(title: str, copies: list[list[int]], place: Callable[[int], str]) -> list[str]:
+    return [f"{title}: {len(copies)}"] + ["  " + ", ".join(map(place, rows)) for rows in copies[:SHOWN]]
 
 
-def _place(split: Split, row: int) -> str:
-    return f"{PARTS[split.part_codes[row]]}, {split.class_names[split.targets[row]]}"
+def _places(split: Split) -> Callable[[int], str]:
+    """What says of a row where it stands, and its file if it has one."""
+    images = open_images(SPLIT)
+
+    def place(row: int) -> str:
+        name = f": {images.names[row]}" if isinstance(images, ImageFiles) else ""
+        return f"row {row} ({PARTS[split.part_codes[row]]}, {split.class_names[split.targets[row]]}{name})"
+
+    return place
 
 
 def _line(name: str, role: str, numbers: Iterable[object], width: int) -> str:

@@ -58,6 +58,9 @@ def run(options: argparse.Namespace) -> int:
     ours = read_yaml(shipped(PARAMS.name))
     root = root_of(photos, unknown)
     changes: dict[str, Any] = {"dataset": {**dataset_of(photos, root), "on_bad_image": "skip"}}
+    weights = _weights(options)
+    for name in options.preset or ():
+        _preset(name)  # here, where a wrong name costs no look at the photos
     found = look_at(check_params(merge(ours, changes), source="osr init").dataset)
     _refuse_unknown_as_class(photos, found.counts)
     pattern = group_pattern(found, photos, asked=options.groups)
@@ -72,9 +75,8 @@ def run(options: argparse.Namespace) -> int:
     sys.stdout.flush()
     presets = options.preset or ([PRESET] if found.short_side > TINY and options.weights != "none" else [])
     for name in presets:
-        folder = shipped(f"presets/{PRESET}.yaml").parent
-        changes = merge(changes, read_named(folder, name, kind="preset")[1])
-    changes = merge(changes, {"split": split, **_weights(options)})
+        changes = merge(changes, _preset(name))
+    changes = merge(changes, {"split": split, **weights})
     if unknown is not None:
         changes["dataset"]["unknown_sources"] = [unknown_source(unknown, root, project / TABLE)]
     fits = fitted(found, merge(ours, changes), num_cores=os.cpu_count() or 1)
@@ -88,14 +90,24 @@ def run(options: argparse.Namespace) -> int:
             if unknown is not None and is_flat(unknown):
                 write_table(aside / TABLE, unknown)
             write_settings(aside, changes)
-            watched, weights = [photos, *([unknown] if unknown else [])], params.model.backbone.weights
-            write_stages(aside, watched, weights=weights, has_unknowns=unknown is not None)
+            watched = [photos, *([unknown] if unknown else [])]
+            held_weights = params.model.backbone.weights
+            write_stages(aside, watched, weights=held_weights, has_unknowns=unknown is not None)
             write_others(aside, readme_text(photos, params))
             for file in sorted(aside.iterdir()):
                 shutil.copyfile(file, project / file.name)
         made = start_repositories(project)
     sys.stdout.write(laid_down_text(project, params, presets, made))
     return 0
+
+
+def _preset(name: str) -> Any:
+    """What a preset of osr changes.
+
+    Raises:
+        InputError: no such preset.
+    """
+    return read_named(shipped(f"presets/{PRESET}.yaml").parent, name, kind="preset")[1]
 
 
 def _refuse_unknown_as_class(photos: Path, names: Iterable[str]) -> None:
