@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from numpy.testing import assert_allclose
-from scipy.optimize import fmin
+from scipy.optimize import brentq, fmin
 from scipy.stats import weibull_min
 
 from osr.detectors.weibull import fit_weibull, fittable, weibull_cdf
@@ -86,3 +86,17 @@ def test_cdf_matches_scipy_and_never_overflows() -> None:
     assert weibull_cdf(values, torch.tensor(2.0).double(), torch.tensor(1.0).double())[1] == pytest.approx(
         1e-18
     )
+
+
+@pytest.mark.parametrize("number", [2, 3, 7])
+def test_a_shape_at_the_end_of_its_bracket(number: int) -> None:
+    """All but the largest are equal: no sample of that number has its root further up."""
+    ratios = np.geomspace(1e-3, 0.9, 20)
+    samples = np.concatenate([np.repeat(ratios[:, None], number - 1, axis=1), np.ones((20, 1))], axis=1)
+
+    def slope(shape: float, ratio: float) -> float:
+        y = np.array([np.log(ratio)] * (number - 1) + [0.0])
+        return float((y * np.exp(shape * y)).sum() / np.exp(shape * y).sum() - 1 / shape - y.mean())
+
+    expected = [brentq(slope, 1e-3, 1e4, args=(ratio,), xtol=1e-13) for ratio in ratios]
+    assert_allclose(fit_weibull(samples)[0], expected, rtol=1e-9)
