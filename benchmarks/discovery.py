@@ -34,7 +34,7 @@ from osr.splits.split import Split
 from pipeline import cli
 from pipeline.images import open_images
 from pipeline.report.judge import judge_of
-from pipeline.serving.discover import PER_CLASS
+from pipeline.serving.rejected import num_accepted
 from pipeline.workspace.stages import DETECTORS, PARAMS, SPLIT, TEST_OUTPUTS, THRESHOLDS
 
 
@@ -88,7 +88,7 @@ def time_clustering(min_images: int) -> None:
     limits = load_thresholds(THRESHOLDS)
     detector = load_detector(DETECTORS / f"{name}.safetensors")
     is_rejected = detector.score(outputs) > limits.of[name].value
-    most = PER_CLASS * min_images * outputs.num_classes
+    most = num_accepted(outputs.num_classes, min_images)
     accepted = np.random.default_rng(0).permutation(np.flatnonzero(~is_rejected))[:most]
     features = np.asarray(outputs.features)
     start = time.process_time()

@@ -36,6 +36,16 @@ def exported_folder(text: str) -> Path:
     return path(text)
 
 
+def verdicts(text: str) -> Path:
+    """A file that `osr predict` wrote."""
+    return path(text)
+
+
+def images_folder(text: str) -> Path:
+    """A folder of images of known classes."""
+    return path(text)
+
+
 def new_file(text: str) -> Path:
     """A file to write."""
     return path(text)

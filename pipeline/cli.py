@@ -16,10 +16,12 @@ from pathlib import Path
 from typing import Any
 
 from osr.errors import sentence_of
+from osr.settings.guesses import did_you_mean
 from osr.version import VERSION
 from pipeline.arguments import (
     exported_folder,
     growing_folder,
+    images_folder,
     new_file,
     new_folder,
     new_picture,
@@ -27,12 +29,14 @@ from pipeline.arguments import (
     origin,
     path,
     source,
+    verdicts,
 )
 from pipeline.commands import COMMANDS, full, reads_settings
 from pipeline.workspace.interrupts import LINE, STATUS, is_interrupt, while_ending, while_working
 from pipeline.workspace.stages import PARAMS
 
-_PATHS = (path, source, origin, exported_folder, new_file, new_folder, growing_folder, new_picture, new_stem)
+_READ = (path, source, origin, verdicts, images_folder, exported_folder)
+_PATHS = (*_READ, new_file, new_folder, growing_folder, new_picture, new_stem)
 SHELLS = ("bash", "zsh", "tcsh")
 # What a place can have against a file, and is no mistake of ours: it is full, read-only, forbidden ...
 PLACES = (
@@ -65,8 +69,6 @@ class Parser(argparse.ArgumentParser):
     def _refuse(self, unknown: Sequence[str]) -> None:
         if not unknown:
             return
-        from osr.settings.sentences import did_you_mean  # here, for it loads pydantic
-
         nearest = did_you_mean(unknown[0].partition("=")[0], self._option_string_actions)
         if not nearest and "-S" in self._option_string_actions:
             nearest = "; a setting is given as -S KEY=VALUE"
@@ -76,8 +78,6 @@ class Parser(argparse.ArgumentParser):
         try:
             super()._check_value(action, value)
         except argparse.ArgumentError as error:
-            from osr.settings.sentences import did_you_mean  # here, for it loads pydantic
-
             error.message += did_you_mean(str(value), map(str, action.choices or ()))
             raise
 

@@ -121,6 +121,7 @@ osr discover classifier --verdicts verdicts.csv --out found
 Rejected images whose features lie together are a candidate for a new class. DIR/index.html shows them, and
 how stable each is; DIR/classes holds a folder of copies for each. Give the folders that you keep the names of
 their classes, remove the others, and put them beside the class folders you had: `osr init` takes them all.
+Where there is no candidate, the status is 0, too, and the page shows what was rejected.
 """,
     "reproduce": """
 osr reproduce digits                                the default run, compared with what docs/results.md says

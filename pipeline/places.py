@@ -1,4 +1,4 @@
-"""Where commands write, checked before any work: nothing is replaced that somebody needs, or half of a pair.
+"""What commands read and where they write, checked before any work: nothing is replaced that is needed.
 
 The types of arguments in `pipeline.arguments` say what is read and what is made.
 """
@@ -19,18 +19,20 @@ from osr.inference import folder as exported
 from pipeline.arguments import (
     exported_folder,
     growing_folder,
+    images_folder,
     new_file,
     new_folder,
     new_picture,
     new_stem,
     path,
     source,
+    verdicts,
 )
 from pipeline.workspace.stages import DVC_FILE, LOCK, PARAMS, STAGES, VERSION_FILE
 
 PICTURES = (".png", ".pdf", ".svg")
 BOARD = (".csv", ".md", ".png")  # what `osr leaderboard` makes of one name
-_READ = (path, source, exported_folder)
+_READ = (path, source, verdicts, images_folder, exported_folder)
 _PROJECT = (PARAMS, DVC_FILE, LOCK, VERSION_FILE, Path("mlflow.db"))
 
 
@@ -42,16 +44,17 @@ def check_places(actions: Iterable[argparse.Action], options: argparse.Namespace
         options: what they became.
 
     Raises:
-        InputError: there is no such exported folder or file to judge; an output is no place for a file or
-            folder, two are one, or one is also read.
+        InputError: there is no such exported folder, detector in it, folder of images, or file to judge or of
+            verdicts; an output is no place for a file or folder, two are one, or one is also read.
     """
     given = [(action, getattr(options, action.dest, None)) for action in actions]
     read = [Path(one) for action, value in given if action.type in _READ for one in _each(value)]
     for action, value in given:
-        if action.type is exported_folder and value is not None:
-            exported.check_is_folder(value)
-        if action.type is source:
-            _check_given(value or ())
+        for one in _each(value):
+            if action.type is exported_folder:
+                exported.check_is_folder(Path(one), getattr(options, "detector", None))
+            if action.type in _GIVEN:
+                _GIVEN[action.type](one)
     made = [(action, value) for action, value in given if action.type in _CHECKS and value is not None]
     files = [(_title(action), file) for action, value in made for file in _CHECKS[action.type](action, value)]
     for action, value in made:
@@ -66,11 +69,28 @@ def check_places(actions: Iterable[argparse.Action], options: argparse.Namespace
     _check_apart(files)
 
 
-def _check_given(names: Iterable[str]) -> None:
+def check_verdicts(file: Path) -> None:
+    """Raise `InputError` where a file of verdicts is not there."""
+    if not file.is_file():
+        raise InputError(f"{file} is missing: `osr predict --output {file}` makes such a file.")
+
+
+def _check_source(name: str) -> None:
     """Refuse what is not there, where it is no pattern and not the list on standard input."""
-    for name in names:
-        if not (name == "-" or glob.has_magic(name) or os.path.lexists(name)):
-            raise InputError(f"{name} does not exist.")
+    if not (name == "-" or glob.has_magic(name) or os.path.lexists(name)):
+        raise InputError(f"{name} does not exist.")
+
+
+def _check_images(folder: Path) -> None:
+    if not folder.is_dir():
+        raise InputError(f"{folder} is no folder with images of known classes.")
+
+
+_GIVEN: Mapping[Any, Callable[[Any], None]] = {
+    source: _check_source,
+    verdicts: check_verdicts,
+    images_folder: _check_images,
+}
 
 
 def board_files(stem: Path) -> list[Path]:

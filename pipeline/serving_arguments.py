@@ -10,15 +10,16 @@ from pipeline.arguments import (
     code,
     exported_folder,
     growing_folder,
+    images_folder,
     new_file,
     new_folder,
     new_picture,
     number,
     part,
-    path,
     probability,
     share,
     source,
+    verdicts,
     whole,
 )
 
@@ -77,7 +78,7 @@ def recalibrate(command: Parser) -> None:
     add = command.add_argument
     add("folder", metavar="FOLDER", type=exported_folder, help="what `osr export` or this command made")
     told = "a folder of new images of known classes, in class folders where their labels are to count"
-    add("images", metavar="IMAGES", type=path, help=told)
+    add("images", metavar="IMAGES", type=images_folder, help=told)
     add("--out", type=new_folder, required=True, metavar="NEW", help="the folder to make")
     told = "of new known images that is to be accepted; otherwise as the folder promises"
     add("--accept", type=share, metavar="SHARE", help=told)
@@ -112,7 +113,13 @@ def serve(command: Parser) -> None:
 def monitor(command: Parser) -> None:
     """Those of `osr monitor`."""
     add = command.add_argument
-    add("verdicts", nargs="+", type=path, metavar="VERDICTS", help="files of `osr predict`, in order of time")
+    add(
+        "verdicts",
+        nargs="+",
+        type=verdicts,
+        metavar="VERDICTS",
+        help="files of `osr predict`, in order of time",
+    )
     add(
         "--model",
         type=exported_folder,
@@ -140,7 +147,7 @@ def discover(command: Parser) -> None:
     add("folder", metavar="FOLDER", type=exported_folder, help="the exported folder that judges")
     add("paths", nargs="*", type=source, metavar="PATH", help="images to judge, as for `osr predict`")
     told = "instead of PATH: take what is rejected in a file that `osr predict` wrote"
-    add("--verdicts", type=path, metavar="FILE", help=told)
+    add("--verdicts", type=verdicts, metavar="FILE", help=told)
     add("--out", type=new_folder, required=True, metavar="DIR", help="the folder to make")
     told = "of a candidate, at least (%(default)s)"
     add("--min-images", type=whole(2, 1_000_000), default=10, metavar="N", help=told)

@@ -24,6 +24,7 @@ SOURCES = (
     "inference/judgement.py",
     "metrics/conformal.py",
     "resampling.py",
+    "settings/guesses.py",
     "stored/digests.py",
 )
 

@@ -15,7 +15,7 @@ from osr.errors import InputError
 from osr.losses.registry import LOSSES
 from osr.losses.settings import LossName
 from osr.params import check_params, flatten, load_params
-from osr.settings.sentences import OTHER_NAMES
+from osr.settings.guesses import OTHER_NAMES
 
 BACKBONE_KEYS = "name, weights, small_image_stem, frozen_stages, classifier, options"
 LEAVES = sorted(flatten(SHIPPED))

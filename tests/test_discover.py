@@ -101,8 +101,8 @@ def pictures(where: str) -> None:
 JUDGE = ("--detector", "mahalanobis")
 
 
-def find(*arguments: str) -> int:
-    return cli.main(["discover", "classifier", *arguments, "--min-images", "15", "--out", "found"])
+def find(*arguments: str, least: int = 15) -> int:
+    return cli.main(["discover", "classifier", *arguments, "--min-images", str(least), "--out", "found"])
 
 
 def kind_of(file: Path) -> bool:
@@ -124,6 +124,9 @@ def test_candidates_become_class_folders_that_init_takes(capsys, caplog) -> None
     assert [row["file"] for row in rows] == rejected
     assert "60 rejected images: 2 candidates for new classes, and 10 images in none.\n" in told
     page = Path("found/index.html").read_text()
+    assert '<h2 id="no_candidate">In no candidate</h2>\n<p>10 images; the network takes ' in page
+    with Image.open("found/no_candidate.png") as sheet:
+        assert sheet.size == (10 * 80, 80)
     for name in ("candidate_1", "candidate_2"):
         own = [Path(row["file"]) for row in rows if row["candidate"] == name]
         copies = sorted(Path("found/classes", name).iterdir())
@@ -157,10 +160,43 @@ def test_rows_of_a_table_are_taken_as_they_are(capsys) -> None:
 
 
 @pytest.mark.usefixtures("folder")
+def test_that_nothing_is_found_is_an_outcome(capsys) -> None:
+    pictures("new")
+    assert cli.main(["predict", "new", "--model", "classifier", "--p-value", "0", "--output", "v.csv"]) == 0
+    Path("one").mkdir()
+    shutil.copyfile("new/0/00.png", "one/a.png")
+    for number, image in enumerate(np.random.default_rng(1).integers(0, 256, (12, 6, 6), np.uint8)):
+        Path("noise").mkdir(exist_ok=True)
+        Image.fromarray(image).save(f"noise/{number}.png")
+    alike = "No candidate: among the {} rejected images no {} look alike enough to be one class.\n"
+    more = "The images may be of many kinds, or too few of each. More judged images help.\nLook at found/"
+    few = "the rejected images number 1, and --min-images is {}.\n"
+    for arguments, least, rows, told in (
+        (["new"], 60, 60, alike.format(60, 60) + "With --min-images 15 there should be 2, the largest"),
+        (["noise"], 8, 12, alike.format(12, 8) + more),
+        (["noise"], 12, 12, alike.format(12, 12) + "With --min-images 6 there is none, either. " + more),
+        (["one"], 9, 1, few.format(9) + "More judged images help.\n"),
+        (["one"], 10, 1, few.format(10) + "With --min-images 5 there is none, either. More judged"),
+        (["--verdicts", "v.csv"], 15, 0, "No candidate: no image was rejected.\nLook at found/index.html; "),
+    ):
+        arguments += JUDGE if "--verdicts" not in arguments else ()
+        assert find(*arguments, least=least) == 0
+        assert told in capsys.readouterr().out
+        table = list(csv.DictReader(Path("found/rejected.csv").read_text().splitlines()))
+        assert [row["candidate"] for row in table] == [""] * rows
+        page = Path("found/index.html").read_text()
+        assert (page.count("<img"), page.count("Stability"), "No candidate: " in page) == (rows > 0, 0, True)
+        assert not Path("found/classes").exists()
+        shutil.rmtree("found")
+
+
+@pytest.mark.usefixtures("folder")
 def test_what_cannot_be_clustered_is_one_sentence(capsys, monkeypatch) -> None:
     pictures("new")
     Path("bad.csv").write_text("a,b\n1,2\n")
     png(Path("one/a.png"))
+    Path("broken").mkdir()
+    Path("broken/x.png").write_text("no image")
     pq.write_table(pa.table({"image": [Path("one/a.png").read_bytes()]}), "t.parquet")
     for arguments, sentence in (
         ([], "Name images to judge, or with --verdicts a file of `osr predict`, and not both."),
@@ -168,7 +204,7 @@ def test_what_cannot_be_clustered_is_one_sentence(capsys, monkeypatch) -> None:
         (["--verdicts", "gone.csv"], "gone.csv is missing"),
         (["--verdicts", "bad.csv"], "bad.csv holds no verdicts of `osr predict`"),
         (["--verdicts", "bad.csv", "--accept", "0.5"], "--detector and --accept do not go with --verdicts"),
-        (["one"], "No 15 of 1 rejected images lie together: judge more images, or lower --min-images."),
+        (["broken"], "broken holds no image that can be judged."),
         (["t.parquet"], "t.parquet:0 is no file: a candidate's folder holds copies of files."),
     ):
         assert find(*arguments) == 1, arguments

@@ -162,6 +162,7 @@ def test_images_may_come_as_anything(folder, tmp_path):
         ({"p_value": -0.1}, r"p_value is -0.1, but must lie in 0\.\.1"),
         ({"p_value": float("nan")}, r"p_value is nan, but must lie in 0\.\.1"),
         ({"detector": "vim"}, "detector is 'vim', but must be one of maxlogit, mahalanobis"),
+        ({"detector": "maxlogits"}, r"'maxlogits'; did you mean 'maxlogit'\? It must be one of maxlogit"),
         ({"inputs": [b"no image"]}, "image 0 is no image that can be read"),
         ({"inputs": [3]}, "image 0 must be a path, bytes, a Pillow image or an array"),
         ({"inputs": "missing.png"}, "missing.png does not exist"),

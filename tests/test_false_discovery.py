@@ -1,6 +1,7 @@
 """Rejecting many images together: few of the rejected ones are known, whatever the known ones' scores."""
 
 import csv
+import itertools
 import json
 import math
 import tempfile
@@ -16,7 +17,7 @@ from test_recalibrate import save, shifted
 
 import osr
 from osr.errors import InputError
-from osr.metrics.false_discovery import FalseDiscovery, is_rejected
+from osr.metrics.false_discovery import FalseDiscovery, fewest_strangest, is_rejected
 from osr.metrics.thresholds import conformal_p_values
 from pipeline import cli
 
@@ -37,6 +38,16 @@ def test_q_values_are_those_of_scipy_however_they_come() -> None:
             assert_allclose(q_values(p_values, parts=parts), expected, rtol=1e-12)
     assert FalseDiscovery().q_values() == {}
     assert is_rejected(0.1 + 0.2, 0.3)
+
+
+def test_with_one_strangest_image_less_none_is_rejected() -> None:
+    for num_images, num_known, level in itertools.product((1, 7, 80, 1000), (19, 50, 99), (0.05, 0.1, 0.3)):
+        fewest = fewest_strangest(num_images, num_known, level)
+        assert 1 <= fewest <= num_images
+        for count, expected in ((fewest, fewest), (fewest - 1, 0)):
+            p_values = np.repeat([1 / (num_known + 1), 1], [count, num_images - count])
+            assert is_rejected(q_values(p_values), level).sum() == expected, (num_images, num_known, level)
+    assert fewest_strangest(80, 50, 0.05) == 32
 
 
 @pytest.mark.parametrize("wrong", [[-0.1], [1.1], [math.nan], [[0.5]]])
@@ -96,6 +107,17 @@ def test_the_command_decides_on_all_together(caplog, capsys) -> None:
     capsys.readouterr()
     predict("--fdr", str(level))
     assert capsys.readouterr().out == Path("v.csv").read_text()
+
+
+@pytest.mark.usefixtures("folder")
+def test_why_none_is_rejected_is_told(caplog) -> None:
+    save(shifted(30), Path("new"))
+    png(Path("new/000.png"))
+    caplog.set_level("INFO")
+    assert predict("--fdr", "0.04") == 0
+    why = "that would take 25 of the 30 images stranger than all 30 known images held out, or more of them"
+    assert f"unknown: 0. --fdr 0.04 rejects none: {why} nearly as strange. More images held" in caplog.text
+    assert "Of the rejected ones" not in caplog.text
 
 
 @pytest.mark.usefixtures("folder")

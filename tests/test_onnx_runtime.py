@@ -106,6 +106,7 @@ def test_decisions_follow_from_the_stored_scores(exported, options):
         ({"threshold": 1.0, "accept": 0.9}, "Only one of threshold, accept and p_value may be given"),
         ({"accept": 1.5}, "accept is 1.5, but must be above 0 and at most 1."),
         ({"detector": "maxlogit"}, "detector is 'maxlogit', but must be one of mahalanobis"),
+        ({"detector": "mds"}, r"detector is 'mds'; did you mean 'mahalanobis'\? It must be one of mahal"),
         ({"inputs": [b"no image"]}, "image 0 is no image that can be read"),
         ({"inputs": np.zeros((1, 6, 6, 3), np.uint8)}, r"image 0 must be \(H, W, 1\) uint8"),
     ],

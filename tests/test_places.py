@@ -9,6 +9,7 @@ from test_export import folder  # noqa: F401 (fixture)
 from test_predict import exportable, model, png, run  # noqa: F401 (fixtures)
 
 from osr.errors import InputError
+from osr.inference.classifier import OpenSetClassifier
 from osr.plots.style import PRINTERS
 from pipeline import cli
 from pipeline.arguments import growing_folder, new_file, new_folder, new_picture, new_stem
@@ -146,6 +147,32 @@ def test_two_outputs_are_two_files_and_both_are_checked_first(capsys) -> None:
 def test_what_is_read_is_not_replaced(capsys) -> None:
     Path("t.parquet").write_bytes(b"")
     assert "--output t.parquet is also read" in refused("predict t.parquet --output t.parquet", capsys)
+
+
+@pytest.mark.usefixtures("project")
+def test_what_is_not_there_is_told_before_a_classifier_is_loaded(capsys, monkeypatch) -> None:
+    def load(*_arguments: object, **_options: object) -> None:
+        raise AssertionError
+
+    monkeypatch.setattr(OpenSetClassifier, "load", load)
+    commands = {
+        "discover classifier --out found --verdicts": "gone.csv is missing: `osr predict --output gone.csv`",
+        "monitor --model classifier v.csv": "gone.csv is missing: `osr predict --output gone.csv` makes such",
+        "recalibrate classifier --out found": "gone.csv is no folder with images of known classes.",
+        "predict --model classifier new": "gone.csv does not exist.",
+        "discover --out found classifier new": "gone.csv does not exist.",
+    }
+    for command, said in commands.items():
+        assert said in refused(f"{command} gone.csv", capsys)
+    for command in (
+        "predict --model classifier new", "discover --out found classifier new",
+        "discover classifier --out found --verdicts v.csv", "monitor --model classifier v.csv",
+    ):  # fmt: skip
+        for name, said in (("MLS", "; did you mean 'maxlogit'? It must"), ("vim", ", but must")):
+            asked = f"detector is {name!r}{said} be one of maxlogit, mahalanobis"
+            assert asked in refused(f"{command} --detector {name}", capsys)
+    with pytest.raises(AssertionError):
+        cli.main(["monitor", "--model", "classifier", "v.csv", "--detector", "mahalanobis"])
 
 
 @pytest.mark.usefixtures("project")

@@ -34,7 +34,7 @@ def contact_sheet(images: NDArray[np.uint8] | ImageFiles, split: Split, *, per_p
 
     roles = ("known", "background", "unknown")
     classes = [(number, role) for role in roles for number in getattr(split, role)]
-    lines = [classes[place] for place in _spread(len(classes), MAX_LINES)]
+    lines = [classes[place] for place in spread(len(classes), MAX_LINES)]
     block = per_part * CELL + GAP
     sheet = Image.new("RGB", (NAMES_WIDTH + len(PARTS) * block, (len(lines) + 1) * CELL), "white")
     draw, font = ImageDraw.Draw(sheet), ImageFont.load_default(size=13)
@@ -47,7 +47,7 @@ def contact_sheet(images: NDArray[np.uint8] | ImageFiles, split: Split, *, per_p
         for column, part in enumerate(PARTS):
             rows = split.rows(part)
             rows = rows[split.targets[rows] == number]
-            for place, row in enumerate(rows[_spread(len(rows), per_part)]):
+            for place, row in enumerate(rows[spread(len(rows), per_part)]):
                 corner = (NAMES_WIDTH + column * block + place * CELL, line * CELL)
                 sheet.paste(_thumbnail(images[row]), corner)
     return sheet
@@ -92,7 +92,7 @@ def grid_sheet(images: Sequence[NDArray[np.uint8]], *, columns: int = 12) -> Ima
     return sheet
 
 
-def _spread(count: int, most: int) -> NDArray[np.int64]:
+def spread(count: int, most: int) -> NDArray[np.int64]:
     """At most `most` of the places 0..count - 1, evenly spread."""
     return np.linspace(0, count - 1, min(most, count)).round().astype(np.int64)
 

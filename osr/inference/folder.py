@@ -7,8 +7,10 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from osr.errors import InputError
+from osr.inference.judgement import check_detector
 from osr.settings.base import Count, Section
 from osr.stored.files import checked, damaged, file_digest, read_json, write_json, written_whole
+from osr.stored.makers import EXPORTED, made_by
 from osr.stored.origin import Origin
 
 MANIFEST = "classifier.json"
@@ -130,12 +132,15 @@ def refuse_inside(path: Path) -> None:
         raise InputError(f"{path} lies in the exported classifier {holder}, which must stay as it is.")
 
 
-def check_is_folder(folder: Path) -> None:
-    """Raise `InputError` where there is no folder, or no classifier in it."""
+def check_is_folder(folder: Path, detector: str | None = None) -> None:
+    """Raise `InputError` where there is no folder, no classifier in it, or not the detector asked for."""
     if not folder.is_dir():
         raise InputError(f"{folder} is no folder: `osr export` makes one.")
     if not (folder / MANIFEST).exists():
         raise InputError(f"{folder / MANIFEST} is missing: `osr export` makes such a folder.")
+    if detector is not None:
+        with made_by(EXPORTED):
+            check_detector(detector, _described(folder / MANIFEST).detectors)
 
 
 def read_manifest(folder: Path) -> Manifest:
@@ -146,7 +151,7 @@ def read_manifest(folder: Path) -> Manifest:
     """
     path = folder / MANIFEST
     check_is_folder(folder)
-    manifest = checked(path, Manifest, read_json(path, "classifier").content)
+    manifest = _described(path)
     names = {WEIGHTS, CALIBRATION, THRESHOLDS, SCORES, CARD, *map(detector_file, manifest.detectors)}
     if names != manifest.files.keys() - {GRAPH, PROGRAM, NEIGHBOURS}:
         raise damaged(path, f"files must be {', '.join(sorted(names))}, not {', '.join(manifest.files)}")
@@ -159,3 +164,7 @@ def read_manifest(folder: Path) -> Manifest:
         if file_digest(file) != digest:
             raise InputError(f"{file} was changed after the export: export or copy the folder anew.")
     return manifest
+
+
+def _described(path: Path) -> Manifest:
+    return checked(path, Manifest, read_json(path, "classifier").content)

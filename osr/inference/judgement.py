@@ -19,6 +19,7 @@ from osr.metrics.conformal import (
     fit_threshold,
     theta_at,
 )
+from osr.settings.guesses import did_you_mean
 
 Scores = NDArray[np.float64]
 UNKNOWN_NAME = "unknown"
@@ -160,6 +161,19 @@ class Known(NamedTuple):
         return float(np.mean(self.scores > own))
 
 
+def check_detector(name: str | None, detectors: Collection[str]) -> None:
+    """Raise `InputError` where a detector is asked for that is not to choose from."""
+    if name is None or name in detectors:
+        return
+    choices = f"must be one of {', '.join(detectors)}"
+    if guess := did_you_mean(name, detectors):
+        raise InputError(f"detector is {name!r}{guess} It {choices}.")
+    raise InputError(
+        f"detector is {name!r}, but {choices}: those that detectors.enabled named when it was exported. For "
+        "another, name it there, then `osr run` and `osr export`."
+    )
+
+
 def check_decision(decision: Decision, detectors: Collection[str], num_thresholds: int = 1) -> None:
     """Raise `InputError` for no such detector, a decision of two kinds, or one out of range.
 
@@ -169,11 +183,7 @@ def check_decision(decision: Decision, detectors: Collection[str], num_threshold
         num_thresholds: K where the fitted threshold is one for each class.
     """
     name, threshold, accept, p_value = decision
-    if name is not None and name not in detectors:
-        raise InputError(
-            f"detector is {name!r}, but must be one of {', '.join(detectors)}: those that detectors.enabled "
-            "named when it was exported. For another, name it there, then `osr run` and `osr export`."
-        )
+    check_detector(name, detectors)
     kinds = ("threshold", "accept", "p_value")
     if len(given := [kind for kind in kinds if getattr(decision, kind) is not None]) > 1:
         raise InputError(f"Only one of threshold, accept and p_value may be given, not {', '.join(given)}.")

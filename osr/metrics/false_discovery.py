@@ -6,6 +6,7 @@ which is enough: Benjamini and Yekutieli 2001; Bates, Candès, Lei, Romano and S
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 
 import numpy as np
@@ -48,6 +49,19 @@ class FalseDiscovery:
         raised = values * (ranks[-1] / ranks) if len(values) else values
         adjusted: NDArray[np.float64] = np.minimum.accumulate(raised[::-1])[::-1]  # the last is raised by 1
         return dict(zip(values.tolist(), adjusted.tolist(), strict=True))
+
+
+def fewest_strangest(num_images: int, num_known: int, level: float) -> int:
+    """How many of some images are rejected where all of these have the smallest p-value, 1 / (num_known + 1).
+
+    Fewer are never rejected; where p-values are larger, it takes more.
+
+    Args:
+        num_images: that are judged together.
+        num_known: validation scores behind the p-values.
+        level: of `is_rejected`.
+    """
+    return max(1, math.ceil(num_images / ((num_known + 1) * level * _ROUNDING)))
 
 
 def is_rejected(q_values: ArrayLike, level: float) -> NDArray[np.bool_]:

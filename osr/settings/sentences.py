@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import difflib
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any, get_args, get_origin
 
 from pydantic import ValidationError
 
 from osr.settings.base import Section
 from osr.settings.gone import GONE
+from osr.settings.guesses import did_you_mean, dotted
 
 # What pydantic's error types ask for, in words of this file's readers.
 _RULES = {
@@ -29,17 +29,6 @@ _RULES = {
     "greater_than_equal": "at least {ge:.12g}",
     "less_than": "below {lt:.12g}",
     "less_than_equal": "at most {le:.12g}",
-}
-# What else methods are called, in small letters without spaces and signs.
-OTHER_NAMES = {
-    "ce": ("crossentropy", "softmax", "nll"),
-    "outlier_exposure": ("oe",),
-    "kplus1": ("k+1", "n+1"),
-    "msp": ("softmax", "maxsoftmax", "maximumsoftmaxprobability"),
-    "maxlogit": ("mls", "maximumlogit", "maxlogits"),
-    "energy": ("ebo",),
-    "mahalanobis": ("mds",),
-    "openmax": ("evt",),
 }
 _MAX_SHOWN, _MAX_LENGTH, _MAX_SENTENCES = 200, 800, 20
 
@@ -129,7 +118,7 @@ def _place(location: tuple[int | str, ...], model: type[Section]) -> tuple[str, 
         if in_list:
             key, in_list = f"{key}[{part}]", False
             continue
-        key = _dotted(key, str(part))
+        key = dotted(key, str(part))
         field = section.model_fields.get(str(part))
         annotation = field.annotation if field else None
         inner = _inner(annotation)
@@ -143,16 +132,3 @@ def _place(location: tuple[int | str, ...], model: type[Section]) -> tuple[str, 
 def _inner(annotation: Any) -> Any:
     """What a list holds, or else the annotation itself."""
     return get_args(annotation)[0] if get_origin(annotation) is tuple else annotation
-
-
-def _dotted(prefix: str, name: str) -> str:
-    return f"{prefix}.{name}" if prefix else name
-
-
-def did_you_mean(word: str, choices: Iterable[str], section: str = "") -> str:
-    """The end of a sentence that names the nearest choice, whatever the case; empty when none is near."""
-    of_lower = {choice.lower(): choice for choice in choices}
-    asked = word[:_MAX_SHOWN].lower()
-    of_others = [name for name in of_lower if re.sub(r"[\s_-]", "", asked) in OTHER_NAMES.get(name, ())]
-    guesses = of_others or difflib.get_close_matches(asked, of_lower, n=1)
-    return f"; did you mean {_dotted(section, of_lower[guesses[0]])!r}?" if guesses else ""

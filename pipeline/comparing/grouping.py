@@ -15,7 +15,7 @@ from typing import Any
 
 from osr.errors import InputError
 from osr.params import flatten
-from osr.settings.sentences import did_you_mean
+from osr.settings.guesses import did_you_mean
 from pipeline.experiments.preset import override_text
 from pipeline.tracking.described import SHORT_NAMES
 from pipeline.tracking.results import COMMIT, DIGEST, SPLIT_DIGEST, Result

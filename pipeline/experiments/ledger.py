@@ -12,8 +12,9 @@ from pydantic import AfterValidator, Field, ValidationError, field_validator, mo
 
 from osr.errors import InputError
 from osr.settings.base import Positive, Section
+from osr.settings.guesses import did_you_mean
 from osr.settings.reading import read_yaml
-from osr.settings.sentences import did_you_mean, sentences
+from osr.settings.sentences import sentences
 from pipeline.workspace.shipped import in_own_project
 
 LEDGER = Path("docs/ledger.yaml")

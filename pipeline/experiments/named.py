@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from osr.errors import InputError
+from osr.settings.guesses import did_you_mean
 from osr.settings.reading import read_yaml
-from osr.settings.sentences import did_you_mean
 from pipeline.workspace.shipped import in_own_project, shipped_in
 
 

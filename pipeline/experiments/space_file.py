@@ -13,8 +13,9 @@ from osr.detectors.registry import DETECTORS
 from osr.errors import InputError
 from osr.params import Params, check_params, flatten
 from osr.settings.base import Count, CountOrZero, Section, Seed
+from osr.settings.guesses import did_you_mean
 from osr.settings.reading import read_yaml
-from osr.settings.sentences import did_you_mean, sentences
+from osr.settings.sentences import sentences
 from pipeline.experiments.identity import decides
 from pipeline.experiments.overrides import merge, nested
 from pipeline.experiments.preset import Settings, load_presets, override_text

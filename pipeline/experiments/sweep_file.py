@@ -11,8 +11,9 @@ from typing import Any
 
 from osr.errors import InputError
 from osr.params import check_params, flatten
+from osr.settings.guesses import did_you_mean
 from osr.settings.reading import read_yaml
-from osr.settings.sentences import did_you_mean, shown
+from osr.settings.sentences import shown
 from pipeline.experiments.named import read_named
 from pipeline.experiments.overrides import flat_overrides, merge, nested
 from pipeline.experiments.preset import Settings, load_presets

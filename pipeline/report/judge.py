@@ -13,7 +13,8 @@ from osr.errors import InputError
 from osr.metrics.threshold_files import load_thresholds
 from osr.outputs import Outputs
 from osr.params import Params
-from osr.settings.sentences import did_you_mean, listed
+from osr.settings.guesses import did_you_mean
+from osr.settings.sentences import listed
 from osr.splits.split import Split
 from osr.stored.files import damaged, read_json, write_json
 from pipeline.estimate import left_out

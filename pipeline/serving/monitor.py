@@ -138,8 +138,6 @@ def _read_state(
 
 
 def _new_digest(file: Path, seen: dict[str, str]) -> str:
-    if not file.is_file():
-        raise InputError(f"{file} is missing: `osr predict --output {file}` makes such a file.")
     if (digest := file_digest(file)) in seen:
         raise InputError(
             f"{file} was counted before, as {seen[digest]}: no image may count twice. Judge new images into "

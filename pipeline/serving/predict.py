@@ -15,6 +15,7 @@ from osr.inference.judgement import Decision, Judgement
 from osr.inference.predictor import UNKNOWN_NAME
 from osr.inference.streams import Read, Reader, read_ahead
 from osr.inference.tables import columns, judge, records
+from osr.metrics.false_discovery import fewest_strangest
 from osr.params import Params, load_params
 from osr.progress import Steps
 from pipeline.places import form_of
@@ -116,6 +117,13 @@ class Stream:
         told = f"{judged:,} images: {', '.join([*counts, f'{UNKNOWN_NAME}: {rejected:,}'])}{unread}"
         number, held_out = held_out_of(self.classifier, self.decision.detector)
         basis = f"judging by {held_out}; no p-value is below 1/{number + 1:,} ({1 / (number + 1):.2g})"
+        if fdr is not None and not rejected:
+            fewest = fewest_strangest(judged, number, fdr)
+            return (
+                f"{told}. --fdr {fdr:g} rejects none: that would take {fewest:,} of the {judged:,} images"
+                f" stranger than all {held_out}, or more of them nearly as strange. More images held out"
+                " (`osr recalibrate`) or a larger bound help"
+            )
         if fdr is not None:
             return f"{told}. Of the rejected ones {fdr:.1%} at most should be known images, {basis}"
         promised = self.classifier.expected_rejection(self.decision)

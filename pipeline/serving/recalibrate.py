@@ -76,8 +76,6 @@ def find_known(folder: Path, class_names: Sequence[str], group_pattern: str | No
     Raises:
         InputError: no image, or class folders beside images of no known class.
     """
-    if not folder.is_dir():
-        raise InputError(f"{folder} is no folder with images of known classes.")
     files, passed = find_images([folder])
     if passed.counts:
         logger.warning("%s: %s.", folder, passed.sentence)

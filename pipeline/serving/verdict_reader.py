@@ -17,6 +17,7 @@ from osr.errors import InputError
 from osr.inference.classifier import OpenSetClassifier
 from osr.inference.judgement import UNKNOWN_NAME, Scores
 from osr.metrics.thresholds import conformal_p_values
+from pipeline.places import check_verdicts
 
 COLUMNS = ("file", "label", "score", "p_value", "nearest")
 _NOT_VERDICTS = (
@@ -64,8 +65,7 @@ def read_verdicts(file: Path, classifier: OpenSetClassifier, detectors: Sequence
     Raises:
         InputError: the file is missing or holds something else; or a row cannot be of this classifier.
     """
-    if not file.is_file():
-        raise InputError(f"{file} is missing: `osr predict --output {file}` makes such a file.")
+    check_verdicts(file)
     found = Verdicts([], [], [], np.empty(0), np.empty(0), np.empty(0, np.int64))
     scores, p_values, codes = list[float](), list[float](), list[int]()
     for number, row in enumerate(_rows(file), 1):

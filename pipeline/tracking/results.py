@@ -13,7 +13,7 @@ from osr.metrics.comparison import Scored
 from osr.metrics.groups import Groups
 from osr.params import flatten, load_params
 from osr.settings.gone import is_as_ever
-from osr.settings.sentences import did_you_mean
+from osr.settings.guesses import did_you_mean
 from osr.stored.arrays import read_arrays
 from pipeline.tracking.mirror import final_metrics
 from pipeline.tracking.rows_in_bulk import Row, read_rows
