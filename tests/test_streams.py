@@ -204,7 +204,8 @@ def test_the_decision_is_the_classifiers_and_the_summary_says_what_it_promises(
     assert promised == pytest.approx(
         {None: 1 / 3, "--threshold": 0, "--accept": 0.5, "--p-value": 0.5}[option]
     )
-    told = f"unknown: {rejected}; {rejected / 8:.1%} rejected. Of known images {promised:.1%} should be, "
+    told = f"unknown: {rejected}; {rejected / 8:.1%} rejected. "
+    told += f"Of known images {promised:.1%} should be rejected, "
     count = len(load().scores[load().detector])
     told += f"judging by {count} known images held out; "
     told += f"no p-value is below 1/{count + 1} ({1 / (count + 1):.2g})"

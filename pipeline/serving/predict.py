@@ -127,7 +127,8 @@ class Stream:
         if fdr is not None:
             return f"{told}. Of the rejected ones {fdr:.1%} at most should be known images, {basis}"
         promised = self.classifier.expected_rejection(self.decision)
-        return f"{told}; {rejected / judged:.1%} rejected. Of known images {promised:.1%} should be, {basis}"
+        told += f"; {rejected / judged:.1%} rejected"
+        return f"{told}. Of known images {promised:.1%} should be rejected, {basis}"
 
 
 def _classifier(options: argparse.Namespace, params: Params | None) -> tuple[OpenSetClassifier, int]:
