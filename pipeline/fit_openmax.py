@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -56,8 +57,10 @@ def fit_openmax(params: Params, _row: Row) -> Metrics:
     split = Split.load(SPLIT)
     groups, scores = groups_of(split, val), dict[str, Scores]()
     thresholds, digests = dict[str, Threshold](), dict[str, str]()
-    for name, detector in counted(build_detectors(settings).items(), "fit detectors", "detectors"):
-        digests[name] = _fitted(detector, train, split).save(new(DETECTORS / f"{name}.safetensors"))
+    detectors = build_detectors(settings)
+    for name, detector in counted(detectors.items(), "fit detectors", "detectors"):
+        fitted = _fitted(detector, train, split, beside=[detectors[done] for done in digests])
+        digests[name] = fitted.save(new(DETECTORS / f"{name}.safetensors"))
         scores[name] = detector.score(val)
         not_known = None if background is None else detector.score(background)
         if settings.threshold_rule == "conformal_per_class":
@@ -83,11 +86,11 @@ def fit_openmax(params: Params, _row: Row) -> Metrics:
     }
 
 
-def _fitted(detector: Detector, train: Outputs, split: Split) -> Detector:
+def _fitted(detector: Detector, train: Outputs, split: Split, beside: Iterable[Detector] = ()) -> Detector:
     from osr.detectors.classes import TooFewImagesError
 
     try:
-        return detector.fit(train)
+        return detector.fit(train, beside=beside)
     except TooFewImagesError as error:  # which knows numbers alone
         name = split.known_names[error.number]
         raise InputError(f"{error} Class {error.number} is {name!r}.") from None

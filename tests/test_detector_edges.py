@@ -215,6 +215,19 @@ def test_ensemble_members_keep_their_settings_in_the_file(tmp_path) -> None:
     assert_array_equal(loaded.score(known(1)), detector.score(known(1)))
 
 
+def test_an_ensemble_takes_over_what_its_members_have_learned_beside_it(
+    tmp_path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    alone = make("ensemble").fit(known(0)).save(tmp_path / "ensemble")
+    beside, other = [make(name).fit(known(0)) for name in ("vim", "rmds")], make("rmds").fit(known(1))
+    other.ridge = 0.5
+    for detector in beside:
+        monkeypatch.setattr(type(detector), "_fit", None)
+    assert make("ensemble").fit(known(0), beside=[other, *beside]).save(tmp_path / "ensemble") == alone
+    with pytest.raises(TypeError):  # none of the same settings
+        make("ensemble").fit(known(0), beside=[other, beside[0]])
+
+
 def test_ensemble_names_the_member_whose_score_is_no_number(monkeypatch: pytest.MonkeyPatch) -> None:
     detector = Ensemble(members=(MaxLogit(), Msp())).fit(known(0))
     monkeypatch.setattr(MaxLogit, "_score", lambda _self, batch: batch.logits.amax(1) * np.nan)

@@ -9,11 +9,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.metrics import roc_auc_score
 
+from osr import progress
+from osr.detectors.base import Detector
 from osr.detectors.distances import Mav
 from osr.detectors.ensemble import Ensemble
 from osr.detectors.logit_scores import KPlus1, MaxLogit
 from osr.detectors.odin import Odin
 from osr.detectors.registry import anew, build_detectors
+from osr.detectors.vim import Vim
 from osr.errors import InputError
 from osr.estimation.folds import class_folds, refitted, similar_folds, with_head
 from osr.estimation.rejection import METRICS, Stored, estimate_rejection
@@ -210,6 +213,21 @@ def test_the_interval_over_classes_holds_the_mean_of_all_classes(spread, count):
         low, high = class_mean_with_ends(rng.beta(mean * size, (1 - mean) * size, count), confidence=0.95)[1:]
         hits += low <= mean <= high
     assert hits / 400 >= 0.93
+
+
+def test_a_log_hears_of_detectors_within_a_fold_and_members_are_fitted_once(monkeypatch, caplog):
+    def made(*names):
+        return build_detectors(SETTINGS.model_copy(update={"enabled": names}))
+
+    alone = {name: estimated(stored(), made(name)).classes[name] for name in ("vim", "rmds", "ensemble")}
+    fitted = []
+    monkeypatch.setattr(Vim, "_fit", lambda *given: fitted.append(given) or Detector._fit(*given))
+    monkeypatch.setattr(progress, "EVERY_S", 0.0)
+    with caplog.at_level("INFO", "osr"):
+        assert estimated(stored(), made("vim", "rmds", "ensemble")).classes == alone
+    told = [f"leave classes out: {count} of 6 detectors in all folds" for count in range(1, 6)]
+    assert caplog.messages == ["leave classes out: 2 folds", *told]
+    assert len(fitted) == 2
 
 
 def test_more_frames_of_the_same_tracks_make_a_perfect_share_no_surer():

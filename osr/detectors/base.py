@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, ClassVar, Self
@@ -56,11 +57,12 @@ class Detector(ABC):
         if "name" not in vars(cls):
             cls.name = f"{cls.__module__}:{cls.__qualname__}"
 
-    def fit(self, train: Outputs) -> Self:
+    def fit(self, train: Outputs, *, beside: Iterable[Detector] = ()) -> Self:
         """Learn what known images look like.
 
         Args:
             train: outputs of the training images; rows of background images (label -2) are passed over.
+            beside: detectors fitted on the same; what they have learned is taken over, not worked out again.
 
         Returns:
             The detector itself.
@@ -71,7 +73,7 @@ class Detector(ABC):
         images = self._known(train)
         if not len(images):
             raise self._none_known()
-        self._state, self._gathered = self._fit(images), None
+        self._state, self._gathered = self._fit_beside(images, tuple(beside)), None
         self._shape = images.num_classes, images.num_features
         self.made_from, self.digest = train.made_from, None
         return self
@@ -249,6 +251,13 @@ class Detector(ABC):
                 f"{self.name} was fitted on outputs of weights {fitted_on}, but is asked to score those of "
                 f"weights {given}: both must come from one network."
             )
+
+    def _fit_beside(self, images: Images, beside: Sequence[Detector]) -> dict[str, Tensor]:
+        """What one of the same class and settings remembers of the same images, or else `_fit`."""
+        for other in beside:
+            if type(other) is type(self) and other.settings() == self.settings():
+                return {key: value.to(self._device) for key, value in other._state.items()}
+        return self._fit(images)
 
     def _fit(self, images: Images) -> dict[str, Tensor]:
         """What to remember of all known training images."""

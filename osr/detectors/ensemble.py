@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Self
 
@@ -55,10 +56,10 @@ class Ensemble(Detector):
             member.restore(own, shape)
         return super().restore(state, shape)
 
-    def _fit(self, images: Images) -> dict[str, Tensor]:
+    def _fit_beside(self, images: Images, beside: Sequence[Detector]) -> dict[str, Tensor]:
         state: dict[str, Tensor] = {}
         for member in self.members:
-            learned = member._fit(images)
+            learned = member._fit_beside(images, beside)
             member.restore(learned, (images.num_classes, images.num_features))
             scores = torch.cat([_checked(member, batch) for batch in images.batches()])
             state |= {f"{member.name}.{key}": value for key, value in learned.items()}

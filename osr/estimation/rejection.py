@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from osr.detectors.base import Detector
-from osr.detectors.registry import anew, needs_more_than_features
+from osr.detectors.registry import anew, members_of, needs_more_than_features
 from osr.errors import InputError
 from osr.estimation.folds import refitted, with_head
 from osr.metrics.intervals import class_mean_with_ends
@@ -29,7 +29,7 @@ from osr.metrics.thresholds import (
     rejection_name,
 )
 from osr.outputs import IntArray, Outputs
-from osr.progress import counted
+from osr.progress import Steps, announce
 from osr.training.settings import ProbeSettings
 
 METRICS = ("auroc", "auoscr", "fpr_at_95tpr_known", "unknown_rejection")
@@ -134,25 +134,30 @@ def estimate_rejection(
     Raises:
         InputError: a head whose fit does not converge.
     """
-    reasons = {
-        name: why for name, detector in detectors.items() if (why := needs_more_than_features(detector))
-    }
+    reasons = {name: why for name, one in detectors.items() if (why := needs_more_than_features(one))}
     classes: dict[str, list[LeftOut]] = {}
     accepted: dict[str, list[float]] = {}
     accuracies = []
-    for number, left_out in enumerate(counted(folds, title, "folds")):
-        fold = _Fold.of(stored, left_out, tuple(names), probe)
-        accuracies.append(fold.accuracies(stored.test))
-        for name, detector in detectors.items():
-            if name in reasons:
-                continue
-            try:
-                found, share = fold.judge(anew(detector), threshold_of)
-            except InputError as error:  # fewer images or classes than the detector or its threshold needs
-                reasons[name] = str(error)
-                continue
-            classes.setdefault(name, []).extend(LeftOut(number, row, values) for row, values in found)
-            accepted.setdefault(name, []).append(share)
+    members = {member.name for one in detectors.values() for member in members_of(one)[1:]}
+    announce(title, len(folds), "folds")
+    with Steps(title, len(folds) * len(detectors), "detectors in all folds") as steps:
+        for number, left_out in enumerate(folds):
+            fold = _Fold.of(stored, left_out, tuple(names), probe)
+            accuracies.append(fold.accuracies(stored.test))
+            beside: list[Detector] = []  # no more of them than an ensemble can use: they may be large
+            for name in detectors:
+                steps.step()
+                if name in reasons:
+                    continue
+                detector = anew(detectors[name])
+                try:
+                    found, share = fold.judge(detector, beside, threshold_of)
+                except InputError as error:  # fewer images or classes than it or its threshold needs
+                    reasons[name] = str(error)
+                    continue
+                beside += [detector] * (name in members)
+                classes.setdefault(name, []).extend(LeftOut(number, row, values) for row, values in found)
+                accepted.setdefault(name, []).append(share)
     own, heads = np.mean(accuracies, axis=0).tolist()
     whole = [name for name in detectors if name not in reasons]
     return Estimate(
@@ -197,10 +202,10 @@ class _Fold:
         return float(own.mean()), float(self.test.correct[known].mean())
 
     def judge(
-        self, detector: Detector, threshold_of: ThresholdOf
+        self, detector: Detector, beside: Sequence[Detector], threshold_of: ThresholdOf
     ) -> tuple[list[tuple[UnknownClass, dict[str, float]]], float]:
         """Each class left out with its metrics, and the share of the known test images accepted."""
-        detector.fit(self.train)
+        detector.fit(self.train, beside=beside)
         background = None if self.background is None else detector.score(self.background)
         val_scores = detector.score(self.val)
         threshold = threshold_of(val_scores, background, self.val_rows).value
