@@ -62,6 +62,7 @@ def test_numbers_of_a_table_are_compared_one_by_one():
     [
         ("ce & 3 & 0.948 ± 0.094 & …", "ce  & 3 & 0.946 ± 0.091 & 0.1 and 7", "ce  & 3 & 0.946 ± 0.091 & …"),
         ("…/my project: 12 files (…)", "/a/b/my project: 14 files (1, 2)", "…/my project: 14 files (…)"),
+        ("  next: …/a && b", "  next: /x/a && b", "  next: …/a && b"),
         ("… 0.5", "x 10.5", "… 10.5"),
         ("a.png,0,-4.7,0.19", "a.png,0,-4.6,0.2", "a.png,0,-4.6,0.2"),
         ("…0.5", "x 10.5", "…10.5"),

@@ -45,7 +45,10 @@ def made(shown: str, printed: str) -> str | None:
     found = re.fullmatch(rf"[ -]*{'.*'.join(parts)}[ -]*", printed)
     if found is None:
         return None
-    return "…".join(found.groups()) if "…" in shown else printed.rstrip()
+    if "…" not in shown:
+        return printed.rstrip()
+    indent = "" if shown.strip().startswith("…") else printed[: found.start(1)]
+    return indent + "…".join(found.groups())
 
 
 def far_apart(shown: str, printed: str) -> list[tuple[str, str]]:
