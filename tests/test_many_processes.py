@@ -59,6 +59,7 @@ def alone(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.ci
 @pytest.mark.parametrize(
     "launcher", [(), pytest.param(TORCHRUN, marks=pytest.mark.slow)], ids=["fabric", "torchrun"]
 )
@@ -114,6 +115,7 @@ def test_two_processes_mix_and_turn_as_one(tmp_path: Path) -> None:
         assert (mine[name] - tensor).abs().max() < 1e-3 * tensor.abs().max(), name
 
 
+@pytest.mark.ci
 def test_a_process_that_dies_ends_the_training(tmp_path: Path) -> None:
     """The first process says so, and its state stays."""
     process = start(tmp_path, devices=2, strategy="ddp", dies_in=2, **SHARED)

@@ -240,6 +240,7 @@ def test_killed_training_continues_its_row(project: Project) -> None:
     assert [point.step for point in history] == [0, 1, 2], "no epoch stands in the curve twice"
 
 
+@pytest.mark.ci
 def test_killed_training_that_begins_anew_with_other_numbers_is_a_new_row(project: Project) -> None:
     project.knob("train", "late-hang")
     kill_training(project)
