@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from osr.errors import sentence_of
-from osr.settings.guesses import did_you_mean
+from osr.settings.guesses import did_you_mean, none_of
 from osr.version import VERSION
 from pipeline.arguments import (
     exported_folder,
@@ -78,7 +78,8 @@ class Parser(argparse.ArgumentParser):
         try:
             super()._check_value(action, value)
         except argparse.ArgumentError as error:
-            error.message += did_you_mean(str(value), map(str, action.choices or ()))
+            choices = [str(choice) for choice in action.choices or ()]
+            error.message = none_of(f"it is {value!r}", str(value), choices, f"one of {', '.join(choices)}")
             raise
 
 

@@ -66,11 +66,15 @@ def test_tasks_are_never_averaged():
         result(started=2, dataset__name="other"),
         result(started=3, split__protocol="explicit", split__known="[0, 1]", split__unknown="[2]"),
         result(started=4, split__protocol="explicit", split__known="[0, 2]", split__unknown="[1]"),
+        result(started=5, split__protocol="explicit", split__known="[]", split__unknown="['a', 'b']"),
+        result(started=6, split__protocol="explicit", split__known="[]", split__unknown="['a, b']"),
     ]
     assert [section.task for section in table(results)] == [
-        "digits, known classes [0, 1], unknown ones [2]",
-        "digits, known classes [0, 2], unknown ones [1]",
+        "digits, known classes 0, 1, unknown ones 2",
+        "digits, known classes 0, 2, unknown ones 1",
         "digits, protocol A",
+        "digits, unknown classes ['a, b']",
+        "digits, unknown classes a, b",
         "other, protocol A",
     ]
     assert all(line.n == 1 for section in table(results) for line in section.lines)

@@ -206,6 +206,8 @@ def test_a_stage_that_does_not_watch_the_file_stops(capsys):
     )
     check_deps("fit-openmax", [OWN])
     assert missing_deps("evaluate", [Path("my_parts.py"), Path("osr/metrics/a.py"), Path("b.py")]) == ["b.py"]
+    Path("dvc.yaml").write_text("stages: {evaluate: {deps: [osr, {a.py: }]}}")
+    assert missing_deps("evaluate", [Path("a.py"), Path("b.py"), Path("osr/c.py")]) == ["b.py"]
     Path("dvc.yaml").write_text("stages: {train: {cmd: x}}")
     with pytest.raises(InputError, match=r"dvc.yaml has no stage evaluate with deps"):
         check_deps("evaluate", [OWN])

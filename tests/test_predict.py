@@ -201,9 +201,12 @@ def test_command_judges_files_and_names_the_bad_ones(run, caplog, capsys):
         (["missing"], "missing does not exist."),
         (["empty"], "empty holds no image: names must end in one of .png"),
         (["params.yaml"], "params.yaml is no image that can be read"),
-        (["params.yaml", "--detector", "vim"], "--detector vim: must be one of detectors.enabled: msp"),
+        (
+            ["params.yaml", "--detector", "vim"],
+            "is 'vim', but must be one of detectors.enabled: msp",
+        ),
         (["params.yaml", "--detector", "vim"], ",vim]'` fits it, too, and trains nothing anew."),
-        (["params.yaml", "--detector", "maxlogitt"], "; did you mean 'maxlogit'?"),
+        (["params.yaml", "--detector", "maxlogitt"], "'maxlogitt'; did you mean 'maxlogit'? It must"),
     ],
 )
 def test_mistakes_are_one_sentence(run, capsys, caplog, arguments, sentence):

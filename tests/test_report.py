@@ -116,6 +116,7 @@ def test_the_headline_is_that_of_the_detector_that_judges(run):
     assert found["accuracy"] == run.metrics["closed_set"]["accuracy"]
 
 
+@pytest.mark.ci
 def test_the_same_run_gives_the_same_bytes_and_needs_no_pytorch(drawn, tmp_path, monkeypatch):
     """PyTorch takes seconds to import, and with it one process alone would draw (`figures._may_fork`)."""
     finished_run.make(tmp_path, monkeypatch, params=PARAMS, duplicates=True)

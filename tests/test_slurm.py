@@ -237,6 +237,7 @@ def test_sixty_jobs_six_of_them_real_with_random_kills(
         assert_complete(row)
 
 
+@pytest.mark.ci
 def test_a_stage_that_dvc_was_killed_before_it_noted_goes_on_in_the_row_of_its_job(tmp_path: Path) -> None:
     """DVC runs such a stage again; what it says of it is done twice by hand here."""
     toy = create(tmp_path / "toy")

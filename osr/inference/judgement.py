@@ -19,7 +19,7 @@ from osr.metrics.conformal import (
     fit_threshold,
     theta_at,
 )
-from osr.settings.guesses import did_you_mean
+from osr.settings.guesses import none_of
 
 Scores = NDArray[np.float64]
 UNKNOWN_NAME = "unknown"
@@ -165,12 +165,10 @@ def check_detector(name: str | None, detectors: Collection[str]) -> None:
     """Raise `InputError` where a detector is asked for that is not to choose from."""
     if name is None or name in detectors:
         return
-    choices = f"must be one of {', '.join(detectors)}"
-    if guess := did_you_mean(name, detectors):
-        raise InputError(f"detector is {name!r}{guess} It {choices}.")
+    told = none_of(f"detector is {name!r}", name, detectors, f"one of {', '.join(detectors)}")
     raise InputError(
-        f"detector is {name!r}, but {choices}: those that detectors.enabled named when it was exported. For "
-        "another, name it there, then `osr run` and `osr export`."
+        f"{told}: those that detectors.enabled named when it was exported. For another, name it there, then "
+        "`osr run` and `osr export`."
     )
 
 

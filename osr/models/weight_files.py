@@ -15,6 +15,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from osr.errors import InputError
+from osr.settings.sentences import listed
 from osr.stored.files import read_header
 
 logger = logging.getLogger("osr")
@@ -166,10 +167,9 @@ def description_of(path: Path) -> dict[str, Any] | None:
 
 
 def _too_many(path: Path, name: str, left_over: tuple[str, ...]) -> InputError:
-    more = f" and {len(left_over) - _NAMED} more" if len(left_over) > _NAMED else ""
     return InputError(
         f"model.backbone.weights {str(path)!r} holds {len(left_over)} tensors that {name} has no place for: "
-        f"{', '.join(left_over[:_NAMED])}{more}; they are of another network, likely a larger one."
+        f"{listed(left_over, _NAMED)}; they are of another network, likely a larger one."
     )
 
 

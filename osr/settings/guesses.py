@@ -29,6 +29,19 @@ def did_you_mean(word: str, choices: Iterable[str], section: str = "") -> str:
     return f"; did you mean {dotted(section, of_lower[guesses[0]])!r}?" if guesses else ""
 
 
+def none_of(told: str, word: str, choices: Iterable[str], rule: str) -> str:
+    """A sentence on a word that is no choice, without its full stop: the nearest stands before long lists.
+
+    Args:
+        told: whose the word is, such as "--detector is 'knnn'".
+        word: as it was written.
+        choices: one of which may be meant.
+        rule: what it must be, which names the choices.
+    """
+    guess = did_you_mean(word, choices)
+    return f"{told}{guess} It must be {rule}" if guess else f"{told}, but must be {rule}"
+
+
 def dotted(prefix: str, name: str) -> str:
     """A key with the section it stands in."""
     return f"{prefix}.{name}" if prefix else name

@@ -10,7 +10,7 @@ from pydantic import ValidationError
 
 from osr.settings.base import Section
 from osr.settings.gone import GONE
-from osr.settings.guesses import did_you_mean, dotted
+from osr.settings.guesses import did_you_mean, dotted, none_of
 
 # What pydantic's error types ask for, in words of this file's readers.
 _RULES = {
@@ -72,10 +72,7 @@ def _sentence(key: str, errors: list[dict[str, Any]]) -> str:
     choices = [
         choice for detail in errors if detail["type"] == "literal_error" for choice in _choices(detail)
     ]
-    guess = did_you_mean(str(first["input"]), choices)
-    if guess:  # before the choices, which can be many
-        return f"{key} is {shown(first['input'])}{guess} It must be {rules}."
-    return f"{key} is {shown(first['input'])}, but must be {rules}."
+    return none_of(f"{key} is {shown(first['input'])}", str(first["input"]), choices, rules) + "."
 
 
 def _rule(detail: dict[str, Any]) -> str:

@@ -83,10 +83,20 @@ def _task(dataset: str, protocol: str, known: str, unknown: str, sources: str) -
     """The words for a task, other ones for another task."""
     how = f"protocol {protocol}"
     if protocol == "explicit":
-        how = "all classes known" if known == "[]" else f"known classes {known}"
+        how = "all classes known" if known == "[]" else f"known classes {_classes(known)}"
         if unknown != "[]":
-            how = f"unknown classes {unknown}" if known == "[]" else f"{how}, unknown ones {unknown}"
+            of = _classes(unknown)
+            how = f"unknown classes {of}" if known == "[]" else f"{how}, unknown ones {of}"
     return f"{dataset}, {how}" + ("" if sources in ("?", "[]") else f", {_of_sources(sources)}")
+
+
+def _classes(text: str) -> str:
+    """The names of a list as they are read; quoted where a comma in one would make another list."""
+    try:
+        names = [str(name) for name in ast.literal_eval(text)]
+    except (ValueError, SyntaxError, TypeError):
+        return text
+    return text if any("," in name for name in names) else ", ".join(names)
 
 
 def _of_sources(text: str) -> str:

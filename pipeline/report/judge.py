@@ -13,7 +13,7 @@ from osr.errors import InputError
 from osr.metrics.threshold_files import load_thresholds
 from osr.outputs import Outputs
 from osr.params import Params
-from osr.settings.guesses import did_you_mean
+from osr.settings.guesses import none_of
 from osr.settings.sentences import listed
 from osr.splits.split import Split
 from osr.stored.files import damaged, read_json, write_json
@@ -49,8 +49,7 @@ def judge_of(params: Params, asked: str | None = None) -> str:
     """
     enabled = params.detectors.enabled
     if asked is not None and asked not in enabled:
-        told = f"must be one of {_LISTED}: {', '.join(enabled)}{_hint(asked, enabled)}"
-        raise InputError(f"--detector {asked}: {told}")
+        raise InputError(_none_of(asked, enabled))
     if asked is not None or params.plot.detector != AUTO:
         return asked or params.plot.detector
     name = str(stored_choice()["detector"])
@@ -59,12 +58,16 @@ def judge_of(params: Params, asked: str | None = None) -> str:
     return name
 
 
-def _hint(asked: str, enabled: Sequence[str]) -> str:
+def _none_of(asked: str, enabled: Sequence[str]) -> str:
     """How to come by a detector that was not fitted, or what its name may be."""
-    if asked in get_args(DetectorName):
-        more = ",".join([*enabled, asked])
-        return f"; `osr run -S '{_LISTED}=[{more}]'` fits it, too, and trains nothing anew."
-    return did_you_mean(asked, get_args(DetectorName)) or "."
+    names, rule = get_args(DetectorName), f"one of {_LISTED}: {', '.join(enabled)}"
+    if asked not in names:
+        return none_of(f"--detector is {asked!r}", asked, names, rule) + "."
+    more = ",".join([*enabled, asked])
+    return (
+        f"--detector is {asked!r}, but must be {rule}; `osr run -S '{_LISTED}=[{more}]'` fits it, too, and "
+        "trains nothing anew."
+    )
 
 
 def stored_choice() -> dict[str, Any]:

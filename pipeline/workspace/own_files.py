@@ -4,10 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from pathlib import Path, PurePosixPath
-from typing import Any
-
-from ruamel.yaml import YAML
-from ruamel.yaml.error import YAMLError
 
 from osr.errors import InputError
 from osr.settings.gone import GONE
@@ -63,14 +59,13 @@ def check_files_elsewhere() -> None:
 
 
 def _listed(key: str) -> Iterator[tuple[str, str]]:
-    """Each text that a stage of dvc.yaml lists under a key, and the stage."""
+    """Each name that a stage of dvc.yaml lists under a key, and the stage; none without the file."""
     content = read_yaml(DVC_FILE) if DVC_FILE.is_file() else None
     stages = content.get("stages") if isinstance(content, dict) else None
-    for name, stage in stages.items() if isinstance(stages, dict) else ():
-        listed = stage.get(key) if isinstance(stage, dict) else None
-        yield from (
-            ((name, text) for text in listed if isinstance(text, str)) if isinstance(listed, list) else ()
-        )
+    for stage, of_stage in stages.items() if isinstance(stages, dict) else ():
+        listed = of_stage.get(key) if isinstance(of_stage, dict) else None
+        for entry in listed if isinstance(listed, list) else ():
+            yield str(stage), str(next(iter(entry), "")) if isinstance(entry, dict) else str(entry)
 
 
 def source_in_project(name: str) -> Path | None:
@@ -85,19 +80,11 @@ def missing_deps(stage: str, files: Iterable[Path]) -> list[str]:
     """Those of the files that are no deps of a stage and lie in none; none without dvc.yaml."""
     if not DVC_FILE.is_file():
         return []
-    listed = _deps(stage)
+    listed = [dep for name, dep in _listed("deps") if name == stage]
+    if not listed:
+        raise InputError(f"{DVC_FILE} has no stage {stage} with deps.")
     return [
         file.as_posix()
         for file in files
         if not any(PurePosixPath(file.as_posix()).is_relative_to(dep) for dep in listed)
     ]
-
-
-def _deps(stage: str) -> list[str]:
-    """The deps of a stage as they stand in dvc.yaml."""
-    try:
-        content: Any = YAML(typ="safe", pure=True).load(DVC_FILE.read_text(encoding="utf-8"))
-        deps = content["stages"][stage]["deps"]
-    except (YAMLError, KeyError, TypeError) as error:
-        raise InputError(f"{DVC_FILE} has no stage {stage} with deps ({error}).") from None
-    return [str(next(iter(dep))) if isinstance(dep, dict) else str(dep) for dep in deps]
