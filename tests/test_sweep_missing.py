@@ -117,9 +117,27 @@ def test_what_runs_on_this_machine_need_not_be_queued(
     assert [shlex.split(line)[-1] for line in capsys.readouterr().out.splitlines()] == [
         f"split.trial={trial}" for trial in range(1, 5)
     ]
-    assert caplog.messages == [
-        "not to be queued again: 1 experiment runs, or waits in DVC's queue (x; `dvc queue status`)."
-    ]
+    told = "not to be queued again: 1 experiment runs, or waits in DVC's queue (x; `dvc queue status`)."
+    assert caplog.messages == [told]
+
+
+def test_nothing_is_queued_twice_but_what_has_a_result_may_be_run_again(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    done, here, *others = map(row_of, load_sweep("digits_a").experiments())
+    going = [replace(here, host=platform.node())]
+    queued: list[list[str]] = []
+    monkeypatch.setattr("pipeline.experiments.sweep.finished", lambda command: queued.append(command) or 0)
+    for found, trials in (
+        (Stored([done], []), ["split.trial=0,1,2,3,4"]),
+        (Stored([done], going), [f"split.trial={trial}" for trial in (0, 2, 3, 4)]),
+        (Stored([], [replace(row, host=platform.node()) for row in (done, here, *others)]), []),
+    ):
+        monkeypatch.setattr("pipeline.experiments.sweep.read_workspace", lambda _, found=found: found)
+        assert cli.main(["sweep", "digits_a", "--queue"]) == 0
+        assert [command[-1] for command in queued] == trials
+        queued.clear()
+    assert not [message for message in caplog.messages if "not run with" in message]
 
 
 def test_what_the_sweep_sets_always_decides() -> None:

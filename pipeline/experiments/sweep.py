@@ -104,21 +104,31 @@ def run(options: argparse.Namespace) -> int:
         sys.stdout.write(list_of(FOLDER))
         return 0
     sweep = load_sweep(options.name, options.overrides, options.variant)
-    lacking = _lacking(sweep) if options.missing else sweep.experiments()
+    experiments = sweep.experiments()
+    lacking = experiments
+    if options.missing or options.queue:
+        lacking = _lacking(sweep, also_done=options.missing)
     if not lacking:
         return 0
     if options.submit:
         return submit(sweep.name, lacking, options)
-    lines = [_queue(assignments(one)) for one in lacking] if options.missing else commands(sweep)
+    in_grids = lacking == experiments and not options.missing
+    lines = commands(sweep) if in_grids else [_queue(assignments(one)) for one in lacking]
     return _run(lines) if options.queue else _print(lines)
 
 
-def _lacking(sweep: Sweep) -> list[Settings]:
-    """The experiments to be queued: without a result, and neither running here nor waiting in DVC's queue."""
+def _lacking(sweep: Sweep, *, also_done: bool) -> list[Settings]:
+    """The experiments to be queued: those that neither run here nor wait in DVC's queue.
+
+    Args:
+        sweep: all of them.
+        also_done: those that have a result are left out, too.
+    """
     root = workspace_root()
     stored = read_workspace(root)
-    lacking = missing(sweep, stored.done)
-    if otherwise := run_otherwise(sweep, stored.done):
+    done = stored.done if also_done else []
+    lacking = missing(sweep, done)
+    if otherwise := run_otherwise(sweep, done):
         logger.warning("%d experiments not run with exactly these settings; %s.", len(lacking), otherwise)
     if not lacking:
         sys.stdout.write("# no experiment is missing\n")
@@ -127,7 +137,7 @@ def _lacking(sweep: Sweep) -> list[Settings]:
     of_sweep = [one.name for one in planned if len(missing(sweep, [one])) < len(sweep.experiments())]
     if of_sweep:
         logger.info("not to be queued again: %s.", told(of_sweep))
-    return missing(sweep, [*stored.done, *planned])
+    return missing(sweep, [*done, *planned])
 
 
 def _answers(row: Mapping[str, str], wanted: Mapping[str, str], needed: Container[str]) -> bool:
