@@ -24,11 +24,11 @@ from pipeline.tracking.stage_run import failure, is_off
 from pipeline.tracking.store import connect, store_may_fail
 from pipeline.tracking.sync import sync
 from pipeline.workspace.git import git
+from pipeline.workspace.lock import recorded_stages
 from pipeline.workspace.own_files import check_files_elsewhere, check_params_of_stages
 from pipeline.workspace.place import workspace_root
 from pipeline.workspace.repository import check_repository
 from pipeline.workspace.shipped import in_own_project, version_text
-from pipeline.workspace.stages import LOCK as RESULTS
 from pipeline.workspace.stages import PARAMS, STAGES, VERSION_FILE
 
 LAUNCH = "osr.launch"
@@ -108,8 +108,8 @@ def renew_version() -> None:
 
 def _without_results() -> list[str]:
     """Stages that dvc.lock does not name."""
-    text = RESULTS.read_text(encoding="utf-8") if RESULTS.is_file() else ""
-    return [name for name in STAGES if f"\n  {name}:\n" not in text]
+    recorded = recorded_stages()
+    return [name for name in STAGES if name not in recorded]
 
 
 def _time_of(path: Path) -> int | None:

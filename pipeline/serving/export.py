@@ -28,6 +28,7 @@ from osr.version import VERSION
 from pipeline.images import open_images
 from pipeline.report.judge import judge_of
 from pipeline.serving.card import card, reservations
+from pipeline.workspace.lock import settings_since
 from pipeline.workspace.stages import (
     CALIBRATOR,
     DETECTORS,
@@ -68,6 +69,8 @@ def export(
     """
     enabled, used = params.detectors.enabled, judge_of(params, detector)
     check_stamps("plot")
+    if since := settings_since():
+        logger.warning("%s", since)
     files = {name: DETECTORS / f"{name}.safetensors" for name in enabled}
     parts = load_parts(
         weights=WEIGHTS,

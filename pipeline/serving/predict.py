@@ -27,6 +27,7 @@ from pipeline.serving.shards import Shard, agree, begin, is_done, refuse_unfit, 
 from pipeline.serving.sources import Sources, open_sources
 from pipeline.serving.together import check_level, together
 from pipeline.serving.verdict_file import ENDINGS, writing
+from pipeline.workspace.lock import settings_since
 from pipeline.workspace.stages import CALIBRATOR, DETECTORS, PARAMS, THRESHOLDS, VAL_SCORES, WEIGHTS
 
 logger = logging.getLogger("osr.predict")
@@ -46,6 +47,8 @@ def load_classifier(
         InputError: no such detector, or a file is missing, damaged, or of another run than the others.
     """
     name = judge_of(params, detector)
+    if since := settings_since():
+        logger.warning("%s", since)
     return OpenSetClassifier.from_files(
         weights=WEIGHTS,
         calibration=CALIBRATOR,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
 from collections.abc import Collection
 from pathlib import Path
 from typing import Any
@@ -12,10 +11,7 @@ from typing import Any
 from ruamel.yaml import YAML
 
 from pipeline.tracking.graph import DVC_FILE, stage_paths
-from pipeline.workspace.stages import LOCK
-
-# DVC's own layout. Parsing the whole file would take longer than all that a stage tells MLflow.
-_STAGE = re.compile(r"^  ([\w\-]+):\n", re.MULTILINE)
+from pipeline.workspace.lock import recorded_stages
 
 
 def lock_text(names: Collection[str], running: str | None = None) -> str:
@@ -26,10 +22,8 @@ def lock_text(names: Collection[str], running: str | None = None) -> str:
         running: the stage of this process. DVC writes down what it made only after it has ended, so its
             outputs are looked at here; what it read is left out.
     """
-    text = LOCK.read_text(encoding="utf-8") if LOCK.is_file() else ""
-    _, *parts = _STAGE.split(text)
-    recorded = dict(zip(parts[::2], parts[1::2], strict=True))
-    kept = [f"  {name}:\n{entry}" for name, entry in recorded.items() if name in names and name != running]
+    wanted = [item for item in recorded_stages().items() if item[0] in names and item[0] != running]
+    kept = [f"  {name}:\n{entry}" for name, entry in wanted]
     if running is not None and DVC_FILE.exists():
         kept.append(f"  {running}: {json.dumps(_entry(running))}\n")
     return "".join(["schema: '2.0'\nstages:\n", *kept])
