@@ -1,4 +1,4 @@
-"""False alarms of `osr monitor` over 100,000 known images, and how soon it finds unknown ones.
+"""False alarms of `osr monitor` over 100,000 known images, and how soon it finds unknown ones, early or late.
 
     python -m benchmarks.monitoring
 
@@ -15,6 +15,8 @@ from osr.metrics.thresholds import conformal_p_values
 
 CALIBRATION = (100, 300, 1000, 5000)
 SHIFTS = (2.0, 3.0, 4.0, 5.0)
+BEFORE = (1000, 10_000, 100_000)  # known images, until the first of the last table's unknown ones
+LATE_SHIFT = 4.0
 STREAMS, IMAGES, FOUND_WITHIN, CONTAMINATION = 300, 100_000, 5000, 0.05
 
 
@@ -32,8 +34,26 @@ def first_alarm(
     return np.inf
 
 
+def late_alarm(rng: np.random.Generator, num_calibration: int, before: int) -> float:
+    """The same, counted from the first image that may be unknown, behind so many known ones."""
+    while True:
+        monitor, scores = Monitor(num_calibration), rng.normal(size=num_calibration)
+        monitor.update(conformal_p_values(scores, rng.normal(size=before)))
+        if monitor.alarm is None:  # a false one is another table's
+            break
+    unknown = rng.random(FOUND_WITHIN) < CONTAMINATION
+    monitor.update(conformal_p_values(scores, rng.normal(size=FOUND_WITHIN) + LATE_SHIFT * unknown))
+    return np.inf if monitor.alarm is None else monitor.alarm - before
+
+
+def cell(found: list[float]) -> str:
+    """The median, and what nine in ten are not above."""
+    median, late = np.median(found), np.quantile(found, 0.9, method="higher")
+    return " / ".join(f"{value:,.0f}" if value < np.inf else "-" for value in (median, late))
+
+
 def main() -> None:
-    """Print both tables in Markdown."""
+    """Print the three tables in Markdown."""
     rng = np.random.default_rng(0)
     print(
         f"| validation images | false alarms of {STREAMS:,} streams of {IMAGES:,} known images |\n|---|---|"
@@ -44,11 +64,15 @@ def main() -> None:
     heads = " | ".join(f"{shift:g} deviations" for shift in SHIFTS)
     print(f"\n| validation images | {heads} |\n|---|{'---|' * len(SHIFTS)}")
     for number in CALIBRATION:
-        cells = []
-        for shift in SHIFTS:
-            found = [first_alarm(rng, number, FOUND_WITHIN, shift, CONTAMINATION) for _ in range(200)]
-            median, late = np.median(found), np.quantile(found, 0.9, method="higher")
-            cells.append(" / ".join(f"{value:,.0f}" if value < np.inf else "-" for value in (median, late)))
+        cells = [
+            cell([first_alarm(rng, number, FOUND_WITHIN, shift, CONTAMINATION) for _ in range(200)])
+            for shift in SHIFTS
+        ]
+        print(f"| {number:,} | {' | '.join(cells)} |", flush=True)
+    heads = " | ".join(f"after {before:,} known images" for before in BEFORE)
+    print(f"\n| validation images | {heads} |\n|---|{'---|' * len(BEFORE)}")
+    for number in CALIBRATION:
+        cells = [cell([late_alarm(rng, number, before) for _ in range(200)]) for before in BEFORE]
         print(f"| {number:,} | {' | '.join(cells)} |", flush=True)
 
 

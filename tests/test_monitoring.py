@@ -55,8 +55,30 @@ def test_five_per_cent_of_clearly_unknown_images_are_found_within_500() -> None:
     assert all(alarm is not None for alarm in alarms)
 
 
+def test_what_begins_late_is_found_nearly_as_soon() -> None:
+    """Bets that all began with the first image had lost too much by then: 1,000 images were not enough."""
+    rng = np.random.default_rng(4)
+    for _ in range(5):
+        scores = rng.normal(size=1000)
+        monitor = Monitor(1000)
+        monitor.update(conformal_p_values(scores, rng.normal(size=20_000)))
+        assert monitor.alarm is None
+        late = rng.normal(size=200) + 4.0 * (rng.random(200) < 0.3)
+        monitor.update(conformal_p_values(scores, late))
+        assert monitor.alarm is not None
+
+
+def test_evidence_beyond_all_numbers_is_the_largest() -> None:
+    monitor = Monitor(999)
+    monitor.update(np.full(1000, 0.001))
+    assert monitor.log_evidence > 1000
+    assert monitor.evidence == pytest.approx(np.finfo(float).max)
+
+
 def test_the_evidence_is_the_mean_of_bets_written_out() -> None:
+    """Every start of every bet on its own, with its part of the stake, and the part that is left."""
     p_values, n = stream(np.random.default_rng(2), 50, 40, 3.0, 0.3), 50
+    left = [1 / (1 + math.log(1 + number)) for number in range(41)]
     monitor = Monitor(n)
     path = monitor.update(p_values)
     ranks = sorted({max(1, int(level * (n + 1))) for level in LEVELS})
@@ -65,10 +87,9 @@ def test_the_evidence_is_the_mean_of_bets_written_out() -> None:
         q = beta.ppf(1 - 0.01 / 2 / len(ranks), rank, n + 1 - rank)
         for times in _ODDS:
             rate = q / (1 - q) * times / (1 + q / (1 - q) * times)
-            product = 1.0
-            for p in p_values:
-                product *= rate / q if round(p * (n + 1)) <= rank else (1 - rate) / (1 - q)
-            wealth.append(product)
+            bets = [rate / q if round(p * (n + 1)) <= rank else (1 - rate) / (1 - q) for p in p_values]
+            starts = [(left[k] - left[k + 1]) * math.prod(bets[k:]) for k in range(len(bets))]
+            wealth.append(left[-1] + sum(starts))
     assert_allclose(path[-1], math.log(np.mean(wealth)), rtol=1e-9)
     assert monitor.evidence == pytest.approx(np.mean(wealth))
 
@@ -79,7 +100,7 @@ def test_a_monitor_begins_without_evidence_and_bets_on_four_levels() -> None:
     assert (new.false_alarm, new.num_images, new.evidence, new.alarm, new.limit) == (0.01, 0, 1, None, 200)
     assert_allclose(new.levels, [0.001, 0.005, 0.02, 0.1])
     assert_allclose(new.bounds, beta.ppf(1 - 0.01 / 8, [1, 5, 20, 100], [999, 995, 980, 900]))
-    assert new.log_wealth.tolist() == np.zeros((4, 10)).tolist()
+    assert new.log_wealth.tolist() == np.full((4, 10), -np.inf).tolist()
     assert_allclose(_ODDS, 1.3 * (300 / 1.3) ** (np.arange(10) / 9))
     assert Monitor(4).levels.tolist() == [1 / 5]
     assert new.update([]).shape == (0,)

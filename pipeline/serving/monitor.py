@@ -34,7 +34,7 @@ class State(Section):
     false_alarm: FiniteFloat
     num_images: int
     num_rejected: int
-    log_wealth: tuple[FiniteFloat, ...]  # level by level
+    log_stakes: tuple[FiniteFloat, ...]  # what they have become, level by level; () before the first image
     log_evidence: FiniteFloat
     alarm: int | None
     files: dict[str, str]  # digest -> name, of the verdicts that were seen
@@ -63,7 +63,7 @@ def run(options: argparse.Namespace) -> int:
         len(known),
         state.false_alarm,
         state.num_images,
-        np.reshape(state.log_wealth, Monitor(len(known)).log_wealth.shape),
+        np.reshape(state.log_stakes, Monitor(len(known)).log_wealth.shape if state.log_stakes else (0, 0)),
         state.log_evidence,
         state.alarm,
     )
@@ -82,7 +82,7 @@ def run(options: argparse.Namespace) -> int:
         false_alarm=monitor.false_alarm,
         num_images=monitor.num_images,
         num_rejected=num_rejected,
-        log_wealth=tuple(monitor.log_wealth.ravel().tolist()),
+        log_stakes=tuple(monitor.log_wealth.ravel().tolist()),
         log_evidence=monitor.log_evidence,
         alarm=monitor.alarm,
         files=files,
@@ -109,14 +109,13 @@ def _read_state(
 ) -> State:
     """What earlier calls left; a new one where there is none."""
     if path is None or not path.exists():
-        fresh = Monitor(num_calibration, false_alarm)
         return State(
             detector=detector,
             num_calibration=num_calibration,
             false_alarm=false_alarm,
             num_images=0,
             num_rejected=0,
-            log_wealth=tuple(fresh.log_wealth.ravel().tolist()),
+            log_stakes=(),
             log_evidence=0.0,
             alarm=None,
             files={},
@@ -132,8 +131,8 @@ def _read_state(
         if (found := getattr(state, name)) != asked:
             raise InputError(f"{path} goes on with {name} {found}, not {asked}: begin another file for that.")
     fresh = Monitor(num_calibration, false_alarm)
-    if len(state.log_wealth) != fresh.log_wealth.size:
-        raise damaged(path, "log_wealth has another length")
+    if len(state.log_stakes) != fresh.log_wealth.size:
+        raise damaged(path, "log_stakes has another length")
     return state
 
 
