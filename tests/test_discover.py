@@ -160,6 +160,30 @@ def test_rows_of_a_table_are_taken_as_they_are(capsys) -> None:
 
 
 @pytest.mark.usefixtures("folder")
+def test_images_that_are_not_those_that_were_judged_are_noticed(capsys, caplog) -> None:
+    pictures("new")
+    assert cli.main(["predict", "new", "--model", "classifier", *JUDGE, "--output", "v.csv"]) == 0
+    files = sorted(Path("new").glob("?/[0-9]*.png"))
+    kept = files[0].read_bytes()
+    Image.fromarray(np.full((6, 6), 7, np.uint8)).save(files[0])
+    assert find("--verdicts", "v.csv") == 0
+    told = f"v.csv is of other images: 1 of 80 files have other scores now, such as {files[0]}."
+    assert told in caplog.text
+    shutil.rmtree("found")
+    files[0].write_bytes(kept)
+    caplog.clear()
+    assert find("--verdicts", "v.csv") == 0
+    assert "other images" not in caplog.text
+    shutil.rmtree("found")
+    for file in files:
+        Image.fromarray(255 - np.array(Image.open(file))).save(file)
+    capsys.readouterr()
+    assert find("--verdicts", "v.csv") == 1
+    assert "of 80 files have other scores now" in capsys.readouterr().err
+    assert not Path("found").exists()
+
+
+@pytest.mark.usefixtures("folder")
 def test_that_nothing_is_found_is_an_outcome(capsys) -> None:
     pictures("new")
     assert cli.main(["predict", "new", "--model", "classifier", "--p-value", "0", "--output", "v.csv"]) == 0

@@ -159,6 +159,9 @@ def test_images_may_come_as_anything(folder, tmp_path):
     [
         ({"threshold": 1.0, "accept": 0.9}, "Only one of threshold, accept and p_value may be given, not"),
         ({"accept": 1.5}, "accept is 1.5, but must be above 0 and at most 1."),
+        ({"accept": "0.9"}, "accept is '0.9', but must be a number."),
+        ({"p_value": True}, "p_value is True, but must be a number."),
+        ({"threshold": "1"}, "threshold is 1, but must be a number."),
         ({"p_value": -0.1}, r"p_value is -0.1, but must lie in 0\.\.1"),
         ({"p_value": float("nan")}, r"p_value is nan, but must lie in 0\.\.1"),
         ({"detector": "vim"}, "detector is 'vim', but must be one of maxlogit, mahalanobis"),

@@ -18,6 +18,7 @@ from osr.errors import InputError
 from osr.metrics.monitoring import _ODDS, LEVELS, Monitor
 from osr.metrics.thresholds import conformal_p_values
 from pipeline import cli
+from pipeline.serving.counted import Counted
 
 
 def stream(
@@ -141,12 +142,12 @@ def test_what_is_no_p_value_is_refused(p_values: list) -> None:
 
 @pytest.fixture
 def verdicts(folder) -> Path:  # noqa: F811
-    """Verdicts on 30 images, in all formats."""
-    for number in range(30):
-        png(Path(f"new/{number:02}.png"), number)
-    Path("new/99.png").write_text("no image")
+    """Verdicts on 30 images, in all formats; the images are called otherwise in each."""
     for form in ("csv", "jsonl", "json", "parquet"):
-        cli.main(["predict", "new", "--model", str(folder), "--format", form, "--output", f"v.{form}"])
+        for number in range(30):
+            png(Path(f"{form}/{form}{number:02}.png"), number)
+        Path(f"{form}/x.png").write_text("no image")
+        cli.main(["predict", form, "--model", str(folder), "--format", form, "--output", f"v.{form}"])
     return folder
 
 
@@ -183,6 +184,50 @@ def test_what_is_promised_is_that_of_the_detector_that_judged(exportable, model,
         assert cli.main(["predict", "new", "--model", "classifier", "--output", "v.csv", *chosen]) == 0
         assert monitor("v.csv", *chosen) == 0
         assert f"rejected where known images would be {promised}, judging by " in capsys.readouterr().out
+
+
+@pytest.mark.usefixtures("verdicts")
+def test_no_image_counts_twice(capsys) -> None:
+    """Of which file it comes, in which order and by which threshold, and where the folder lies."""
+    header, *rows = Path("v.csv").read_text().splitlines()
+    Path("mixed.csv").write_text("\n".join([header, *reversed(rows)]))
+    Path("double.csv").write_text("\n".join([header, *rows, *rows]))
+    Path("later").mkdir()
+    Path("csv").rename("later/csv")
+    judged = ["predict", "later/csv", "--model", "classifier", "--output", "again.csv", "--accept", "0.5"]
+    assert cli.main(judged) == 1
+    before = "was counted before, and so were 29 more of its"
+    for files, told in (
+        (
+            ["v.csv", "mixed.csv"],
+            f"mixed.csv, row 2: csv/csv29.png {before} 30 images: no image may count twice.",
+        ),
+        (["double.csv"], f"double.csv, row 32: csv/csv00.png {before} 60 images"),
+        (["v.csv", "again.csv"], "again.csv, row 1: later/csv/csv00.png was counted before"),
+    ):
+        for state in ([], ["--state", "s.json"]):
+            capsys.readouterr()
+            assert monitor(*files, *state) == 1
+            assert told in capsys.readouterr().err
+            assert not Path("s.json").exists()
+    assert monitor("v.csv", "--state", "s.json") in (0, 3)
+    assert monitor("again.csv", "--state", "s.json") == 1
+    Path("one.csv").write_text("\n".join([header, rows[0]]))
+    assert monitor("one.csv", "--state", "s.json") in (0, 3), "a single one can be chance"
+
+
+def test_the_newest_images_are_remembered(monkeypatch) -> None:
+    monkeypatch.setattr("pipeline.serving.counted.MOST", 10)
+    counted, rows, scores = Counted(), list(range(1, 21)), np.arange(20.0)
+    names = [f"{number}.png" for number in rows]
+    counted.add(Path("a.csv"), rows, names, scores)
+    counted = Counted(counted.text)
+    assert len(counted.text) == 108, "eight bytes an image"
+    counted.add(Path("a.csv"), rows[:10], names[:10], scores[:10])
+    with pytest.raises(
+        InputError, match=r"a.csv, row 5: 5.png was counted before, and so were 5 more of its 6"
+    ):
+        counted.add(Path("a.csv"), rows[4:10], names[4:10], scores[4:10])
 
 
 @pytest.mark.usefixtures("verdicts")

@@ -225,6 +225,9 @@ def test_what_speaks_against_it_is_said_at_the_end_of_a_run(run, monkeypatch):
     assert "warning" not in outcome.outcome()
     metrics["closed_set"]["accuracy"] = 0.53
     assert "  warning    47% of the known test images" in outcome.outcome()
+    assert "identical images" not in outcome.outcome()
+    monkeypatch.setitem(run.split.__dict__, "contradictions", [[0, 1], [2, 3]])
+    assert "  warning    2 identical images are tested both as known and as unknown" in outcome.outcome()
 
 
 def test_the_command_that_measures_it_is_valid(run):

@@ -114,6 +114,20 @@ def test_the_new_version_says_what_it_is():
 
 
 @pytest.mark.usefixtures("folder")
+def test_folders_with_wrong_names_are_warned_of(caplog):
+    names, images = ("a", "b", "c"), shifted(90)
+    found = osr.load("classifier").predict(images).predictions
+    for turn, is_wrong in ((0, False), (1, True)):
+        for number, label in enumerate(found):
+            save(images[number : number + 1], Path(f"photos{turn}/{names[(label + turn) % 3]}/{number:02}"))
+        caplog.clear()
+        assert cli.main(["recalibrate", "classifier", f"photos{turn}", "--out", f"new{turn}"]) == 0
+        assert (
+            "only 0.0% of the images are of the class that their folder is called" in caplog.text
+        ) == is_wrong
+
+
+@pytest.mark.usefixtures("folder")
 def test_labels_calibrate_the_probabilities_anew():
     names, classifier = ("a", "b", "c"), osr.load("classifier")
     images = np.random.default_rng(3).integers(0, 256, (90, 6, 6, 1), dtype=np.uint8)

@@ -32,7 +32,7 @@ def read_inputs(
     Args:
         inputs: one or several of: a path (a folder stands for the images in it), the bytes of a file, an
             image of Pillow, an array (H, W) or (H, W, C) uint8; or an array (N, H, W, C).
-        channels: 1 or 3: what files, bytes and Pillow's images become; arrays keep theirs.
+        channels: 1 or 3: what files, bytes and Pillow's images become; arrays keep theirs, and their size.
         frame: of the network; large files, bytes and Pillow's images are brought to it one by one.
 
     Returns:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from numbers import Real
 from typing import NamedTuple
 
 import numpy as np
@@ -182,6 +183,9 @@ def check_decision(decision: Decision, detectors: Collection[str], num_threshold
     """
     name, threshold, accept, p_value = decision
     check_detector(name, detectors)
+    for kind, value in (("accept", accept), ("p_value", p_value)):
+        if value is not None and (isinstance(value, bool) or not isinstance(value, Real)):
+            raise InputError(f"{kind} is {value!r}, but must be a number.")
     kinds = ("threshold", "accept", "p_value")
     if len(given := [kind for kind in kinds if getattr(decision, kind) is not None]) > 1:
         raise InputError(f"Only one of threshold, accept and p_value may be given, not {', '.join(given)}.")
@@ -193,7 +197,9 @@ def check_decision(decision: Decision, detectors: Collection[str], num_threshold
         wanted = "one number" + (f", or {num_thresholds}, one for each class" if num_thresholds > 1 else "")
         raise InputError(f"threshold is {len(threshold)} numbers, but must be {wanted}.")
     for theta in threshold if isinstance(threshold, tuple) else (threshold,):
-        if isinstance(theta, bool) or (theta is not None and math.isnan(theta)):
+        if theta is None:
+            continue
+        if isinstance(theta, bool) or not isinstance(theta, Real) or math.isnan(theta):
             raise InputError(f"threshold is {theta}, but must be a number.")
 
 

@@ -20,6 +20,7 @@ from osr.inference.judgement import Decision
 from osr.inference.predictor import UNKNOWN_NAME
 from osr.inference.streams import Reader, Source
 from pipeline.serving.candidates import stability_told, write_candidates
+from pipeline.serving.judged_again import JudgedAgain
 from pipeline.serving.load import load_folder
 from pipeline.serving.network import network_over
 from pipeline.serving.rejected import Judged
@@ -93,7 +94,7 @@ def _judge(
     Raises:
         InputError: there is none, or none that can be read.
     """
-    told = dict[str, bool]()
+    told, again = dict[str, tuple[bool, float]](), JudgedAgain(classifier)
     if options.verdicts is None:
         given = open_sources(options.paths)
         sources = given._replace(items=_files(given.items))
@@ -104,7 +105,7 @@ def _judge(
         classifier,
         sources,
         title="discover",
-        detector=decision.detector or classifier.detector,
+        detector=None if told else decision.detector or classifier.detector,
         num_workers=options.workers,
     )
     for batch, outputs in passes:
@@ -116,11 +117,14 @@ def _judge(
         if outputs is None:
             continue
         if told:
-            is_rejected = [told[name] for name in names]
+            is_rejected = [told[name][0] for name in names]
+            again.add(names, [told[name][1] for name in names], outputs)
         else:
             labels = classifier.judge_outputs(outputs, decision).labels
             is_rejected = [label == UNKNOWN_NAME for label in labels]
         judged.add(names, outputs, np.array(is_rejected, dtype=np.bool_))
+    if told:
+        again.check(options.verdicts)
     if sources.passed.counts:
         logger.warning("%s.", sources.passed.sentence)
     if not judged.names and not judged.num_accepted:
@@ -135,12 +139,13 @@ def _files(sources: Iterator[Source]) -> Iterator[Source]:
         yield source
 
 
-def _told(file: Path, classifier: OpenSetClassifier, most: int) -> dict[str, bool]:
-    """The files that a table holds verdicts on, and whether they are rejected.
+def _told(file: Path, classifier: OpenSetClassifier, most: int) -> dict[str, tuple[bool, float]]:
+    """The files that a table holds verdicts on, whether they are rejected, and their scores.
 
     Of the accepted ones at most `most`, drawn at random.
     """
     verdicts, rejected = read_verdicts(file, classifier, classifier.detectors), dict[str, bool]()
+    scores = dict(zip(verdicts.files, verdicts.scores.tolist(), strict=True))
     for row, name, label in zip(verdicts.rows, verdicts.files, verdicts.labels, strict=True):
         if rejected.setdefault(name, label == UNKNOWN_NAME) != (label == UNKNOWN_NAME):
             raise InputError(
@@ -148,4 +153,8 @@ def _told(file: Path, classifier: OpenSetClassifier, most: int) -> dict[str, boo
             )
     accepted = [name for name, is_rejected in rejected.items() if not is_rejected]
     drawn = set(np.random.default_rng(0).permutation(accepted)[:most].tolist())
-    return {name: is_rejected for name, is_rejected in rejected.items() if is_rejected or name in drawn}
+    return {
+        name: (is_rejected, scores[name])
+        for name, is_rejected in rejected.items()
+        if is_rejected or name in drawn
+    }

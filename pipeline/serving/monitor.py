@@ -20,6 +20,7 @@ from osr.settings.base import Count, Section
 from osr.stored.files import checked, damaged, file_digest, read_json, write_json
 from osr.stored.makers import STATE, made_by
 from osr.stored.origin import Origin, check_origin
+from pipeline.serving.counted import Counted
 from pipeline.serving.load import held_out_of, load_folder
 from pipeline.serving.verdict_reader import read_verdicts
 
@@ -38,6 +39,7 @@ class State(Section):
     log_evidence: FiniteFloat
     alarm: int | None
     files: dict[str, str]  # digest -> name, of the verdicts that were seen
+    images: str  # see `pipeline.serving.counted`
 
 
 def run(options: argparse.Namespace) -> int:
@@ -67,12 +69,14 @@ def run(options: argparse.Namespace) -> int:
         state.log_evidence,
         state.alarm,
     )
+    counted = Counted(state.images)
     files, paths, num_rejected = dict(state.files), list[NDArray[np.float64]](), state.num_rejected
     for file in options.verdicts:
         digest = _new_digest(file, files)
         read = read_verdicts(file, classifier, (detector,))
         if not read.rows:
             raise InputError(f"{file} holds no judged image: leave it out.")
+        counted.add(file, read.rows, read.files, read.scores)
         paths.append(monitor.update(conformal_p_values(known, read.scores)))
         num_rejected += int(np.count_nonzero(read.scores > theta_at(threshold, read.nearest)))
         files[digest] = str(file)
@@ -86,6 +90,7 @@ def run(options: argparse.Namespace) -> int:
         log_evidence=monitor.log_evidence,
         alarm=monitor.alarm,
         files=files,
+        images=counted.text,
     )
     if options.plot is not None:
         from osr.plots.evidence import evidence
@@ -119,6 +124,7 @@ def _read_state(
             log_evidence=0.0,
             alarm=None,
             files={},
+            images="",
         )
     stored = read_json(path, "monitor")
     check_origin(path, stored.made_from, made_from, beside=Path("--model"))
@@ -133,6 +139,10 @@ def _read_state(
     fresh = Monitor(num_calibration, false_alarm)
     if len(state.log_stakes) != fresh.log_wealth.size:
         raise damaged(path, "log_stakes has another length")
+    try:
+        Counted(state.images)
+    except ValueError:
+        raise damaged(path, "images is none of its lists") from None
     return state
 
 

@@ -39,6 +39,8 @@ from pipeline.workspace.stages import PARAMS
 
 FEWEST_ACCEPTED = 0.5  # of known images by the threshold so far; below, they may be others
 
+FEWEST_RIGHT = 0.5  # of images in class folders; below, these may be called wrongly
+
 logger = logging.getLogger("osr.recalibrate")
 
 
@@ -207,15 +209,26 @@ def run(options: argparse.Namespace) -> int:
         _write(source, out, classifier, known.groups, measured, renewed, fit)
     except OSError as error:
         raise InputError(f"{out} could not be written: {error.strerror or error}.") from error
-    before = renewed.thresholds[classifier.detector][1]
+    _warn(renewed, classifier.detector)
+    sys.stdout.write(_told(out, renewed, classifier.detector))
+    return 0
+
+
+def _warn(renewed: Renewed, detector: str) -> None:
+    """Say where the images may not be what they are taken for."""
+    before = renewed.thresholds[detector][1]
     if before < FEWEST_ACCEPTED:
         logger.warning(
             "only %.1f%% of the images were accepted before: if there are unknown ones among them, the new "
             "threshold lets such pass.",
             100 * before,
         )
-    sys.stdout.write(_told(out, renewed, classifier.detector))
-    return 0
+    if renewed.accuracy is not None and renewed.accuracy < FEWEST_RIGHT:
+        logger.warning(
+            "only %.1f%% of the images are of the class that their folder is called, judging by the network: "
+            "where folders have wrong names, the new probabilities are wrong.",
+            100 * renewed.accuracy,
+        )
 
 
 def _by_class(known: KnownImages, class_names: Sequence[str]) -> dict[str, int] | None:
