@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from extracted import CPU, IMAGES, build
+from extracted import CPU, IMAGES, build, split_of_images
 from numpy.testing import assert_allclose, assert_array_equal
 from PIL import Image
 from tampering import rewrite
@@ -34,6 +34,7 @@ FILES = (
     "detectors/maxlogit.safetensors",
     "model.safetensors",
     "thresholds.json",
+    "trained_on.safetensors",
     "validation_scores.safetensors",
 )
 
@@ -86,7 +87,7 @@ def test_what_speaks_against_it_is_said_and_stands_in_the_card(monkeypatch, capl
 def test_a_network_that_tells_turns_is_exported_and_its_graph_refused(exportable, monkeypatch, capsys):  # noqa: F811
     """Its detector asks the network three times more, wherever the folder is read."""
     network, rows = build(rotations=True), np.arange(len(IMAGES))
-    network.made_from = Origin(split="1" * 16)
+    network.made_from = Origin(split=split_of_images().digest)
     images = ArrayImages(IMAGES, rows, torch.from_numpy(rows % 3))
     options = {"index": rows, "batch_size": 8, "device": CPU, "title": "test", "again": [RotPred()]}
     monkeypatch.setattr("test_predict.known_outputs", lambda network: extract(network, images, **options))

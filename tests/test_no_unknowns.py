@@ -25,6 +25,7 @@ from pipeline.report.leaderboard import columns
 from pipeline.report.page import write_report
 from pipeline.report.run_files import RunFiles
 from pipeline.report.verdicts import retrain_command, unfit, verdicts
+from pipeline.serving import card
 from pipeline.tracking.stage_run import Row
 from pipeline.workspace import stages
 from pipeline.workspace.files import read_json, write_json
@@ -228,6 +229,17 @@ def test_what_speaks_against_it_is_said_at_the_end_of_a_run(run, monkeypatch):
     assert "identical images" not in outcome.outcome()
     monkeypatch.setitem(run.split.__dict__, "contradictions", [[0, 1], [2, 3]])
     assert "  warning    2 identical images are tested both as known and as unknown" in outcome.outcome()
+
+
+@pytest.mark.usefixtures("run")
+def test_what_speaks_against_it_is_said_by_export(monkeypatch):
+    evaluated = json.loads(stages.STAGES["evaluate"].metrics.read_text())
+    metrics = {"evaluate": evaluated, "prepare-split": {"contradictions": 0}}
+    monkeypatch.setattr(card, "stage_metrics", metrics.__getitem__)
+    assert card.reservations("knn") == []
+    metrics["prepare-split"]["contradictions"] = 2
+    (told,) = card.reservations("knn")
+    assert told.startswith("2 identical images are tested both as known and as unknown")
 
 
 def test_the_command_that_measures_it_is_valid(run):

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from extracted import save_split, split_of_images
 from numpy.testing import assert_allclose, assert_array_equal
 from PIL import Image
 from tampering import rewrite
@@ -55,7 +56,7 @@ def fitted(train, **changes):
 def model():
     torch.set_num_threads(1)
     made = build()
-    made.made_from = Origin(split="1" * 16)
+    made.made_from = Origin(split=split_of_images().digest)
     return made
 
 
@@ -97,8 +98,7 @@ def write_run(root, model, targets=None, **settings):
     scores = {name: detector.score(train) for name, detector in fitted(train, **settings).items()}
     scored = train.made_from.model_copy(update={"thresholds": digest})
     write_arrays(root / VAL_SCORES, "validation scores", {}, scored, scores)
-    (root / SPLIT).mkdir(parents=True, exist_ok=True)
-    (root / SPLIT / "split.json").write_text(json.dumps({"digest": train.made_from.split}))
+    save_split(root / SPLIT, train.made_from.split)
 
 
 def load(name="maxlogit", batch_size=7):

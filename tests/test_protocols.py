@@ -211,10 +211,11 @@ def test_numbers_are_names_where_all_names_are_numbers() -> None:
     ("entry", "end"),
     [
         ("forg", "'forg'; did you mean 'frog'?"),
-        ("zebra", "'zebra'; classes: cat, dog, 3, frog."),
+        ("zebra", "'zebra'; classes that are not in the list: dog, 3, frog."),
         (4, "4; classes: cat, dog, 3, frog."),
         (-1, "-1; classes: cat, dog, 3, frog."),
-        ("0", "'0'; classes: cat, dog, 3, frog."),
+        ("0", "'0'; classes that are not in the list: dog, 3, frog."),
+        ("cats", "'cats'; classes that are not in the list: dog, 3, frog."),
     ],
 )
 def test_a_class_that_is_not_there_is_named(entry: int | str, end: str) -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from extracted import IMAGES, split_of_images
 from numpy.testing import assert_array_equal
 from PIL import Image
 from tampering import described, rewrite
@@ -228,4 +229,30 @@ def test_a_failure_leaves_nothing_behind(monkeypatch, capsys):
     monkeypatch.setattr(shutil, "copyfile", full)
     assert recalibrate("photos") == 1
     assert "new could not be written: No space left on device." in capsys.readouterr().err
+    assert not Path("new").exists()
+
+
+@pytest.mark.usefixtures("folder")
+def test_no_threshold_is_made_from_images_that_were_trained_on(caplog):
+    trained = [split_of_images().train[0], split_of_images().train[-1]]
+    save(shifted(58), Path("photos"))
+    save(IMAGES[trained], Path("photos/seen"))
+    assert recalibrate("photos", "--accept", "0.9") == 0
+    assert "the network was trained on 2 of 60 images, such as photos/seen/000.png" in caplog.text
+    save(shifted(58), Path("new_alone"))
+    old, new = osr.load("classifier"), osr.load("new")
+    expected = old.predict("new_alone").scores
+    assert_array_equal(new.scores[new.detector], expected)
+    assert new.parts.detectors[new.detector][1].num_images == 58
+    caplog.clear()
+    save(IMAGES[split_of_images().val], Path("validation"))
+    assert cli.main(["recalibrate", "classifier", "validation", "--accept", "0.5", "--out", "other"]) == 0
+    assert "trained on" not in caplog.text
+
+
+@pytest.mark.usefixtures("folder")
+def test_images_that_were_all_trained_on_are_refused(capsys):
+    save(IMAGES[split_of_images().train], Path("photos"))
+    assert recalibrate("photos") != 0
+    assert "photos: the network was trained on all 20 images" in capsys.readouterr().err
     assert not Path("new").exists()

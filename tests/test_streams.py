@@ -137,6 +137,24 @@ def test_what_is_not_there_is_one_sentence(
     assert str(caught.value).startswith(sentence)
 
 
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        (["new", "./new/deep/b.png"], "1 files are named more than once, such as new/deep/b.png:"),
+        (["new/a.png", "new/*.png", "new"], "2 files are named more than once, such as new/a.png:"),
+        (["new/a.png", "new/deep"], ""),
+        (["new"], ""),
+    ],
+)
+def test_files_that_several_arguments_name_are_told_of(tmp_path, monkeypatch, caplog, given, told):
+    monkeypatch.chdir(tmp_path)
+    for name in ("new/a.png", "new/deep/b.png"):
+        png(Path(name))
+    open_sources(given)
+    assert bool(told) == bool(caplog.text)
+    assert told in caplog.text
+
+
 def test_a_table_that_ends_early_keeps_the_earlier_verdicts(run, capsys):  # noqa: F811
     png(run / "a.png")
     table(run / "t.parquet", path=["a.png"] * 5000)

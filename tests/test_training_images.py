@@ -18,7 +18,6 @@ from osr.errors import InputError
 from osr.inference.training_images import SIDE, TrainingImages, chosen_rows, thumbnail, unit_float16
 from osr.stored.origin import Origin
 from pipeline import cli
-from pipeline.workspace.stages import IMAGES as PACKED
 from pipeline.workspace.stages import TRAIN_OUTPUTS
 
 
@@ -26,7 +25,6 @@ from pipeline.workspace.stages import TRAIN_OUTPUTS
 def with_images(exportable, model):  # noqa: F811
     """A folder with four training images of each of the three classes."""
     known_outputs(model).save(exportable / TRAIN_OUTPUTS)
-    np.save(exportable / PACKED, IMAGES)
     assert cli.main(["export", "classifier", "--neighbours", "4"]) == 0
     return exportable / "classifier"
 

@@ -122,6 +122,15 @@ def test_what_predict_wrote_is_read_whatever_decided(folder) -> None:  # noqa: F
             read_verdicts(Path("w.jsonl"), classifier, ("maxlogit",))
 
 
+def test_a_table_of_another_classifier_is_called_so(table, folder) -> None:  # noqa: F811
+    others = [row | {"score": str(float(row["score"]) + 1)} for row in table if row["label"]]
+    write(others)
+    classifier = osr.load(folder)
+    told = r"changed\.csv is of another classifier: in \d+ of 30 rows .* \(maxlogit, mahalanobis\)"
+    with pytest.raises(InputError, match=told):
+        read_verdicts(Path("changed.csv"), classifier, classifier.detectors)
+
+
 def test_numbers_of_json_that_no_float_holds(table, folder) -> None:  # noqa: F811
     Path("w.json").write_text(json.dumps([table[0] | {"score": 7}]).replace(": 7", f": {DIGITS}"))
     with pytest.raises(InputError, match="row 1, column score: must be a finite number"):

@@ -18,7 +18,7 @@ from PIL import Image
 
 from osr.data.files import Listing
 from osr.data.hashes import content_hash, hash_of_any_size
-from osr.data.image_files import LARGEST_PACKED, Look, quiet_decoders, read_head, read_picture
+from osr.data.image_files import LARGEST_PACKED, MAX_PIXELS, Look, quiet_decoders, read_head, read_picture
 from osr.data.images import ImageFiles, ImageSet, OddImage
 from osr.data.settings import DatasetSettings
 from osr.errors import InputError
@@ -82,7 +82,9 @@ def read_listing(listing: Listing, settings: DatasetSettings) -> ImageSet:
     ]
     kept, hashes = [], []
     with tempfile.TemporaryFile() as packed, quiet_decoders():
-        reads = _parallel(lambda row: _read(paths[row], channels, size, settings), list(seen), "read images")
+        reads = _parallel(
+            lambda row: _read(paths[row], channels, size, settings.max_pixels), list(seen), "read images"
+        )
         for row, read in zip(seen, reads, strict=True):
             if read.bad or read.converted:
                 odd.append(OddImage(names[row], read.bad or read.converted, bool(read.bad)))
@@ -165,11 +167,26 @@ def _pack_size(settings: DatasetSettings, sizes: Set[tuple[int, int]]) -> tuple[
     return next(iter(sizes))
 
 
-def _read(path: Path, channels: int, size: tuple[int, int] | None, settings: DatasetSettings) -> _Read:
+def hashes_of_files(
+    paths: Sequence[Path], *, channels: int, size: tuple[int, int] | None
+) -> list[int | None]:
+    """The hashes of the pixels of images, as `read_listing` gives them; None where one cannot be read.
+
+    Args:
+        paths: N files.
+        channels: 1 or 3, of every image once it is read.
+        size: (width, height) that they are brought to before; None leaves them as they are.
+    """
+    with quiet_decoders():
+        reads = _parallel(lambda path: _read(path, channels, size, MAX_PIXELS), list(paths), "look at images")
+        return [None if read.bad else read.hash for read in reads]
+
+
+def _read(path: Path, channels: int, size: tuple[int, int] | None, max_pixels: int) -> _Read:
     """Pixels and their hash; with a size, resized to it, bilinear and antialiased."""
     needed = None if size is None else max(size)
     try:
-        picture = read_picture(path, channels=channels, at_least=needed, max_pixels=settings.max_pixels)
+        picture = read_picture(path, channels=channels, at_least=needed, max_pixels=max_pixels)
     except InputError as error:
         return _Read(bad=str(error))
     pixels = picture.pixels

@@ -22,6 +22,7 @@ CARD = "README.md"
 GRAPH = "classifier.onnx"
 PROGRAM = "classifier.pt2"
 NEIGHBOURS = "neighbours.safetensors"
+TRAINED_ON = "trained_on.safetensors"
 
 
 class Recalibration(Section):
@@ -153,7 +154,7 @@ def read_manifest(folder: Path) -> Manifest:
     check_is_folder(folder)
     manifest = _described(path)
     names = {WEIGHTS, CALIBRATION, THRESHOLDS, SCORES, CARD, *map(detector_file, manifest.detectors)}
-    if names != manifest.files.keys() - {GRAPH, PROGRAM, NEIGHBOURS}:
+    if names != manifest.files.keys() - {GRAPH, PROGRAM, NEIGHBOURS, TRAINED_ON}:
         raise damaged(path, f"files must be {', '.join(sorted(names))}, not {', '.join(manifest.files)}")
     if manifest.detector not in manifest.detectors:
         raise damaged(path, f"detector is {manifest.detector!r}, but must be one of detectors")

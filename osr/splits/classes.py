@@ -150,7 +150,17 @@ def resolve_classes(wanted: Sequence[int | str], class_names: Sequence[str], *, 
         elif isinstance(entry, int) and not numbers_are_names and 0 <= entry < len(class_names):
             ids.append(entry)
         else:
-            guesses = difflib.get_close_matches(str(entry), class_names, n=1)
-            hint = f"did you mean {guesses[0]!r}?" if guesses else f"classes: {', '.join(class_names)}."
-            raise InputError(f"{key}: the data set has no class {entry!r}; {hint}")
+            raise InputError(
+                f"{key}: the data set has no class {entry!r}; {_instead(entry, wanted, class_names)}"
+            )
     return ids
+
+
+def _instead(entry: int | str, wanted: Sequence[int | str], class_names: Sequence[str]) -> str:
+    """What may be meant: a class that is in the list already is not."""
+    others = [name for name in class_names if name not in map(str, wanted)]
+    if guesses := difflib.get_close_matches(str(entry), others, n=1):
+        return f"did you mean {guesses[0]!r}?"
+    if isinstance(entry, int) or not others:
+        return f"classes: {', '.join(class_names)}."
+    return f"classes that are not in the list: {', '.join(others)}."

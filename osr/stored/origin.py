@@ -28,6 +28,7 @@ Kind = Literal[
     "classifier",
     "monitor",
     "training images",
+    "training hashes",
 ]
 
 

@@ -33,12 +33,8 @@ def outcome() -> str:
             told += f"; against the unknown ones it has {regret(run.detector, run.metrics['auroc'])}"
         rows.append(("judge", run.detector, told))
     lines = [f"  {label:<9}  {value:<22}  {told}" for label, value, told in rows]
-    if both := len(run.split.contradictions):
-        lines.append(
-            f"  warning    {both:,} identical images are tested both as known and as unknown, which no "
-            "detector can tell apart: the numbers above are of that. split.duplicates: drop takes them out."
-        )
-    lines += [f"  warning    {told}" for told in unfit(run.metrics, run.detector)]
+    doubts = unfit(run.metrics, run.detector, num_contradictions=len(run.split.contradictions))
+    lines += [f"  warning    {told}" for told in doubts]
     return "\n".join(["", *lines, f"  report     {REPORT}", ""])
 
 

@@ -15,17 +15,20 @@ WORSE_HEAD = 0.05  # accuracy that the heads of the estimate may lack
 
 def verdicts(run: RunFiles) -> list[str]:
     """Sentences on accuracy, on what is accepted, and on what the estimate rests on."""
-    return [*unfit(run.metrics, run.detector), *_no_unknowns(run)]
+    found = unfit(run.metrics, run.detector, num_contradictions=len(run.split.contradictions))
+    return [*found, *_no_unknowns(run)]
 
 
-def unfit(metrics: Mapping[str, Any], detector: str) -> list[str]:
+def unfit(metrics: Mapping[str, Any], detector: str, *, num_contradictions: int = 0) -> list[str]:
     """Why a classifier should not be used as it is; nothing where these numbers show no reason.
 
     Args:
         metrics: of stage evaluate.
         detector: that judges.
+        num_contradictions: identical images that are tested as known and as unknown.
     """
-    return [*_accuracy(metrics), *_accepts_unknowns(metrics, detector)]
+    doubtful = _contradictions(num_contradictions)
+    return [*doubtful, *_accuracy(metrics), *_accepts_unknowns(metrics, detector)]
 
 
 def how_to_measure(run: RunFiles) -> str:
@@ -42,6 +45,15 @@ def retrain_command(run: RunFiles) -> str:
     lists = [f"-S 'split.{name}=[]'" for name in ("known", "unknown") if getattr(split, name)]
     numbers = f"-S split.num_known={count - left_out} -S split.num_unknown={left_out}"
     return " ".join(["osr run -S split.protocol=random", numbers, *lists])
+
+
+def _contradictions(count: int) -> list[str]:
+    if not count:
+        return []
+    return [
+        f"{count:,} identical images are tested both as known and as unknown, which no detector can tell "
+        "apart: the metrics are of that. split.duplicates: drop takes them out."
+    ]
 
 
 def _accuracy(metrics: Mapping[str, Any]) -> list[str]:

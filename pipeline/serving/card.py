@@ -70,8 +70,10 @@ def card(
 
 def reservations(detector: str) -> list[str]:
     """Why the present run's classifier should not be used as it is; nothing where it was not evaluated."""
-    is_evaluated = STAGES["evaluate"].metrics.is_file()
-    return unfit(stage_metrics("evaluate"), detector) if is_evaluated else []
+    if not STAGES["evaluate"].metrics.is_file():
+        return []
+    both = stage_metrics("prepare-split").get("contradictions", 0)
+    return unfit(stage_metrics("evaluate"), detector, num_contradictions=both)
 
 
 def _pictures(neighbours: int) -> str:

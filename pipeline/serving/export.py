@@ -18,10 +18,12 @@ from osr.data.images import ImageFiles
 from osr.errors import InputError
 from osr.inference import folder as stored
 from osr.inference.parts import Parts, load_parts, own_code
+from osr.inference.trained_on import TrainedOn
 from osr.inference.training_images import SIDE, TrainingImages, chosen_rows, thumbnail, unit_float16
 from osr.outputs import Outputs
 from osr.params import Params, load_params
 from osr.settings.own_code import file_name
+from osr.splits.split import Split
 from osr.stored.files import read_header
 from osr.stored.origin import Origin
 from osr.version import VERSION
@@ -33,6 +35,7 @@ from pipeline.workspace.stages import (
     CALIBRATOR,
     DETECTORS,
     PARAMS,
+    SPLIT,
     THRESHOLDS,
     TRAIN_OUTPUTS,
     VAL_SCORES,
@@ -95,6 +98,7 @@ def export(
                 **{stored.detector_file(name): file for name, file in files.items()},
                 **write_graphs(Path(aside), graphs, parts, used, params.extraction.batch_size),
                 **_neighbours(Path(aside), neighbours, parts.model.origin),
+                **_trained_on(Path(aside), parts.model.origin),
             },
             card=card(parts, params, used, versions, neighbours),
             detector=used,
@@ -147,6 +151,17 @@ def _neighbours(aside: Path, per_class: int, origin: Origin) -> dict[str, Path]:
     )
     made.save(aside / stored.NEIGHBOURS, origin)
     return {stored.NEIGHBOURS: aside / stored.NEIGHBOURS}
+
+
+def _trained_on(aside: Path, origin: Origin) -> dict[str, Path]:
+    """Name in the folder -> file aside; nothing where the split has no hashes."""
+    split, images = Split.load(SPLIT), open_images()
+    if split.hashes is None:
+        return {}
+    size = None if isinstance(images, ImageFiles) else (images.shape[2], images.shape[1])
+    hashes = np.unique(split.hashes[split.known_rows("train")])
+    TrainedOn(hashes, size).save(aside / stored.TRAINED_ON, origin)
+    return {stored.TRAINED_ON: aside / stored.TRAINED_ON}
 
 
 def software() -> dict[str, str]:

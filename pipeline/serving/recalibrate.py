@@ -16,21 +16,22 @@ from numpy.typing import NDArray
 
 from osr.calibration.calibrators import CalibrationFit, fit_calibration
 from osr.calibration.files import load_calibration, save_calibration
-from osr.data.files import Listing
-from osr.data.grouping import grouped
-from osr.data.walking import PassedOver, find_images
+from osr.data.walking import PassedOver
 from osr.errors import InputError
 from osr.inference import folder as stored
 from osr.inference.classifier import OpenSetClassifier
 from osr.inference.judgement import Scores
 from osr.inference.recalibration import new_thresholds
 from osr.inference.streams import Source
+from osr.inference.trained_on import TrainedOn
 from osr.metrics.threshold_files import PREDICTION, load_thresholds, save_thresholds
 from osr.params import load_params
 from osr.stored.arrays import write_arrays
-from osr.stored.files import digest_of, file_digest
+from osr.stored.files import file_digest
+from osr.stored.makers import EXPORTED, made_by
 from pipeline.serving.card import Renewed, renewed_card, told_theta
 from pipeline.serving.export import GRAPHS, software, write_graphs
+from pipeline.serving.known_images import KnownImages, find_known
 from pipeline.serving.load import load_folder
 from pipeline.serving.network import network_over
 from pipeline.serving.sources import Sources
@@ -44,68 +45,11 @@ FEWEST_RIGHT = 0.5  # of images in class folders; below, these may be called wro
 logger = logging.getLogger("osr.recalibrate")
 
 
-class KnownImages(NamedTuple):
-    """Images of known classes.
-
-    Args:
-        files: n paths.
-        labels: (n,) int64 in 0..K-1; None where nothing says them.
-        groups: (n,) int64; None where each stands for itself.
-        digest: of their names and files.
-    """
-
-    files: list[Path]
-    labels: NDArray[np.int64] | None
-    groups: NDArray[np.int64] | None
-    digest: str
-
-
 class Measured(NamedTuple):
     """Scores (n,) by detector, and logits (n, K)."""
 
     scores: dict[str, Scores]
     logits: NDArray[np.float32]
-
-
-def find_known(folder: Path, class_names: Sequence[str], group_pattern: str | None = None) -> KnownImages:
-    """The images of a folder: of class folders named as the known classes, or without labels.
-
-    Args:
-        folder: where to look.
-        class_names: K names.
-        group_pattern: as `dataset.group_pattern`.
-
-    Raises:
-        InputError: no image, or class folders beside images of no known class.
-    """
-    files, passed = find_images([folder])
-    if passed.counts:
-        logger.warning("%s: %s.", folder, passed.sentence)
-    names = [file.relative_to(folder).as_posix() for file in files]
-    tops = [name.split("/")[0] if "/" in name else "" for name in names]
-    labels, others = None, sorted(set(tops) - set(class_names))
-    if len(others) < len(set(tops)):
-        if others:
-            what = ", ".join(top or "images beside them" for top in others)
-            raise InputError(
-                f"{folder} has folders of known classes, but also {what}: take these away, or name a folder"
-                f" without class folders. Known classes: {', '.join(class_names)}."
-            )
-        number_of = {name: number for number, name in enumerate(class_names)}
-        labels = np.array([number_of[top] for top in tops])
-    elif "" not in tops:
-        logger.warning(
-            "%s: none of its folders (%s) is called like a known class; all images are taken for known.",
-            folder,
-            ", ".join(others),
-        )
-    groups = None
-    if group_pattern is not None:
-        listing = Listing.make(folder, names, ["known"] * len(names))
-        depth = 0 if labels is None else 1
-        groups = grouped(listing, group_pattern, class_depth=depth, key="--group-pattern").groups
-    digest = digest_of([[name, file_digest(file)] for name, file in zip(names, files, strict=True)])
-    return KnownImages(files, labels, groups, digest)
 
 
 def measure(
@@ -172,7 +116,12 @@ def run(options: argparse.Namespace) -> int:
         raise InputError(
             f"{source} counts images of a group as one: say with --group-pattern which new ones go together."
         )
-    known = find_known(options.images, classifier.class_names, options.group_pattern)
+    known = find_known(
+        options.images,
+        classifier,
+        trained_on=_trained_on(source, classifier),
+        group_pattern=options.group_pattern,
+    )
     measured = measure(classifier, known.files, num_workers=options.workers)
     earlier = {name: fit for name, (_, fit) in classifier.parts.detectors.items()}
     predictions = measured.logits.argmax(axis=1)
@@ -212,6 +161,13 @@ def run(options: argparse.Namespace) -> int:
     _warn(renewed, classifier.detector)
     sys.stdout.write(_told(out, renewed, classifier.detector))
     return 0
+
+
+def _trained_on(source: Path, classifier: OpenSetClassifier) -> TrainedOn | None:
+    """What the network was trained on; None where an earlier version wrote the folder."""
+    file = source / stored.TRAINED_ON
+    with made_by(EXPORTED):
+        return TrainedOn.load(file, classifier.parts.model.origin) if file.is_file() else None
 
 
 def _warn(renewed: Renewed, detector: str) -> None:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import glob
 import hashlib
+import logging
 import os
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
@@ -16,6 +17,8 @@ from osr.errors import InputError
 from osr.inference.streams import Source, source_of
 from osr.inference.tables import image_column
 from osr.stored.digests import digest_of
+
+logger = logging.getLogger("osr")
 
 STANDARD_INPUT = "-"
 _ROWS = 256  # of a Parquet file in memory at once
@@ -93,14 +96,45 @@ def open_sources(given: Sequence[str], *, column: str | None = None) -> Sources:
     Raises:
         InputError: nothing there, a folder without images, or a Parquet file without such a column.
     """
-    passed = PassedOver()
-    parts = tuple(_part(text, column, passed) for text in given)
+    passed, named = PassedOver(), _Named(several=len(given) > 1)
+    parts = tuple(_part(text, column, passed, named) for text in given)
+    named.tell()
     counts = [part.num_images for part in parts]
     items = (source for part in parts for source in part.read(range(sys.maxsize)))
     return Sources(items, None if None in counts else sum(filter(None, counts)), passed, parts)
 
 
-def _part(text: str, column: str | None, passed: PassedOver) -> Part:
+class _Named:
+    """The files that several arguments name; of one, none is held in memory."""
+
+    def __init__(self, *, several: bool) -> None:
+        self._several, self._earlier, self._again = several, set[str](), list[str]()
+
+    def add(self, names: Iterable[str]) -> Iterator[str]:
+        """The same names, those of one argument."""
+        if not self._several:
+            yield from names
+            return
+        own = set[str]()
+        for name in names:
+            place = os.path.abspath(name)  # noqa: PTH100, what a link leads to does not matter
+            if place in self._earlier:
+                self._again.append(name)
+            own.add(place)
+            yield name
+        self._earlier |= own
+
+    def tell(self) -> None:
+        """Say which are named by several arguments."""
+        if self._again:
+            logger.warning(
+                "%d files are named more than once, such as %s: each is judged and counted as often.",
+                len(self._again),
+                self._again[0],
+            )
+
+
+def _part(text: str, column: str | None, passed: PassedOver, named: _Named) -> Part:
     """How to make the sources of one argument, and their number."""
     path = Path(text)
     if text == STANDARD_INPUT:
@@ -118,14 +152,15 @@ def _part(text: str, column: str | None, passed: PassedOver) -> Part:
         found = sorted(name for name in matches if not Path(name).is_dir())
         if not found:
             raise InputError(f"{text} matches no file.")
-        return _files(lambda: iter(found))
-    return _files(lambda: map(str, images_of(path, PassedOver())), map(str, images_of(path, passed)))
+        return _files(lambda: iter(found), named.add(found))
+    first = named.add(map(str, images_of(path, passed)))
+    return _files(lambda: map(str, images_of(path, PassedOver())), first)
 
 
-def _files(listed: Callable[[], Iterator[str]], first: Iterator[str] | None = None) -> Part:
+def _files(listed: Callable[[], Iterator[str]], first: Iterator[str]) -> Part:
     """The part of image files that are listed anew each time, the first time by `first`."""
     count, names = 0, hashlib.sha256()
-    for name in first or listed():
+    for name in first:
         count += 1
         names.update(os.fsencode(name) + b"\0")
 

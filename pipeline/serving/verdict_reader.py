@@ -17,6 +17,7 @@ from osr.errors import InputError
 from osr.inference.classifier import OpenSetClassifier
 from osr.inference.judgement import UNKNOWN_NAME, Scores
 from osr.metrics.thresholds import conformal_p_values
+from osr.settings.sentences import listed
 from pipeline.places import check_verdicts
 
 COLUMNS = ("file", "label", "score", "p_value", "nearest")
@@ -155,7 +156,13 @@ def _check_p_values(
         name: ~np.isclose(found.p_values, p_values, rtol=1e-9, atol=0) for name, p_values in made.items()
     }
     best = min(detectors, key=lambda name: int(wrong[name].sum()))
-    if wrong[best].any():
+    count, total = int(wrong[best].sum()), len(found.rows)
+    if len(detectors) > 1 and 2 * count > total:
+        raise InputError(
+            f"{file} is of another classifier: in {count:,} of {total:,} rows the p-value is not that of the"
+            f" score by any of this one's detectors ({listed(detectors)})."
+        )
+    if count:
         at = int(wrong[best].argmax())
         raise InputError(
             f"{file}, row {found.rows[at]}, column p_value: {found.p_values[at]:.6g}, but a score of"
