@@ -6,7 +6,6 @@ import argparse
 import errno
 import importlib
 import io
-import logging
 import os
 import signal
 import sys
@@ -33,6 +32,7 @@ from pipeline.arguments import (
 )
 from pipeline.commands import COMMANDS, full, reads_settings
 from pipeline.workspace.interrupts import LINE, STATUS, is_interrupt, while_ending, while_working
+from pipeline.workspace.logs import start_logging
 from pipeline.workspace.stages import PARAMS
 
 _READ = (path, source, origin, verdicts, images_folder, exported_folder)
@@ -94,8 +94,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 1
     if here not in sys.path:  # modules of the user's own stand beside params.yaml
         sys.path.insert(0, here)
-    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
-    logging.getLogger("fontTools").setLevel(logging.WARNING)  # of matplotlib's PDFs
+    start_logging()
     try:
         if reads_settings(options) and not PARAMS.exists():
             importlib.import_module("osr.settings.reading").read_yaml(PARAMS)  # which says what to do

@@ -17,6 +17,7 @@ from osr.params import Params, load_params
 from pipeline.tracking.stage_run import Row, stage_run
 from pipeline.workspace.files import write_json
 from pipeline.workspace.interrupts import STATUS, is_interrupt, while_ending, while_working
+from pipeline.workspace.logs import start_logging
 from pipeline.workspace.shipped import check_version
 from pipeline.workspace.stages import PARAMS, STAGES
 from pipeline.workspace.stamps import check_stamps, write_stamp
@@ -44,8 +45,7 @@ def run_stage(name: str, body: Body, description: str | None) -> None:
     parser = argparse.ArgumentParser(prog=f"dvc repro {name}", description=description)
     parser.epilog = f"Settings come from {PARAMS}; override one with `dvc exp run -S key=value`."
     parser.parse_args()
-    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
-    logging.getLogger("fontTools").setLevel(logging.WARNING)  # of matplotlib's PDFs
+    start_logging()
     while_working()
     try:
         finish_swaps()

@@ -64,13 +64,13 @@ def split_of_images() -> Split:
     return Split(rows % 3, names, known=(0, 1, 2), background=(), unknown=(), **parts, hashes=hashes)
 
 
-def save_split(folder: Path, digest: str) -> None:
+def save_split(folder: Path, digest: str | None) -> None:
     """That split and its images, whose digest is said to be another one, where another is given."""
     folder.mkdir(parents=True, exist_ok=True)
     np.save(folder / "images.npy", IMAGES)
     split, summary = split_of_images(), folder / "split.json"
     split.save(folder)
-    summary.write_text(summary.read_text().replace(split.digest, digest))
+    summary.write_text(summary.read_text().replace(split.digest, digest or split.digest))
 
 
 def data_of(images: np.ndarray, rows: np.ndarray, labels: np.ndarray) -> ArrayImages:

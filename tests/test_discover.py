@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
-from extracted import IMAGES, build
+from extracted import IMAGES, build, split_of_images
 from PIL import Image
 from test_export import folder  # noqa: F401 (fixture)
 from test_predict import exportable, png, run  # noqa: F401 (fixtures)
@@ -80,7 +80,7 @@ def model():
     """With the features of random convolutions, which tell patterns apart."""
     torch.set_num_threads(1)
     made = build(neck="identity")
-    made.made_from = Origin(split="1" * 16)
+    made.made_from = Origin(split=split_of_images().digest)
     return made
 
 

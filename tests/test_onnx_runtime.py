@@ -13,11 +13,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from extracted import split_of_images
+from extracted import IMAGES, split_of_images
 from numpy.testing import assert_allclose, assert_array_equal
 from PIL import Image
 from test_detectors import make
-from test_extraction import IMAGES
 from test_predict import ROOT, model, write_run  # noqa: F401 (a fixture)
 
 import osr
@@ -132,11 +131,8 @@ def test_the_graph_alone_has_a_default_threshold_and_says_what_it_is(exported):
             session.run(["label"], {"images": IMAGES, "threshold": np.array(theta)})[0], wanted
         )
     said = session.get_modelmeta().custom_metadata_map
-    assert json.loads(said["class_names"]) == ["a", "b", "c"]
-    assert (said["detector"], json.loads(said["digests"])["split"]) == (
-        "mahalanobis",
-        split_of_images().digest,
-    )
+    names, split = json.loads(said["class_names"]), json.loads(said["digests"])["split"]
+    assert (names, said["detector"], split) == (["a", "b", "c"], "mahalanobis", split_of_images().digest)
     assert json.loads(said["threshold"])["acceptance"] == pytest.approx(2 / 3)
     for name in ("classifier.onnx", "classifier.pt2"):
         assert str(ROOT).encode() not in (exported / name).read_bytes()

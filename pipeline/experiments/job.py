@@ -26,6 +26,7 @@ from osr.errors import InputError
 from pipeline.experiments.params_file import apply
 from pipeline.tracking.store import SAME_ROW
 from pipeline.workspace.files import read_json, write_json
+from pipeline.workspace.logs import start_logging
 from pipeline.workspace.stages import PARAMS
 
 JOB, DONE, LOCK, CLONE = "job.json", "done.json", "lock", "clone"
@@ -195,7 +196,7 @@ def main() -> None:
         sys.exit(128 + signal.SIGTERM)
 
     signal.signal(signal.SIGTERM, leave)
-    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
+    start_logging()
     try:
         job(sys.argv[1])
     except InputError as error:

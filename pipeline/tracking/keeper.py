@@ -8,7 +8,6 @@ it has and goes; the next stage then sets the row to KILLED.
 from __future__ import annotations
 
 import json
-import logging
 import os
 import threading
 import time
@@ -17,6 +16,7 @@ from typing import Any, TextIO
 
 from pipeline.tracking.execution import Execution
 from pipeline.tracking.mirror import Point
+from pipeline.workspace.logs import start_logging
 
 Message = dict[str, Any]
 
@@ -25,7 +25,7 @@ _GRACE_S = 20.0  # for a store that does not answer, once nobody waits for it
 
 def keep(lines: TextIO) -> None:
     """Keep the row that the first line names until the last line has come."""
-    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
+    start_logging()
     messages: SimpleQueue[Message] = SimpleQueue()
     line = lines.readline()
     if not line.endswith("\n"):  # the stage ended before it had said what the row is of
