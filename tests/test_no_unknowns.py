@@ -231,13 +231,11 @@ def test_what_speaks_against_it_is_said_at_the_end_of_a_run(run, monkeypatch):
     assert "  warning    2 identical images are tested both as known and as unknown" in outcome.outcome()
 
 
-@pytest.mark.usefixtures("run")
-def test_what_speaks_against_it_is_said_by_export(monkeypatch):
-    evaluated = json.loads(stages.STAGES["evaluate"].metrics.read_text())
-    metrics = {"evaluate": evaluated, "prepare-split": {"contradictions": 0}}
-    monkeypatch.setattr(card, "stage_metrics", metrics.__getitem__)
+def test_what_speaks_against_it_is_said_by_export(run, monkeypatch):
     assert card.reservations("knn") == []
-    metrics["prepare-split"]["contradictions"] = 2
+    split = run.split
+    monkeypatch.setitem(split.__dict__, "contradictions", [[0, 1], [2, 3]])
+    monkeypatch.setattr(card.Split, "load", lambda _folder: split)
     (told,) = card.reservations("knn")
     assert told.startswith("2 identical images are tested both as known and as unknown")
 

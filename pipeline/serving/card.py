@@ -10,8 +10,9 @@ from osr.inference.parts import Parts, own_code
 from osr.metrics.thresholds import Threshold
 from osr.params import Params
 from osr.settings.own_code import file_name
+from osr.splits.split import Split
 from pipeline.report.verdicts import unfit
-from pipeline.workspace.stages import STAGES
+from pipeline.workspace.stages import SPLIT, STAGES
 from pipeline.workspace.stamps import stage_metrics
 
 COLUMNS = {
@@ -72,7 +73,7 @@ def reservations(detector: str) -> list[str]:
     """Why the present run's classifier should not be used as it is; nothing where it was not evaluated."""
     if not STAGES["evaluate"].metrics.is_file():
         return []
-    both = stage_metrics("prepare-split").get("contradictions", 0)
+    both = len(Split.load(SPLIT).contradictions)
     return unfit(stage_metrics("evaluate"), detector, num_contradictions=both)
 
 
