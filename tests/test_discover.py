@@ -186,7 +186,9 @@ def test_images_that_are_not_those_that_were_judged_are_noticed(capsys, caplog) 
 @pytest.mark.usefixtures("folder")
 def test_that_nothing_is_found_is_an_outcome(capsys) -> None:
     pictures("new")
-    assert cli.main(["predict", "new", "--model", "classifier", "--p-value", "0", "--output", "v.csv"]) == 0
+    assert (
+        cli.main(["predict", "new", "--model", "classifier", "--threshold", "1e9", "--output", "v.csv"]) == 0
+    )
     Path("one").mkdir()
     shutil.copyfile("new/0/00.png", "one/a.png")
     for number, image in enumerate(np.random.default_rng(1).integers(0, 256, (12, 6, 6), np.uint8)):

@@ -18,6 +18,7 @@ from osr.detectors.logit_scores import MaxLogit
 from osr.detectors.rotpred import RotPred
 from osr.errors import InputError
 from osr.inference.extraction import extract
+from osr.inference.judgement import Decision
 from osr.metrics.thresholds import conformal_p_values, fit_threshold
 from osr.params import load_params
 from osr.stored.origin import Origin
@@ -122,10 +123,12 @@ def test_decisions_follow_from_stored_scores(folder, model):  # noqa: F811
         theta = fit_threshold(scores, target_acceptance=accept).value
         judged = classifier.predict(IMAGES, accept=accept)
         assert_array_equal(np.array(judged.labels) == "unknown", found.scores > theta)
-    for p_value in (0.0, 0.1, 1.0):
+    for p_value in (1 / 31, 0.1, 1.0):
         judged = classifier.predict(IMAGES, p_value=p_value)
         assert_array_equal(np.array(judged.labels) == "unknown", found.p_values <= p_value)
     assert set(classifier.predict(IMAGES, threshold=-1e9).labels) == {"unknown"}
+    for asked, share in (({"accept": 0.9}, 0.1), ({"accept": 1.0}, 1 / 31), ({"p_value": 0.1}, 3 / 31)):
+        assert classifier.expected_rejection(Decision(**asked)) == pytest.approx(share)
     for row, best in zip(found.probabilities, found.top(2), strict=True):
         assert [name for name, _ in best] == [found.class_names[index] for index in np.argsort(-row)[:2]]
         assert [share for _, share in best] == sorted(row.tolist(), reverse=True)[:2]
@@ -163,6 +166,10 @@ def test_images_may_come_as_anything(folder, tmp_path):
         ({"accept": "0.9"}, "accept is '0.9', but must be a number."),
         ({"p_value": True}, "p_value is True, but must be a number."),
         ({"threshold": "1"}, "threshold is 1, but must be a number."),
+        (
+            {"p_value": 0.0322},
+            r"p_value is 0\.0322, which rejects nothing: with 30 known images held out none is",
+        ),
         ({"p_value": -0.1}, r"p_value is -0.1, but must lie in 0\.\.1"),
         ({"p_value": float("nan")}, r"p_value is nan, but must lie in 0\.\.1"),
         ({"detector": "vim"}, "detector is 'vim', but must be one of maxlogit, mahalanobis"),

@@ -1,6 +1,7 @@
 """A new version of an exported folder: thresholds from new known images, all else as it was."""
 
 import errno
+import re
 import shutil
 from pathlib import Path
 
@@ -123,9 +124,9 @@ def test_folders_with_wrong_names_are_warned_of(caplog):
             save(images[number : number + 1], Path(f"photos{turn}/{names[(label + turn) % 3]}/{number:02}"))
         caplog.clear()
         assert cli.main(["recalibrate", "classifier", f"photos{turn}", "--out", f"new{turn}"]) == 0
-        assert (
-            "only 0.0% of the images are of the class that their folder is called" in caplog.text
-        ) == is_wrong
+        told = "the network takes images of these folders for others: "
+        assert (told in caplog.text) == is_wrong
+    assert re.search(r"others: a \((\d+) of \1 for c\)|others: b \((\d+) of \2 for a\)", caplog.text)
 
 
 @pytest.mark.usefixtures("folder")
@@ -256,3 +257,15 @@ def test_images_that_were_all_trained_on_are_refused(capsys):
     assert recalibrate("photos") != 0
     assert "photos: the network was trained on all 20 images" in capsys.readouterr().err
     assert not Path("new").exists()
+
+
+@pytest.mark.usefixtures("folder")
+def test_a_copy_counts_once(caplog):
+    save(shifted(58), Path("photos"))
+    for number in range(10):
+        shutil.copyfile("photos/003.png", f"photos/copy {number}.png")
+    assert recalibrate("photos", "--accept", "0.9") == 0
+    assert "photos: 10 images are copies of others there, such as photos/copy 0.png" in caplog.text
+    assert len(osr.load("new").scores["maxlogit"]) == 58
+    shutil.rmtree("new")
+    assert recalibrate("photos", "--accept", "0.985", "--rule", "conformal") == 1, "it would take 66 images"

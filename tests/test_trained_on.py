@@ -51,9 +51,9 @@ def test_copies_are_found_and_nothing_else(tmp_path, channels, pack_size, sizes)
         copies[-1].write_bytes(file.read_bytes())
     damaged = tmp_path / "damaged.png"
     damaged.write_bytes(files[0].read_bytes()[:60])
-    found = trained_on.among([*copies, damaged], channels=channels)
-    assert found.tolist() == [True] * 6 + [False] * 5
-    assert trained_on.among([], channels=channels).tolist() == []
+    found = trained_on.hashes_of([*copies, damaged], channels=channels)
+    assert [trained_on.has(number) for number in found] == [True] * 6 + [False] * 5
+    assert found[-1] is None
 
 
 def sorted_names(root: Path) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -254,6 +255,7 @@ class OpenSetClassifier:
         """Raise what `judge` raises of a decision."""
         check_decision(decision._replace(threshold=None), self.detectors)
         check_decision(decision, self.detectors, len(self._fitted(decision).per_class or (0,)))
+        self._known(decision.detector or self.detector).check(decision)
 
     def threshold(self, decision: Decision = DEFAULT) -> Theta:
         """The score above which images are unknown: as fitted, as given, or for a share to accept.
@@ -269,16 +271,26 @@ class OpenSetClassifier:
         """The share (0..1) of known images that a decision is to call unknown.
 
         For a threshold of one's own it is the share of the stored validation knowns; the others promise it.
+        n of these promise no less than 1 / (n + 1), as a new image may well be the strangest of n + 1, and of
+        p-values only multiples of that.
         """
-        name = decision.detector or self.detector
-        if decision.p_value is not None:
-            return decision.p_value
-        if decision.accept is not None:
-            return 1 - decision.accept
+        known, fitted = self._known(decision.detector or self.detector), self._fitted(decision)
         if decision.threshold is not None:
-            return self._known(name).rejected(decision.threshold)
-        fitted = self._fitted(decision)
-        return 1 - (fitted.acceptance if fitted.rule == "background" else fitted.target)
+            return known.rejected(decision.threshold)
+        ranks = known.num_held_out + 1
+        if decision.p_value is not None:
+            return (
+                math.floor(decision.p_value * ranks + 1e-9) / ranks
+                if known.groups is None
+                else decision.p_value
+            )
+        if decision.accept is not None:
+            return max(1 - decision.accept, 1 / ranks)
+        return 1 - fitted.acceptance if fitted.rule == "background" else max(1 - fitted.target, 1 / ranks)
+
+    def held_out(self, detector: str | None = None) -> int:
+        """N known images behind thresholds and p-values, groups where there are groups."""
+        return self._known(detector or self.detector).num_held_out
 
     def _fitted(self, decision: Decision) -> Threshold:
         return self.parts.detectors[decision.detector or self.detector][1]

@@ -135,6 +135,21 @@ class Known(NamedTuple):
     predictions: NDArray[np.int64] | None = None
     class_names: tuple[str, ...] = ()
 
+    @property
+    def num_held_out(self) -> int:
+        """n: how many images, or groups where there are groups; no p-value is below 1 / (n + 1)."""
+        return len(self.scores) if self.groups is None else len(np.unique(self.groups))
+
+    def check(self, decision: Decision) -> None:
+        """Refuse a p-value that no image can have, by which all would pass."""
+        smallest = 1 / (self.num_held_out + 1)
+        if decision.p_value is not None and decision.p_value < smallest * (1 - 1e-9):
+            raise InputError(
+                f"p_value is {decision.p_value:g}, which rejects nothing: with {self.num_held_out:,} known"
+                f" images held out none is below 1/{self.num_held_out + 1:,} ({smallest:.2g}). More of them"
+                " (`osr recalibrate`) make smaller ones."
+            )
+
     def threshold(self, decision: Decision) -> Theta:
         """The score above which images are unknown; nothing is fitted but a threshold that is asked for."""
         if decision.threshold is not None:

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Annotated, Self
 
 import numpy as np
-from numpy.typing import NDArray
 from pydantic import Field
 
 from osr.data.reading import hashes_of_files
@@ -74,18 +73,20 @@ class TrainedOn:
             raise damaged(path, "it holds no hashes")
         return cls(hashes, checked(path, _Packed, stored.content).size)
 
-    def among(self, files: Sequence[Path], *, channels: int) -> NDArray[np.bool_]:
-        """(N,) which of some files hold an image of these, whatever they are called.
+    def hashes_of(self, files: Sequence[Path], *, channels: int) -> list[int | None]:
+        """Of N files what `has` takes; None of one that cannot be read.
 
-        A file that cannot be read holds none. One that was resized or compressed anew is another image.
+        A file that was resized or compressed anew has another hash, one that is called otherwise has not.
 
         Args:
             files: N paths.
             channels: 1 or 3, of the network.
         """
-        found = hashes_of_files(files, channels=channels, size=self.size)
-        return np.array([number is not None and self._has(number) for number in found], dtype=np.bool_)
+        return hashes_of_files(files, channels=channels, size=self.size)
 
-    def _has(self, number: int) -> bool:
+    def has(self, number: int | None) -> bool:
+        """Whether the image of a hash is among these."""
+        if number is None:
+            return False
         place = int(np.searchsorted(self.hashes, np.uint64(number)))
         return place < len(self) and int(self.hashes[place]) == number

@@ -6,8 +6,6 @@ import logging
 from collections.abc import Collection
 from pathlib import Path
 
-import numpy as np
-
 from osr.inference.classifier import OpenSetClassifier
 from osr.inference.parts import own_code
 
@@ -46,5 +44,5 @@ def held_out_of(classifier: OpenSetClassifier, detector: str | None = None) -> t
     count = len(classifier.scores[detector or classifier.detector])
     if classifier.groups is None:
         return count, f"{count:,} known images held out"
-    groups = len(np.unique(classifier.groups))
+    groups = classifier.held_out(detector)
     return groups, f"{groups:,} groups of {count:,} known images held out"

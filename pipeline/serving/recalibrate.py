@@ -26,12 +26,13 @@ from osr.inference.streams import Source
 from osr.inference.trained_on import TrainedOn
 from osr.metrics.threshold_files import PREDICTION, load_thresholds, save_thresholds
 from osr.params import load_params
+from osr.settings.sentences import listed
 from osr.stored.arrays import write_arrays
 from osr.stored.files import file_digest
 from osr.stored.makers import EXPORTED, made_by
 from pipeline.serving.card import Renewed, renewed_card, told_theta
 from pipeline.serving.export import GRAPHS, software, write_graphs
-from pipeline.serving.known_images import KnownImages, find_known
+from pipeline.serving.known_images import KnownImages, find_known, taken_for_others
 from pipeline.serving.load import load_folder
 from pipeline.serving.network import network_over
 from pipeline.serving.sources import Sources
@@ -158,20 +159,23 @@ def run(options: argparse.Namespace) -> int:
         _write(source, out, classifier, known.groups, measured, renewed, fit)
     except OSError as error:
         raise InputError(f"{out} could not be written: {error.strerror or error}.") from error
-    _warn(renewed, classifier.detector)
+    _warn(renewed, classifier.detector, taken_for_others(known, predictions, classifier.class_names))
     sys.stdout.write(_told(out, renewed, classifier.detector))
     return 0
 
 
-def _trained_on(source: Path, classifier: OpenSetClassifier) -> TrainedOn | None:
-    """What the network was trained on; None where an earlier version wrote the folder."""
+def _trained_on(source: Path, classifier: OpenSetClassifier) -> TrainedOn:
+    """What the network was trained on; nothing where an earlier version wrote the folder, which is told."""
     file = source / stored.TRAINED_ON
+    if not file.is_file():
+        logger.warning("%s is of an earlier version: nothing says which images it was trained on.", source)
+        return TrainedOn(np.empty(0, np.uint64), None)
     with made_by(EXPORTED):
-        return TrainedOn.load(file, classifier.parts.model.origin) if file.is_file() else None
+        return TrainedOn.load(file, classifier.parts.model.origin)
 
 
-def _warn(renewed: Renewed, detector: str) -> None:
-    """Say where the images may not be what they are taken for."""
+def _warn(renewed: Renewed, detector: str, others: Sequence[str]) -> None:
+    """Say where the images may not be what they are taken for; `others` as of `taken_for_others`."""
     before = renewed.thresholds[detector][1]
     if before < FEWEST_ACCEPTED:
         logger.warning(
@@ -179,11 +183,15 @@ def _warn(renewed: Renewed, detector: str) -> None:
             "threshold lets such pass.",
             100 * before,
         )
-    if renewed.accuracy is not None and renewed.accuracy < FEWEST_RIGHT:
+    wrong = "where folders have wrong names or hold other things, what is made from them is wrong"
+    if others:
+        logger.warning("the network takes images of these folders for others: %s: %s.", listed(others), wrong)
+    elif renewed.accuracy is not None and renewed.accuracy < FEWEST_RIGHT:
         logger.warning(
             "only %.1f%% of the images are of the class that their folder is called, judging by the network: "
-            "where folders have wrong names, the new probabilities are wrong.",
+            "%s.",
             100 * renewed.accuracy,
+            wrong,
         )
 
 

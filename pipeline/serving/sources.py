@@ -108,7 +108,7 @@ class _Named:
     """The files that several arguments name; of one, none is held in memory."""
 
     def __init__(self, *, several: bool) -> None:
-        self._several, self._earlier, self._again = several, set[str](), list[str]()
+        self._several, self._earlier, self._again = several, set[str](), dict[str, str]()
 
     def add(self, names: Iterable[str]) -> Iterator[str]:
         """The same names, those of one argument."""
@@ -119,7 +119,7 @@ class _Named:
         for name in names:
             place = os.path.abspath(name)  # noqa: PTH100, what a link leads to does not matter
             if place in self._earlier:
-                self._again.append(name)
+                self._again[place] = name
             own.add(place)
             yield name
         self._earlier |= own
@@ -130,7 +130,7 @@ class _Named:
             logger.warning(
                 "%d files are named more than once, such as %s: each is judged and counted as often.",
                 len(self._again),
-                self._again[0],
+                next(iter(self._again.values())),
             )
 
 

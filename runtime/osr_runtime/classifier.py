@@ -144,6 +144,7 @@ class OnnxClassifier:
     def _check(self, decision: Decision) -> None:
         check_decision(decision._replace(threshold=None), (self.detector,))
         check_decision(decision, (self.detector,), len(self.known.fitted.per_class or (0,)))
+        self.known.check(decision)
 
 
 def _known(fitted: Threshold, contents: Contents, detector: str, class_names: tuple[str, ...]) -> Known:
