@@ -24,7 +24,7 @@ from osr.splits.split import PARTS, Split
 from pipeline.entry import Metrics, run_stage
 from pipeline.images import odd_images, open_images, save_images, save_known_source, write_odd
 from pipeline.near_copies import write_near_copies
-from pipeline.split_cautions import split_cautions
+from pipeline.split_cautions import changed_classes, split_cautions
 from pipeline.tracking.stage_run import Row
 from pipeline.workspace.place import workspace_root
 from pipeline.workspace.stages import BAD_IMAGES, CONTACT_SHEET, KNOWN_SOURCES, SPLIT
@@ -37,6 +37,8 @@ def prepare_split(params: Params, _row: Row) -> Metrics:
     """Write the images, the manifest and the split; return counts."""
     data, sources = load(params)
     logger.info("prepare-split: %s images of %d classes", f"{len(data.targets):,}", len(data.class_names))
+    for caution in changed_classes(SPLIT, data.class_names):
+        logger.warning("prepare-split: %s", caution)
     split = divide(data, params, sources)
     # What the detectors need is no param of this stage: it stops a run in vain, as stage train does.
     params.check_training_images(split.training_counts())

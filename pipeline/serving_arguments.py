@@ -51,7 +51,9 @@ def predict(command: Parser) -> None:
     forms = ("csv", "json", "jsonl", "parquet")
     add("--format", choices=forms, help="of the verdicts (by the ending of --output; otherwise csv)")
     add("--output", type=new_file, metavar="FILE", help="write there instead of standard output")
-    told = "also an HTML page: those most unknown and those nearest to the threshold, by score"
+    told = (
+        "also an HTML page: those most unknown and those nearest to the threshold, by score; not with --fdr"
+    )
     add("--gallery", type=new_file, metavar="FILE", help=told)
     add("--column", metavar="NAME", help="of Parquet files: image, bytes, path or file, unless named here")
     add("--workers", type=whole(0, 256), metavar="N", help="processes that read ahead (half of the cores)")

@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from pathlib import Path
+
+from osr.errors import InputError
 from osr.settings.sentences import listed
+from osr.splits.rules import HELD_OUT
 from osr.splits.settings import SplitSettings
 from osr.splits.split import Split
+from osr.stored.files import read_plain_json
 from pipeline.workspace.stages import NEAR_COPIES_SHEET, SPLIT
 
 
@@ -17,6 +23,29 @@ def split_cautions(split: Split, settings: SplitSettings, *, num_near_copies: in
         num_near_copies: pairs of images in different parts that are nearly the same.
     """
     return [*_unlisted(split, settings), *_copies(split, num_near_copies), *_similar_names(split)]
+
+
+def changed_classes(earlier: Path, class_names: Sequence[str]) -> list[str]:
+    """What to say where some classes of the split so far are gone: they may have been renamed, or lost.
+
+    Args:
+        earlier: the folder of the split so far.
+        class_names: of the data set now.
+    """
+    file = earlier / "split.json"
+    if not file.is_file():
+        return []
+    try:
+        said = read_plain_json(file)
+        names, sources = said["class_names"], said.get("sources")
+        had = {name for number, name in enumerate(names) if sources is None or sources[number] == HELD_OUT}
+    except (InputError, KeyError, TypeError, IndexError):
+        return []  # it is about to be replaced
+    gone, come = sorted(had - set(class_names)), sorted(set(class_names) - had)
+    if not gone or len(gone) == len(had):  # another data set has other classes
+        return []
+    new = f", and has {listed(come)} instead" if come else ""
+    return [f"The data set no longer has images of {listed(gone)}{new}: in the run before it was otherwise."]
 
 
 def _unlisted(split: Split, settings: SplitSettings) -> list[str]:

@@ -13,7 +13,7 @@ from osr.params import Params, load_params
 from osr.splits.split import Split
 from pipeline.prepare_split import divide, prepare_split
 from pipeline.report import split_report as report_module
-from pipeline.split_cautions import split_cautions
+from pipeline.split_cautions import changed_classes, split_cautions
 from pipeline.workspace.stages import CONTACT_SHEET, IMAGES, NEAR_COPIES, NEAR_COPIES_SHEET, SPLIT
 
 ROOT = Path(__file__).parents[1]
@@ -190,3 +190,23 @@ def test_the_contact_sheet_shows_each_class_in_its_line(channels: int, size: tup
     }
     assert first == {(1, 0): 80, (1, 2): 120, (2, 0): 0, (2, 2): 40, (3, 0): 255, (3, 2): 160}
     assert sheet[CELL, NAMES_WIDTH + CELL, 0] == 8 * 13  # the last of the training rows, not the second
+
+
+@pytest.mark.parametrize(
+    ("names", "told"),
+    [
+        (("cat", "dog", "tree frog"), ""),
+        (("cat", "dog", "owl"), "no longer has images of tree frog, and has owl instead: in the run before"),
+        (("cat", "dog"), "no longer has images of tree frog: in the run before"),
+        (("cat", "dog", "owl", "tree frog"), ""),
+        (("0", "1"), ""),
+    ],
+)
+def test_classes_that_are_gone_since_the_run_before_are_told_of(
+    tmp_path: Path, names: tuple[str, ...], told: str
+) -> None:
+    assert changed_classes(tmp_path, names) == []
+    divide(copied(), params()).save(tmp_path)
+    assert [told in said for said in changed_classes(tmp_path, names)] == [True] * bool(told)
+    (tmp_path / "split.json").write_text("{}")
+    assert changed_classes(tmp_path, names) == []

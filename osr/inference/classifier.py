@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -271,22 +270,10 @@ class OpenSetClassifier:
         """The share (0..1) of known images that a decision is to call unknown.
 
         For a threshold of one's own it is the share of the stored validation knowns; the others promise it.
-        n of these promise no less than 1 / (n + 1), as a new image may well be the strangest of n + 1, and of
+        n of these promise no less than 1 / (n + 1), as a new image may be the strangest of n + 1, and of
         p-values only multiples of that.
         """
-        known, fitted = self._known(decision.detector or self.detector), self._fitted(decision)
-        if decision.threshold is not None:
-            return known.rejected(decision.threshold)
-        ranks = known.num_held_out + 1
-        if decision.p_value is not None:
-            return (
-                math.floor(decision.p_value * ranks + 1e-9) / ranks
-                if known.groups is None
-                else decision.p_value
-            )
-        if decision.accept is not None:
-            return max(1 - decision.accept, 1 / ranks)
-        return 1 - fitted.acceptance if fitted.rule == "background" else max(1 - fitted.target, 1 / ranks)
+        return self._known(decision.detector or self.detector).expected_rejection(decision)
 
     def held_out(self, detector: str | None = None) -> int:
         """N known images behind thresholds and p-values, groups where there are groups."""

@@ -171,6 +171,18 @@ class Known(NamedTuple):
             groups=self.groups,
         ).theta
 
+    def expected_rejection(self, decision: Decision) -> float:
+        """The share (0..1) of new known images that a decision is to call unknown; a theta, of these ones."""
+        ranks = self.num_held_out + 1
+        if decision.threshold is not None:
+            return self.rejected(decision.threshold)
+        if decision.p_value is not None:
+            exact = self.groups is None
+            return math.floor(decision.p_value * ranks + 1e-9) / ranks if exact else decision.p_value
+        if decision.accept is None and self.fitted.rule == "background":
+            return _rest(self.fitted.acceptance)
+        return max(_rest(self.fitted.target if decision.accept is None else decision.accept), 1 / ranks)
+
     def rejected(self, theta: Theta) -> float:
         """The share (0..1) of these images that a threshold calls unknown."""
         own = theta if self.predictions is None else theta_at(theta, self.predictions)
@@ -257,3 +269,8 @@ def judgement_of(
         p_values=p_values,
         class_names=class_names,
     )
+
+
+def _rest(share: float) -> float:
+    """1 - share, as people would write it: 0.05 of 0.95."""
+    return round(1 - share, 12)

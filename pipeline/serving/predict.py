@@ -197,7 +197,7 @@ def _told(stream: Stream, sources: Sources, fdr: float | None) -> int:
         logger.warning("%d images converted: %s", count, kind)
     if sources.passed.counts:
         logger.warning("%s.", sources.passed.sentence)
-    logger.info("%s", stream.summary(fdr))
+    logger.log(logging.INFO if stream.labels else logging.ERROR, "%s", stream.summary(fdr))
     return 0 if stream.labels and not stream.num_unreadable else 1
 
 

@@ -180,8 +180,10 @@ def _asked(
     classifier.check(decision)
     num_classes = len(classifier.class_names)
     top = _whole("top", query.get("top", str(min(TOP, num_classes))), 1, num_classes)
-    held = len(classifier.training_images or ())
-    return _Asked(decision, top, _whole("neighbours", query.get("neighbours", "0"), 0, held))
+    near, held = query.get("neighbours", "0"), len(classifier.training_images or ())
+    if near != "0" and not held:
+        classifier.check_neighbours(1)
+    return _Asked(decision, top, _whole("neighbours", near, 0, held))
 
 
 def _whole(name: str, text: str, low: int, high: int) -> int:

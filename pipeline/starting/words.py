@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -89,7 +90,7 @@ def laid_down_text(project: Path, params: Params, presets: Sequence[str], made: 
         f"\n  project: {project} ({made})\n"
         f"  network: {how}{fetch}{' (preset ' + ', '.join(presets) + ')' if presets else ''}\n"
         f"  unknown images: {unknowns}\n"
-        f"  next: cd {project} && osr run\n"
+        f"  next: cd {shlex.quote(str(project))} && osr run\n"
     )
 
 
