@@ -8,11 +8,13 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 from dvc_project import Project, commit_all, states
 from ruamel.yaml import YAML
 
-from pipeline.workspace.stages import STAGES
+import osr
+from pipeline.workspace.stages import IMAGES, STAGES
 
 ROOT = Path(__file__).parents[1]
 # Everything as shipped, but for what only takes time.
@@ -177,6 +179,15 @@ def test_osr_run_says_what_came_out(project):
         "report     artifacts/report.html",
     ):
         assert f"\n  {line}" in told
+
+
+def test_a_finished_run_is_exported_and_judges(project, tmp_path):
+    said = project.python("pipeline.cli", "export", str(tmp_path / "classifier"))
+    assert f'osr.load("{tmp_path / "classifier"}")' in said
+    found = osr.load(tmp_path / "classifier").predict(np.load(project.root / IMAGES)[:300])
+    assert 0 < found.labels.count("unknown") < 300
+    card = (tmp_path / "classifier/README.md").read_text()
+    assert re.search(r"\| maxlogit \| 0\.\d{3} \[", card)
 
 
 @pytest.mark.slow  # tests/test_register.py and test_requests.py do it in one process

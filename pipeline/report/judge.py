@@ -156,7 +156,10 @@ def in_words(choice: Choice, *, reason: str = "") -> str:
     )
     others = [name for name in choice.alike if name != choice.detector]
     if others and choice.detector in choice.alike:
-        text += f"That is not better, beyond chance, than what {' and '.join(others)} reached. "
+        text += (
+            f"Beyond chance it is better than all but {listed(others)}: how much a detector varies from class "
+            "to class counts, too. "
+        )
     if choice.detector == TRUSTED and not choice.seen:
         text += f"{TRUSTED} is the default: only a detector that is better beyond chance takes its place. "
     text += f"With other classes of this kind it would come first {choice.sure:.0%} of the time (bootstrap)."
