@@ -157,8 +157,8 @@ def in_words(choice: Choice, *, reason: str = "") -> str:
     others = [name for name in choice.alike if name != choice.detector]
     if others and choice.detector in choice.alike:
         text += (
-            f"Beyond chance it is better than all but {listed(others)}: how much a detector varies from class "
-            "to class counts, too. "
+            f"Beyond chance it is better than all but {listed(others)}: how much a detector varies from class"
+            " to class counts, too. "
         )
     if choice.detector == TRUSTED and not choice.seen:
         text += f"{TRUSTED} is the default: only a detector that is better beyond chance takes its place. "
