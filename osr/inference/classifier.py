@@ -276,7 +276,7 @@ class OpenSetClassifier:
         return self._known(decision.detector or self.detector).expected_rejection(decision)
 
     def held_out(self, detector: str | None = None) -> int:
-        """N known images behind thresholds and p-values, groups where there are groups."""
+        """How many known images stand behind thresholds and p-values, groups where there are groups."""
         return self._known(detector or self.detector).num_held_out
 
     def _fitted(self, decision: Decision) -> Threshold:

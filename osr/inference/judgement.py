@@ -142,12 +142,14 @@ class Known(NamedTuple):
 
     def check(self, decision: Decision) -> None:
         """Refuse a p-value that no image can have, by which all would pass."""
-        smallest = 1 / (self.num_held_out + 1)
-        if decision.p_value is not None and decision.p_value < smallest * (1 - 1e-9):
+        if decision.p_value is None:
+            return
+        count = self.num_held_out
+        if decision.p_value < (1 - 1e-9) / (count + 1):
             raise InputError(
-                f"p_value is {decision.p_value:g}, which rejects nothing: with {self.num_held_out:,} known"
-                f" images held out none is below 1/{self.num_held_out + 1:,} ({smallest:.2g}). More of them"
-                " (`osr recalibrate`) make smaller ones."
+                f"p_value is {decision.p_value:g}, which rejects nothing: with {count:,} known images held out"
+                f" none is below 1/{count + 1:,} ({1 / (count + 1):.2g}). More of them (`osr recalibrate`)"
+                " make smaller ones."
             )
 
     def threshold(self, decision: Decision) -> Theta:
