@@ -147,8 +147,8 @@ class Known(NamedTuple):
         count = self.num_held_out
         if decision.p_value < (1 - 1e-9) / (count + 1):
             raise InputError(
-                f"p_value is {decision.p_value:g}, which rejects nothing: with {count:,} known images held out"
-                f" none is below 1/{count + 1:,} ({1 / (count + 1):.2g}). More of them (`osr recalibrate`)"
+                f"p_value is {decision.p_value:g}, which rejects nothing: with {count:,} known images held"
+                f" out none is below 1/{count + 1:,} ({1 / (count + 1):.2g}). More of them (`osr recalibrate`)"
                 " make smaller ones."
             )
 
