@@ -148,8 +148,8 @@ class Known(NamedTuple):
         if decision.p_value < (1 - 1e-9) / (count + 1):
             raise InputError(
                 f"p_value is {decision.p_value:g}, which rejects nothing: with {count:,} known images held"
-                f" out none is below 1/{count + 1:,} ({1 / (count + 1):.2g}). More of them (`osr recalibrate`)"
-                " make smaller ones."
+                f" out none is below 1/{count + 1:,} ({1 / (count + 1):.2g}). More (`osr recalibrate`) make"
+                " smaller ones."
             )
 
     def threshold(self, decision: Decision) -> Theta:
