@@ -19,6 +19,7 @@ from pipeline.tracking.mirror import final_metrics
 from pipeline.tracking.rows_in_bulk import Row, read_rows
 from pipeline.tracking.store import FINISHED_STATES, OWNER, STAGE, Store, connect, is_begun
 from pipeline.workspace.files import read_json
+from pipeline.workspace.lock import check_results
 from pipeline.workspace.stages import PARAMS, SCORES, SPLIT, STAGES
 
 DIGEST = "osr.test.digest"
@@ -98,12 +99,13 @@ def read_files() -> Result:
     """The present run: params.yaml and the metrics files in the working directory.
 
     Raises:
-        InputError: params.yaml is bad, or the run has not come to stage evaluate.
+        InputError: params.yaml is bad or was changed since, or the run has not come to stage evaluate.
     """
     params = {key: str(value) for key, value in flatten(load_params(PARAMS)).items()}
     stages = [stage for stage in STAGES.values() if stage.metrics.is_file()]
     if STAGES["evaluate"] not in stages:
         raise InputError(f"{STAGES['evaluate'].metrics} is missing: `osr run` makes it.")
+    check_results()
     metrics = {point.name: point.value for stage in stages for point in final_metrics(stage)}
     digests = read_json(SPLIT / "split.json")
     params[DIGEST], params[SPLIT_DIGEST] = (str(digests.get(name, "")) for name in ("test_digest", "digest"))
