@@ -18,13 +18,14 @@ from osr.metrics.bootstrap import RESAMPLED, FloatArray, bootstrap_replicates
 from osr.metrics.comparison import bootstrap_difference
 from osr.params import load_params
 from osr.stored.files import write_whole
+from pipeline.comparing.conditions import matching, select
 from pipeline.comparing.grouping import REPEATS, Method, by_task, only_detectors
 from pipeline.comparing.missing import TRIAL, Gap, gaps, num_trials, print_missing
 from pipeline.comparing.summary import PValue, Section, leaves_its_range, lower_is_better, sections
 from pipeline.comparing.tables import print_terminal, to_csv, to_latex, to_markdown
 from pipeline.experiments.waiting import told, waiting
 from pipeline.places import form_of
-from pipeline.tracking.results import Result, Stored, read_files, read_scores, read_workspace, select
+from pipeline.tracking.results import Result, Stored, read_files, read_scores, read_workspace
 from pipeline.tracking.store import is_begun
 from pipeline.workspace.place import workspace_root
 from pipeline.workspace.stages import PARAMS
@@ -49,17 +50,19 @@ def run(options: argparse.Namespace) -> int:
     form = form_of(options.out, options.format, ENDINGS, "terminal")
     stored = Stored([read_files()], []) if options.files else _stored()
     planned = [] if options.files else waiting(workspace_root(), stored)
+    all_of, to_come = [*stored.done, *planned], matching(planned, options.where)
     if options.missing:
-        print_missing(select([*stored.done, *planned], options.where), [run.name for run in planned])
+        print_missing(select(all_of, options.where), [run.name for run in to_come], all_of)
         return 0
-    if going := list(dict.fromkeys(run.name for run in (*stored.going, *planned))):
+    going = matching([*stored.going, *planned], options.where)
+    if names := list(dict.fromkeys(run.name for run in going)):
         if not stored.done:
-            raise InputError(f"No run has test metrics yet; {told(going)}.")
-        logger.warning("not in the table: %s.", told(going))
-    results = select(stored.done, options.where)
-    results = only_detectors(results, options.detector)
+            raise InputError(f"No run has test metrics yet; {told(names)}.")
+        logger.warning("not in the table: %s.", told(names))
+    selected = select(stored.done, options.where)
+    results = only_detectors(selected, options.detector)
     options.metrics = options.metrics or default_metrics(results)
-    tables = tables_of(results, options, lacking=[] if options.files else gaps([*results, *planned]))
+    tables = tables_of(results, options, lacking=[] if options.files else gaps(selected, all_of))
     _warn_of_mixed(tables)
     if options.diagram is not None:  # first, because it may be refused
         from pipeline.comparing.diagram import write_diagram  # matplotlib takes half a second
