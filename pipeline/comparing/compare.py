@@ -61,7 +61,7 @@ def run(options: argparse.Namespace) -> int:
         logger.warning("not in the table: %s.", told(names))
     selected = select(stored.done, options.where)
     results = only_detectors(selected, options.detector)
-    options.metrics = options.metrics or default_metrics(results)
+    options.metrics = list(dict.fromkeys(options.metrics or default_metrics(results)))
     tables = tables_of(results, options, lacking=[] if options.files else gaps(selected, all_of))
     _warn_of_mixed(tables)
     if options.diagram is not None:  # first, because it may be refused

@@ -64,7 +64,7 @@ def _merge(sources: Sequence[str], options: argparse.Namespace) -> int:
     results = select([result for source in sources for result in read_source(source)], options.where)
     check_digests(results)
     results = [replace(result, params=_without_local(result.params)) for result in results]
-    options.metrics = options.metrics or default_metrics(results)
+    options.metrics = list(dict.fromkeys(options.metrics or default_metrics(results)))
     options.confidence, options.significance, options.files = CONFIDENCE, SIGNIFICANCE, False
     found = [_with_commands(table, results) for table in tables_of(results, options, lacking=())]
     ranks = _ranks(results, options.metrics[0])
