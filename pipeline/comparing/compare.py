@@ -160,18 +160,42 @@ def _legend(table: Section, drawn: Mapping[str, str], options: argparse.Namespac
         yield "A column holds both: ± says how far runs differ, of which a single run says nothing."
     if lower := [metric for metric in table.metrics if lower_is_better(metric)]:
         yield f"Smaller is better: {', '.join(lower)}."
+    if any(cell.n > 1 for cell in cells) or options.files:
+        yield from _of_tests(table, options)
+    elif cells:
+        yield "Nothing is marked: single runs show no differences; --files compares detectors on the images."
+
+
+def _of_tests(table: Section, options: argparse.Namespace) -> Iterator[str]:
+    """What is marked and why, and what could not be tested."""
     test = "paired t-test over the runs that both have"
     if options.files:
         test = f"paired bootstrap over {'the images' if read_scores()[1] is None else 'groups of images'}"
-    if any(cell.best for cell in cells):
+    if any(cell.best for line in table.lines for cell in line.cells.values() if cell is not None):
         yield (
             "Marked: the best, and what does not differ from it significantly "
             f"({test}, Holm's correction, p >= {options.significance:g})."
         )
-    elif all(cell.n == 1 for cell in cells) and not options.files:
-        yield "Nothing is marked: single runs show no differences; --files compares detectors on the images."
-    elif len(table.lines) > 1:
+    elif len(table.lines) > 1 and set(table.metrics) - set(table.untested):
         yield f"Nothing is marked: no difference from the best is significant ({test}, Holm's correction)."
+    if not table.untested:
+        return
+    told = f"Nothing was tested in {', '.join(table.untested)}"
+    if options.files:
+        yield f"{told}: no bootstrap draws it."
+    elif any(_num_runs_of_best(table, metric) == 1 for metric in table.untested):
+        yield (
+            f"{told}, because the best there has one run: --where leaves it out, and more trials or seeds of "
+            "it make a test."
+        )
+    else:
+        yield f"{told}, because the best there has no two trials and seeds in common with another method."
+
+
+def _num_runs_of_best(table: Section, metric: str) -> int:
+    cells = [cell for line in table.lines if (cell := line.cells[metric]) is not None]
+    choose = min if lower_is_better(metric) else max
+    return choose(cells, key=lambda cell: cell.mean).n
 
 
 def _mixed(table: Section) -> list[str]:
@@ -236,9 +260,9 @@ def _bootstrap_p_value() -> PValue:
             groups=groups,
         )
 
-    def p_value(metric: str, one: Method, two: Method) -> float:
+    def p_value(metric: str, one: Method, two: Method) -> float | None:
         if metric not in RESAMPLED:
-            return 1.0  # not resampled, so nothing is known of its spread
+            return None  # so nothing is known of its spread
         first, second = (drawn(method.detector)[metric] for method in (one, two))
         return bootstrap_difference(first, second, estimate=0.0, confidence=0.95).p_value
 

@@ -49,7 +49,7 @@ SHARES = (
     "risk_at_",
 )
 
-PValue = Callable[[str, Method, Method], float]
+PValue = Callable[[str, Method, Method], float | None]  # None: there is no test of the two
 
 
 @dataclass(frozen=True)
@@ -90,6 +90,7 @@ class Section:
         metrics: the columns.
         lines: best first by the first metric.
         notes: what a reader must know, a sentence each.
+        untested: the metrics in which the best could be tested against no other.
     """
 
     task: str
@@ -97,6 +98,7 @@ class Section:
     metrics: tuple[str, ...]
     lines: tuple[Line, ...]
     notes: tuple[str, ...]
+    untested: tuple[str, ...] = ()
 
 
 def sections(
@@ -115,7 +117,7 @@ def sections(
         confidence: of the t-intervals, in 0..1 without the ends.
         significance: a method shares the mark of the best unless the adjusted p-value is below this.
         p_value: of "the two methods do not differ in this metric"; by default a paired t-test over the
-            repeats that both have, and 1 when these are fewer than two.
+            repeats that both have, and none when these are fewer than two.
 
     Raises:
         InputError: no result, a metric that none has, or different test sets under one trial.
@@ -131,11 +133,12 @@ def sections(
         test = p_value or partial(_t_test_p_value, runs)
         columns = {metric: _column(runs, metric, confidence, significance, test) for metric in metrics}
         lines = [
-            Line(method, len(of_method), {metric: columns[metric][method] for metric in metrics})
+            Line(method, len(of_method), {metric: columns[metric][0][method] for metric in metrics})
             for method, of_method in runs.items()
         ]
         lines.sort(key=partial(_order, metric=metrics[0]))
-        tables.append(Section(task, keys, tuple(metrics), tuple(lines), notes))
+        untested = tuple(metric for metric in metrics if not columns[metric][1])
+        tables.append(Section(task, keys, tuple(metrics), tuple(lines), notes, untested))
     return tables
 
 
@@ -158,15 +161,16 @@ def numbers_of(of_method: Mapping[Repeat, Result], metric: str, detector: str) -
 
 def _column(
     runs: Runs, metric: str, confidence: float, significance: float, test: PValue
-) -> dict[Method, Cell | None]:
-    """The cells of one metric."""
+) -> tuple[dict[Method, Cell | None], bool]:
+    """The cells of one metric, and whether any method could be tested against the best."""
     series = {method: numbers_of(of_method, metric, method.detector) for method, of_method in runs.items()}
     numbers = {method: values for method, values in series.items() if values}
-    marked = _marked(metric, numbers, significance, test)
-    return {
+    marked, is_tested = _marked(metric, numbers, significance, test)
+    cells = {
         method: _cell(runs[method], metric, method, values, confidence, method in marked) if values else None
         for method, values in series.items()
     }
+    return cells, is_tested
 
 
 def _cell(
@@ -187,14 +191,14 @@ def _cell(
 
 def _marked(
     metric: str, series: Mapping[Method, Mapping[Repeat, float]], significance: float, test: PValue
-) -> set[Method]:
+) -> tuple[set[Method], bool]:
     """The best method and those that do not differ from it; none when that is all of them.
 
-    Methods with the same values, such as the detectors of one network in `closed_set/accuracy`, count as one
-    in the correction for many tests.
+    With them whether any could be tested, or there is no other. Methods with the same values, such as the
+    detectors of one network in `closed_set/accuracy`, count as one in the correction for many tests.
     """
     if not series:
-        return set()
+        return set(), True
     alike: dict[tuple[tuple[Repeat, float], ...], list[Method]] = {}
     for method, values in series.items():
         alike.setdefault(tuple(sorted(values.items())), []).append(method)
@@ -202,16 +206,19 @@ def _marked(
     sign = -1 if lower_is_better(metric) else 1
     groups.sort(key=lambda group: -sign * _mean(series[group[0]]))
     best, *others = groups
-    adjusted = holm([test(metric, best[0], group[0]) for group in others])
+    found = [test(metric, best[0], group[0]) for group in others]
+    adjusted = holm([1.0 if p is None else p for p in found])
     equal = [group for group, p in zip(others, adjusted, strict=True) if p >= significance]
-    return {method for group in (best, *equal) for method in group} if len(equal) < len(others) else set()
+    is_tested = not others or any(p is not None for p in found)
+    marked = {method for group in (best, *equal) for method in group} if len(equal) < len(others) else set()
+    return marked, is_tested
 
 
-def _t_test_p_value(runs: Runs, metric: str, one: Method, two: Method) -> float:
+def _t_test_p_value(runs: Runs, metric: str, one: Method, two: Method) -> float | None:
     first, second = (numbers_of(runs[method], metric, method.detector) for method in (one, two))
     common = sorted(first.keys() & second.keys())
     if len(common) < 2:
-        return 1.0
+        return None
     pairs = [[series[repeat] for repeat in common] for series in (first, second)]
     return paired_t_test(*pairs, confidence=0.95).p_value
 
