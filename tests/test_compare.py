@@ -32,10 +32,12 @@ from pipeline.workspace.stages import SCORES
 def test_short_keys():
     assert short_keys(["train.lr", "model.neck.name", "model.backbone.name", "name"]) == [
         "lr",
-        "neck.name",
-        "backbone.name",
+        "neck",
+        "backbone",
         "name",
     ]
+    assert short_keys(["model.head.name", "losses.head"]) == ["model.head", "losses.head"]
+    assert short_keys(["model.head.name", "model.head.temperature"]) == ["head", "temperature"]
     assert short_keys(["train.seed", "evaluate.seed"]) == ["train.seed", "evaluate.seed"]
 
 
