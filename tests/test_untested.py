@@ -32,6 +32,9 @@ def test_a_best_of_one_run_is_tested_against_nothing(said):
         "Nothing was tested in auroc, because the best there has one run: --where leaves it out, and more "
         "trials or seeds of it make a test." in told
     )
+    assert "Nothing is marked: no method differs from another." in said(several, "auroc")
+    for wave, run in enumerate(several[5:]):
+        run.metrics["auroc/msp"] += 0.01 * (-1) ** wave
     told = said(several, "auroc")
     assert NO_DIFFERENCE in told
     assert "Nothing was tested" not in told
@@ -58,3 +61,17 @@ def test_single_runs_alone_say_so_as_ever(said):
     told = said([result(), result(started=2, train__loss="arpl", metrics=SINGLE)], "auroc")
     assert "Nothing is marked: single runs show no differences; --files compares" in told
     assert "Nothing was tested" not in told
+
+
+def test_what_was_not_tested_is_not_marked(said):
+    several = [*trials(0.9), *trials(0.7, started=10, train__loss="arpl")]
+    for wave, run in enumerate(several[5:]):
+        run.metrics["auroc/msp"] += 0.001 * (-1) ** wave
+    single = result(started=30, train__loss="logitnorm", metrics=SINGLE | {"auroc/msp": 0.89})
+    told = said([*several, single], "auroc")
+    assert "| ce | msp | 5 | **0.900" in told
+    assert "| logitnorm | msp | 1 | 0.890 |" in told
+    assert (
+        "Not tested, and so not marked, for want of two trials and seeds in common with the best: 1 in"
+        in told
+    )

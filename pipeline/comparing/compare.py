@@ -176,20 +176,31 @@ def _of_tests(table: Section, options: argparse.Namespace) -> Iterator[str]:
             "Marked: the best, and what does not differ from it significantly "
             f"({test}, Holm's correction, p >= {options.significance:g})."
         )
-    elif len(table.lines) > 1 and set(table.metrics) - set(table.untested):
+    elif any(tests.made for tests in table.tests.values()):
         yield f"Nothing is marked: no difference from the best is significant ({test}, Holm's correction)."
-    if not table.untested:
-        return
-    told = f"Nothing was tested in {', '.join(table.untested)}"
-    if options.files:
-        yield f"{told}: no bootstrap draws it."
-    elif any(_num_runs_of_best(table, metric) == 1 for metric in table.untested):
+    elif len(table.lines) > 1 and not any(tests.lacking for tests in table.tests.values()):
+        yield "Nothing is marked: no method differs from another."
+    lacking = {metric: tests.lacking for metric, tests in table.tests.items() if tests.lacking}
+    untested = [metric for metric in lacking if not table.tests[metric].made]
+    if untested:
+        yield f"Nothing was tested in {', '.join(untested)}{_why(table, untested, options)}."
+    if partly := [f"{number} in {metric}" for metric, number in lacking.items() if metric not in untested]:
         yield (
-            f"{told}, because the best there has one run: --where leaves it out, and more trials or seeds of "
-            "it make a test."
+            "Not tested, and so not marked, for want of two trials and seeds in common with the best: "
+            f"{', '.join(partly)}."
         )
-    else:
-        yield f"{told}, because the best there has no two trials and seeds in common with another method."
+
+
+def _why(table: Section, untested: Sequence[str], options: argparse.Namespace) -> str:
+    """Why there was no test of these metrics, and what makes one."""
+    if options.files:
+        return ": no bootstrap draws it"
+    if any(_num_runs_of_best(table, metric) == 1 for metric in untested):
+        return (
+            ", because the best there has one run: --where leaves it out, and more trials or seeds of it "
+            "make a test"
+        )
+    return ", because the best there has no two trials and seeds in common with another method"
 
 
 def _num_runs_of_best(table: Section, metric: str) -> int:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
+from typing import NamedTuple
 
 from osr.errors import InputError
 from osr.metrics.comparison import paired_t_test
@@ -52,6 +53,13 @@ SHARES = (
 PValue = Callable[[str, Method, Method], float | None]  # None: there is no test of the two
 
 
+class Tests(NamedTuple):
+    """How many methods were tested against the best, and how many could not be; those like it aside."""
+
+    made: int
+    lacking: int
+
+
 @dataclass(frozen=True)
 class Cell:
     """A metric of a method.
@@ -61,7 +69,8 @@ class Cell:
         low: lower end of the t-interval over repeats; of one run that of its beta interval, NaN without.
         high: upper end.
         n: repeats in which the metric is a number.
-        best: the best value, or not significantly different from it; never where that is true of all methods.
+        best: the best value, or tested against it and not significantly different; never where that is true
+            of all that were tested.
     """
 
     mean: float
@@ -90,7 +99,7 @@ class Section:
         metrics: the columns.
         lines: best first by the first metric.
         notes: what a reader must know, a sentence each.
-        untested: the metrics in which the best could be tested against no other.
+        tests: of each metric, how many methods were tested against the best, and how many could not be.
     """
 
     task: str
@@ -98,7 +107,7 @@ class Section:
     metrics: tuple[str, ...]
     lines: tuple[Line, ...]
     notes: tuple[str, ...]
-    untested: tuple[str, ...] = ()
+    tests: Mapping[str, Tests] = field(default_factory=dict)
 
 
 def sections(
@@ -137,8 +146,8 @@ def sections(
             for method, of_method in runs.items()
         ]
         lines.sort(key=partial(_order, metric=metrics[0]))
-        untested = tuple(metric for metric in metrics if not columns[metric][1])
-        tables.append(Section(task, keys, tuple(metrics), tuple(lines), notes, untested))
+        tests = {metric: columns[metric][1] for metric in metrics}
+        tables.append(Section(task, keys, tuple(metrics), tuple(lines), notes, tests))
     return tables
 
 
@@ -161,16 +170,16 @@ def numbers_of(of_method: Mapping[Repeat, Result], metric: str, detector: str) -
 
 def _column(
     runs: Runs, metric: str, confidence: float, significance: float, test: PValue
-) -> tuple[dict[Method, Cell | None], bool]:
-    """The cells of one metric, and whether any method could be tested against the best."""
+) -> tuple[dict[Method, Cell | None], Tests]:
+    """The cells of one metric, and how many methods were tested against the best."""
     series = {method: numbers_of(of_method, metric, method.detector) for method, of_method in runs.items()}
     numbers = {method: values for method, values in series.items() if values}
-    marked, is_tested = _marked(metric, numbers, significance, test)
+    marked, tests = _marked(metric, numbers, significance, test)
     cells = {
         method: _cell(runs[method], metric, method, values, confidence, method in marked) if values else None
         for method, values in series.items()
     }
-    return cells, is_tested
+    return cells, tests
 
 
 def _cell(
@@ -191,14 +200,14 @@ def _cell(
 
 def _marked(
     metric: str, series: Mapping[Method, Mapping[Repeat, float]], significance: float, test: PValue
-) -> tuple[set[Method], bool]:
-    """The best method and those that do not differ from it; none when that is all of them.
+) -> tuple[set[Method], Tests]:
+    """The best method and those that do not differ from it; none when that is all that were tested.
 
-    With them whether any could be tested, or there is no other. Methods with the same values, such as the
-    detectors of one network in `closed_set/accuracy`, count as one in the correction for many tests.
+    Methods with the same values, such as the detectors of one network in `closed_set/accuracy`, count as one
+    in the correction for many tests.
     """
     if not series:
-        return set(), True
+        return set(), Tests(0, 0)
     alike: dict[tuple[tuple[Repeat, float], ...], list[Method]] = {}
     for method, values in series.items():
         alike.setdefault(tuple(sorted(values.items())), []).append(method)
@@ -206,12 +215,13 @@ def _marked(
     sign = -1 if lower_is_better(metric) else 1
     groups.sort(key=lambda group: -sign * _mean(series[group[0]]))
     best, *others = groups
-    found = [test(metric, best[0], group[0]) for group in others]
-    adjusted = holm([1.0 if p is None else p for p in found])
-    equal = [group for group, p in zip(others, adjusted, strict=True) if p >= significance]
-    is_tested = not others or any(p is not None for p in found)
-    marked = {method for group in (best, *equal) for method in group} if len(equal) < len(others) else set()
-    return marked, is_tested
+    found = [(group, test(metric, best[0], group[0])) for group in others]
+    tested = [(group, p) for group, p in found if p is not None]
+    adjusted = holm([p for _, p in tested])
+    equal = [group for (group, _), p in zip(tested, adjusted, strict=True) if p >= significance]
+    tests = Tests(*(sum(len(group) for group, p in found if (p is None) == none) for none in (False, True)))
+    marked = {method for group in (best, *equal) for method in group} if len(equal) < len(tested) else set()
+    return marked, tests
 
 
 def _t_test_p_value(runs: Runs, metric: str, one: Method, two: Method) -> float | None:
