@@ -42,7 +42,13 @@ def _run(command: Parser) -> None:
     )
     add("--preset", action="append", default=[], metavar="NAME", help="a file in presets/; a later one wins")
     add("-S", dest="settings", action="append", default=[], metavar="KEY=VALUE", help=SETTING)
-    add("--overrides", default="", metavar="TEXT", help='settings in one text: "train.lr=1e-3 split.trial=1"')
+    add(
+        "--overrides",
+        action="append",
+        default=[],
+        metavar="TEXT",
+        help='settings in one text: "train.lr=1e-3 split.trial=1"',
+    )
     add("--force", action="store_true", help="run stages again that nothing changed for")
     add("--sync", action="store_true", help="afterwards send MLflow what it does not hold yet")
 
@@ -79,8 +85,9 @@ def _compare(command: Parser) -> None:
     told_metrics = "columns (auroc auoscr closed_set/accuracy; estimates where no run tested unknown images)"
     forms = ("terminal", "markdown", "csv", "latex")
     add("--files", action="store_true", help="the present run's files instead of MLflow's rows")
-    add("--metrics", nargs="+", metavar="NAME", help=told_metrics)
-    add("--where", action="append", default=[], metavar="KEY=VALUE", help="only runs with this parameter")
+    add("--metrics", nargs="+", action="extend", metavar="NAME", help=told_metrics)
+    told = "only runs with this parameter, as -S takes it; may be given several times"
+    add("--where", action="append", default=[], metavar="KEY=VALUE", help=told)
     told = "only the rows of this detector, before any test; may be given several times"
     add("--detector", action="append", default=[], metavar="NAME", help=told)
     add("--missing", action="store_true", help="print the commands that queue missing trials, and no table")
@@ -159,7 +166,7 @@ def _leaderboard(command: Parser) -> None:
     add("sources", nargs="*", type=origin, metavar="FILE", help=told)
     add("--out", type=new_stem, metavar="STEM", help="write STEM.csv, STEM.md and STEM.png")
     told = "columns of merge (auroc auoscr closed_set/accuracy)"
-    add("--metrics", nargs="+", metavar="NAME", help=told)
+    add("--metrics", nargs="+", action="extend", metavar="NAME", help=told)
     told = "only runs with this parameter are merged; may be given several times"
     add("--where", action="append", default=[], metavar="KEY=VALUE", help=told)
 

@@ -21,12 +21,16 @@ ODD = (
 )  # fmt: skip
 
 
-def numeric() -> Iterator[tuple[str, argparse.Action]]:
-    """Every command's arguments that are numbers."""
-    (commands,) = (
+def commands() -> dict[str, argparse.ArgumentParser]:
+    (found,) = (
         action for action in cli.make_parser()._actions if isinstance(action, argparse._SubParsersAction)
     )
-    for name, command in commands.choices.items():
+    return found.choices
+
+
+def numeric() -> Iterator[tuple[str, argparse.Action]]:
+    """Every command's arguments that are numbers."""
+    for name, command in commands().items():
         for action in command._actions:
             if action.type in (number, share) or getattr(action.type, "__name__", "") == "read":
                 yield name, action
@@ -104,3 +108,28 @@ def test_a_share_that_no_images_can_tell_from_its_end(text: str, capsys) -> None
     with pytest.raises(SystemExit):
         cli.main(["monitor", "v.csv", "--model", "m", "--false-alarm", text])
     assert f"argument --false-alarm: must lie in 1e-09..0.999999999, not {text}" in capsys.readouterr().err
+
+
+def test_a_list_that_is_given_again_is_collected_and_not_overwritten() -> None:
+    lists = {
+        (name, option)
+        for name, command in commands().items()
+        for action in command._actions
+        for option in action.option_strings
+        if action.nargs in ("+", "*") or option in ("--overrides", "--where", "-S", "--preset")
+        if not isinstance(action, (argparse._ExtendAction, argparse._AppendAction))
+    }
+    assert lists == set()
+    parse = cli.make_parser().parse_args
+    for words in (["compare"], ["leaderboard", "merge", "."]):
+        again = parse([*words, "--metrics", "auroc", "--metrics", "auoscr", "ece"])
+        assert again.metrics == ["auroc", "auoscr", "ece"]
+        assert parse(words).metrics is None
+    assert parse(["run", "--overrides", "a.b=1 c=2", "--overrides", "d=3"]).overrides == ["a.b=1 c=2", "d=3"]
+
+
+def test_help_says_what_may_be_given_several_times() -> None:
+    for name, command in commands().items():
+        for action in command._actions:
+            if action.dest == "where":
+                assert "may be given several times" in str(action.help), name

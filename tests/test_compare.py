@@ -12,6 +12,7 @@ import pytest
 from compared_runs import DEFAULTS, NOISE, ROOT, result, trials
 from foreign_variables import forget_foreign
 from mlflow.entities import Metric, Param, RunTag
+from recorded_run import record
 from scipy import stats
 
 from osr.stored.arrays import write_arrays
@@ -31,10 +32,12 @@ from pipeline.workspace.stages import SCORES
 def test_short_keys():
     assert short_keys(["train.lr", "model.neck.name", "model.backbone.name", "name"]) == [
         "lr",
-        "neck.name",
-        "backbone.name",
+        "neck",
+        "backbone",
         "name",
     ]
+    assert short_keys(["model.head.name", "losses.head"]) == ["model.head", "losses.head"]
+    assert short_keys(["model.head.name", "model.head.temperature"]) == ["head", "temperature"]
     assert short_keys(["train.seed", "evaluate.seed"]) == ["train.seed", "evaluate.seed"]
 
 
@@ -260,6 +263,7 @@ def test_files_of_the_present_run_compare_detectors_on_the_same_images(tmp_path,
         "intervals": {"by_group": 0},
     }
     Path("metrics/evaluate.json").write_text(json.dumps(metrics))
+    record()
     assert (
         cli.main(["compare", "--files", "--format", "markdown", "--metrics", "auroc", "closed_set/accuracy"])
         == 0
@@ -275,6 +279,7 @@ def test_files_of_the_present_run_compare_detectors_on_the_same_images(tmp_path,
     assert "Not run" not in printed
     write_arrays(SCORES, "test scores", {}, Origin(), {**arrays, "group": np.arange(180) // 2})
     Path("metrics/evaluate.json").write_text(json.dumps(metrics | {"intervals": {"by_group": 1}}))
+    record()
     assert cli.main(["compare", "--files", "--metrics", "auroc"]) == 0
     printed = " ".join(capsys.readouterr().out.split())
     assert "paired bootstrap over groups of images" in printed

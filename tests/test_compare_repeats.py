@@ -11,9 +11,10 @@ from ruamel.yaml import YAML
 
 from osr.errors import InputError
 from osr.params import check_params, flatten
+from pipeline.comparing.conditions import select
 from pipeline.comparing.grouping import ENTRY_POINT, by_task, differing
 from pipeline.comparing.missing import command, gaps, print_missing
-from pipeline.tracking.results import Result, select
+from pipeline.tracking.results import Result
 
 
 def test_repeats_are_trials_and_seeds_and_the_newest_of_equal_runs_counts():
@@ -210,7 +211,7 @@ def test_missing_beside_data_of_ones_own(capsys, monkeypatch, tmp_path):
     own["split"] |= {"protocol": "explicit", "known": ["a", "b"]}
     yaml.dump(own, tmp_path / "params.yaml")
     row = result(dataset__name="folder", split__protocol="explicit", split__known="['a', 'b']")
-    print_missing([row], [])
+    print_missing([row], [], [row])
     printed = capsys.readouterr().out.splitlines()
     assert printed[0] == "# no trial is missing"
     assert all(line.startswith("# ") for line in printed), "a shell passes over all of it"

@@ -11,6 +11,7 @@ import pytest
 from compared_runs import DEFAULTS, ROOT, result, trials
 from mlflow.entities import Metric, Param, RunTag
 from mlflow.tracking import MlflowClient
+from recorded_run import record
 from tracking_server import Server
 
 from osr.errors import InputError
@@ -85,6 +86,7 @@ def folder(path, run):
     metrics = {"auroc": {"msp": 0.91, "energy": 0.8}, "auoscr": {"msp": 0.9, "energy": 0.8}}
     metrics["closed_set"] = {"accuracy": 0.95}
     (path / "metrics/evaluate.json").write_text(json.dumps(metrics))
+    record(path)
     return path
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import finished_run
 import numpy as np
 import pytest
+from recorded_run import record
 from ruamel.yaml import YAML
 
 from osr.errors import InputError
@@ -263,6 +264,7 @@ def test_without_an_estimate_the_reason_stands_there(tmp_path, monkeypatch):
 
 def test_compare_shows_the_estimates_by_their_name(run, capsys):
     assert run.has_unknowns is False
+    record()
     status = compare.run(make_parser().parse_args(["compare", "--files", "--format", "csv"]))
     rows = list(csv.DictReader(capsys.readouterr().out.splitlines()))
     assert status == 0

@@ -157,7 +157,10 @@ def test_what_tells_the_variants_apart_cannot_be_overridden() -> None:
         ("grid: [1, 2]", "sweeps/bad.yaml: grid is [1, 2], but must be settings, each as key: value."),
         ("grid: {1: [2]}", "sweeps/bad.yaml: grid is {1: [2]}, but must be settings"),
         ("grid: {split.trial: 3}", "sweeps/bad.yaml: grid.split.trial is 3, but must be a list of values."),
-        ("grid: {split.trial: []}", "grid.split.trial is [], but must be a list of values."),
+        (
+            "grid: {split.trial: []}",
+            "grid.split.trial is [], but must be a list of one value or more: it must not",
+        ),
         ("grid: {split: [{trial: 1}]}", "grid.split is [{'trial': 1}], but must be a list of values."),
         ("grid: {split: [1]}", "sweeps/bad.yaml, grid: split is [1], but must name a setting"),
         ("settings: [a]\ngrid: {train.seed: [1]}", "settings is ['a'], but must be settings"),

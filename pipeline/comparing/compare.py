@@ -18,13 +18,14 @@ from osr.metrics.bootstrap import RESAMPLED, FloatArray, bootstrap_replicates
 from osr.metrics.comparison import bootstrap_difference
 from osr.params import load_params
 from osr.stored.files import write_whole
+from pipeline.comparing.conditions import matching, select
 from pipeline.comparing.grouping import REPEATS, Method, by_task, only_detectors
 from pipeline.comparing.missing import TRIAL, Gap, gaps, num_trials, print_missing
 from pipeline.comparing.summary import PValue, Section, leaves_its_range, lower_is_better, sections
 from pipeline.comparing.tables import print_terminal, to_csv, to_latex, to_markdown
 from pipeline.experiments.waiting import told, waiting
 from pipeline.places import form_of
-from pipeline.tracking.results import Result, Stored, read_files, read_scores, read_workspace, select
+from pipeline.tracking.results import Result, Stored, read_files, read_scores, read_workspace
 from pipeline.tracking.store import is_begun
 from pipeline.workspace.place import workspace_root
 from pipeline.workspace.stages import PARAMS
@@ -49,17 +50,19 @@ def run(options: argparse.Namespace) -> int:
     form = form_of(options.out, options.format, ENDINGS, "terminal")
     stored = Stored([read_files()], []) if options.files else _stored()
     planned = [] if options.files else waiting(workspace_root(), stored)
+    all_of, to_come = [*stored.done, *planned], matching(planned, options.where)
     if options.missing:
-        print_missing(select([*stored.done, *planned], options.where), [run.name for run in planned])
+        print_missing(select(all_of, options.where), [run.name for run in to_come], all_of)
         return 0
-    if going := list(dict.fromkeys(run.name for run in (*stored.going, *planned))):
+    going = matching([*stored.going, *planned], options.where)
+    if names := list(dict.fromkeys(run.name for run in going)):
         if not stored.done:
-            raise InputError(f"No run has test metrics yet; {told(going)}.")
-        logger.warning("not in the table: %s.", told(going))
-    results = select(stored.done, options.where)
-    results = only_detectors(results, options.detector)
-    options.metrics = options.metrics or default_metrics(results)
-    tables = tables_of(results, options, lacking=[] if options.files else gaps([*results, *planned]))
+            raise InputError(f"No run has test metrics yet; {told(names)}.")
+        logger.warning("not in the table: %s.", told(names))
+    selected = select(stored.done, options.where)
+    results = only_detectors(selected, options.detector)
+    options.metrics = list(dict.fromkeys(options.metrics or default_metrics(results)))
+    tables = tables_of(results, options, lacking=[] if options.files else gaps(selected, all_of))
     _warn_of_mixed(tables)
     if options.diagram is not None:  # first, because it may be refused
         from pipeline.comparing.diagram import write_diagram  # matplotlib takes half a second
@@ -157,18 +160,53 @@ def _legend(table: Section, drawn: Mapping[str, str], options: argparse.Namespac
         yield "A column holds both: ± says how far runs differ, of which a single run says nothing."
     if lower := [metric for metric in table.metrics if lower_is_better(metric)]:
         yield f"Smaller is better: {', '.join(lower)}."
+    if any(cell.n > 1 for cell in cells) or options.files:
+        yield from _of_tests(table, options)
+    elif cells:
+        yield "Nothing is marked: single runs show no differences; --files compares detectors on the images."
+
+
+def _of_tests(table: Section, options: argparse.Namespace) -> Iterator[str]:
+    """What is marked and why, and what could not be tested."""
     test = "paired t-test over the runs that both have"
     if options.files:
         test = f"paired bootstrap over {'the images' if read_scores()[1] is None else 'groups of images'}"
-    if any(cell.best for cell in cells):
+    if any(cell.best for line in table.lines for cell in line.cells.values() if cell is not None):
         yield (
             "Marked: the best, and what does not differ from it significantly "
             f"({test}, Holm's correction, p >= {options.significance:g})."
         )
-    elif all(cell.n == 1 for cell in cells) and not options.files:
-        yield "Nothing is marked: single runs show no differences; --files compares detectors on the images."
-    elif len(table.lines) > 1:
+    elif any(tests.made for tests in table.tests.values()):
         yield f"Nothing is marked: no difference from the best is significant ({test}, Holm's correction)."
+    elif len(table.lines) > 1 and not any(tests.lacking for tests in table.tests.values()):
+        yield "Nothing is marked: no method differs from another."
+    lacking = {metric: tests.lacking for metric, tests in table.tests.items() if tests.lacking}
+    untested = [metric for metric in lacking if not table.tests[metric].made]
+    if untested:
+        yield f"Nothing was tested in {', '.join(untested)}{_why(table, untested, options)}."
+    if partly := [f"{number} in {metric}" for metric, number in lacking.items() if metric not in untested]:
+        yield (
+            "Not tested, and so not marked, for want of two trials and seeds in common with the best: "
+            f"{', '.join(partly)}."
+        )
+
+
+def _why(table: Section, untested: Sequence[str], options: argparse.Namespace) -> str:
+    """Why there was no test of these metrics, and what makes one."""
+    if options.files:
+        return ": no bootstrap draws it"
+    if any(_num_runs_of_best(table, metric) == 1 for metric in untested):
+        return (
+            ", because the best there has one run: --where leaves it out, and more trials or seeds of it "
+            "make a test"
+        )
+    return ", because the best there has no two trials and seeds in common with another method"
+
+
+def _num_runs_of_best(table: Section, metric: str) -> int:
+    cells = [cell for line in table.lines if (cell := line.cells[metric]) is not None]
+    choose = min if lower_is_better(metric) else max
+    return choose(cells, key=lambda cell: cell.mean).n
 
 
 def _mixed(table: Section) -> list[str]:
@@ -233,9 +271,9 @@ def _bootstrap_p_value() -> PValue:
             groups=groups,
         )
 
-    def p_value(metric: str, one: Method, two: Method) -> float:
+    def p_value(metric: str, one: Method, two: Method) -> float | None:
         if metric not in RESAMPLED:
-            return 1.0  # not resampled, so nothing is known of its spread
+            return None  # so nothing is known of its spread
         first, second = (drawn(method.detector)[metric] for method in (one, two))
         return bootstrap_difference(first, second, estimate=0.0, confidence=0.95).p_value
 

@@ -16,14 +16,15 @@ from typing import Any
 from osr.errors import InputError
 from osr.params import flatten
 from osr.settings.guesses import did_you_mean
-from pipeline.experiments.preset import override_text
+from pipeline.comparing.conditions import given, override
 from pipeline.tracking.described import SHORT_NAMES
 from pipeline.tracking.results import COMMIT, DIGEST, SPLIT_DIGEST, Result
 
+ENABLED = "detectors.enabled"
 REPEATS = ("split.trial", "split.seed", "train.seed")
 TASK = ("dataset.name", "split.protocol", "split.known", "split.unknown", "dataset.unknown_sources")
 # These change how results are shown, or how sure they are, but not the results.
-NOT_SETTINGS = ("plot.", "evaluate.", "extraction.", "detectors.enabled", DIGEST, SPLIT_DIGEST, COMMIT)
+NOT_SETTINGS = ("plot.", "evaluate.", "extraction.", ENABLED, DIGEST, SPLIT_DIGEST, COMMIT)
 ENTRY_POINT = ("preset", "overrides")  # parameters in MLproject, which `mlflow run` puts among the params
 DETECTORS_OF = ("auroc/", "known_acceptance/")  # one of them is there for every detector
 
@@ -105,35 +106,15 @@ def _of_sources(text: str) -> str:
         sources = [dict(source) for source in ast.literal_eval(text)]
     except (ValueError, SyntaxError, TypeError):
         return f"unknown images {text}"
-    parts = [f"{given.pop('source', '?')} ({_kind(given)})" for given in map(_given, sources)]
-    return f"unknown images of {' and '.join(parts)}"
+    told = [f"{parts.pop('source', '?')} ({_kind(parts)})" for parts in map(given, sources)]
+    return f"unknown images of {' and '.join(told)}"
 
 
-def _kind(given: dict[str, Any]) -> str:
+def _kind(parts: dict[str, Any]) -> str:
     """`folder others` or `csv, csv.file=a.csv`: the kind of data with all that is said of it."""
-    kind = given.pop("name", "?")
-    place = f"{kind} {given.pop(kind)}" if isinstance(given.get(kind), str) else kind
-    return ", ".join([place, *(f"{key}={value}" for key, value in flatten(given).items())])
-
-
-def override(text: str) -> str:
-    """A param of MLflow, which is Python's text, as DVC reads overrides; parts that are None are left out."""
-    try:
-        value = ast.literal_eval(text)
-    except (ValueError, SyntaxError):
-        return override_text(text)
-    # A number stays as it was written; a text that merely looks like one cannot be told apart.
-    return override_text(_given(value)) if isinstance(value, list | bool | None) else text
-
-
-def _given(value: Any) -> Any:
-    """Without the entries of unknown sources that stand for "as in the data set"."""
-    if isinstance(value, list):
-        return [_given(part) for part in value]
-    if isinstance(value, dict):
-        given = {key: _given(part) for key, part in value.items() if part is not None}
-        return {key: part for key, part in given.items() if part != {}}
-    return value
+    kind = parts.pop("name", "?")
+    place = f"{kind} {parts.pop(kind)}" if isinstance(parts.get(kind), str) else kind
+    return ", ".join([place, *(f"{key}={value}" for key, value in flatten(parts).items())])
 
 
 def check_test_sets(task: str, results: Sequence[Result]) -> None:
@@ -154,10 +135,11 @@ def check_test_sets(task: str, results: Sequence[Result]) -> None:
         )
         hint = keys[0] if keys else COMMIT
         trial, seed = repeat_of(result)[:2]
+        value = override(one.params[hint]) if hint in one.params else "…"
         raise InputError(
             f"{task}: {one.name} and {result.name} both say split.trial {trial} and split.seed {seed}, but "
             f"their test sets differ ({DIGEST} {one.digest or 'unknown'} and {result.digest or 'unknown'}): "
-            f"choose one with --where {hint}={one.params.get(hint, '…')}."
+            f"choose one with --where {hint}={value}."
         )
 
 

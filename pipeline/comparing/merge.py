@@ -13,15 +13,16 @@ from osr.errors import InputError
 from osr.params import flatten, load_params
 from osr.stored.files import write_whole
 from pipeline.comparing.compare import default_metrics, tables_of
+from pipeline.comparing.conditions import override, select
 from pipeline.comparing.diagram import Ranked, draw, ranked
-from pipeline.comparing.grouping import REPEATS, Method, by_task, differing, override, repeat_of, runs_of
+from pipeline.comparing.grouping import REPEATS, Method, by_task, differing, repeat_of, runs_of
 from pipeline.comparing.missing import queueing
 from pipeline.comparing.summary import Section
 from pipeline.comparing.tables import print_terminal, to_csv, to_markdown
 from pipeline.places import board_files
 from pipeline.report import leaderboard
 from pipeline.tracking.other_stores import read_source
-from pipeline.tracking.results import COMMIT, DIGEST, SPLIT_DIGEST, Result, select
+from pipeline.tracking.results import COMMIT, DIGEST, SPLIT_DIGEST, Result
 from pipeline.workspace.shipped import shipped
 from pipeline.workspace.stages import PARAMS, STAGES
 
@@ -63,7 +64,7 @@ def _merge(sources: Sequence[str], options: argparse.Namespace) -> int:
     results = select([result for source in sources for result in read_source(source)], options.where)
     check_digests(results)
     results = [replace(result, params=_without_local(result.params)) for result in results]
-    options.metrics = options.metrics or default_metrics(results)
+    options.metrics = list(dict.fromkeys(options.metrics or default_metrics(results)))
     options.confidence, options.significance, options.files = CONFIDENCE, SIGNIFICANCE, False
     found = [_with_commands(table, results) for table in tables_of(results, options, lacking=())]
     ranks = _ranks(results, options.metrics[0])

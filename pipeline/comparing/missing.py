@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from osr.errors import InputError
 from osr.params import flatten, load_params
 from osr.splits.classes import FOLDER
-from pipeline.comparing.grouping import REPEATS, by_task, differing, override
+from pipeline.comparing.conditions import override, value_of_text
+from pipeline.comparing.grouping import ENABLED, REPEATS, by_task, differing
 from pipeline.experiments.named import names_in
 from pipeline.experiments.sweep import missing, run_otherwise
 from pipeline.experiments.sweep_file import FOLDER as SWEEPS
@@ -40,21 +41,57 @@ class Gap:
     like: Result
 
 
-def gaps(results: Sequence[Result]) -> list[Gap]:
-    """For all settings and seeds that were run at all, the trials of the protocol that were not."""
+def gaps(results: Sequence[Result], others: Sequence[Result] = ()) -> list[Gap]:
+    """For all settings and seeds of the results, the trials of the protocol that were not run.
+
+    Args:
+        results: of whose settings and seeds trials are looked for.
+        others: runs that may be these trials, those to come among them.
+    """
     found = []
+    every = by_task([*results, *others])
     for task, members in sorted(by_task(results).items()):
-        keys = (*differing(members), *(key for key in SEEDS if len({r.params.get(key) for r in members}) > 1))
-        groups: dict[str, list[Result]] = {}
+        keys, apart = _keys(every[task]), _keys(members)
+        alike: dict[tuple[str, ...], list[Result]] = {}
+        for result in every[task]:
+            alike.setdefault(_values(result, keys), []).append(result)
+        likes: dict[tuple[str, ...], Result] = {}
         for result in members:
-            settings = ", ".join(f"{key}={result.params.get(key, '–')}" for key in keys)
-            groups.setdefault(settings, []).append(result)
-        for settings, group in groups.items():
-            run = {result.params.get(TRIAL) for result in group}
-            lacking = [trial for trial in range(num_trials(group[0].params)) if str(trial) not in run]
+            likes.setdefault(_values(result, (*keys, ENABLED)), result)
+        if len({values[:-1] for values in likes}) < len(likes):
+            apart = (*apart, ENABLED)
+        for like in likes.values():
+            run = {one.params.get(TRIAL) for one in alike[_values(like, keys)] if _has_all_of(one, like)}
+            lacking = [trial for trial in range(num_trials(like.params)) if str(trial) not in run]
             if lacking:
-                found.append(Gap(task, settings, tuple(lacking), group[0]))
+                settings = ", ".join(f"{key}={_shown(like, key)}" for key in apart)
+                found.append(Gap(task, settings, tuple(lacking), like))
     return found
+
+
+def _keys(members: Sequence[Result]) -> tuple[str, ...]:
+    """What sets these runs apart, seeds among it; detectors aside."""
+    return (
+        *differing(members),
+        *(key for key in SEEDS if len({run.params.get(key) for run in members}) > 1),
+    )
+
+
+def _values(result: Result, keys: Sequence[str]) -> tuple[str, ...]:
+    return tuple(result.params.get(key, "–") for key in keys)
+
+
+def _shown(result: Result, key: str) -> str:
+    """A setting as `--where` and `-S` take it."""
+    return (
+        override(result.params[key]) if key == ENABLED and key in result.params else _values(result, [key])[0]
+    )
+
+
+def _has_all_of(run: Result, like: Result) -> bool:
+    """Whether a run judged with all the detectors of another."""
+    one, other = (value_of_text(result.params.get(ENABLED, "[]")) for result in (run, like))
+    return set(other) <= set(one) if isinstance(one, list) and isinstance(other, list) else one == other
 
 
 def num_trials(params: Mapping[str, str]) -> int:
@@ -92,19 +129,20 @@ def queueing(params: Mapping[str, str], wanted: Mapping[str, str], current: Mapp
     return f"dvc exp run --queue {settings}"
 
 
-def print_missing(results: Sequence[Result], waiting: Sequence[str]) -> None:
+def print_missing(results: Sequence[Result], waiting: Sequence[str], all_of: Sequence[Result]) -> None:
     """The commands of missing trials, and as comments, which a shell passes over, those of named sweeps.
 
     Args:
-        results: those there are, and those to come of what runs or waits.
+        results: those that are asked about, with those to come of what runs or waits.
         waiting: the names of the latter.
+        all_of: all there are and that are to come, which tell what was not run.
     """
     current = {key: str(value) for key, value in flatten(load_params(PARAMS)).items()}
     none = "# no trial is missing" if results else "# no run has test metrics yet"
-    lines = [command(gap, current) for gap in gaps(results)] or [none]
+    lines = [command(gap, current) for gap in gaps(results, all_of)] or [none]
     if waiting:
         lines.append(f"# {told(waiting)}")
-    sys.stdout.write("\n".join([*lines, *_sweeps_missing(results)]) + "\n")
+    sys.stdout.write("\n".join([*lines, *_sweeps_missing(all_of)]) + "\n")
 
 
 def _sweeps_missing(results: Sequence[Result]) -> Iterator[str]:

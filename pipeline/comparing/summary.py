@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
+from typing import NamedTuple
 
 from osr.errors import InputError
 from osr.metrics.comparison import paired_t_test
@@ -49,7 +50,14 @@ SHARES = (
     "risk_at_",
 )
 
-PValue = Callable[[str, Method, Method], float]
+PValue = Callable[[str, Method, Method], float | None]  # None: there is no test of the two
+
+
+class Tests(NamedTuple):
+    """How many methods were tested against the best, and how many could not be; those like it aside."""
+
+    made: int
+    lacking: int
 
 
 @dataclass(frozen=True)
@@ -61,7 +69,8 @@ class Cell:
         low: lower end of the t-interval over repeats; of one run that of its beta interval, NaN without.
         high: upper end.
         n: repeats in which the metric is a number.
-        best: the best value, or not significantly different from it; never where that is true of all methods.
+        best: the best value, or tested against it and not significantly different; never where that is true
+            of all that were tested.
     """
 
     mean: float
@@ -90,6 +99,7 @@ class Section:
         metrics: the columns.
         lines: best first by the first metric.
         notes: what a reader must know, a sentence each.
+        tests: of each metric, how many methods were tested against the best, and how many could not be.
     """
 
     task: str
@@ -97,6 +107,7 @@ class Section:
     metrics: tuple[str, ...]
     lines: tuple[Line, ...]
     notes: tuple[str, ...]
+    tests: Mapping[str, Tests] = field(default_factory=dict)
 
 
 def sections(
@@ -115,7 +126,7 @@ def sections(
         confidence: of the t-intervals, in 0..1 without the ends.
         significance: a method shares the mark of the best unless the adjusted p-value is below this.
         p_value: of "the two methods do not differ in this metric"; by default a paired t-test over the
-            repeats that both have, and 1 when these are fewer than two.
+            repeats that both have, and none when these are fewer than two.
 
     Raises:
         InputError: no result, a metric that none has, or different test sets under one trial.
@@ -131,11 +142,12 @@ def sections(
         test = p_value or partial(_t_test_p_value, runs)
         columns = {metric: _column(runs, metric, confidence, significance, test) for metric in metrics}
         lines = [
-            Line(method, len(of_method), {metric: columns[metric][method] for metric in metrics})
+            Line(method, len(of_method), {metric: columns[metric][0][method] for metric in metrics})
             for method, of_method in runs.items()
         ]
         lines.sort(key=partial(_order, metric=metrics[0]))
-        tables.append(Section(task, keys, tuple(metrics), tuple(lines), notes))
+        tests = {metric: columns[metric][1] for metric in metrics}
+        tables.append(Section(task, keys, tuple(metrics), tuple(lines), notes, tests))
     return tables
 
 
@@ -158,15 +170,16 @@ def numbers_of(of_method: Mapping[Repeat, Result], metric: str, detector: str) -
 
 def _column(
     runs: Runs, metric: str, confidence: float, significance: float, test: PValue
-) -> dict[Method, Cell | None]:
-    """The cells of one metric."""
+) -> tuple[dict[Method, Cell | None], Tests]:
+    """The cells of one metric, and how many methods were tested against the best."""
     series = {method: numbers_of(of_method, metric, method.detector) for method, of_method in runs.items()}
     numbers = {method: values for method, values in series.items() if values}
-    marked = _marked(metric, numbers, significance, test)
-    return {
+    marked, tests = _marked(metric, numbers, significance, test)
+    cells = {
         method: _cell(runs[method], metric, method, values, confidence, method in marked) if values else None
         for method, values in series.items()
     }
+    return cells, tests
 
 
 def _cell(
@@ -187,14 +200,14 @@ def _cell(
 
 def _marked(
     metric: str, series: Mapping[Method, Mapping[Repeat, float]], significance: float, test: PValue
-) -> set[Method]:
-    """The best method and those that do not differ from it; none when that is all of them.
+) -> tuple[set[Method], Tests]:
+    """The best method and those that do not differ from it; none when that is all that were tested.
 
     Methods with the same values, such as the detectors of one network in `closed_set/accuracy`, count as one
     in the correction for many tests.
     """
     if not series:
-        return set()
+        return set(), Tests(0, 0)
     alike: dict[tuple[tuple[Repeat, float], ...], list[Method]] = {}
     for method, values in series.items():
         alike.setdefault(tuple(sorted(values.items())), []).append(method)
@@ -202,16 +215,20 @@ def _marked(
     sign = -1 if lower_is_better(metric) else 1
     groups.sort(key=lambda group: -sign * _mean(series[group[0]]))
     best, *others = groups
-    adjusted = holm([test(metric, best[0], group[0]) for group in others])
-    equal = [group for group, p in zip(others, adjusted, strict=True) if p >= significance]
-    return {method for group in (best, *equal) for method in group} if len(equal) < len(others) else set()
+    found = [(group, test(metric, best[0], group[0])) for group in others]
+    tested = [(group, p) for group, p in found if p is not None]
+    adjusted = holm([p for _, p in tested])
+    equal = [group for (group, _), p in zip(tested, adjusted, strict=True) if p >= significance]
+    tests = Tests(*(sum(len(group) for group, p in found if (p is None) == none) for none in (False, True)))
+    marked = {method for group in (best, *equal) for method in group} if len(equal) < len(tested) else set()
+    return marked, tests
 
 
-def _t_test_p_value(runs: Runs, metric: str, one: Method, two: Method) -> float:
+def _t_test_p_value(runs: Runs, metric: str, one: Method, two: Method) -> float | None:
     first, second = (numbers_of(runs[method], metric, method.detector) for method in (one, two))
     common = sorted(first.keys() & second.keys())
     if len(common) < 2:
-        return 1.0
+        return None
     pairs = [[series[repeat] for repeat in common] for series in (first, second)]
     return paired_t_test(*pairs, confidence=0.95).p_value
 

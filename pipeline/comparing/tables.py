@@ -119,16 +119,19 @@ def labels(section: Section, line: Line) -> list[str]:
 
 
 def short_keys(keys: Sequence[str]) -> list[str]:
-    """The last parts of dotted keys, as many as keep them different.
+    """The last parts of dotted keys, as many as keep them different; a name is headed by what it names.
 
-    >>> short_keys(["train.lr", "model.neck.name", "model.backbone.name"])
-    ['lr', 'neck.name', 'backbone.name']
+    >>> short_keys(["train.lr", "model.head.name", "train.seed", "split.seed"])
+    ['lr', 'head', 'train.seed', 'split.seed']
     """
+    named = [key.removesuffix(".name") for key in keys]
+    if len(set(named)) < len(named):
+        named = list(keys)
     shortened = []
-    for key in keys:
+    for key in named:
         parts = key.split(".")
         ends = (".".join(parts[start:]) for start in range(len(parts) - 1, -1, -1))
-        others = [other for other in keys if other != key]
+        others = [other for other in named if other != key]
         unique = (end for end in ends if not any(f".{other}".endswith(f".{end}") for other in others))
         shortened.append(next(unique, key))
     return shortened

@@ -77,11 +77,12 @@ def alone() -> Iterator[None]:
 def _run(options: argparse.Namespace) -> int:
     names = [name for text in options.preset for name in text.split()]
     changes = load_presets(names) if names else {}
-    settings = overridden([*split_overrides(options.overrides), *options.settings], changes)
+    texts = [part for text in options.overrides for part in split_overrides(text)]
+    settings = overridden([*texts, *options.settings], changes)
     check_repository()
     check_params_of_stages()
     check_files_elsewhere()
-    is_experiment = bool(names or options.overrides.strip() or options.settings)
+    is_experiment = bool(names or texts or options.settings)
     before = PARAMS.read_bytes() if PARAMS.is_file() else b""
     if is_experiment:
         write_experiment(settings)

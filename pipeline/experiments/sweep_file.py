@@ -86,7 +86,7 @@ def make_sweep(
     for key, value in chosen.items():
         if any(key in variant for variant in variants):
             raise InputError(f"-S: {key} is {value!r}, but must be left to the variants of {path}.")
-    _flat(content["grid"], ours, f"{path}, grid")
+    _check_set_once(path, settings, variants, _flat(content["grid"], ours, f"{path}, grid"))
     grid = {key: [chosen[key]] if key in chosen else values for key, values in content["grid"].items()}
     number = len(variants) * math.prod(map(len, grid.values()))
     if number > MAX_EXPERIMENTS:
@@ -99,8 +99,12 @@ def make_sweep(
 
 def _check_shape(path: Path, content: Any) -> None:
     """Refuse a file whose parts are not what they must be, whatever params.yaml says of their keys."""
-    if not isinstance(content, dict) or not set(content) <= set(KEYS) or not content.get("grid"):
-        raise InputError(f"{path} must hold a grid, and may hold {', '.join(KEYS[:-1])}; nothing else.")
+    rule = f"{path} must hold a grid, and may hold {', '.join(KEYS[:-1])}; nothing else"
+    for key in content if isinstance(content, dict) else ():
+        if key not in KEYS:
+            raise InputError(f"{rule}: unknown key {shown(key)}{did_you_mean(str(key), KEYS) or '.'}")
+    if not isinstance(content, dict) or not content.get("grid"):
+        raise InputError(f"{rule}.")
 
     def check(key: str, value: Any, fits: bool, rule: str) -> None:
         if not fits:
@@ -116,8 +120,33 @@ def _check_shape(path: Path, content: Any) -> None:
     for key, value in sections.items():
         check(key, value, _is_settings(value), "settings, each as key: value")
     for key, values in content["grid"].items():
-        fits = isinstance(values, list) and values != [] and not any(isinstance(v, dict) for v in values)
+        is_list = isinstance(values, list)
+        fits = is_list and not any(isinstance(value, dict) for value in values)
         check(f"grid.{key}", values, fits, "a list of values")
+        check(f"grid.{key}", values, values != [], "a list of one value or more: it must not be empty")
+        check(f"grid.{key}", values, not _repeated(values), "a list that holds each value once")
+
+
+def _repeated(values: Sequence[Any]) -> list[Any]:
+    """The values that stand in a list again."""
+    return [value for position, value in enumerate(values) if value in values[:position]]
+
+
+def _check_set_once(
+    path: Path, settings: Settings, variants: Sequence[Settings], grid: Mapping[str, Any]
+) -> None:
+    """Refuse what the grid would overwrite, and variants that would be the same experiments.
+
+    Raises:
+        InputError: a key of the grid stands in settings or a variant, too, or two variants are the same.
+    """
+    for place, part in [("settings", settings), *(("a variant", variant) for variant in variants)]:
+        if twice := [key for key in grid if key in part]:
+            raise InputError(
+                f"{path}: {twice[0]} stands in {place} and in grid, but must stand in one of them."
+            )
+    if same := _repeated(variants):
+        raise InputError(f"{path}: two variants are {shown(same[0])}, but each must be another one.")
 
 
 def _wanted(path: Path, variants: Any, name: str | None) -> list[Settings]:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
@@ -13,12 +12,12 @@ from osr.metrics.comparison import Scored
 from osr.metrics.groups import Groups
 from osr.params import flatten, load_params
 from osr.settings.gone import is_as_ever
-from osr.settings.guesses import did_you_mean
 from osr.stored.arrays import read_arrays
 from pipeline.tracking.mirror import final_metrics
 from pipeline.tracking.rows_in_bulk import Row, read_rows
 from pipeline.tracking.store import FINISHED_STATES, OWNER, STAGE, Store, connect, is_begun
 from pipeline.workspace.files import read_json
+from pipeline.workspace.lock import check_results
 from pipeline.workspace.stages import PARAMS, SCORES, SPLIT, STAGES
 
 DIGEST = "osr.test.digest"
@@ -98,12 +97,13 @@ def read_files() -> Result:
     """The present run: params.yaml and the metrics files in the working directory.
 
     Raises:
-        InputError: params.yaml is bad, or the run has not come to stage evaluate.
+        InputError: params.yaml is bad or was changed since, or the run has not come to stage evaluate.
     """
     params = {key: str(value) for key, value in flatten(load_params(PARAMS)).items()}
     stages = [stage for stage in STAGES.values() if stage.metrics.is_file()]
     if STAGES["evaluate"] not in stages:
         raise InputError(f"{STAGES['evaluate'].metrics} is missing: `osr run` makes it.")
+    check_results()
     metrics = {point.name: point.value for stage in stages for point in final_metrics(stage)}
     digests = read_json(SPLIT / "split.json")
     params[DIGEST], params[SPLIT_DIGEST] = (str(digests.get(name, "")) for name in ("test_digest", "digest"))
@@ -125,34 +125,3 @@ def read_scores() -> tuple[dict[str, Scored], Groups | None]:
     scores = {name.removeprefix("score_"): stored[name] for name in names}
     groups = Groups.of(stored.get("group"), stored["label"])
     return {name: (values[known], correct, values[~known]) for name, values in scores.items()}, groups
-
-
-def select(results: Sequence[Result], conditions: Iterable[str]) -> list[Result]:
-    """The results that meet every condition `key=value`; a key is a param, a digest or the commit.
-
-    Raises:
-        InputError: a condition of another form, or one that leaves none of the results.
-    """
-    selected = list(results)
-    for condition in conditions:
-        key, equals, value = condition.partition("=")
-        if not equals:
-            raise InputError(f"--where {condition}: must look like train.lr=0.003.")
-        held = {result.params[key] for result in results if key in result.params}
-        selected = [result for result in selected if _agrees(result.params.get(key), value)]
-        if results and not selected:
-            keys = {key for result in results for key in result.params}
-            none = f"no run has this parameter{did_you_mean(key, keys) or '.'}"
-            there = f"there are: {', '.join(sorted(held))}." if held else none
-            raise InputError(f"--where {condition}: no run is left; {there}")
-    return selected
-
-
-def _agrees(held: str | None, wanted: str) -> bool:
-    """Whether a param is what the user wrote: the same text, or the same number (0.003 and 3e-3)."""
-    if held is None or held == wanted:
-        return held == wanted
-    try:
-        return math.isclose(float(held), float(wanted), rel_tol=1e-12)
-    except ValueError:
-        return False

@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
+from osr.errors import InputError
 from osr.params import flatten
 from osr.settings.reading import parse_yaml, read_yaml
 from osr.settings.sentences import listed, shown
-from pipeline.workspace.stages import LOCK, PARAMS
+from pipeline.workspace.stages import LOCK, PARAMS, STAGES
 
 # DVC's own layout.
 _STAGE = re.compile(r"^  ([\w\-]+):\n", re.MULTILINE)
 _SETTINGS = re.compile(rf"^    params:\n      {re.escape(str(PARAMS))}:\n((?: {{8}}.*\n)+)", re.MULTILINE)
+_FILES = re.compile(r"^    - path: (.+)\n(?:      (?!md5:).+\n)*      md5: (\S+)\n", re.MULTILINE)
 _CLASSIFIER = ("prepare-split", "train", "calibrate", "fit-openmax")
-_NAMED = 3  # settings in a warning
+_RESULTS = (*_CLASSIFIER, "evaluate")
+_NAMED = 3  # settings in a sentence
+_ANEW = "`osr run` makes it anew"
 
 
 def recorded_stages() -> dict[str, str]:
@@ -30,21 +36,62 @@ def settings_since() -> str:
 
     Settings that only metrics and figures depend on are left out.
     """
-    told = [f"{key} (now {now}, then {then})" for key, (now, then) in _changed().items()]
+    told = _told(_CLASSIFIER)
     if not told:
         return ""
-    return (
-        f"{PARAMS} was changed since the present run: {listed(told, _NAMED)}. What follows is of that run; "
-        "`osr run` makes it anew."
-    )
+    return f"{PARAMS} was changed since the present run: {told}. What follows is of that run; {_ANEW}."
 
 
-def _changed() -> dict[str, tuple[str, str]]:
-    """Each setting that is another one now, with its value now and then."""
+def check_results() -> None:
+    """Refuse numbers of the present run that were not all made with the settings in params.yaml.
+
+    Raises:
+        InputError: a setting is another one now, a stage was not run since one that it reads from, metrics
+            are not those that a stage wrote, or dvc.lock does not say so.
+    """
+    stages = recorded_stages()
+    if lacking := [name for name in _RESULTS if not _SETTINGS.search(stages.get(name, ""))]:
+        raise InputError(
+            f"{LOCK} does not say with which settings stage {lacking[0]} made what is here: {_ANEW}."
+        )
+    if told := _told(_RESULTS):
+        raise InputError(
+            f"{PARAMS} was changed since the run whose numbers are here: {told}; {_ANEW}, or put them back."
+        )
+    for told in _of_another_run({name: stages[name] for name in _RESULTS}):
+        raise InputError(f"{told}: {_ANEW}.")
+
+
+def _of_another_run(stages: Mapping[str, str]) -> Iterator[str]:
+    """What does not belong to one run of these stages, by what DVC wrote down of their files."""
+    made: dict[str, tuple[str, str]] = {}
+    for name, stage in stages.items():
+        read, _, written = stage.partition("    outs:\n")
+        for path, digest in _FILES.findall(read):
+            maker, newest = made.get(path, (name, digest))
+            if digest != newest:
+                yield f"Stage {name} was not run since stage {maker} made {path}"
+        made |= {path: (name, digest) for path, digest in _FILES.findall(written)}
+        metrics = STAGES[name].metrics
+        if metrics.is_file() and made.get(str(metrics), ("", ""))[1] != _md5(metrics):
+            yield f"{metrics} is not what stage {name} made last, as {LOCK} has it"
+
+
+def _md5(path: Path) -> str:
+    return hashlib.md5(path.read_bytes(), usedforsecurity=False).hexdigest()
+
+
+def _told(names: Sequence[str]) -> str:
+    """The settings that stages were not run with, in words; empty where there are none."""
+    return listed([f"{key} (now {now}, then {then})" for key, (now, then) in _changed(names).items()], _NAMED)
+
+
+def _changed(names: Sequence[str]) -> dict[str, tuple[str, str]]:
+    """Each setting of these stages that is another one now, with its value now and then."""
     changed: dict[str, tuple[str, str]] = {}
     for name, stage in recorded_stages().items():
-        if name in _CLASSIFIER and (found := _SETTINGS.search(stage)):
-            settings, recorded = read_yaml(PARAMS), parse_yaml(found[1])
+        if name in names and (found := _SETTINGS.search(stage)):
+            settings, recorded = read_yaml(PARAMS), _parsed(found[1])
             now = flatten({key: _at(settings, key) for key in recorded})
             then = flatten(recorded)
             changed |= {
@@ -53,6 +100,13 @@ def _changed() -> dict[str, tuple[str, str]]:
                 if key not in now or key not in then or now[key] != then[key]
             }
     return changed
+
+
+def _parsed(text: str) -> Any:
+    try:
+        return parse_yaml(text)
+    except ValueError as error:
+        raise InputError(f"{LOCK}: what it says of settings {error}.") from None
 
 
 def _at(settings: Any, key: str) -> Any:
