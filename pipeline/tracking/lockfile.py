@@ -11,6 +11,7 @@ from typing import Any
 from ruamel.yaml import YAML
 
 from pipeline.tracking.graph import DVC_FILE, stage_paths
+from pipeline.workspace.files import md5_of
 from pipeline.workspace.lock import recorded_stages
 
 
@@ -39,9 +40,9 @@ def _entry(name: str) -> dict[str, Any]:
 def _output(path: Path) -> dict[str, Any]:
     """How DVC names a file or a folder: by the MD5 of its content, or of the list of its files."""
     if path.is_file():
-        return {"path": path.as_posix(), "hash": "md5", "md5": _md5(path), "size": path.stat().st_size}
+        return {"path": path.as_posix(), "hash": "md5", "md5": md5_of(path), "size": path.stat().st_size}
     files = sorted((file.relative_to(path).as_posix(), file) for file in path.rglob("*") if file.is_file())
-    listed = json.dumps([{"md5": _md5(file), "relpath": name} for name, file in files], sort_keys=True)
+    listed = json.dumps([{"md5": md5_of(file), "relpath": name} for name, file in files], sort_keys=True)
     return {
         "path": path.as_posix(),
         "hash": "md5",
@@ -49,8 +50,3 @@ def _output(path: Path) -> dict[str, Any]:
         "size": sum(file.stat().st_size for _, file in files),
         "nfiles": len(files),
     }
-
-
-def _md5(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 from pipeline.tracking.described import NOTE, SHORT_NAMES, data_set, description
 from pipeline.tracking.store import FINISHED_STATES, STAGE
-from pipeline.workspace.files import read_json
+from pipeline.workspace.files import md5_of, read_json
 from pipeline.workspace.stages import INITIAL_WEIGHTS, SPLIT, STAGES, Stage
 
 logger = logging.getLogger("osr.tracking")
@@ -91,7 +91,7 @@ def _log_data_set(client: Any, run_id: str, digest: str) -> None:
 
 def metrics_digest(stage: Stage) -> str:
     """Hash of the stage's metrics file: tells whether a row mirrors the files of the workspace."""
-    return hashlib.md5(stage.metrics.read_bytes(), usedforsecurity=False).hexdigest()
+    return md5_of(stage.metrics)
 
 
 def final_metrics(stage: Stage) -> list[Point]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import getpass
-import hashlib
 import os
 import platform
 import shutil
@@ -13,6 +12,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import NamedTuple
 
+from pipeline.workspace.files import md5_of
 from pipeline.workspace.git import git, git_output
 from pipeline.workspace.stages import LOCK, METRICS
 
@@ -43,7 +43,7 @@ def provenance(hardware: str) -> Provenance:
     """What a stage that runs on `hardware` tells the row that it joins."""
     tags = {"osr.hardware": hardware, "osr.versions": versions()}
     if LOCK.is_file():
-        tags["osr.dvc.lock"] = hashlib.md5(LOCK.read_bytes(), usedforsecurity=False).hexdigest()
+        tags["osr.dvc.lock"] = md5_of(LOCK)
     commit = git("rev-parse", "HEAD")
     if commit is None:
         return Provenance(tags)

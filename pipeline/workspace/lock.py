@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import hashlib
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from osr.errors import InputError
 from osr.params import flatten
 from osr.settings.reading import parse_yaml, read_yaml
 from osr.settings.sentences import listed, shown
+from pipeline.workspace.files import md5_of
 from pipeline.workspace.stages import LOCK, PARAMS, STAGES
 
 # DVC's own layout.
@@ -73,12 +72,8 @@ def _of_another_run(stages: Mapping[str, str]) -> Iterator[str]:
                 yield f"Stage {name} was not run since stage {maker} made {path}"
         made |= {path: (name, digest) for path, digest in _FILES.findall(written)}
         metrics = STAGES[name].metrics
-        if metrics.is_file() and made.get(str(metrics), ("", ""))[1] != _md5(metrics):
+        if metrics.is_file() and made.get(str(metrics), ("", ""))[1] != md5_of(metrics):
             yield f"{metrics} is not what stage {name} made last, as {LOCK} has it"
-
-
-def _md5(path: Path) -> str:
-    return hashlib.md5(path.read_bytes(), usedforsecurity=False).hexdigest()
 
 
 def _told(names: Sequence[str]) -> str:
@@ -88,10 +83,10 @@ def _told(names: Sequence[str]) -> str:
 
 def _changed(names: Sequence[str]) -> dict[str, tuple[str, str]]:
     """Each setting of these stages that is another one now, with its value now and then."""
-    changed: dict[str, tuple[str, str]] = {}
+    settings, changed = read_yaml(PARAMS), dict[str, tuple[str, str]]()
     for name, stage in recorded_stages().items():
         if name in names and (found := _SETTINGS.search(stage)):
-            settings, recorded = read_yaml(PARAMS), _parsed(found[1])
+            recorded = _parsed(found[1])
             now = flatten({key: _at(settings, key) for key in recorded})
             then = flatten(recorded)
             changed |= {

@@ -8,9 +8,7 @@ import logging
 def start_logging() -> None:
     """Show what osr tells, from INFO on; of other packages warnings alone."""
     shown = logging.StreamHandler()
-    shown.addFilter(
-        lambda record: record.levelno >= logging.WARNING or record.name.partition(".")[0] == "osr"
-    )
+    shown.addFilter(_is_shown)
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s", handlers=[shown])
 
 
